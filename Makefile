@@ -1,0 +1,37 @@
+# Needs git, make and Python 3.11 or later; everything else goes into .venv.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint bench clean
+
+help:            ## say what there is
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+
+demo: $(READY)   ## run the gateway with simulated vendors and a simulated ERP; ARGS="--once" compares and exits
+	@$(BIN)/gateway demo $(ARGS)
+
+test: $(READY)   ## run the whole test suite; ARGS="-k name" for a part of it
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)   ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@for plugin in $(dir $(PLUGINS)); do echo "mypy $$plugin"; $(BIN)/mypy --strict $$plugin/gateway_*/ || exit 1; done
+
+bench: $(READY)  ## measure, as ratios within one run; ARGS="--quick"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:           ## throw away the environment
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(READY): pyproject.toml requirements.lock $(PLUGINS)
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later on the PATH, or PYTHON=/path/to/it"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
+	@touch $@

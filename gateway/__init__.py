@@ -1,0 +1,52 @@
+"""order-gateway: orders from vendors' clouds, as one canonical order, into the ERP, at least once.
+
+What a connector author imports is here; `plugins/README.md` says how to write one on one page.
+"""
+
+from gateway.client import Api, BasicAuth, HeaderAuth, OAuth2, Response, VendorClient
+from gateway.errors import (
+    AuthError,
+    Hold,
+    PermanentError,
+    RateLimited,
+    Rejected,
+    TransientError,
+)
+from gateway.hookspecs import hookimpl
+from gateway.messages import Description, Envelope, Event, Page, Receipt, Unreadable
+from gateway.orders import Address, Customer, Line, Order, decimal, utc
+from gateway.secret import Secret, TextList
+from gateway.urls import Url
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "Api",
+    "AuthError",
+    "BasicAuth",
+    "Customer",
+    "Description",
+    "Envelope",
+    "Event",
+    "HeaderAuth",
+    "Hold",
+    "Line",
+    "OAuth2",
+    "Order",
+    "Page",
+    "PermanentError",
+    "RateLimited",
+    "Receipt",
+    "Rejected",
+    "Response",
+    "Secret",
+    "TextList",
+    "TransientError",
+    "Unreadable",
+    "Url",
+    "VendorClient",
+    "decimal",
+    "hookimpl",
+    "utc",
+]

@@ -1,0 +1,269 @@
+"""The composition root: builds everything, and knows the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__, systemd
+from gateway.assembly import Assembly, assemble, is_same_machinery
+from gateway.clock import Clock, SystemClock
+from gateway.edge.server import Listener
+from gateway.edge.webhook import WebhookDoor
+from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
+from gateway.operations import Operations
+from gateway.runtime import Runtime
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.reading import SqliteReader
+from gateway.vitals import Vitals
+from gateway.web.admin import Admin
+from gateway.web.health import Health
+from gateway.web.status import status
+
+log = logging.getLogger("gateway")
+
+ANSWER_S = 3.0
+DRAIN_S = 10.0
+_SECRETS_EVERY_S = 2.0
+_PROVE_EVERY_S = 5.0
+_ERASE_EVERY_S = 3600.0
+_JUMP_S = 5.0
+_SWITCH_S = 0.001
+
+
+def control_socket(data_dir: Path) -> Path:
+    """Where the command line finds a running gateway."""
+    return data_dir / "control.sock"
+
+
+class Gateway:
+    """One running gateway; `run()` is all of its life."""
+
+    def __init__(
+        self, config_path: Path, assembly: Assembly, *, clock: Clock | None = None, assembled: Callable[[Path], Assembly] = assemble
+    ) -> None:
+        self._config_path = config_path
+        self._assembled = assembled
+        self._clock = clock or SystemClock()
+        self._vitals = Vitals(self._clock)
+        self.ready = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._exit_code = 0
+        config = assembly.config
+        self._store = SqliteStore(
+            config.database,
+            clock=self._clock,
+            reserve_bytes=config.store.reserve_bytes,
+            on_failed=self._store_failed,
+            on_commit=self._vitals.commit.observe,
+        )
+        self._reader = SqliteReader(config.database)
+        self._runtime = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
+        self._operations = Operations(self._store, self._clock, self._runtime)
+        self._door = WebhookDoor(self._store, self._vitals, self._clock)
+        self._admin = Admin(self._reader, self._status, allow_remote=config.admin.allow_remote)
+        pages = self._admin.application()
+        Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing).add_to(pages)
+        self.vendors = Listener(self._door.application(), max_connections=config.http.max_connections)
+        self.pages = Listener(pages, max_connections=64)
+        self._control = Listener(self._admin.control(self._operations), max_connections=16)
+
+    async def run(self) -> int:
+        """Start, serve until SIGTERM or SIGINT, drain; the exit code.
+
+        Raises:
+            ConfigError, StoreError: It cannot start; the text says why.
+        """
+        sys.setswitchinterval(_SWITCH_S)
+        await self._start()
+        upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
+        upkeep.add_done_callback(lambda task: None if task.cancelled() else self._task_died("upkeep", task.exception()))
+        try:
+            await self._ending.wait()
+        finally:
+            upkeep.cancel()
+            await self._stop()
+        return self._exit_code
+
+    async def _start(self) -> None:
+        config = self._runtime.assembly.config
+        await self._store.open()
+        try:
+            await self._reader.open()
+            await self._runtime.build()
+            self._runtime.start()
+            self._door.sources = self._webhooks()
+            await self._listen(self.pages, config.admin.address, "admin.listen")
+            await self._listen_for_commands(config.gateway.data_dir)
+            await self._listen(self.vendors, config.http.address, "http.listen")
+        except BaseException:
+            await self._stop()
+            raise
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.end)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks_reload())
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        systemd.notify("READY=1", f"STATUS={len(self._runtime.sources)} sources, {len(self._runtime.deliver)} targets")
+        self.ready.set()
+        log.info(
+            "gateway.ready",
+            extra={"version": __version__, "node": config.node, "pid": os.getpid(), "sources": ",".join(self._runtime.sources)},
+        )
+
+    async def _stop(self) -> None:
+        systemd.notify("STOPPING=1")
+        log.info("gateway.stopping")
+        self._door.closing = True
+        await self.vendors.close(ANSWER_S)
+        await self._runtime.stop(DRAIN_S)
+        await self._control.close(1)
+        control_socket(self._runtime.assembly.config.gateway.data_dir).unlink(missing_ok=True)
+        await self.pages.close(1)
+        await self._reader.close()
+        await self._store.close()
+        log.info("gateway.stopped", extra={"exit_code": self._exit_code})
+
+    async def _listen(self, listener: Listener, address: tuple[str, int], key: str) -> None:
+        try:
+            await listener.start(*address)
+        except OSError as error:
+            raise ConfigError(
+                [f"{self._config_path}: {key}: cannot listen on {address[0]}:{address[1]}: {os.strerror(error.errno or 0)}"]
+            ) from error
+
+    async def _listen_for_commands(self, data_dir: Path) -> None:
+        path = control_socket(data_dir)
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            await self._control.start_unix(str(path))
+        except OSError as error:
+            raise ConfigError([f"{path}: cannot be made: {error}; a shorter gateway.data_dir may help"]) from error
+        finally:
+            os.umask(before)
+
+    def _webhooks(self) -> dict[str, Any]:
+        return {name: source for name, source in self._runtime.sources.items() if "webhook" in source.doors}
+
+    async def _status(self) -> dict[str, Any]:
+        doors = {name: source.connector.doors for name, source in self._runtime.sources.items()}
+        return await status(self._reader, vitals=self._vitals, doors=doors, targets=list(self._runtime.deliver))
+
+    def end(self, exit_code: int = 0) -> None:
+        """Begin to stop; `run` returns the worst exit code."""
+        self._exit_code = max(self._exit_code, exit_code)
+        self._ending.set()
+
+    def _store_failed(self, error: StoreFailed) -> None:
+        log.critical("store.failed", extra={"reason": str(error), "advice": "the process stops; look at the disk, then start it again"})
+        self.end(1)
+
+    def _task_died(self, name: str, error: BaseException | None) -> None:
+        if not isinstance(error, StoreFailed):
+            log.critical("task.died", exc_info=error, extra={"task": name})
+        self.end(1)
+
+    # --- reload
+
+    def _tasks_reload(self) -> None:
+        self._reloading = asyncio.create_task(self._reload(), name="reload")
+
+    async def _reload(self) -> None:
+        """All or nothing: the old configuration stays where the new one has a problem."""
+        systemd.notify("RELOADING=1")
+        try:
+            assembly = await asyncio.to_thread(self._assembled, self._config_path)
+            if not is_same_machinery(assembly.config, self._runtime.assembly.config):
+                raise ConfigError(["[gateway], [store], [http] and [admin] change with a restart only; nothing was reloaded"])
+            fresh = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
+            try:
+                await fresh.build()
+            except BaseException:
+                await fresh.close()
+                raise
+        except GatewayError as error:
+            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+            for problem in problems:
+                log.error("config.refused", extra={"problem": problem})
+        else:
+            await self._exchange(fresh)
+        finally:
+            systemd.notify("READY=1")
+
+    async def _exchange(self, fresh: Runtime) -> None:
+        old, self._runtime = self._runtime, fresh
+        self._operations.runtime = fresh
+        self._door.sources = self._webhooks()
+        await old.stop(DRAIN_S)
+        await self._store.take_over()
+        self._vitals.forget()
+        fresh.start()
+        log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
+
+    # --- upkeep
+
+    async def _keep_up(self) -> None:
+        """Once a second: the watchdog, the clock, the disk, the checkpoint; less often: changed secrets, old bodies."""
+        next_secrets = next_proof = next_erase = 0.0
+        wall, steady = self._clock.now(), self._clock.monotonic()
+        while True:
+            await self._clock.sleep(1.0)
+            now = self._clock.monotonic()
+            self._vitals.loop_lag.set(max(0.0, now - steady - 1.0))
+            await self._mind_the_clock((self._clock.now() - wall).total_seconds() - (now - steady))
+            wall, steady = self._clock.now(), now
+            if now >= next_proof:
+                await self._prove()
+                next_proof = now + _PROVE_EVERY_S
+            if self._store.silent_for_s() < 2 * _PROVE_EVERY_S:
+                systemd.notify("WATCHDOG=1")
+            await asyncio.to_thread(self._store.look_at_disk)
+            await self._store.checkpoint()
+            if now >= next_secrets:
+                await self._reread_files()
+                next_secrets = now + _SECRETS_EVERY_S
+            if now >= next_erase:
+                days = self._runtime.assembly.config.store.keep_bodies_days
+                before = self._clock.now() - timedelta(days=days)
+                while await self._store.erase_bodies(before, 200):
+                    await self._clock.sleep(0.05)
+                next_erase = now + _ERASE_EVERY_S
+
+    async def _prove(self) -> None:
+        try:
+            await self._store.commits()
+        except StoreBusy:
+            pass
+
+    async def _mind_the_clock(self, jump_s: float) -> None:
+        if abs(jump_s) < _JUMP_S:
+            return
+        log.warning("clock.jumped", extra={"by_s": round(jump_s, 1)})
+        try:
+            await self._store.shift_due(round(jump_s * 1000), 24 * 3600 * 1000)
+        except StoreBusy as error:
+            log.warning("clock.not_followed", extra={"reason": str(error)})
+
+    async def _reread_files(self) -> None:
+        changed = await asyncio.to_thread(lambda: [part.origin for part in self._runtime.assembly.file_backed if part.refresh()])
+        if changed:
+            log.info("config.file_changed", extra={"files": ", ".join(changed)})
+            self._runtime.secrets_changed()
+
+
+async def serve(config_path: Path) -> int:
+    """Assemble and run. Raises ConfigError, StoreError."""
+    return await Gateway(config_path, assemble(config_path)).run()
+
+
+__all__ = ["Gateway", "StoreError", "control_socket", "serve"]

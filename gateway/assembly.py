@@ -1,0 +1,108 @@
+"""From a configuration file to checked parts: connectors with their settings, targets with theirs. Touches no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from gateway.client import Api
+from gateway.config import Config, SourceSettings, load
+from gateway.connector import Connector
+from gateway.decode import Report, decode
+from gateway.discovery import Plugin, installed
+from gateway.errors import ConfigError, PluginError
+from gateway.messages import Door
+from gateway.secret import FileBacked
+from gateway.target.settings import TargetSettings
+
+
+class SourcePart(Struct, kw_only=True):
+    """One source, ready to be built."""
+
+    settings: SourceSettings
+    connector: Connector
+    doors: tuple[Door, ...]
+    api: Api | None
+
+
+class Assembly(Struct, kw_only=True):
+    """A configuration that has no problem. `file_backed` is everything in it that is re-read when its file changes."""
+
+    config: Config
+    sources: dict[str, SourcePart]
+    targets: dict[str, TargetSettings]
+    file_backed: list[FileBacked]
+
+
+def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembly:
+    """Read and check everything.
+
+    Raises:
+        ConfigError: With every problem at once.
+    """
+    config, report = load(path)
+    plugins = installed() if plugins is None else plugins
+    targets: dict[str, TargetSettings] = {}
+    sources: dict[str, SourcePart] = {}
+    if config is not None:
+        for name, table in config.targets.items():
+            target = decode(TargetSettings, table, ("targets", name), report)
+            if target is not None:
+                targets[name] = target
+        for name, source in config.sources.items():
+            part = _source(name, source, plugins, report)
+            if part is not None:
+                sources[name] = part
+    if report.problems or config is None:
+        raise ConfigError(report.problems)
+    return Assembly(config=config, sources=sources, targets=targets, file_backed=report.file_backed)
+
+
+def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report) -> SourcePart | None:
+    at = ("sources", name)
+    plugin = plugins.get(source.connector)
+    if plugin is None:
+        known = ", ".join(plugins) or "none at all"
+        report.add((*at, "connector"), f"no connector {source.connector!r} is installed; there is {known}")
+        return None
+    if plugin.problem is not None or plugin.module is None:
+        report.add((*at, "connector"), f"the plugin {plugin.distribution} {plugin.version} cannot be used: {plugin.problem}")
+        return None
+    connector = Connector(plugin.module, name)
+    settings = decode(connector.description.settings, source.settings, (*at, "settings"), report)
+    doors = source.doors if source.doors is not None else connector.doors
+    for n, door in enumerate(doors):
+        if door not in connector.doors:
+            report.add((*at, "doors", n), f"{source.connector} has no door {door}; it has {', '.join(connector.doors)}")
+    if settings is None:
+        return None
+    connector.settings = settings
+    for door in doors:
+        for key in connector.description.needs.get(door, ()):
+            if not getattr(settings, key, None):
+                without = ", or leave the door out of `doors`" if len(connector.doors) > 1 else ""
+                report.add((*at, "settings"), f"needs the key {key} for the door {door}{without}")
+    try:
+        api = connector.api() if _calls(connector, doors) else None
+        connector.stages()
+        if "poll" in doors and connector.poll_interval_s() <= 0:
+            report.add((*at, "settings"), "the poll interval must be more than 0 s")
+    except PluginError as error:
+        report.add((*at, "settings"), str(error))
+        return None
+    return SourcePart(settings=source, connector=connector, doors=doors, api=api)
+
+
+def _calls(connector: Connector, doors: tuple[Door, ...]) -> bool:
+    """Whether this source ever calls its vendor."""
+    return "poll" in doors or connector.fetches or bool(connector.stages())
+
+
+def is_same_machinery(one: Config, other: Config) -> bool:
+    """Whether a reload can go from one to the other: data directory and listeners need a restart."""
+    return all(
+        structs.asdict(a) == structs.asdict(b)
+        for a, b in ((one.gateway, other.gateway), (one.store, other.store), (one.http, other.http), (one.admin, other.admin))
+    )

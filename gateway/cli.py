@@ -1,0 +1,125 @@
+"""The command `gateway` (CONTRACT section 8). Exit codes: 0 done, 1 failed, 2 wrong configuration or usage."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway import __version__, commands
+from gateway.config import DEFAULT_PATH
+from gateway.errors import ConfigError, GatewayError
+from gateway.log import Form, set_up
+from gateway.store.base import STATUSES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    options.config = options.config.absolute()
+    try:
+        return int(options.run(options) or 0)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except GatewayError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gateway", description="Orders from vendors' clouds into the ERP, at least once.")
+    parser.add_argument("--version", action="version", version=f"order-gateway {__version__}")
+    parser.set_defaults(config=DEFAULT_PATH)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"default {DEFAULT_PATH}")
+    shows = argparse.ArgumentParser(add_help=False, parents=[common])
+    shows.add_argument("--json", action="store_true", help="print JSON")
+    sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, run: object, parent: argparse.ArgumentParser = shows) -> argparse.ArgumentParser:
+        made = sub.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", parents=[parent])
+        made.set_defaults(run=run)
+        return made
+
+    serve = add("serve", "run the gateway", _serve, common)
+    serve.add_argument("--log", choices=["json", "plain"], help="default: plain at a terminal, else json")
+    serve.add_argument("--log-level", choices=["debug", "info", "warning"], default="info")
+    check = add("check", "check the configuration and report every problem", commands.check, common)
+    check.add_argument("--online", action="store_true", help="also sign in everywhere; sends no order")
+    add("schema", "print the JSON Schema of the messages that targets receive", commands.schema, common)
+    add("status", "how the gateway is doing", commands.status)
+    add("sources", "the configured sources and their doors", commands.sources)
+    add("plugins", "the installed connectors, broken ones too", commands.plugins)
+    for queue in ("inbox", "outbox"):
+        listing = add(queue, f"the newest rows of the {queue}", commands.listing)
+        listing.set_defaults(queue=queue)
+        listing.add_argument("--status", choices=STATUSES)
+        listing.add_argument("--source" if queue == "inbox" else "--target", dest="name", metavar="NAME")
+        listing.add_argument("--limit", type=_count, default=50)
+    orders = add("orders", "the newest orders and where their newest message is", commands.orders)
+    orders.add_argument("--source", metavar="NAME")
+    orders.add_argument("--limit", type=_count, default=50)
+    show = add("show", "everything known of an event, a message or a row", commands.show)
+    show.add_argument("key", metavar="KEY")
+    show.add_argument("--body", action="store_true", help="print stored documents and messages too; they can hold personal data")
+    replay = add("replay", "try dead letters again", commands.replay)
+    replay.add_argument("keys", nargs="*", metavar="KEY")
+    replay.add_argument("--status", choices=["dead"], help="all of them")
+    replay.add_argument("--source", metavar="NAME", help="with --status: only this source's")
+    replay.add_argument("--dry-run", action="store_true", help="say what would be tried")
+    release = add("release", "let held rows go on", commands.decide)
+    release.set_defaults(action="release", reason="")
+    release.add_argument("keys", nargs="+", metavar="KEY")
+    drop = add("drop", "end rows without delivering them", commands.decide)
+    drop.set_defaults(action="drop")
+    drop.add_argument("keys", nargs="+", metavar="KEY")
+    drop.add_argument("--reason", required=True, help="why; it is kept")
+    purge = add("purge", "erase the bodies of what is done; keys stay", commands.purge)
+    purge.add_argument("--older-than-days", type=float, default=None, metavar="DAYS", help="default: store.keep_bodies_days")
+    resume = add("resume", "open a source's doors again and ask at once", commands.resume)
+    resume.add_argument("source", metavar="SOURCE")
+    target = add("target", "hold or release a target", commands.target)
+    target.add_argument("action", choices=["hold", "release"])
+    target.add_argument("name", metavar="NAME")
+    target.add_argument("--reason", default="")
+    add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
+    demo = add("demo", "the gateway with simulated vendors and a simulated ERP, on this machine", _demo, common)
+    demo.add_argument("--once", action="store_true", help="send a fixed set of orders, compare, and exit")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 1000:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 1000")
+    return int(text)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from gateway.app import serve
+
+    under_systemd = "JOURNAL_STREAM" in os.environ
+    form: Form = options.log or ("plain" if sys.stderr.isatty() else "json")
+    set_up(form, options.log_level, journal=under_systemd)
+    return asyncio.run(serve(options.config))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    try:
+        from gateway.demo import main as demo
+    except ImportError as error:
+        raise GatewayError(f"the demo needs its extra packages: {error}") from error
+    return demo(once=options.once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

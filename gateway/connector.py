@@ -1,0 +1,236 @@
+"""One source's connector: the only code that calls a hook.
+
+Each source has a plugin manager of its own holding one connector, so no vendor's code sees another vendor's traffic. What
+a hook raises ends here as one of `gateway.errors`: SystemExit, KeyboardInterrupt and RecursionError too. Only our own
+cancellation passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
+from types import ModuleType
+from typing import Any, TypeVar
+
+import msgspec
+import pluggy
+
+from gateway import hookspecs
+from gateway.client import Api, VendorClient
+from gateway.errors import AuthError, Hold, PermanentError, PluginError, Rejected, TransientError
+from gateway.messages import Description, Door, Envelope, Event, Page, Receipt, Stage, Unreadable
+from gateway.orders import Order
+
+T = TypeVar("T")
+
+HOOKS = ("describe", "verify", "ingest", "poll", "fetch", "normalize", "acknowledge")
+_REQUIRED = ("describe", "normalize")
+_EXPECTED = (TransientError, PermanentError, AuthError, Hold)
+_NO_STAGES: Collection[Stage] = ()
+_NAME_LIMIT = 200
+_CURSOR_LIMIT = 64 * 1024
+
+
+class Unverified(Exception):
+    """`verify` did not return True; `cause` is what it raised, if it did."""
+
+    def __init__(self, cause: BaseException | None = None) -> None:
+        super().__init__("not verified")
+        self.cause = cause
+
+
+class Misread(Exception):
+    """A verified envelope that `ingest` could not read; it is kept."""
+
+
+class Connector:
+    """A module's hooks, checked and called.
+
+    Args:
+        module: What the entry point names.
+        source: The source it serves; only for error texts.
+    Raises:
+        PluginError: It does not fit the hook specifications; the text says where.
+    """
+
+    def __init__(self, module: ModuleType | object, source: str = "") -> None:
+        self.source = source
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        try:
+            self._manager.register(module, name="connector")
+            self._manager.check_pending()
+        except Exception as error:
+            raise PluginError(f"does not fit the hooks of this gateway: {error}") from error
+        self.hooks = frozenset(name for name in HOOKS if getattr(self._manager.hook, name).get_hookimpls())
+        self._check()
+        self.description = self._describe()
+        self.settings: Any = None
+
+    def _check(self) -> None:
+        missing = [name for name in _REQUIRED if name not in self.hooks]
+        if missing:
+            raise PluginError(f"does not implement {' and '.join(missing)}")
+        for name in self.hooks:
+            wanted = inspect.iscoroutinefunction(getattr(hookspecs, name))
+            for implementation in getattr(self._manager.hook, name).get_hookimpls():
+                if implementation.hookwrapper or implementation.wrapper:
+                    raise PluginError(f"{name} is a wrapper; a connector implements hooks, it does not wrap them")
+                if inspect.iscoroutinefunction(implementation.function) != wanted:
+                    raise PluginError(f"{name} must be {'async def' if wanted else 'a plain def, without async'}")
+        if "verify" in self.hooks and "ingest" not in self.hooks:
+            raise PluginError("implements verify without ingest")
+        if not self.doors:
+            raise PluginError("has no door: it implements neither verify with ingest nor poll")
+
+    def _describe(self) -> Description:
+        found = self._call("describe")
+        if not isinstance(found, Description):
+            raise PluginError(f"describe returned {type(found).__name__}, not a Description")
+        if not issubclass(found.settings, msgspec.Struct):
+            raise PluginError("the settings of its description are no msgspec Struct")
+        return found
+
+    @property
+    def doors(self) -> tuple[Door, ...]:
+        """The doors that its hooks open."""
+        doors: list[Door] = []
+        if "verify" in self.hooks:
+            doors.append("webhook")
+        if "poll" in self.hooks:
+            doors.append("poll")
+        return tuple(doors)
+
+    @property
+    def fetches(self) -> bool:
+        return "fetch" in self.hooks
+
+    def api(self) -> Api | None:
+        """The vendor's API as the settings describe it."""
+        return self._setting(self.description.api, None)
+
+    def stages(self) -> frozenset[Stage]:
+        """The stages to acknowledge; none where the connector has no `acknowledge`."""
+        if "acknowledge" not in self.hooks:
+            return frozenset()
+        return frozenset(self._setting(self.description.acknowledge, _NO_STAGES))
+
+    def poll_interval_s(self) -> float:
+        return float(self._setting(self.description.poll_interval_s, 300.0))
+
+    def max_body_bytes(self, general: int) -> int:
+        """The limit for webhook bodies: the source's own, where it is below the general one."""
+        return min(general, self._setting(self.description.max_body_bytes, general))
+
+    def _setting(self, make: Callable[[Any], T] | None, default: T) -> T:
+        return default if make is None else self._guard("describe", lambda: make(self.settings))
+
+    def admit(self, envelope: Envelope, now: datetime) -> Sequence[Event]:
+        """Verify and read a webhook; no other road takes one to `ingest`.
+
+        Raises:
+            Unverified: It does not come from the vendor.
+            Rejected: The sender should hear why.
+            Misread: It is genuine, and cannot be read.
+            PluginError: The connector failed over it.
+        """
+        try:
+            verdict = self._manager.hook.verify(envelope=envelope, settings=self.settings, now=now)
+        except BaseException as error:
+            raise Unverified(error) from error
+        if verdict is not True:
+            if inspect.iscoroutine(verdict):
+                verdict.close()
+            raise Unverified
+        return self.read(envelope)
+
+    def read(self, envelope: Envelope) -> Sequence[Event]:
+        """Read an envelope that was verified before. Raises as `admit` does."""
+        try:
+            events = self._call("ingest", envelope=envelope, settings=self.settings)
+        except Rejected:
+            raise
+        except PermanentError as error:
+            raise Misread(str(error)) from error
+        except (TransientError, AuthError, Hold) as error:
+            raise PluginError(f"ingest raised {type(error).__name__}, which is not its to raise") from error
+        return self._events("ingest", events or ())
+
+    async def poll(self, cursor: str | None, since: datetime, now: datetime, client: VendorClient | None) -> Page:
+        """Ask the vendor. Raises TransientError, AuthError, PermanentError or PluginError."""
+        page = await self._await("poll", cursor=cursor, since=since, now=now, client=client, settings=self.settings)
+        if not isinstance(page, Page):
+            raise PluginError(f"poll returned {type(page).__name__}, not a Page")
+        if page.cursor is not None and (not isinstance(page.cursor, str) or len(page.cursor) > _CURSOR_LIMIT):
+            raise PluginError("poll returned a cursor that is no text, or longer than 64 KiB")
+        self._events("poll", page.events)
+        return page
+
+    async def fetch(self, event: Event, client: VendorClient | None) -> bytes:
+        """The vendor's full order. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
+        document = await self._await("fetch", event=event, client=client, settings=self.settings)
+        if not isinstance(document, bytes):
+            raise PluginError(f"fetch returned {type(document).__name__}, not bytes")
+        return document
+
+    def normalize(self, event: Event, document: bytes) -> Order:
+        """The canonical order. Raises PermanentError, Hold or PluginError."""
+        try:
+            order = self._call("normalize", event=event, document=document, settings=self.settings)
+        except (TransientError, AuthError) as error:
+            raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
+        if not isinstance(order, Order):
+            raise PluginError(f"normalize returned {type(order).__name__}, not an Order")
+        return order
+
+    async def acknowledge(self, receipts: Sequence[Receipt], client: VendorClient | None) -> Collection[int]:
+        """The ids that the vendor confirmed. Raises TransientError, AuthError, PermanentError or PluginError."""
+        confirmed = await self._await("acknowledge", receipts=receipts, client=client, settings=self.settings)
+        if not isinstance(confirmed, Collection) or not set(confirmed) <= {receipt.id for receipt in receipts}:
+            raise PluginError("acknowledge returned something else than ids of its receipts")
+        return confirmed
+
+    def _call(self, hook: str, **arguments: Any) -> Any:
+        return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
+
+    def _guard(self, hook: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except BaseException as error:
+            raise self._translated(hook, error) from error
+
+    async def _await(self, hook: str, **arguments: Any) -> Any:
+        task = asyncio.current_task()
+        try:
+            awaitable: Awaitable[Any] = getattr(self._manager.hook, hook)(**arguments)
+            return await awaitable
+        except asyncio.CancelledError as error:
+            if task is not None and task.cancelling():
+                raise
+            raise PluginError(f"{hook} was cancelled from inside") from error
+        except BaseException as error:
+            raise self._translated(hook, error) from error
+
+    def _translated(self, hook: str, error: BaseException) -> BaseException:
+        if isinstance(error, _EXPECTED):
+            return error
+        if hook in ("ingest", "normalize") and isinstance(error, (ValueError, msgspec.MsgspecError)):
+            return PermanentError(f"cannot be read: {error}")
+        if hook == "ingest" and isinstance(error, RecursionError):
+            return PermanentError("cannot be read: nested too deeply")
+        return PluginError(f"{hook} failed: {type(error).__name__}: {error}")
+
+    def _events(self, hook: str, events: Sequence[object]) -> Sequence[Event]:
+        for event in events:
+            if isinstance(event, Unreadable) and hook == "poll":
+                continue
+            if not isinstance(event, Event):
+                raise PluginError(f"{hook} returned {type(event).__name__}, not an Event")
+            for name in (event.key, event.order_ref):
+                if not isinstance(name, str) or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
+                    raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
+            if event.document is None and not self.fetches:
+                raise PluginError(f"{hook} returned an event without a document, and there is no fetch")
+        return events  # type: ignore[return-value]

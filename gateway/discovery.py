@@ -1,0 +1,67 @@
+"""Which connectors are installed: entry points of the group `gateway.connectors`, each loaded by itself."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from msgspec import Struct
+
+from gateway.connector import Connector
+from gateway.errors import PluginError
+from gateway.messages import Door
+
+GROUP = "gateway.connectors"
+
+
+class Plugin(Struct, frozen=True, kw_only=True):
+    """One installed connector; `problem` says why it cannot be used, `trace` where it failed."""
+
+    name: str
+    distribution: str
+    version: str
+    title: str = ""
+    doors: tuple[Door, ...] = ()
+    hooks: tuple[str, ...] = ()
+    problem: str | None = None
+    trace: str | None = None
+    module: ModuleType | None = None
+
+
+def installed(points: Iterable[EntryPoint] | None = None) -> dict[str, Plugin]:
+    """Every installed connector by name. One that is broken is in it with its problem, and keeps no other from loading."""
+    found: dict[str, Plugin] = {}
+    for point in sorted(points if points is not None else entry_points(group=GROUP), key=lambda p: p.name):
+        if point.name in found:
+            first = found[point.name]
+            problem = f"{first.distribution} and {_distribution(point)[0]} both provide it; uninstall one"
+            found[point.name] = Plugin(name=point.name, distribution=first.distribution, version=first.version, problem=problem)
+        else:
+            found[point.name] = _load(point)
+    return found
+
+
+def _load(point: EntryPoint) -> Plugin:
+    distribution, version = _distribution(point)
+    try:
+        module = point.load()
+        connector = Connector(module)
+    except BaseException as error:
+        reason = str(error) if isinstance(error, PluginError) else f"cannot be imported: {type(error).__name__}: {error}"
+        trace = None if isinstance(error, PluginError) and error.__cause__ is None else traceback.format_exc()
+        return Plugin(name=point.name, distribution=distribution, version=version, problem=reason, trace=trace)
+    return Plugin(
+        name=point.name,
+        distribution=distribution,
+        version=version,
+        title=connector.description.title,
+        doors=connector.doors,
+        hooks=tuple(sorted(connector.hooks)),
+        module=module,
+    )
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")

@@ -1,0 +1,108 @@
+"""The poll door: asks a vendor on a schedule, one call at a time, and moves the cursor only with the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from time import perf_counter
+
+from gateway.clock import Clock
+from gateway.retry import backoff_s
+from gateway.errors import AuthError, GatewayError, RateLimited, StoreBusy, StoreFailed, TransientError
+from gateway.messages import Page, Unreadable
+from gateway.source import Source, incoming
+from gateway.store.base import Store
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway.poll")
+
+CALL_TIMEOUT_S = 300.0
+_AUTH_PAUSE_S = 900.0
+
+
+class Poller:
+    """One source's poller; `run()` is its task."""
+
+    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+        self._source = source
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._failures = 0
+        self._now = asyncio.Event()
+
+    def resume(self) -> None:
+        """Ask at once: the credentials changed, or an operator says so."""
+        self._failures = 0
+        self._now.set()
+
+    async def run(self) -> None:
+        """Poll until cancelled; a cancelled call leaves the cursor where the last commit put it."""
+        self._vitals.door(self._source.name, "poll", "up")
+        while True:
+            wait_s = await self.round()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+            self._now.clear()
+
+    async def round(self) -> float:
+        """Ask until there is nothing more; the seconds to wait before the next time."""
+        interval_s = self._source.connector.poll_interval_s()
+        try:
+            await self._sweep()
+        except StoreFailed:
+            raise
+        except AuthError as error:
+            return self._down(error, max(interval_s, _AUTH_PAUSE_S))
+        except RateLimited as error:
+            return max(error.retry_after_s or 60.0, 1.0)
+        except StoreBusy as error:
+            return error.retry_after_s
+        except (GatewayError, TimeoutError) as error:
+            asked_s = error.retry_after_s if isinstance(error, TransientError) else None
+            self._failures += 1
+            return self._down(error, max(asked_s or 0.0, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
+        self._failures = 0
+        self._vitals.door(self._source.name, "poll", "up")
+        return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
+
+    async def _sweep(self) -> None:
+        cursor = await self._store.cursor(self._source.name, "poll")
+        more = True
+        while more:
+            began, now = perf_counter(), self._clock.now()
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                page = await self._source.connector.poll(cursor, self._source.since, now, self._source.client)
+            outcomes = await self._commit(page)
+            log.info(
+                "poll.page",
+                extra={"source": self._source.name, **outcomes, "more": page.more, "duration_s": round(perf_counter() - began, 3)},
+            )
+            if page.more and page.cursor == cursor and not page.events:
+                raise TransientError("the connector asks for more with an unchanged cursor and nothing in between")
+            cursor, more = page.cursor, page.more
+
+    async def _commit(self, page: Page) -> dict[str, int]:
+        source, events = self._source, page.events
+        accepted = await self._store.accept(
+            source.name, "poll", incoming(events), cursor=page.cursor, acknowledge=source.acknowledges_stored
+        )
+        outcomes = {"stored": 0, "repeat": 0, "unreadable": 0}
+        for event, one in zip(events, accepted, strict=True):
+            unreadable = isinstance(event, Unreadable) and one.outcome == "stored"
+            outcomes["unreadable" if unreadable else one.outcome] += 1
+        for outcome, count in outcomes.items():
+            if count:
+                self._vitals.received.labels(source.name, "poll", outcome).inc(count)
+        return outcomes
+
+    def _down(self, error: BaseException, wait_s: float) -> float:
+        reason = str(error) or "no answer in time"
+        self._vitals.door(self._source.name, "poll", "down", reason)
+        if error.__cause__ is not None and type(error).__name__ == "PluginError":
+            log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
+        return wait_s

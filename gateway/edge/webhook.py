@@ -1,0 +1,160 @@
+"""`POST /in/{source}`: verify, read, commit, answer (CONTRACT section 4).
+
+The answer is given in the handler, after the commit. A sender that went away meanwhile changes nothing: what was committed
+stays, and its repeat is a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from time import perf_counter
+
+import msgspec
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.connector import Misread, Unverified
+from gateway.errors import PluginError, Rejected, StoreError
+from gateway.messages import Envelope
+from gateway.source import Source, dead_letter, incoming
+from gateway.store.base import Incoming, Store
+from gateway.vitals import Received, Vitals
+
+log = logging.getLogger("gateway.webhook")
+
+BODY_TIMEOUT_S = 10.0
+COMMIT_TIMEOUT_S = 3.0
+_JSON = "application/json"
+
+
+class _TooLong(Exception):
+    pass
+
+
+class WebhookDoor:
+    """The vendors' side.
+
+    Args:
+        sources: Which sources have a webhook; may be exchanged while running.
+    """
+
+    def __init__(self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
+        self.sources: Mapping[str, Source] = {}
+        self.closing = False
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._body_timeout_s = body_timeout_s
+        self._pace: dict[str, tuple[int, int]] = {}
+
+    def application(self) -> web.Application:
+        """The aiohttp application to listen with."""
+        application = web.Application(handler_args=None)
+        application.router.add_post("/in/{source}", self.receive)
+        return application
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        """Answer one delivery."""
+        began = perf_counter()
+        source = self.sources.get(request.match_info["source"])
+        if source is None:
+            return _answer(404, {"status": "unknown source"})
+        if self.closing:
+            return self._busy(source, "shutting down", 5)
+        if not self._in_pace(source):
+            return self._busy(source, "too many requests", 1)
+        try:
+            body = await self._body(request, source.max_body_bytes)
+        except _TooLong:
+            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, close=True)
+        except TimeoutError:
+            log.warning("webhook.slow_body", extra={"source": source.name})
+            if request.transport:
+                request.transport.abort()
+            return _answer(408, {"status": "too slow"}, close=True)
+        answer = await self._take(
+            source, Envelope(source=source.name, body=body, headers=request.raw_headers, received_at=self._clock.now())
+        )
+        self._vitals.accept.observe(perf_counter() - began)
+        return answer
+
+    async def _take(self, source: Source, envelope: Envelope) -> web.Response:
+        connector = source.connector
+        try:
+            events = incoming(connector.admit(envelope, envelope.received_at))
+        except Unverified as error:
+            if error.cause is not None:
+                log.warning("webhook.verify_failed", extra={"source": source.name, "error": type(error.cause).__name__})
+            self._count(source, "refused")
+            return _answer(401, {"status": "unauthorized"})
+        except Rejected as error:
+            self._count(source, "rejected")
+            log.info("webhook.rejected", extra={"source": source.name})
+            return _answer(422, {"status": "rejected", "reason": error.reason})
+        except Misread as error:
+            return await self._keep(source, envelope.body, str(error))
+        except PluginError as error:
+            log.error("plugin.failed", exc_info=error, extra={"source": source.name})
+            return await self._keep(source, envelope.body, str(error))
+        return await self._store_events(source, events, 200, "stored")
+
+    async def _keep(self, source: Source, body: bytes, reason: str) -> web.Response:
+        """Genuine and unreadable: ours to keep, whatever the sender hears."""
+        status = source.connector.description.unreadable_status
+        answer = await self._store_events(source, [dead_letter(body, reason)], status, "unreadable")
+        if answer.status == status:
+            log.warning("webhook.unreadable", extra={"source": source.name})
+        return answer
+
+    async def _store_events(self, source: Source, events: list[Incoming], status: int, word: Received) -> web.Response:
+        if not events:
+            return _answer(200, {"status": "ignored"})
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                accepted = await self._store.accept(source.name, "webhook", events, acknowledge=source.acknowledges_stored)
+        except (StoreError, TimeoutError) as error:
+            return self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0))
+        for one in accepted:
+            self._count(source, word if word != "stored" else one.outcome)
+        said = word if status == 200 and word != "unreadable" else "unreadable"
+        return _answer(status, {"status": said, "key": accepted[0].key})
+
+    def _busy(self, source: Source, reason: str, retry_after_s: float) -> web.Response:
+        self._count(source, "busy")
+        log.warning("webhook.busy", extra={"source": source.name, "reason": reason})
+        answer = _answer(503, {"status": "try again later"})
+        answer.headers["Retry-After"] = str(max(1, round(retry_after_s)))
+        return answer
+
+    def _count(self, source: Source, outcome: Received) -> None:
+        self._vitals.received.labels(source.name, "webhook", outcome).inc()
+
+    def _in_pace(self, source: Source) -> bool:
+        second = int(self._clock.monotonic())
+        at, count = self._pace.get(source.name, (second, 0))
+        count = count + 1 if at == second else 1
+        self._pace[source.name] = (second, count)
+        return count <= source.max_requests_per_second
+
+    async def _body(self, request: web.Request, limit: int) -> bytes:
+        if request.content_length is not None and request.content_length > limit:
+            raise _TooLong
+        content = request.content
+        if content.is_eof() and content.total_bytes <= limit:
+            return content.read_nowait()
+        body = bytearray()
+        async with asyncio.timeout(self._body_timeout_s):
+            while chunk := await content.readany():
+                body += chunk
+                if len(body) > limit:
+                    raise _TooLong
+        return bytes(body)
+
+
+def _answer(status: int, said: dict[str, object], *, close: bool = False) -> web.Response:
+    answer = web.Response(status=status, body=msgspec.json.encode(said), content_type=_JSON)
+    if close:
+        answer.force_close()
+    return answer

@@ -1,0 +1,92 @@
+"""The acknowledge step: tell a vendor what has reached a stage, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from time import perf_counter
+
+from gateway.clock import Clock
+from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
+from gateway.messages import Receipt
+from gateway.retry import backoff_s, is_over
+from gateway.source import Source
+from gateway.store.base import AckRow, Settlement, Store
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway.acknowledge")
+
+BATCH = 100
+CALL_TIMEOUT_S = 120.0
+_BASE_S, _CAP_S, _MAX_AGE_S = 30.0, 3600.0, 7 * 86400.0
+
+
+class Acknowledge:
+    """One source's acknowledge step."""
+
+    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+        self._source = source
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+
+    async def turn(self) -> bool:
+        """Lease and send one batch; False where there was nothing."""
+        rows = await self._store.lease_acknowledgements(self._source.name, BATCH)
+        if not rows:
+            return False
+        began, began_ms = perf_counter(), self._clock.now_ms()
+        confirmed: Collection[int] = ()
+        problem: BaseException | None = None
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                confirmed = await self._source.connector.acknowledge([_receipt(row) for row in rows], self._source.client)
+        except asyncio.CancelledError:
+            handed_back = Settlement(status="ready", outcome="handed_back", counts=False)
+            await asyncio.shield(self._store.settle_acknowledgements([(row, handed_back) for row in rows]))
+            raise
+        except (GatewayError, TimeoutError) as error:
+            problem = error
+            if isinstance(error, PluginError):
+                log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
+        duration_ms = round((perf_counter() - began) * 1000)
+        ends = [(row, self._settlement(row, row.id in confirmed, problem, began_ms, duration_ms)) for row in rows]
+        await self._store.settle_acknowledgements(ends)
+        self._report(ends, duration_ms)
+        return True
+
+    def _settlement(self, row: AckRow, confirmed: bool, problem: BaseException | None, began_ms: int, duration_ms: int) -> Settlement:
+        if confirmed:
+            return Settlement(status="done", outcome="acknowledged", started_at_ms=began_ms, duration_ms=duration_ms)
+        reason = str(problem) if problem is not None else "the vendor did not confirm it"
+        age_s = (self._clock.now() - row.first_attempt_at).total_seconds() if row.first_attempt_at else 0.0
+        passing = problem is None or isinstance(problem, (TransientError, AuthError, TimeoutError))
+        if not passing or is_over(age_s, _MAX_AGE_S):
+            return Settlement(status="dead", outcome="dead", reason=reason, started_at_ms=began_ms, duration_ms=duration_ms)
+        asked_s = getattr(problem, "retry_after_s", None) or 0.0
+        return Settlement(
+            status="ready",
+            outcome="retry",
+            reason=reason,
+            due_in_s=max(asked_s, backoff_s(row.attempts, base_s=_BASE_S, cap_s=_CAP_S)),
+            counts=not isinstance(problem, RateLimited),
+            started_at_ms=began_ms,
+            duration_ms=duration_ms,
+        )
+
+    def _report(self, ends: Sequence[tuple[AckRow, Settlement]], duration_ms: int) -> None:
+        counts: dict[str, int] = {}
+        for _, end in ends:
+            counts[end.outcome] = counts.get(end.outcome, 0) + 1
+            self._vitals.acknowledged.labels(self._source.name, end.outcome).inc()
+        level = logging.WARNING if "dead" in counts else logging.INFO
+        log.log(
+            level,
+            "acknowledge.attempted",
+            extra={"source": self._source.name, "stage": ends[0][0].stage, **counts, "duration_s": duration_ms / 1000},
+        )
+
+
+def _receipt(row: AckRow) -> Receipt:
+    return Receipt(id=row.id, reference=row.reference, order_ref=row.order_ref, stage=row.stage)

@@ -1,0 +1,240 @@
+"""The deliver step: a delivery is offered to its target, under the key it will always have."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping
+from time import perf_counter
+
+from msgspec.structs import replace
+
+from gateway.clock import Clock
+from gateway.engine.breaker import Breaker
+from gateway.errors import LeaseLost, StoreBusy
+from gateway.retry import backoff_s, is_over
+from gateway.source import Source
+from gateway.store.base import OutboxRow, Settlement, Store
+from gateway.target.classify import Outcome
+from gateway.target.http import HttpTarget
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway.deliver")
+
+_HASTEN_WITHIN_S = 5.0
+_LOOK_S = 5.0
+_UNSETTLED = 4
+
+
+class Deliver:
+    """One target's deliveries; `run()` is its task.
+
+    In flight are at most as many as the target's concurrency and its breaker allow; a finished request makes room for the
+    next while its settlement is still being committed.
+    """
+
+    def __init__(self, target: HttpTarget, sources: Mapping[str, Source], store: Store, vitals: Vitals, clock: Clock) -> None:
+        settings = target.settings
+        self._target = target
+        self._sources = sources
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._breaker = Breaker(
+            failures=settings.breaker.failures,
+            cooldown_s=settings.breaker.cooldown_s,
+            cap_s=settings.retry.cap_s,
+            concurrency=settings.concurrency,
+        )
+        self._held: str | None = None
+        self._quiet_until = 0.0
+        self._flying = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def name(self) -> str:
+        return self._target.name
+
+    def hold(self, reason: str) -> None:
+        """Send nothing until released; the orders wait."""
+        self._held = reason
+        self._vitals.target(self.name, "hold", reason)
+
+    def release(self) -> None:
+        """Send again; where nothing held it, nothing changes."""
+        self._held, self._quiet_until = None, 0.0
+        if not self._breaker.is_open:
+            self._vitals.target(self.name, "up")
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Deliver until `drain`."""
+        self._vitals.target(self.name, "up")
+        while not self._stopping:
+            free = self._free()
+            try:
+                rows = await self._store.lease_outbox(self.name, free) if free > 0 else []
+            except StoreBusy as error:
+                await self._clock.sleep(min(error.retry_after_s, 1.0))
+                continue
+            for row in rows:
+                self._start(row)
+            if not rows:
+                await self._wait(idle=free > 0)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing more; let what is in flight finish, then cut it short and hand it back."""
+        self._stopping = True
+        self._changed.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    def _free(self) -> int:
+        now = self._clock.monotonic()
+        if self._held is not None or now < self._quiet_until or len(self._tasks) >= _UNSETTLED * self._target.settings.concurrency:
+            return 0
+        return self._breaker.may_fly(now) - self._flying
+
+    async def _wait(self, *, idle: bool) -> None:
+        """Until something may have changed: a row became ready, a slot free, the pause over."""
+        if not idle:
+            now = self._clock.monotonic()
+            pause_s = max(self._breaker.next_probe_s(now), self._quiet_until - now) or _LOOK_S
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(min(max(pause_s, 0.01), _LOOK_S)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            return
+        due_s = await self._store.next_due_s("outbox", self.name)
+        if due_s is None or due_s > 0:
+            await self._store.wait("outbox", self.name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
+
+    def _start(self, row: OutboxRow) -> None:
+        self._flying += 1
+        task = asyncio.create_task(self._one(row), name=f"deliver {row.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("delivery.failed", exc_info=error, extra={"target": self.name})
+
+    async def _one(self, row: OutboxRow) -> None:
+        began, began_ms = perf_counter(), self._clock.now_ms()
+        try:
+            outcome = await self._send(row)
+        except asyncio.CancelledError:
+            outcome = Outcome(meaning="retry", reason="cut short by a shutdown", maybe_taken=True)
+            await asyncio.shield(self._settle(row, Settlement(status="ready", outcome="handed_back", counts=False, maybe_taken=True)))
+            raise
+        finally:
+            self._flying -= 1
+            self._changed.set()
+        duration_s = perf_counter() - began
+        self._judge(outcome)
+        end = self._settlement(row, outcome, began_ms, round(duration_s * 1000))
+        self._vitals.delivery.labels(self.name).observe(duration_s)
+        self._vitals.deliveries.labels(self.name, end.outcome).inc()
+        log.log(
+            logging.INFO if end.status in ("done", "ready") else logging.WARNING,
+            "delivery.attempted",
+            extra={
+                "source": row.source,
+                "target": self.name,
+                "order_ref": row.order_ref,
+                "key": row.key,
+                "attempt": row.attempts,
+                "outcome": end.outcome,
+                "status": outcome.http_status,
+                "duration_s": round(duration_s, 4),
+                "next_in_s": round(end.due_in_s, 1) if end.status == "ready" else None,
+            },
+        )
+        await self._settle(row, end)
+
+    async def _send(self, row: OutboxRow) -> Outcome:
+        if row.body is None or hashlib.sha256(row.body).digest() != row.sha256:
+            log.critical("store.damaged_body", extra={"target": self.name, "key": row.key})
+            return Outcome(meaning="refused", reason="the stored message is damaged: its SHA-256 differs from the one it was stored with")
+        try:
+            return await self._target.send(row)
+        except Exception as error:
+            log.error("delivery.failed", exc_info=error, extra={"target": self.name, "key": row.key})
+            return Outcome(meaning="retry", reason=f"{type(error).__name__} in the gateway itself; see its log", maybe_taken=True)
+
+    def _judge(self, outcome: Outcome) -> None:
+        now = self._clock.monotonic()
+        if outcome.unwell:
+            if self._breaker.failed(now) == "opened":
+                self._vitals.target(self.name, "down", outcome.reason)
+        elif outcome.meaning == "hold":
+            self.hold(outcome.reason)
+        elif outcome.meaning == "throttled":
+            self._quiet_until = max(self._quiet_until, now + (outcome.retry_after_s or 1.0))
+        elif self._breaker.succeeded() == "closed":
+            self._vitals.target(self.name, "up")
+            self._spawn_hasten()
+        if outcome.unwell and outcome.retry_after_s:
+            self._quiet_until = max(self._quiet_until, now + min(outcome.retry_after_s, self._target.settings.retry.cap_s))
+
+    def _spawn_hasten(self) -> None:
+        """The target is back: what waits for a far-off try goes soon, spread out."""
+        task = asyncio.create_task(self._hasten(), name=f"hasten {self.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    async def _hasten(self) -> None:
+        await self._store.hasten(self.name, _HASTEN_WITHIN_S)
+
+    def _settlement(self, row: OutboxRow, outcome: Outcome, began_ms: int, duration_ms: int) -> Settlement:
+        retry = self._target.settings.retry
+        end = Settlement(
+            status="ready",
+            outcome="retry",
+            reason=outcome.reason,
+            http_status=outcome.http_status,
+            detail=outcome.detail,
+            started_at_ms=began_ms,
+            duration_ms=duration_ms,
+            maybe_taken=outcome.maybe_taken,
+        )
+        match outcome.meaning:
+            case "delivered" | "duplicate":
+                return replace(end, status="done", outcome=outcome.meaning, reason=None)
+            case "refused":
+                return replace(end, status="dead", outcome="refused")
+            case "hold" | "throttled":
+                wait_s = outcome.retry_after_s or (0.0 if outcome.meaning == "hold" else retry.base_s)
+                return replace(end, outcome=outcome.meaning, due_in_s=wait_s, counts=False)
+        first_at = row.first_attempt_at
+        age_s = (self._clock.now() - first_at).total_seconds() if first_at else 0.0
+        if is_over(age_s, retry.max_age_s):
+            reason = f"not delivered in {age_s / 3600:.0f} h of trying: {outcome.reason}"
+            return replace(end, status="dead", outcome="given_up", reason=reason)
+        wait_s = max(outcome.retry_after_s or 0.0, backoff_s(row.attempts, base_s=retry.base_s, cap_s=retry.cap_s))
+        return replace(end, due_in_s=wait_s)
+
+    async def _settle(self, row: OutboxRow, end: Settlement) -> None:
+        """Commit the end of the attempt; a full disk is waited out, since the answer of the ERP cannot be had again."""
+        source = self._sources.get(row.source)
+        acknowledge = source is not None and "delivered" in source.stages
+        while True:
+            try:
+                await self._store.settle_outbox(row, end, acknowledge=acknowledge)
+                return
+            except StoreBusy:
+                await self._clock.sleep(1.0)
+            except LeaseLost:
+                log.warning("delivery.lease_lost", extra={"target": self.name, "key": row.key})
+                return

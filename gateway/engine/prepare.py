@@ -1,0 +1,203 @@
+"""The prepare step: an inbox row becomes one message for each target that wants it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.connector import Misread
+from gateway.retry import backoff_s, is_over
+from gateway.errors import (
+    AuthError,
+    GatewayError,
+    Hold,
+    LeaseLost,
+    PermanentError,
+    PluginError,
+    RateLimited,
+    Rejected,
+    StoreError,
+    TransientError,
+)
+from gateway.messages import Envelope, Event
+from gateway.orders import Kind, Message, Order, encode
+from gateway.source import Source, incoming
+from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
+
+log = logging.getLogger("gateway.prepare")
+
+BATCH = 50
+FETCH_TIMEOUT_S = 60.0
+_RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
+
+
+class _Revision(Exception):
+    """The order came again with other content, and this source leaves that to a person."""
+
+
+class Prepare:
+    """One source's prepare step."""
+
+    def __init__(self, source: Source, store: Store, clock: Clock) -> None:
+        self._source = source
+        self._store = store
+        self._clock = clock
+
+    async def turn(self) -> bool:
+        """Lease and prepare one batch; False where there was nothing."""
+        rows = await self._store.lease_inbox(self._source.name, BATCH)
+        ready: list[Prepared] = []
+        for row in rows:
+            made = await self._one(row)
+            if made is not None:
+                ready.append(made)
+        if ready:
+            await self._finish(ready)
+        return bool(rows)
+
+    async def _finish(self, ready: Sequence[Prepared]) -> None:
+        try:
+            await self._store.prepared(ready)
+        except LeaseLost:
+            for one in ready:
+                try:
+                    await self._store.prepared([one])
+                except LeaseLost:
+                    log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": one.row.key})
+
+    async def _one(self, row: InboxRow) -> Prepared | None:
+        began, began_ms = perf_counter(), self._clock.now_ms()
+        try:
+            if row.order_ref is None:
+                await self._reread(row)
+                return None
+            document = await self._document(row)
+            return await self._message(row, self._order(row, document))
+        except (StoreError, LeaseLost):
+            raise
+        except _Revision:
+            end = Settlement(status="held", outcome="revision", reason=f"version {row.version} of the order has other content")
+            await self._end(row, end, began, began_ms, with_earlier=True)
+        except (GatewayError, Misread, TimeoutError) as error:
+            await self._end(row, self._settlement(row, error), began, began_ms)
+            if isinstance(error, PluginError):
+                log.error("plugin.failed", exc_info=error, extra={"source": row.source, "key": row.key, "order_ref": row.order_ref})
+        return None
+
+    async def _reread(self, row: InboxRow) -> None:
+        """A dead letter that could not be read once, replayed: read it again."""
+        envelope = Envelope(source=row.source, body=row.document or b"", received_at=row.received_at)
+        try:
+            events = self._source.connector.read(envelope)
+        except Rejected as error:
+            raise PermanentError(f"rejected: {error.reason}") from error
+        await self._store.reaccept(row, incoming(events), acknowledge=self._source.acknowledges_stored)
+
+    async def _document(self, row: InboxRow) -> bytes:
+        if row.document is not None:
+            if hashlib.sha256(row.document).digest() != row.sha256:
+                log.critical("store.damaged_document", extra={"source": row.source, "key": row.key, "order_ref": row.order_ref})
+                raise PermanentError("the stored document is damaged: its SHA-256 differs from the one it was stored with")
+            return row.document
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            document = await self._source.connector.fetch(_event(row), self._source.client)
+        await self._store.keep_document(row, document, hashlib.sha256(document).digest())
+        return document
+
+    def _order(self, row: InboxRow, document: bytes) -> Order:
+        try:
+            return self._source.connector.normalize(_event(row), document)
+        except Hold as hold:
+            if row.released and hold.order is not None:
+                return hold.order
+            raise
+
+    async def _message(self, row: InboxRow, order: Order) -> Prepared:
+        policy = self._source.on_revision
+        if row.version > 1 and policy == "hold" and not row.released:
+            raise _Revision
+        sent: frozenset[str] = frozenset()
+        if row.messages:
+            sent = await self._store.sent_before(row, supersede=policy == "replace" and row.version > 1)
+        n = row.messages + 1
+        key = f"{row.source}/{row.order_ref}/{n}"
+        flags = order.flags if row.version == 1 else (*order.flags, "resubmitted")
+        order = msgspec.structs.replace(order, order_ref=row.order_ref, revision=row.version, flags=flags)
+        deliveries, bodies = [], dict[Kind, bytes]()
+        for destination in self._source.destinations:
+            kind = _kind(order, row.version, first=destination.target not in sent)
+            if kind not in destination.accepts:
+                continue
+            if kind not in bodies:
+                bodies[kind] = self._body(row, key, kind, order)
+            body = bodies[kind]
+            deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
+        return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries))
+
+    def _body(self, row: InboxRow, key: str, kind: Kind, order: Order) -> bytes:
+        try:
+            return encode(
+                Message(
+                    key=key,
+                    kind=kind,
+                    source=row.source,
+                    vendor=self._source.vendor,
+                    occurred_at=row.occurred_at,
+                    received_at=row.received_at,
+                    order=order,
+                )
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PluginError(f"normalize returned an order that cannot be written as JSON: {error}") from error
+
+    def _settlement(self, row: InboxRow, error: BaseException) -> Settlement:
+        match error:
+            case Hold():
+                return Settlement(status="held", outcome="held", reason=error.reason)
+            case RateLimited():
+                return Settlement(status="ready", outcome="rate_limited", due_in_s=error.retry_after_s or 60.0, counts=False)
+            case TransientError() | AuthError() | TimeoutError():
+                age_s = (self._clock.now() - row.received_at).total_seconds()
+                reason = str(error) or "no answer in time"
+                if is_over(age_s, _MAX_AGE_S):
+                    return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.0f} h: {reason}")
+                asked_s = getattr(error, "retry_after_s", None) or 0.0
+                wait_s = max(asked_s, backoff_s(row.attempts, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S))
+                return Settlement(status="ready", outcome="retry", due_in_s=wait_s, reason=reason)
+        return Settlement(status="dead", outcome="dead", reason=str(error)[:1000])
+
+    async def _end(self, row: InboxRow, end: Settlement, began: float, began_ms: int, *, with_earlier: bool = False) -> None:
+        duration_ms = round((perf_counter() - began) * 1000)
+        end = msgspec.structs.replace(end, started_at_ms=began_ms, duration_ms=duration_ms)
+        await self._store.settle_inbox(row, end, with_earlier=with_earlier)
+        log.log(
+            logging.INFO if end.status == "ready" else logging.WARNING,
+            "prepare.attempted",
+            extra={
+                "source": row.source,
+                "order_ref": row.order_ref,
+                "key": row.key,
+                "attempt": row.attempts,
+                "outcome": end.outcome,
+                "status": end.status,
+            },
+        )
+
+
+def _event(row: InboxRow) -> Event:
+    assert row.order_ref is not None
+    return Event(key=row.key, order_ref=row.order_ref, occurred_at=row.occurred_at, reference=row.reference)
+
+
+def _kind(order: Order, version: int, *, first: bool) -> Kind:
+    if first:
+        return "order.placed"
+    if order.status == "cancelled":
+        return "order.cancelled"
+    return "order.revised" if version > 1 else "order.status"

@@ -1,0 +1,108 @@
+"""Every error the gateway raises on purpose, cut by what the core does next.
+
+    GatewayError
+    ├── ConfigError        start-up stops, exit code 2
+    ├── TransientError     again later; honours retry_after_s
+    │   └── RateLimited    again later, and does not cost an attempt
+    ├── PermanentError     never again: a dead letter
+    │   └── Rejected       refused, with a reason the sender is meant to read
+    ├── AuthError          that side pauses, its rows wait
+    ├── Hold               a person decides: the row is held
+    ├── PluginError        a connector broke its contract: a dead letter with a traceback
+    ├── LeaseLost          drop the result: the row is no longer this worker's
+    └── StoreError
+        ├── StoreBusy      the store takes nothing now (disk full, closing): 503 to senders
+        └── StoreFailed    the store can no longer be trusted: the process stops
+
+Anything else that a hook raises counts as `PluginError`, anything else that the core meets as transient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.orders import Order
+
+
+class GatewayError(Exception):
+    """The root of the tree above."""
+
+
+class ConfigError(GatewayError):
+    """The configuration cannot be used; `problems` names every reason, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class TransientError(GatewayError):
+    """It may work later.
+
+    Attributes:
+        retry_after_s: The other side asked for at least this many seconds of quiet, else None.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(TransientError):
+    """The other side said "not so fast"; waiting costs no attempt."""
+
+
+class PermanentError(GatewayError):
+    """It will never work as it is; the row becomes a dead letter until a person replays it."""
+
+
+class Rejected(PermanentError):
+    """Refused for a reason that the sender, often a customer, is meant to read (answered 422)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AuthError(GatewayError):
+    """The other side does not accept our credentials; trying again unchanged cannot help."""
+
+
+class Hold(GatewayError):
+    """No machine should decide this.
+
+    Attributes:
+        reason: What the clerk has to decide, in a sentence.
+        order: What goes out if the clerk releases the row. Without it, `normalize` is asked again after the release.
+    """
+
+    def __init__(self, reason: str, *, order: Order | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.order = order
+
+
+class PluginError(GatewayError):
+    """A connector raised something it should not have, or returned what its hook may not return."""
+
+
+class LeaseLost(GatewayError):
+    """The row was settled, handed back or taken over since it was leased; the late result is dropped."""
+
+
+class StoreError(GatewayError):
+    """The store could not do what it was asked."""
+
+
+class StoreBusy(StoreError):
+    """Nothing was committed and nothing is broken: the disk is full or the store is closing. Try again later."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 30.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreFailed(StoreError):
+    """The file cannot be trusted any more (I/O error, corruption, read-only): stop, do not try again."""

@@ -1,0 +1,139 @@
+"""The hooks. A connector is a module that implements `describe`, at least one door, and `normalize`.
+
+A source may use fewer doors than its connector has; which doors there are follows from the hooks that are implemented:
+`verify` with `ingest` opens the webhook, `poll` starts a poller.
+
+pluggy passes arguments by name, so an implementation takes only what it uses. Every hook has exactly one answer per source.
+I/O is async, thinking is not: an implementation has the colour of its specification. The pure hooks (`verify`, `ingest`,
+`normalize`) may not look at a clock, the network, a file or a log; what they need is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import pluggy
+
+from gateway.client import VendorClient
+from gateway.messages import Description, Envelope, Event, Page, Receipt
+from gateway.orders import Order
+
+PROJECT = "order-gateway"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def describe() -> Description:  # type: ignore[empty-body]
+    """Say what the connector is and which settings it has.
+
+    Pure. Called once when a source is built, and by `gateway plugins`. Required.
+
+    Returns:
+        The `Description`; its callables are given the decoded settings and are pure as well.
+    """
+
+
+@hookspec(firstresult=True)
+def verify(envelope: Envelope, settings: Any, now: datetime) -> bool:  # type: ignore[empty-body]
+    """Decide whether a webhook really comes from the vendor.
+
+    Pure. Called once per request, before anything is parsed or stored. Compare secrets in constant time. Not implemented:
+    the connector has no webhook door.
+
+    Args:
+        envelope: Raw body and headers; `envelope.header(name)` is None for a missing and for a doubled header.
+        settings: The source's decoded settings.
+        now: UTC, for schemes that sign a timestamp.
+    Returns:
+        True accepts. Anything else, an awaitable and an exception included, is a 401 without detail.
+    """
+
+
+@hookspec(firstresult=True)
+def ingest(envelope: Envelope, settings: Any) -> Sequence[Event]:  # type: ignore[empty-body]
+    """Read a verified webhook.
+
+    Pure. Called once per verified request, before the commit; called again when its dead letter is replayed, then
+    without headers.
+
+    Returns:
+        The events in it; none means that there is nothing for us in it, and the sender hears 200.
+    Raises:
+        Rejected: Refused with a reason that the sender should read: 422, nothing stored.
+        PermanentError, ValueError, RecursionError: It cannot be read: kept as a dead letter, answered with the
+            `unreadable_status` of the description.
+    """
+
+
+@hookspec(firstresult=True)
+async def poll(cursor: str | None, since: datetime, now: datetime, client: VendorClient, settings: Any) -> Page:  # type: ignore[empty-body]
+    """Ask the vendor what there is, from the cursor on.
+
+    Called on the source's schedule, one call at a time per source; at once again while `Page.more`. The page and its
+    cursor are committed together; a page that was not committed is asked for again with the old cursor. Not
+    implemented: the connector has no poll door.
+
+    Args:
+        cursor: The last committed page's cursor; None before the first.
+        since: When this source was first started, UTC; stays the same for ever.
+        now: UTC.
+        client: The source's API client.
+        settings: The source's decoded settings.
+    Raises:
+        TransientError: Try later; `retry_after_s` is honoured.
+        AuthError: The door is down until the credentials change.
+        PermanentError: The answer makes no sense; the door is down, and tried again with a growing delay.
+    """
+
+
+@hookspec(firstresult=True)
+async def fetch(event: Event, client: VendorClient, settings: Any) -> bytes:  # type: ignore[empty-body]
+    """Get the vendor's full order that `event` speaks about.
+
+    Called by the prepare step for events without a document, outside any transaction, once per attempt; may run twice
+    for one event. Not implemented: every event carries its document.
+
+    Returns:
+        The body as received, undecoded; it is stored and shown to operators.
+    Raises:
+        TransientError: Not there yet; `retry_after_s` is honoured.
+        PermanentError: Will never be there; the row becomes a dead letter.
+    """
+
+
+@hookspec(firstresult=True)
+def normalize(event: Event, document: bytes, settings: Any) -> Order:  # type: ignore[empty-body]
+    """Make the canonical order of the vendor's document.
+
+    Pure. Called by the prepare step, outside any transaction; called again, with the same answer, after a crash or a
+    replay. Required.
+
+    Args:
+        event: As `ingest` or `poll` returned it, without its document and content.
+        document: The vendor's full order, from the event or from `fetch`.
+        settings: The source's decoded settings.
+    Returns:
+        The order; `order_ref` and `revision` are the core's to fill.
+    Raises:
+        Hold: A person decides; give the order along, so that a release can send it.
+        PermanentError, ValueError: It cannot be made; the row becomes a dead letter.
+    """
+
+
+@hookspec(firstresult=True)
+async def acknowledge(receipts: Sequence[Receipt], client: VendorClient, settings: Any) -> Collection[int]:  # type: ignore[empty-body]
+    """Tell the vendor which events have reached a stage.
+
+    Called with up to 100 receipts of one stage, outside any transaction; may be called twice for the same one. Not
+    implemented: nothing is ever acknowledged.
+
+    Returns:
+        The ids of the receipts that the vendor confirmed; the others are tried again.
+    Raises:
+        TransientError, AuthError: None of them was confirmed; all are tried again.
+        PermanentError: None of them will ever be; they become dead letters.
+    """

@@ -1,0 +1,90 @@
+"""One line per event on standard error: JSON, or plain for people at a terminal. No bodies, no secrets, no people.
+
+A line is an event's name and its fields (`extra={...}`); systemd's journal adds the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+Form = Literal["json", "plain"]
+
+_STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
+_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+def set_up(form: Form, level: str = "info", *, journal: bool = False) -> None:
+    """Send everything to standard error.
+
+    Args:
+        journal: Put syslog's `<priority>` in front, which systemd understands.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json(journal) if form == "json" else _Plain(journal))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("gateway").setLevel(level.upper())
+    logging.captureWarnings(True)
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What was given as `extra`, without what is None."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+
+
+def _trace(record: logging.LogRecord) -> str | None:
+    """Where it failed, without what it failed on: exception texts can be made of input."""
+    if not record.exc_info or record.exc_info[1] is None:
+        return None
+    lines = []
+    error: BaseException | None = record.exc_info[1]
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)[-6:]
+        lines.append(
+            f"{type(error).__name__} at " + " < ".join(f"{f.filename.rsplit('/', 2)[-1]}:{f.lineno} {f.name}" for f in reversed(frames))
+        )
+        error = error.__cause__
+    return "; caused by ".join(lines)
+
+
+class _Base(logging.Formatter):
+    def __init__(self, journal: bool) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"<{_PRIORITY.get(record.levelno, 6)}>" if self._journal else ""
+        return prefix + self.line(record)
+
+    def line(self, record: logging.LogRecord) -> str:
+        raise NotImplementedError
+
+
+class _Json(_Base):
+    def line(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        entry = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), **fields(record)}
+        trace = _trace(record)
+        if trace:
+            entry["trace"] = trace
+        return msgspec.json.encode(entry, enc_hook=str).decode()
+
+
+class _Plain(_Base):
+    def line(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        said = " ".join(f"{name}={_word(value)}" for name, value in fields(record).items())
+        trace = _trace(record)
+        return f"{at} {record.levelname.lower():8} {record.getMessage()} {said}".rstrip() + (f"\n    {trace}" if trace else "")
+
+
+def _word(value: object) -> str:
+    text = str(value).replace("\n", " ")
+    return f'"{text}"' if " " in text else text

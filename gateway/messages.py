@@ -1,0 +1,117 @@
+"""What travels between the doors, a connector and the core, before there is a canonical order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from gateway.client import Api
+
+Door = Literal["webhook", "poll", "realtime"]
+Stage = Literal["stored", "delivered"]
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """What arrived at a push door, untouched.
+
+    Attributes:
+        body: The raw body; a signature is checked over exactly these bytes.
+        headers: Name and value pairs as they came, in order, repeats included.
+        received_at: Our clock, UTC.
+    """
+
+    source: str
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    received_at: datetime
+
+    def header(self, name: str) -> str | None:
+        """The value of a header that came exactly once; None where it is missing or doubled."""
+        wanted = name.lower().encode("ascii")
+        found = [value for key, value in self.headers if key.lower() == wanted]
+        return found[0].decode("latin-1").strip() if len(found) == 1 else None
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened to one order.
+
+    Attributes:
+        key: The event's name within its source, the same through whichever door it comes. At most 200 characters.
+        order_ref: The order's name within its source, the same over all its revisions. At most 200 characters.
+        document: The vendor's full order as received, or None where `fetch` must get it.
+        content: What makes a version of the order: two events of one order with equal `content` are the same version
+            (a repeat), with other content a revision. Put facts that are not the customer's doing (a status, a mark, the
+            spelling of a date) outside it. None: the key alone decides, and the same key again is a repeat.
+        occurred_at: When it happened at the vendor, aware, or None.
+        reference: What `acknowledge` must name to the vendor; default the `order_ref`.
+    """
+
+    key: str
+    order_ref: str
+    document: bytes | None = None
+    content: bytes | None = None
+    occurred_at: datetime | None = None
+    reference: str | None = None
+
+
+class Unreadable(Struct, frozen=True, kw_only=True):
+    """One element of a poll answer that is genuine but cannot be read: kept as a dead letter, the rest goes on."""
+
+    document: bytes
+    reason: str
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """What one `poll` call brought.
+
+    Attributes:
+        cursor: The connector's own resume point, stored in the same transaction as the events; at most 64 KiB.
+        more: Ask again at once.
+    """
+
+    events: Sequence[Event | Unreadable] = ()
+    cursor: str | None = None
+    more: bool = False
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """One thing to tell the vendor: this event has reached this stage.
+
+    Attributes:
+        id: What `acknowledge` returns where the vendor confirmed it.
+        reference: As the event gave it.
+        stage: `stored` (committed here) or `delivered` (every target has taken it).
+    """
+
+    id: int
+    reference: str
+    order_ref: str
+    stage: Stage
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """What a connector says of itself.
+
+    Attributes:
+        title: The vendor's product, for people.
+        settings: The Struct that `[sources.NAME.settings]` is decoded into.
+        needs: For each door the names of the settings that it cannot work without.
+        api: Makes the description of the vendor's API from the settings; None where nothing is ever called.
+        acknowledge: Makes the stages to acknowledge from the settings; none by default.
+        poll_interval_s: Makes the seconds between two polls from the settings.
+        unreadable_status: What the sender of a genuine but unreadable webhook hears: 400 where it must know that the
+            order was not taken, 200 where a 4xx would end the subscription.
+        max_body_bytes: Makes a source's own limit for webhook bodies from the settings, where it is below the general one.
+    """
+
+    title: str
+    settings: type[Struct]
+    needs: Mapping[Door, Sequence[str]] = {}
+    api: Callable[[Any], Api] | None = None
+    acknowledge: Callable[[Any], Collection[Stage]] | None = None
+    poll_interval_s: Callable[[Any], float] | None = None
+    unreadable_status: Literal[200, 400] = 400
+    max_body_bytes: Callable[[Any], int] | None = None

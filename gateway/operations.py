@@ -1,0 +1,85 @@
+"""What an operator can do, once: beside a running gateway through its control socket, without one on the locked store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.runtime import Runtime
+from gateway.store.base import Decided, Store
+from gateway.web.admin import Command
+
+_ERASE_AT_ONCE = 500
+
+
+class Operations:
+    """Carries out commands.
+
+    Args:
+        runtime: None where the gateway does not run.
+    """
+
+    def __init__(self, store: Store, clock: Clock, runtime: Runtime | None) -> None:
+        self._store = store
+        self._clock = clock
+        self.runtime = runtime
+
+    async def __call__(self, command: Command) -> Any:
+        """Do it; raises GatewayError with a sentence for the operator where it cannot be done."""
+        match command.action:
+            case "replay":
+                return await self._store.replay(command.keys, command.who)
+            case "release":
+                return await self._store.release(command.keys, command.who)
+            case "drop":
+                return await self._drop(command)
+            case "resume":
+                return await self._resume(command)
+            case "target-release" | "target-hold":
+                return await self._target(command)
+            case "purge":
+                return await self.purge(command.days, command.who)
+        raise GatewayError(f"unknown action {command.action!r}")
+
+    async def _drop(self, command: Command) -> Sequence[Decided]:
+        if not command.reason.strip():
+            raise GatewayError("a drop needs a reason: --reason TEXT")
+        return await self._store.drop(command.keys, command.who, command.reason)
+
+    async def purge(self, days: float, who: str) -> int:
+        """Erase the bodies of what was settled more than `days` ago; how many rows."""
+        if days < 0:
+            raise GatewayError("days must not be negative")
+        before, erased = self._clock.now() - timedelta(days=days), 0
+        while (gone := await self._store.erase_bodies(before, _ERASE_AT_ONCE)) > 0:
+            erased += gone
+        if erased:
+            await self._store.note(who, "purge", f"{erased} rows", f"older than {days:g} days")
+        return erased
+
+    async def _resume(self, command: Command) -> str:
+        runtime = self._running()
+        if command.name not in runtime.sources:
+            raise GatewayError(f"there is no source {command.name!r}; there is {', '.join(runtime.sources)}")
+        runtime.resume(command.name)
+        await self._store.note(command.who, "resume", command.name)
+        return command.name
+
+    async def _target(self, command: Command) -> str:
+        deliver = self._running().deliver.get(command.name)
+        if deliver is None:
+            raise GatewayError(f"there is no target {command.name!r}; there is {', '.join(self._running().deliver)}")
+        if command.action == "target-hold":
+            deliver.hold(f"held by {command.who}" + (f": {command.reason}" if command.reason else ""))
+        else:
+            deliver.release()
+        await self._store.note(command.who, command.action, command.name, command.reason or None)
+        return command.name
+
+    def _running(self) -> Runtime:
+        if self.runtime is None:
+            raise GatewayError("the gateway does not run; it starts with every door and target open")
+        return self.runtime

@@ -1,0 +1,141 @@
+"""The canonical order, message version 1: what a target receives (CONTRACT section 5).
+
+Amounts and quantities are `Decimal` and travel as strings exactly as precise as they came. Instants are aware and
+travel in UTC with `Z`. Identifiers are strings, leading zeros and all. What is absent is None, and is sent as null.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Kind = Literal["order.placed", "order.revised", "order.cancelled", "order.status"]
+Status = Literal["placed", "scheduled", "ready_for_input", "ready_for_pickup", "picked_up", "cancelled"]
+
+_MAX_DIGITS = 34
+_MAX_EXPONENT = 18
+
+
+class Address(Struct, frozen=True, kw_only=True):
+    """A postal address; each part as the vendor wrote it."""
+
+    name: str | None = None
+    street: str | None = None
+    street2: str | None = None
+    postal_code: str | None = None
+    city: str | None = None
+    region: str | None = None
+    country: str | None = None
+    phone: str | None = None
+    email: str | None = None
+
+
+class Customer(Struct, frozen=True, kw_only=True):
+    """Who ordered. `number` is the supplier's own customer number."""
+
+    number: str | None = None
+    name: str | None = None
+    contact: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    address: Address | None = None
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One line. `line_number` counts from 1 by position where the vendor numbers nothing; `interval_days` repeats it."""
+
+    line_number: Annotated[int, Meta(ge=1)]
+    article_number: str | None = None
+    scan_code: str | None = None
+    name: str | None = None
+    quantity: Decimal | None = None
+    unit: str | None = None
+    unit_price: Decimal | None = None
+    line_total: Decimal | None = None
+    interval_days: int | None = None
+    due_at: datetime | None = None
+    status: Status | None = None
+    notes: str | None = None
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """One order as of one message.
+
+    A connector's `normalize` leaves `order_ref` and `revision` to the core, which fills them from the event.
+    """
+
+    order_ref: str = ""
+    order_number: str | None = None
+    revision: Annotated[int, Meta(ge=1)] = 1
+    status: Status = "placed"
+    ordered_at: datetime | None = None
+    requested_for: datetime | None = None
+    currency: str | None = None
+    total: Decimal | None = None
+    customer: Customer = Customer()
+    ship_to: Address | None = None
+    notes: str | None = None
+    lines: tuple[Line, ...] = ()
+    references: dict[str, str] = {}
+    flags: tuple[str, ...] = ()
+    extra: dict[str, Any] = {}
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What one delivery carries."""
+
+    schema: Literal["order-gateway/1"] = "order-gateway/1"
+    key: str
+    kind: Kind
+    source: str
+    vendor: str
+    occurred_at: datetime | None
+    received_at: datetime
+    order: Order
+
+
+_encoder = msgspec.json.Encoder(decimal_format="string")
+
+
+def encode(message: Message) -> bytes:
+    """The message as JSON: the bytes that are stored, hashed, sent and sent again."""
+    return _encoder.encode(message)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of `Message`."""
+    schema = msgspec.json.schema(Message)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "order-gateway message", **schema}
+
+
+def decimal(text: str | int | Decimal) -> Decimal:
+    """An exact decimal from a vendor's text; `1E+2` becomes 100, trailing zeros stay.
+
+    Raises:
+        ValueError: Not a plain finite number, or longer than 34 digits, or beyond 10^18.
+    """
+    try:
+        value = Decimal(text.strip() if isinstance(text, str) else text)
+    except InvalidOperation as error:
+        raise ValueError(f"not a number: {str(text)[:40]!r}") from error
+    if not value.is_finite():
+        raise ValueError(f"not a finite number: {str(text)[:40]!r}")
+    exponent = int(value.as_tuple().exponent)
+    if len(value.as_tuple().digits) > _MAX_DIGITS or abs(exponent) > _MAX_EXPONENT or value.adjusted() > _MAX_EXPONENT:
+        raise ValueError(f"too long or too large a number: {str(text)[:40]!r}")
+    return Decimal(format(value, "f")) if exponent > 0 else value
+
+
+def utc(instant: datetime) -> datetime:
+    """The same instant in UTC.
+
+    Raises:
+        ValueError: It has no offset; the caller has to know its zone.
+    """
+    if instant.tzinfo is None:
+        raise ValueError("an instant without an offset")
+    return instant.astimezone(UTC)

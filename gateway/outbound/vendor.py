@@ -1,0 +1,111 @@
+"""`gateway.client.VendorClient` over HTTP: one per source, with the source's credentials, budget and limits."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+import msgspec
+
+from gateway.client import Api, BasicAuth, HeaderAuth, OAuth2, Response
+from gateway.clock import Clock
+from gateway.errors import AuthError, PermanentError, RateLimited, TransientError
+from gateway.outbound.limits import CallBudget
+from gateway.outbound.oauth2 import TokenSource
+from gateway.outbound.session import Answer, exchange, retry_after_s
+
+
+class HttpVendorClient:
+    """See `VendorClient`. `reset()` forgets the token after a changed secret."""
+
+    def __init__(self, api: Api, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._api = api
+        self._session = session
+        self._clock = clock
+        self._budget = CallBudget(api.calls_per_minute, clock)
+        self._tokens: TokenSource | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over with the credentials of now."""
+        auth = self._api.auth
+        self._tokens = TokenSource(auth, self._send, self._clock) if isinstance(auth, OAuth2) else None
+
+    async def sign_in(self) -> None:
+        """Get a token where the API needs one. Raises what `request` raises."""
+        if self._tokens:
+            await self._tokens.token()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Response:
+        url = self._address(path)
+        body = None if json is None else msgspec.json.encode(json)
+        sent = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        token = await self._tokens.token() if self._tokens else None
+        answer = await self._send(method, url, {**sent, **self._credentials(token)}, body, params)
+        if answer.status == 401 and self._tokens:
+            token = await self._tokens.token(instead_of=token)
+            answer = await self._send(method, url, {**sent, **self._credentials(token)}, body, params)
+        return self._judge(answer, accept)
+
+    def _address(self, path: str) -> str:
+        url = urljoin(self._api.base_url.rstrip("/") + "/", path)
+        ours, theirs = urlsplit(self._api.base_url), urlsplit(url)
+        if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
+            raise PermanentError(f"{theirs.netloc} is not the vendor's host {ours.netloc}; credentials do not go there")
+        return url
+
+    def _credentials(self, token: str | None) -> dict[str, str]:
+        match self._api.auth:
+            case BasicAuth(username=username, password=password):
+                pair = f"{username}:{password.reveal()}".encode()
+                return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+            case HeaderAuth(name=name, value=value, prefix=prefix):
+                return {name: f"{prefix} {value.reveal()}".strip()}
+            case OAuth2():
+                return {"Authorization": f"Bearer {token}"}
+        return {}
+
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, params: Mapping[str, str] | None = None
+    ) -> Answer:
+        await self._budget.take()
+        return await exchange(
+            self._session,
+            method,
+            url,
+            headers=headers,
+            body=body,
+            params=params,
+            read_timeout_s=self._api.timeout_s,
+            total_timeout_s=self._api.timeout_s,
+            max_bytes=self._api.max_response_bytes,
+        )
+
+    def _judge(self, answer: Answer, accept: Collection[int]) -> Response:
+        status = answer.status
+        if 200 <= status < 300 or status in accept:
+            return Response(status=status, headers=answer.headers, body=answer.body)
+        wait_s = retry_after_s(answer.headers, self._clock.now())
+        if status in (401, 403):
+            raise AuthError(f"the vendor answers {status}; check the credentials and what they may do")
+        if status == 429:
+            raise RateLimited("the vendor says that we call too often (429)", retry_after_s=wait_s or 60.0)
+        if status in (408, 425) or status >= 500:
+            raise TransientError(f"the vendor answers {status}", retry_after_s=wait_s)
+        if 300 <= status < 400:
+            raise PermanentError(f"the vendor redirects ({status}); check base_url, redirects are not followed")
+        raise PermanentError(f"the vendor answers {status}")

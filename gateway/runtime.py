@@ -1,0 +1,164 @@
+"""What a configuration becomes while it runs: sources, targets, and the tasks that work for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from gateway.assembly import Assembly, SourcePart
+from gateway.client import Api
+from gateway.clock import Clock
+from gateway.edge.poller import Poller
+from gateway.engine.acknowledge import Acknowledge
+from gateway.engine.deliver import Deliver
+from gateway.engine.prepare import Prepare
+from gateway.engine.worker import Worker
+from gateway.outbound.session import any_unicast, global_only, open_session
+from gateway.outbound.vendor import HttpVendorClient
+from gateway.source import Destination, Source
+from gateway.store.base import Store
+from gateway.target.http import HttpTarget
+from gateway.urls import is_literal
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway")
+
+_VENDOR_CONNECTIONS = 8
+
+
+def vendor_session(api: Api, *, private: bool) -> aiohttp.ClientSession:
+    """A session for a vendor's API: a host name may resolve to the public internet only, unless `private` says otherwise."""
+    literal = is_literal(urlsplit(api.base_url).hostname or "")
+    return open_session(
+        allowed=any_unicast if literal or private else global_only,
+        connections=_VENDOR_CONNECTIONS,
+        connect_timeout_s=min(10.0, api.timeout_s),
+    )
+
+
+class Runtime:
+    """Built from an assembly; `start`, then `stop`. A task of it that dies is the end of the process.
+
+    Args:
+        on_dead: Called with the name of a task that ended by itself.
+    """
+
+    def __init__(
+        self, assembly: Assembly, store: Store, vitals: Vitals, clock: Clock, on_dead: Callable[[str, BaseException | None], None]
+    ) -> None:
+        self.assembly = assembly
+        self.sources: dict[str, Source] = {}
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._on_dead = on_dead
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._clients: dict[str, HttpVendorClient] = {}
+        self._targets: dict[str, HttpTarget] = {}
+        self.deliver: dict[str, Deliver] = {}
+        self.pollers: dict[str, Poller] = {}
+        self._workers: list[Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def build(self) -> None:
+        """Make everything that can fail to be made. Raises ConfigError, StoreError."""
+        since = await self._store.register(list(self.assembly.sources))
+        for name, settings in self.assembly.targets.items():
+            self._targets[name] = HttpTarget(name, settings, self._clock)
+            await self._targets[name].open()
+        for name, part in self.assembly.sources.items():
+            client = None
+            if part.api is not None:
+                session = vendor_session(part.api, private=part.settings.allow_private_addresses)
+                self._sessions.append(session)
+                client = self._clients[name] = HttpVendorClient(part.api, session, self._clock)
+            self.sources[name] = Source(
+                name=name,
+                vendor=part.settings.connector,
+                connector=part.connector,
+                doors=part.doors,
+                on_revision=part.settings.on_revision,
+                destinations=self._destinations(part),
+                stages=part.connector.stages(),
+                max_body_bytes=part.connector.max_body_bytes(self.assembly.config.http.max_body_bytes),
+                max_requests_per_second=part.settings.max_requests_per_second,
+                since=since[name],
+                client=client,
+            )
+
+    def start(self) -> None:
+        """Start every task."""
+        for name, target in self._targets.items():
+            deliver = Deliver(target, self.sources, self._store, self._vitals, self._clock)
+            self.deliver[name] = deliver
+            self._run(f"deliver {name}", deliver.run())
+        for name, source in self.sources.items():
+            self._work(Worker("inbox", name, Prepare(source, self._store, self._clock), self._store, self._clock), f"prepare {name}")
+            if source.stages:
+                step = Acknowledge(source, self._store, self._vitals, self._clock)
+                self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
+            if "poll" in source.doors:
+                self.pollers[name] = Poller(source, self._store, self._vitals, self._clock)
+                self._run(f"poll {name}", self.pollers[name].run())
+            for door in source.connector.doors:
+                if door not in source.doors:
+                    self._vitals.door(name, door, "off")
+            if "webhook" in source.doors:
+                self._vitals.door(name, "webhook", "up")
+
+    def resume(self, source: str) -> None:
+        """The credentials changed, or an operator says so: sign in anew, ask at once."""
+        if source in self._clients:
+            self._clients[source].reset()
+        if source in self.pollers:
+            self.pollers[source].resume()
+
+    def secrets_changed(self) -> None:
+        """Something that is read from a file has another text: what waited for it tries again."""
+        for name in self.sources:
+            self.resume(name)
+        for deliver in self.deliver.values():
+            deliver.release()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Stop asking, let what is in flight finish for at most `timeout_s`, hand the rest back, close."""
+        self._stopping = True
+        for task in self._tasks:
+            if task.get_name().startswith("poll "):
+                task.cancel()
+        drains = [deliver.drain(timeout_s) for deliver in self.deliver.values()] + [worker.drain(timeout_s) for worker in self._workers]
+        await asyncio.gather(*drains)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for target in self._targets.values():
+            await target.close()
+        for session in self._sessions:
+            await session.close()
+
+    def _destinations(self, part: SourcePart) -> tuple[Destination, ...]:
+        names = part.settings.targets if part.settings.targets is not None else tuple(self.assembly.targets)
+        return tuple(Destination(target=name, accepts=frozenset(self.assembly.targets[name].accepts)) for name in names)
+
+    def _work(self, worker: Worker, name: str) -> None:
+        self._workers.append(worker)
+        self._run(name, worker.run())
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self._stopping and not task.cancelled():
+            self._on_dead(task.get_name(), task.exception())

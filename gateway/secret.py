@@ -1,0 +1,135 @@
+"""Secrets and lists that live outside the configuration: kept by reference, re-read when their file changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_KINDS = ("env", "file", "credential")
+
+
+class FileBacked:
+    """A text by reference: `{ env = "NAME" }`, `{ file = "/path" }` or `{ credential = "name" }`."""
+
+    __slots__ = ("_path", "_stamp", "_text", "origin")
+
+    def __init__(self, text: str, *, origin: str, path: Path | None = None) -> None:
+        self._text = text
+        self._path = path
+        self._stamp = _stamp(path)
+        self.origin = origin
+
+    @classmethod
+    def from_reference(cls, value: object, base: Path) -> FileBacked:
+        """Read what a configuration refers to; relative paths are relative to `base`.
+
+        Raises:
+            ValueError: Not a reference, or a reference to nothing. The text says what to write instead.
+        """
+        if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in _KINDS:
+            raise ValueError(f"must be a reference: {cls._example()}")
+        kind, name = next(iter(value.items()))
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{kind} must be a name: {cls._example()}")
+        if kind == "env":
+            if name not in os.environ:
+                raise ValueError(f"the environment has no variable {name}")
+            return cls(os.environ[name], origin=f"env {name}")
+        path = _credential(name) if kind == "credential" else base / name
+        return cls(_read(path), origin=f"{kind} {name}", path=path)
+
+    @staticmethod
+    def _example() -> str:
+        return '{ env = "NAME" }, { file = "/path" } or { credential = "name" }'
+
+    def reveal(self) -> str:
+        """The text of now, without one trailing newline."""
+        return self._text
+
+    def refresh(self) -> bool:
+        """Re-read a changed file; True if the text is another one. A file that is gone or unreadable keeps the old text."""
+        stamp = _stamp(self._path)
+        if self._path is None or stamp is None or stamp == self._stamp:
+            return False
+        try:
+            text = _read(self._path)
+        except ValueError:
+            return False
+        self._stamp, changed, self._text = stamp, text != self._text, text
+        return changed
+
+
+class Secret(FileBacked):
+    """A secret by reference. It prints as `***`; only `reveal()` gives the text."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_reference(cls, value: object, base: Path) -> Secret:
+        if isinstance(value, str):
+            raise ValueError(f"a secret may not stand in the file itself; refer to it: {cls._example()}")
+        secret = super().from_reference(value, base)
+        assert isinstance(secret, Secret)
+        if not secret.reveal():
+            raise ValueError(f"the secret is empty ({secret.origin})")
+        return secret
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+class TextList(FileBacked):
+    """A list of words: inline as `["a", "b"]`, or `{ file = "list.txt" }` with one word a line (`#` starts a comment)."""
+
+    __slots__ = ("_of", "_words")
+
+    @classmethod
+    def from_reference(cls, value: object, base: Path) -> TextList:
+        if isinstance(value, list):
+            if not all(isinstance(word, str) for word in value):
+                raise ValueError('must be a list of texts, as in ["0010023"], or { file = "list.txt" }')
+            return cls("\n".join(value), origin="inline")
+        made = super().from_reference(value, base)
+        assert isinstance(made, TextList)
+        return made
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of now."""
+        if getattr(self, "_of", None) is not self._text:
+            lines = (line.split("#", 1)[0].strip() for line in self._text.splitlines())
+            self._words, self._of = frozenset(filter(None, lines)), self._text
+        return self._words
+
+    def __repr__(self) -> str:
+        return f"<list from {self.origin}>"
+
+
+def _credential(name: str) -> Path:
+    """systemd's file for a credential; one loaded with a whole folder carries the folder's name in front."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise ValueError(
+            f"credential {name}: no credentials directory; under systemd, put the file into /etc/order-gateway/credentials, "
+            "elsewhere set CREDENTIALS_DIRECTORY to a folder that holds it"
+        )
+    path = Path(folder) / name
+    return path if path.exists() else Path(folder) / f"secrets_{name}"
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ValueError(f"cannot read {path}: {reason}") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None

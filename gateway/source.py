@@ -1,0 +1,74 @@
+"""A configured source at run time: one connector, its client, its doors and where its orders go."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from gateway.client import VendorClient
+from gateway.config import OnRevision
+from gateway.connector import Connector
+from gateway.messages import Door, Event, Stage, Unreadable
+from gateway.orders import Kind
+from gateway.store.base import Incoming
+
+
+class Destination(Struct, frozen=True, kw_only=True):
+    """A target as a source sees it: its name, and which kinds it takes."""
+
+    target: str
+    accepts: frozenset[Kind]
+
+
+class Source(Struct, kw_only=True):
+    """What the doors and the engine need to know of one source.
+
+    Attributes:
+        since: When it was first started.
+        client: None where the vendor is never called.
+    """
+
+    name: str
+    connector: Connector
+    doors: tuple[Door, ...]
+    on_revision: OnRevision
+    destinations: tuple[Destination, ...]
+    stages: frozenset[Stage]
+    max_body_bytes: int
+    max_requests_per_second: int
+    since: datetime
+    vendor: str
+    client: VendorClient | None = None
+
+    @property
+    def acknowledges_stored(self) -> bool:
+        return "stored" in self.stages
+
+
+def incoming(events: Iterable[Event | Unreadable]) -> list[Incoming]:
+    """Events as the store takes them, with their digests."""
+    return [dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event) for event in events]
+
+
+def dead_letter(document: bytes, reason: str) -> Incoming:
+    """Something genuine that cannot be read; the same bytes are the same dead letter."""
+    digest = hashlib.sha256(document).digest()
+    return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
+
+
+def _event(event: Event) -> Incoming:
+    return Incoming(
+        key=event.key,
+        order_ref=event.order_ref,
+        document=event.document,
+        sha256=None if event.document is None else hashlib.sha256(event.document).digest(),
+        content=None if event.content is None else hashlib.sha256(event.content).digest(),
+        occurred_at=event.occurred_at,
+        reference=event.reference,
+    )
+
+
+__all__: Sequence[str] = ["Destination", "Source", "dead_letter", "incoming"]

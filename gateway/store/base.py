@@ -1,0 +1,255 @@
+"""The store as the doors and the engine see it: rows, statuses, and one method per state transition. No SQL here.
+
+    inbox    ready -> leased -> done | held | dead          outbox   ready -> leased -> done | held | dead
+             held  -> ready (release) | done (drop)                  the same
+             dead  -> ready (replay)  | done (drop)                  the same
+             leased -> ready (retry, hand-back, restart)             the same
+
+Rows of one order form a lane: only its oldest open row can be leased, so nothing overtakes. Each method is one transaction;
+it is durable when its coroutine returns, and whole whether or not its caller was cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from gateway.messages import Door, Stage
+from gateway.orders import Kind
+
+Status = Literal["ready", "leased", "done", "held", "dead"]
+Queue = Literal["inbox", "outbox", "acknowledgements"]
+STATUSES: tuple[Status, ...] = ("ready", "leased", "done", "held", "dead")
+
+
+class Incoming(Struct, frozen=True, kw_only=True):
+    """One event on its way into the inbox.
+
+    Attributes:
+        key: Unique within the source, together with the version where `content` counts versions.
+        order_ref: None for what could not be read.
+        content: SHA-256 of what makes a version of the order; None where the key alone decides.
+        sha256: Of `document`.
+        dead: Why it cannot be read; it becomes a dead letter at once.
+    """
+
+    key: str
+    order_ref: str | None = None
+    document: bytes | None = None
+    sha256: bytes | None = None
+    content: bytes | None = None
+    occurred_at: datetime | None = None
+    reference: str | None = None
+    dead: str | None = None
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """What became of one `Incoming`: stored now, or a repeat of what `key` already names."""
+
+    key: str
+    outcome: Literal["stored", "repeat"]
+
+
+class InboxRow(Struct, frozen=True, kw_only=True):
+    """A leased inbox row. `messages` counts what was made of its order before."""
+
+    id: int
+    lease: int
+    source: str
+    door: Door
+    key: str
+    version: int
+    order_id: int | None
+    order_ref: str | None
+    messages: int
+    attempts: int
+    released: bool
+    reference: str | None
+    occurred_at: datetime | None
+    received_at: datetime
+    document: bytes | None
+    sha256: bytes | None
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """One new outbox row."""
+
+    target: str
+    kind: Kind
+    body: bytes
+    sha256: bytes
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """What the prepare step made of one row: message `n` of its order, once per target that wants it."""
+
+    row: InboxRow
+    key: str
+    n: int
+    deliveries: tuple[Delivery, ...]
+
+
+class OutboxRow(Struct, frozen=True, kw_only=True):
+    """A leased delivery."""
+
+    id: int
+    lease: int
+    target: str
+    source: str
+    order_id: int
+    order_ref: str
+    inbox_id: int
+    key: str
+    kind: Kind
+    attempts: int
+    first_attempt_at: datetime | None
+    occurred_at: datetime | None
+    received_at: datetime
+    body: bytes | None
+    sha256: bytes
+
+
+class AckRow(Struct, frozen=True, kw_only=True):
+    """A leased acknowledgement."""
+
+    id: int
+    lease: int
+    source: str
+    stage: Stage
+    order_ref: str
+    reference: str
+    attempts: int
+    first_attempt_at: datetime | None
+
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """How an attempt ended, for any queue.
+
+    Attributes:
+        status: Where the row goes.
+        outcome: One word for logs, metrics and people: `delivered`, `duplicate`, `retry` ...
+        due_in_s: For `ready`, seconds from now.
+        counts: False gives the attempt back (rate limited, cut short by a shutdown).
+        maybe_taken: The other side may have taken it although we cannot tell; it sticks to the row.
+        detail: What the other side said, bounded, for the operator.
+    """
+
+    status: Status
+    outcome: str
+    reason: str | None = None
+    due_in_s: float = 0.0
+    counts: bool = True
+    maybe_taken: bool = False
+    http_status: int | None = None
+    detail: str | None = None
+    started_at_ms: int = 0
+    duration_ms: int = 0
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """What a person's decision did to one key; `problem` says why it did nothing."""
+
+    key: str
+    queue: Queue | None = None
+    problem: str | None = None
+    waits_behind: str | None = None
+
+
+class Store(Protocol):
+    """One method per transition. Raises `StoreBusy` where nothing was committed, `StoreFailed` where all is over."""
+
+    async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
+        """Note the sources that exist; when each was first started."""
+
+    async def cursor(self, source: str, door: Door) -> str | None:
+        """The last committed cursor."""
+
+    async def accept(
+        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, acknowledge: bool = False
+    ) -> list[Accepted]:
+        """Make events, the cursor and, with `acknowledge`, the stored-stage acknowledgements durable, all or none."""
+
+    async def reaccept(self, row: InboxRow, events: Sequence[Incoming], *, acknowledge: bool = False) -> list[Accepted]:
+        """Replace a replayed dead letter that can now be read by the events in it."""
+
+    async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
+        """Take due rows, oldest first, one per order."""
+
+    async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
+        """Keep what `fetch` brought, so that no later attempt fetches again."""
+
+    async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
+        """The targets that have, or may have, an earlier message of this order.
+
+        With `supersede`, what has surely not left for a target is taken out of the way first, in the same transaction.
+        """
+
+    async def prepared(self, made: Sequence[Prepared]) -> None:
+        """Insert the deliveries and finish their inbox rows. Raises LeaseLost, and then does nothing of it."""
+
+    async def settle_inbox(self, row: InboxRow, end: Settlement, *, with_earlier: bool = False) -> None:
+        """End one attempt. With `with_earlier`, what has not left of the same order is held with it."""
+
+    async def lease_outbox(self, target: str, limit: int) -> list[OutboxRow]:
+        """Take due deliveries, oldest due first, one per order."""
+
+    async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
+        """End one attempt; with `acknowledge`, the last delivery of an event makes its delivered-stage acknowledgement."""
+
+    async def lease_acknowledgements(self, source: str, limit: int) -> list[AckRow]:
+        """Take due acknowledgements of one stage."""
+
+    async def settle_acknowledgements(self, ends: Sequence[tuple[AckRow, Settlement]]) -> None:
+        """End one attempt for each."""
+
+    async def hasten(self, target: str, within_s: float) -> int:
+        """Make what waits for a later try due soon, spread over `within_s`: the target is back."""
+
+    async def shift_due(self, delta_ms: int, longest_ms: int) -> None:
+        """The wall clock jumped by `delta_ms`: due times move with it, and none is further away than `longest_ms`."""
+
+    async def take_over(self) -> None:
+        """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken."""
+
+    async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
+        """Return when rows of a source or target may have become ready, at the latest after the timeout."""
+
+    async def next_due_s(self, queue: Queue, name: str) -> float | None:
+        """Seconds until the next row is due; None where none waits for a time."""
+
+    async def replay(self, keys: Sequence[str], who: str) -> list[Decided]:
+        """Dead letters back to ready, with a clean count."""
+
+    async def release(self, keys: Sequence[str], who: str) -> list[Decided]:
+        """Held rows go on; what waited for the decision goes on before them."""
+
+    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
+        """Rows end here without delivery; what waited for the decision goes on."""
+
+    async def erase_bodies(self, before: datetime, limit: int) -> int:
+        """Erase documents, bodies and attempts of rows settled before; keys and digests stay. Returns the rows changed."""
+
+    async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
+        """An audit row for a decision that changes no row."""
+
+
+class Reader(Protocol):
+    """What pages, commands and metrics show; it cannot change anything. Rows are dicts ready for JSON but for bodies."""
+
+    async def summary(self) -> dict[Queue, dict[str, Any]]:
+        """Per queue the counts by status, the same `by_name` of source or target, and `oldest_ms` of what is under way."""
+
+    async def sources(self) -> dict[str, str | None]:
+        """When each source's last message came."""
+
+    async def rows(self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest rows of a queue."""
+
+    async def orders(self, *, source: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest orders."""
+
+    async def show(self, key: str) -> list[dict[str, Any]]:
+        """Everything known of what a key names, bodies as bytes under `body`."""

@@ -1,0 +1,98 @@
+"""The SQLite store: one file, one writing thread, shared commits (reliability.md, Store)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.clock import Clock
+from gateway.errors import ConfigError, StoreFailed
+from gateway.store.sqlite.decisions import Decisions
+from gateway.store.sqlite.inbox import Inbox
+from gateway.store.sqlite.opening import Connect, DirectoryLock, open_database, sqlite3_connect
+from gateway.store.sqlite.outbox import Outbox
+from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift
+from gateway.store.sqlite.writer import Connection, Writer
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+class SqliteStore(Inbox, Outbox, Decisions, Upkeep):
+    """`gateway.store.base.Store` on one SQLite file.
+
+    Args:
+        path: The database file; its folder is the data directory.
+        reserve_bytes: Space kept aside for a full disk; 0 for none.
+        on_failed: Called once on the event loop when the file can no longer be trusted: the process should end.
+        on_commit: Told the seconds of every commit.
+        connect: Another SQLite (the simulated power cut of the tests).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        reserve_bytes: int = 0,
+        on_failed: Callable[[StoreFailed], None] = _ignore,
+        on_commit: Callable[[float], None] = _ignore,
+        connect: Connect = sqlite3_connect,
+    ) -> None:
+        super().__init__()
+        self._path = path
+        self._folder = path.parent
+        self._clock = clock
+        self._connect = connect
+        self._reserve = Reserve(path.parent / "gateway.reserve", reserve_bytes)
+        self._lock = DirectoryLock(path.parent)
+        self._writer = Writer(self._open, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
+
+    async def open(self) -> None:
+        """Lock the directory, open the file, take over what the last process left.
+
+        Raises:
+            ConfigError: Another process has the directory, or it cannot be written.
+            StoreFailed: The file cannot be used; the text says why and what to do.
+        """
+        if not self._lock.take():
+            raise ConfigError([f"{self._folder}: another gateway process has this data directory"])
+        try:
+            await self._writer.start()
+        except BaseException:
+            self._lock.free()
+            raise
+        if not self._reserve.hold() or room_is_low(self._folder):
+            self.refusing = "the disk is nearly full"
+
+    async def close(self) -> None:
+        """Finish what waits, empty the write-ahead log into the file, let go."""
+        try:
+            if not self._writer.closed:
+                await self.checkpoint(truncate=True)
+        except StoreFailed:
+            pass
+        await self._writer.close()
+        self._lock.free()
+
+    def silent_for_s(self) -> float:
+        """Seconds since the writing thread last finished something."""
+        return time.monotonic() - self._writer.answered_at
+
+    async def commits(self) -> None:
+        """Prove that the store commits. Raises StoreBusy or StoreFailed."""
+        await self._run(lambda db: db.execute("UPDATE sources SET name = name WHERE name = ''"))
+
+    def _open(self) -> Connection:
+        db = open_database(self._path, self._connect)
+        now_ms = self._clock.now_ms()
+        db.execute("BEGIN IMMEDIATE")
+        recover(db, now_ms)
+        shift(db, now_ms, 0, self._LONGEST_MS)
+        db.execute("COMMIT")
+        return db
+
+
+__all__ = ["SqliteStore"]

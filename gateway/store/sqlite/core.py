@@ -1,0 +1,103 @@
+"""What every part of the SQLite store shares: the writer, the clock, and the bells that wake the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TypeVar
+
+from gateway.clock import Clock, from_ms
+from gateway.errors import LeaseLost
+from gateway.store.base import Queue, Settlement
+from gateway.store.sqlite.writer import Change, Connection, Writer
+
+T = TypeVar("T")
+
+# The oldest open row of a lane has a due time; the others wait behind it with none.
+_ADVANCE = {
+    "inbox": """
+        UPDATE inbox SET due_at_ms = ? WHERE due_at_ms IS NULL AND status = 'ready' AND id =
+            (SELECT min(id) FROM inbox WHERE order_id = ? AND status <> 'done')""",
+    "outbox": """
+        UPDATE outbox SET due_at_ms = ? WHERE due_at_ms IS NULL AND status = 'ready' AND id =
+            (SELECT min(id) FROM outbox WHERE order_id = ? AND target = ? AND status <> 'done')""",
+}
+
+
+class Core:
+    """The base of the store's parts."""
+
+    _writer: Writer
+    _clock: Clock
+
+    def __init__(self) -> None:
+        self._bells: dict[tuple[Queue, str], asyncio.Event] = {}
+
+    async def _run(self, change: Change[T]) -> T:
+        return await self._writer.run(change)
+
+    def _ring(self, queue: Queue, name: str) -> None:
+        self._bell(queue, name).set()
+
+    def _ring_all(self) -> None:
+        for bell in self._bells.values():
+            bell.set()
+
+    def _bell(self, queue: Queue, name: str) -> asyncio.Event:
+        return self._bells.setdefault((queue, name), asyncio.Event())
+
+    async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
+        bell = self._bell(queue, name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await bell.wait()
+        except TimeoutError:
+            pass
+        bell.clear()
+
+
+def new_lease() -> int:
+    """A fencing token: fits SQLite's integers, never 0."""
+    return secrets.randbits(62) | 1
+
+
+def advance_inbox(db: Connection, order_id: int | None, now_ms: int) -> None:
+    """Let the next row of an order's lane go, where one waits."""
+    if order_id is not None:
+        db.execute(_ADVANCE["inbox"], (now_ms, order_id))
+
+
+def advance_outbox(db: Connection, order_id: int, target: str, now_ms: int) -> None:
+    """The same for what waits for one target."""
+    db.execute(_ADVANCE["outbox"], (now_ms, order_id, target))
+
+
+def note_attempt(db: Connection, queue: Queue, row_id: int, attempt: int, end: Settlement) -> None:
+    """Keep what was tried, for the operator."""
+    db.execute(
+        "INSERT INTO attempts (queue, row_id, attempt, at_ms, duration_ms, outcome, http_status, detail) VALUES (?,?,?,?,?,?,?,?)",
+        (queue, row_id, attempt, end.started_at_ms, end.duration_ms, end.outcome, end.http_status, end.detail or end.reason),
+    )
+
+
+def due(end: Settlement, now_ms: int) -> int | None:
+    """The due time of a row that ends as `end` says."""
+    return now_ms + round(end.due_in_s * 1000) if end.status == "ready" else None
+
+
+def must_change(cursor: object, what: str) -> None:
+    """Refuse a late result: the row is no longer this worker's."""
+    if getattr(cursor, "rowcount", 0) != 1:
+        raise LeaseLost(what)
+
+
+__all__ = [
+    "Core",
+    "advance_inbox",
+    "advance_outbox",
+    "due",
+    "from_ms",
+    "must_change",
+    "new_lease",
+    "note_attempt",
+]

@@ -1,0 +1,207 @@
+"""What people decide about rows: replay, release, drop. Every decision leaves an audit row.
+
+A key names an event (`5f0c2b7e9d1a`, `apicbase/5f0c2b7e9d1a@2`), a message (`apicbase/5f0c2b7e9d1a/1`) or one row
+(`outbox:17`). A decision applies to what it can apply to among the rows of that name and of the messages made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.store.base import Decided, Queue, Status
+from gateway.store.sqlite.core import Core, advance_inbox, advance_outbox
+from gateway.store.sqlite.inbox import shown_key
+from gateway.store.sqlite.writer import Connection
+
+_REF = re.compile(r"(inbox|outbox|acknowledgements):(\d{1,18})\Z")
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """One row that a key names."""
+
+    queue: Queue
+    id: int
+    key: str
+    status: Status
+    order_id: int | None
+    target: str = ""
+
+
+class Decisions(Core):
+    """See `gateway.store.base.Store`."""
+
+    async def replay(self, keys: Sequence[str], who: str) -> list[Decided]:
+        return await self._decide(keys, who, "replay", None, ("dead",), _reopen)
+
+    async def release(self, keys: Sequence[str], who: str) -> list[Decided]:
+        return await self._decide(keys, who, "release", None, ("held",), _reopen)
+
+    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
+        return await self._decide(keys, who, "drop", reason, ("held", "dead", "ready"), _drop)
+
+    async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
+        now_ms = self._clock.now_ms()
+        await self._run(
+            lambda db: db.execute(
+                "INSERT INTO audit (at_ms, who, action, key, reason) VALUES (?,?,?,?,?)", (now_ms, who, action, key, reason)
+            )
+        )
+
+    async def _decide(
+        self,
+        keys: Sequence[str],
+        who: str,
+        action: str,
+        reason: str | None,
+        wanted: tuple[Status, ...],
+        act: Callable[[Connection, Found, str | None, int], None],
+    ) -> list[Decided]:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> list[Decided]:
+            decided: list[Decided] = []
+            for key in keys:
+                rows = find(db, key)
+                fitting = [row for row in rows if row.status in wanted]
+                problem = _problem(key, rows, fitting, wanted)
+                if problem:
+                    decided.append(Decided(key=key, problem=problem))
+                    continue
+                for row in fitting:
+                    act(db, row, reason, now_ms)
+                    db.execute(
+                        "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
+                        (now_ms, who, action, row.queue, row.id, row.key, reason),
+                    )
+                    decided.append(Decided(key=row.key, queue=row.queue, waits_behind=_waits_behind(db, row)))
+            return decided
+
+        decided = await self._run(change)
+        self._ring_all()
+        return decided
+
+
+def find(db: Connection, key: str) -> list[Found]:
+    """Every row that a key names, and the messages and acknowledgements made of it."""
+    ref = _REF.match(key)
+    queue, row_id = (ref[1], int(ref[2])) if ref else (None, -1)
+    rows: list[Found] = []
+    for id_, source, event, version, status, order_id in _events(db, key, row_id if queue == "inbox" else -1):
+        name = f"{source}/{shown_key(event, version)}"
+        rows.append(Found(queue="inbox", id=id_, key=name, status=status, order_id=order_id))
+        for made in db.execute("SELECT id, key, status, order_id, target FROM outbox WHERE inbox_id = ?", (id_,)).fetchall():
+            rows.append(_delivery(made))
+        for ack_id, stage, ack_status in db.execute("SELECT id, stage, status FROM acknowledgements WHERE inbox_id = ?", (id_,)).fetchall():
+            rows.append(Found(queue="acknowledgements", id=ack_id, key=f"{name} ({stage})", status=ack_status, order_id=None))
+    direct = ("key = ?", key) if queue != "outbox" else ("id = ?", row_id)
+    for made in db.execute(f"SELECT id, key, status, order_id, target FROM outbox WHERE {direct[0]}", (direct[1],)).fetchall():
+        if _delivery(made) not in rows:
+            rows.append(_delivery(made))
+    if queue == "acknowledgements":
+        for ack_id, stage, status in db.execute("SELECT id, stage, status FROM acknowledgements WHERE id = ?", (row_id,)).fetchall():
+            rows.append(Found(queue="acknowledgements", id=ack_id, key=f"{key} ({stage})", status=status, order_id=None))
+    return rows
+
+
+def _events(db: Connection, key: str, row_id: int) -> Any:
+    """By the unique index on (source, key, version) where it can be used: a key may carry its source and its version."""
+    names = [key] + ([key.rsplit("@", 1)[0]] if re.search(r"@\d+\Z", key) else [])
+    pairs = [(None, name) for name in names] + [tuple(name.split("/", 1)) for name in names if "/" in name]
+    found: dict[int, Any] = {}
+    sources = [source for (source,) in db.execute("SELECT name FROM sources").fetchall()]
+    for source, name in pairs:
+        for one in [source] if source else sources:
+            for row in db.execute(
+                "SELECT id, source, key, version, status, order_id FROM inbox WHERE source = ? AND key = ?", (one, name)
+            ).fetchall():
+                if key in (row[2], f"{row[1]}/{row[2]}", shown_key(row[2], row[3]), f"{row[1]}/{shown_key(row[2], row[3])}"):
+                    found[row[0]] = row
+    for row in db.execute("SELECT id, source, key, version, status, order_id FROM inbox WHERE id = ?", (row_id,)).fetchall():
+        found[row[0]] = row
+    return found.values()
+
+
+def _delivery(made: Any) -> Found:
+    id_, key, status, order_id, target = made
+    return Found(queue="outbox", id=id_, key=key, status=status, order_id=order_id, target=target)
+
+
+def _problem(key: str, rows: Sequence[Found], fitting: Sequence[Found], wanted: Sequence[Status]) -> str | None:
+    if not rows:
+        return "no such key; `gateway inbox` and `gateway outbox` list what there is"
+    if not fitting:
+        states = ", ".join(sorted({f"{row.queue} {row.status}" for row in rows}))
+        now = " It is being worked on right now; try again." if any(row.status == "leased" for row in rows) else ""
+        return f"nothing of it is {' or '.join(wanted)} ({states}).{now}"
+    if len({row.key.split("/", 1)[0] for row in fitting if row.queue == "inbox"}) > 1:
+        return "several sources have this key; put the source in front, as in SOURCE/" + key
+    return None
+
+
+def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> None:
+    if row.queue == "acknowledgements":
+        db.execute(
+            "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, attempts = 0, first_attempt_ms = NULL, reason = NULL WHERE id = ?",
+            (now_ms, row.id),
+        )
+    elif row.queue == "inbox":
+        db.execute(
+            "UPDATE inbox SET released = released OR status = 'held', status = 'ready', attempts = 0, reason = NULL, outcome = NULL, "
+            "due_at_ms = CASE WHEN order_id IS NULL THEN ? END WHERE id = ?",
+            (now_ms, row.id),
+        )
+        advance_inbox(db, row.order_id, now_ms)
+        _let_go(db, row.id, now_ms)
+    else:
+        db.execute(
+            "UPDATE outbox SET status = 'ready', due_at_ms = NULL, attempts = 0, first_attempt_ms = NULL, held_for = NULL, reason = NULL, "
+            "outcome = NULL WHERE id = ?",
+            (row.id,),
+        )
+        assert row.order_id is not None
+        advance_outbox(db, row.order_id, row.target, now_ms)
+
+
+def _drop(db: Connection, row: Found, reason: str | None, now_ms: int) -> None:
+    if row.queue == "acknowledgements":
+        db.execute(
+            "UPDATE acknowledgements SET status = 'done', due_at_ms = NULL, settled_at_ms = ?, reason = ? WHERE id = ?",
+            (now_ms, f"dropped: {reason}", row.id),
+        )
+        return
+    db.execute(
+        f"UPDATE {row.queue} SET status = 'done', outcome = 'dropped', due_at_ms = NULL, settled_at_ms = ?, reason = ? WHERE id = ?",
+        (now_ms, reason, row.id),
+    )
+    if row.queue == "inbox":
+        advance_inbox(db, row.order_id, now_ms)
+        _let_go(db, row.id, now_ms)
+    else:
+        assert row.order_id is not None
+        advance_outbox(db, row.order_id, row.target, now_ms)
+
+
+def _let_go(db: Connection, inbox_id: int, now_ms: int) -> None:
+    """What was held only until this decision goes on."""
+    freed = db.execute(
+        "UPDATE outbox SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL WHERE held_for = ? AND status = 'held' "
+        "RETURNING order_id, target",
+        (inbox_id,),
+    ).fetchall()
+    for order_id, target in freed:
+        advance_outbox(db, order_id, target, now_ms)
+
+
+def _waits_behind(db: Connection, row: Found) -> str | None:
+    if row.queue == "acknowledgements" or row.order_id is None:
+        return None
+    same = "AND target = (SELECT target FROM outbox WHERE id = ?)" if row.queue == "outbox" else "AND ? > 0"
+    head = db.execute(
+        f"SELECT key, status FROM {row.queue} WHERE order_id = ? AND id < ? {same} AND status <> 'done' ORDER BY id LIMIT 1",
+        (row.order_id, row.id, row.id),
+    ).fetchone()
+    return f"{head[0]} ({head[1]})" if head else None

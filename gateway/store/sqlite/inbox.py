@@ -1,0 +1,297 @@
+"""The inbox: accept, lease, prepare, settle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from gateway.clock import from_ms, to_ms
+from gateway.errors import LeaseLost, StoreBusy
+from gateway.messages import Door
+from gateway.store.base import Accepted, InboxRow, Incoming, Prepared, Settlement
+from gateway.store.sqlite.core import Core, advance_inbox, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.writer import Connection
+
+# A version counts where its content differs from the newest one's; an order whose events carry no content stays at 1.
+_SEEN = """
+    INSERT INTO orders (source, order_ref, versions, content, newest_key) VALUES (?,?,1,?,?)
+    ON CONFLICT (source, order_ref) DO UPDATE
+        SET versions = versions + (excluded.content IS NOT NULL), content = excluded.content, newest_key = excluded.newest_key
+        WHERE excluded.content IS NULL OR content IS NOT excluded.content
+    RETURNING id, versions"""
+_STORED = """
+    INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
+                       reason, sha256, document)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source, key, version) DO NOTHING"""
+_LEASE = """
+    SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
+           reference, occurred_at_ms, received_at_ms, document, sha256
+    FROM inbox LEFT JOIN (SELECT id, order_ref, messages FROM orders) AS orders ON orders.id = inbox.order_id
+    WHERE source = ? AND status = 'ready' AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
+
+
+class Inbox(Core):
+    """See `gateway.store.base.Store`."""
+
+    refusing: str | None = None
+
+    async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> dict[str, datetime]:
+            db.executemany(
+                "INSERT INTO sources (name, first_started_ms) VALUES (?,?) ON CONFLICT DO NOTHING", [(s, now_ms) for s in sources]
+            )
+            found = db.execute("SELECT name, first_started_ms FROM sources").fetchall()
+            return {name: from_ms(ms) for name, ms in found}
+
+        return await self._run(change)
+
+    async def cursor(self, source: str, door: Door) -> str | None:
+        def change(db: Connection) -> str | None:
+            found = db.execute("SELECT cursor FROM cursors WHERE source = ? AND door = ?", (source, door)).fetchone()
+            return found and str(found[0])
+
+        return await self._run(change)
+
+    async def accept(
+        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, acknowledge: bool = False
+    ) -> list[Accepted]:
+        if self.refusing:
+            raise StoreBusy(self.refusing)
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> list[Accepted]:
+            accepted = [_accept(db, source, door, event, now_ms, acknowledge) for event in events]
+            if cursor is not None:
+                db.execute("INSERT OR REPLACE INTO cursors (source, door, cursor) VALUES (?,?,?)", (source, door, cursor))
+            db.execute("UPDATE sources SET last_message_ms = ? WHERE name = ?", (now_ms, source))
+            return accepted
+
+        accepted = await self._run(change)
+        self._ring("inbox", source)
+        if acknowledge:
+            self._ring("acknowledgements", source)
+        return accepted
+
+    async def reaccept(self, row: InboxRow, events: Sequence[Incoming], *, acknowledge: bool = False) -> list[Accepted]:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> list[Accepted]:
+            must_change(
+                db.execute(
+                    "UPDATE inbox SET status = 'done', outcome = 'reread', lease = NULL, settled_at_ms = ? WHERE id = ? AND lease = ?",
+                    (now_ms, row.id, row.lease),
+                ),
+                row.key,
+            )
+            return [_accept(db, row.source, row.door, event, now_ms, acknowledge) for event in events]
+
+        accepted = await self._run(change)
+        self._ring("inbox", row.source)
+        return accepted
+
+    async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
+        now_ms, lease = self._clock.now_ms(), new_lease()
+
+        def change(db: Connection) -> list[InboxRow]:
+            rows = [_row(found, lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
+            if rows:
+                db.execute(
+                    "UPDATE inbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL "
+                    "WHERE id IN (SELECT value FROM json_each(?))",
+                    (lease, json.dumps([row.id for row in rows])),
+                )
+            return rows
+
+        return await self._run(change)
+
+    async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
+        def change(db: Connection) -> None:
+            must_change(
+                db.execute("UPDATE inbox SET document = ?, sha256 = ? WHERE id = ? AND lease = ?", (document, sha256, row.id, row.lease)),
+                row.key,
+            )
+
+        await self._run(change)
+
+    async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> frozenset[str]:
+            if supersede:
+                db.execute(
+                    "UPDATE outbox SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL "
+                    "WHERE order_id = ? AND maybe_taken = 0 AND status IN ('ready', 'held', 'dead')",
+                    (f"a newer version came: {row.key}@{row.version}", now_ms, row.order_id),
+                )
+            found = db.execute(
+                "SELECT DISTINCT target FROM outbox WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped')",
+                (row.order_id,),
+            )
+            return frozenset(target for (target,) in found.fetchall())
+
+        return await self._run(change)
+
+    async def prepared(self, made: Sequence[Prepared]) -> None:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> None:
+            for one in made:
+                _prepared(db, one, now_ms)
+
+        await self._run(change)
+        for target in {delivery.target for one in made for delivery in one.deliveries}:
+            self._ring("outbox", target)
+        for source in {one.row.source for one in made if one.row.version > 1}:
+            self._ring("inbox", source)
+
+    async def settle_inbox(self, row: InboxRow, end: Settlement, *, with_earlier: bool = False) -> None:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> None:
+            must_change(
+                db.execute(
+                    "UPDATE inbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, outcome = ?, reason = ?, "
+                    "settled_at_ms = ? WHERE id = ? AND lease = ?",
+                    (end.status, due(end, now_ms), 0 if end.counts else 1, end.outcome, end.reason, now_ms, row.id, row.lease),
+                ),
+                row.key,
+            )
+            note_attempt(db, "inbox", row.id, row.attempts, end)
+            if with_earlier:
+                db.execute(
+                    "UPDATE outbox SET status = 'held', due_at_ms = NULL, held_for = ?, reason = ? WHERE order_id = ? AND status = 'ready'",
+                    (row.id, f"waits for the decision on {row.source}/{row.key}@{row.version}", row.order_id),
+                )
+            if end.status == "done":
+                advance_inbox(db, row.order_id, now_ms)
+
+        await self._run(change)
+        if end.status == "done":
+            self._ring("inbox", row.source)
+
+
+def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: int, acknowledge: bool) -> Accepted:
+    order_id, version, status = None, 1, "dead"
+    if event.order_ref is not None:
+        seen = db.execute(_SEEN, (source, event.order_ref, event.content, event.key)).fetchone()
+        if seen is None:
+            key, version = db.execute(
+                "SELECT newest_key, versions FROM orders WHERE source = ? AND order_ref = ?", (source, event.order_ref)
+            ).fetchone()
+            return Accepted(key=shown_key(key, version), outcome="repeat")
+        order_id, version, status = seen[0], seen[1] if event.content is not None else 1, "ready"
+    first = version == 1 and event.content is not None
+    alone = status == "ready" and (first or not _lane_is_busy(db, order_id))
+    added = db.execute(
+        _STORED,
+        (
+            source,
+            door,
+            event.key,
+            version,
+            order_id,
+            status,
+            now_ms if alone else None,
+            event.reference,
+            to_ms(event.occurred_at),
+            now_ms,
+            event.dead,
+            event.sha256,
+            event.document,
+        ),
+    )
+    key = shown_key(event.key, version)
+    if added.rowcount == 0:
+        return Accepted(key=key, outcome="repeat")
+    if acknowledge and event.order_ref is not None:
+        db.execute(
+            "INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms) "
+            "SELECT source, 'stored', id, 'ready', ?, ? FROM inbox WHERE source = ? AND key = ? AND version = ?",
+            (now_ms, now_ms, source, event.key, version),
+        )
+    return Accepted(key=key, outcome="stored")
+
+
+def shown_key(key: str, version: int) -> str:
+    """How an event is named to people: its key, and from the second version on the version."""
+    return key if version == 1 else f"{key}@{version}"
+
+
+def _lane_is_busy(db: Connection, order_id: int | None) -> bool:
+    return db.execute("SELECT 1 FROM inbox WHERE order_id = ? AND status <> 'done' LIMIT 1", (order_id,)).fetchone() is not None
+
+
+def _row(found: Any, lease: int) -> InboxRow:
+    (
+        id_,
+        source,
+        door,
+        key,
+        version,
+        order_id,
+        order_ref,
+        messages,
+        attempts,
+        released,
+        reference,
+        occurred_ms,
+        received_ms,
+        document,
+        sha256,
+    ) = found
+    return InboxRow(
+        id=id_,
+        lease=lease,
+        source=source,
+        door=door,
+        key=key,
+        version=version,
+        order_id=order_id,
+        order_ref=order_ref,
+        messages=messages or 0,
+        attempts=attempts,
+        released=bool(released),
+        reference=reference,
+        occurred_at=from_ms(occurred_ms),
+        received_at=from_ms(received_ms),
+        document=document,
+        sha256=sha256,
+    )
+
+
+def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
+    row = one.row
+    counted = db.execute("UPDATE orders SET messages = ? WHERE id = ? AND messages = ?", (one.n, row.order_id, one.n - 1))
+    done = db.execute(
+        "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ? WHERE id = ? AND lease = ?",
+        (now_ms, row.id, row.lease),
+    )
+    if counted.rowcount != 1 or done.rowcount != 1:
+        raise LeaseLost(one.key)
+    for delivery in one.deliveries:
+        busy = (
+            one.n > 1
+            and db.execute(
+                "SELECT 1 FROM outbox WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1", (row.order_id, delivery.target)
+            ).fetchone()
+        )
+        db.execute(
+            "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, due_at_ms, created_at_ms, sha256, body) "
+            "VALUES (?,?,?,?,?,'ready',?,?,?,?)",
+            (
+                delivery.target,
+                one.key,
+                delivery.kind,
+                row.order_id,
+                row.id,
+                None if busy else now_ms,
+                now_ms,
+                delivery.sha256,
+                delivery.body,
+            ),
+        )
+    advance_inbox(db, row.order_id, now_ms)

@@ -1,0 +1,156 @@
+"""Opening the database file: who may write it, what it must look like, and bringing an older one up to date."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from gateway.errors import ConfigError, StoreFailed
+from gateway.store.sqlite.writer import Connection
+
+APPLICATION_ID = 0x4F524757  # "ORGW"
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+_PRAGMAS: tuple[tuple[str, str, object], ...] = (
+    ("busy_timeout", "5000", 5000),
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", 2),
+    ("foreign_keys", "ON", 1),
+    ("secure_delete", "ON", 1),
+    ("wal_autocheckpoint", "0", 0),
+    ("journal_size_limit", str(WAL_LIMIT_BYTES), WAL_LIMIT_BYTES),
+    ("temp_store", "MEMORY", 2),
+    ("mmap_size", "0", 0),
+)
+
+Connect = Callable[[Path], Connection]
+
+
+class DirectoryLock:
+    """The exclusive lock on a data directory: one process writes, whoever it is."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "gateway.lock"
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """True if it is ours now; False where another process has it.
+
+        Raises:
+            ConfigError: The directory is missing or not ours to write.
+        """
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                [f"{self._path.parent}: cannot be written: {error.strerror}; check gateway.data_dir and its owner"]
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def free(self) -> None:
+        """Let go; a process that ends lets go by itself."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def sqlite3_connect(path: Path) -> Connection:
+    """The standard library's SQLite; a new file is nobody else's to read."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=True, cached_statements=256)
+
+
+def open_database(path: Path, connect: Connect = sqlite3_connect) -> Connection:
+    """Open for writing, check, migrate.
+
+    Raises:
+        StoreFailed: The file is damaged, foreign, newer than this version, or cannot be written. The text says what to do.
+    """
+    try:
+        db = connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreFailed(f"{path} cannot be opened for writing: {error}; check its owner and that the disk is not read-only") from error
+    try:
+        _check_owner(db, path)
+        for name, value, expected in _PRAGMAS:
+            db.execute(f"PRAGMA {name}={value}").fetchall()
+            found = db.execute(f"PRAGMA {name}").fetchone()[0]
+            if found != expected:
+                raise StoreFailed(f"{path}: SQLite refuses {name}={value} (it says {found!r}); the data directory must be on a local disk")
+        _migrate(db, path)
+    except sqlite3.Error as error:
+        db.close()
+        raise StoreFailed(_explain(path, error)) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_owner(db: Connection, path: Path) -> None:
+    owner = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if owner != APPLICATION_ID and (owner or tables):
+        raise StoreFailed(f"{path} is another program's database; choose another gateway.data_dir or store.url")
+
+
+def schema_version(db: Connection) -> int:
+    """The number of the last migration that the file has had."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Every migration this version knows, by number."""
+    folder = resources.files("gateway.store") / "migrations" / "sqlite"
+    return sorted((int(file.name.split("_")[0]), file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".sql"))
+
+
+def _migrate(db: Connection, path: Path) -> None:
+    known = migrations()
+    version = schema_version(db)
+    if version > known[-1][0]:
+        raise StoreFailed(
+            f"{path} was written by a newer gateway (schema {version}, this one knows {known[-1][0]}); "
+            "install that version again, or restore the copy of the data directory from before the upgrade"
+        )
+    for number, script in known:
+        if number > version:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _statements(script):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={number}")
+            db.execute("COMMIT")
+
+
+def _statements(script: str) -> list[str]:
+    lines = [line.split("--", 1)[0] for line in script.splitlines()]
+    return [statement for statement in (part.strip() for part in "\n".join(lines).split(";")) if statement]
+
+
+def _explain(path: Path, error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return (
+            f"{path} is damaged ({error}). Do not delete it: copy the whole data directory away first, check the disk, "
+            "then restore the last good copy, or try `sqlite3 gateway.db .recover` on a copy"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"{path} cannot be written ({error}); check the owner of the data directory and that the disk is not read-only"
+    if name.startswith("SQLITE_BUSY"):
+        return f"{path} is being written by another process; stop it first"
+    if name.startswith("SQLITE_FULL"):
+        return f"{path}: the disk is full; make room and start again"
+    return f"{path} cannot be used: {error} ({name})"

@@ -1,0 +1,178 @@
+"""The outbox and the acknowledgements: lease, settle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.clock import from_ms
+from gateway.store.base import AckRow, OutboxRow, Settlement
+from gateway.store.sqlite.core import Core, advance_outbox, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.writer import Connection
+
+_LEASE = """
+    SELECT outbox.id, target, inbox.source, outbox.order_id, orders.order_ref, outbox.inbox_id, outbox.key, kind,
+           outbox.attempts + 1, first_attempt_ms, inbox.occurred_at_ms, inbox.received_at_ms, body, outbox.sha256
+    FROM outbox JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
+    WHERE target = ? AND outbox.status = 'ready' AND outbox.due_at_ms <= ? ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
+_SETTLE = """
+    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, maybe_taken = maybe_taken OR ?,
+                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?
+    WHERE id = ? AND lease = ?"""
+_DELIVERED = """
+    INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
+    SELECT ?, 'delivered', ?, 'ready', ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded')))
+    ON CONFLICT DO NOTHING"""
+_LEASE_ACKS = """
+    SELECT acknowledgements.id, acknowledgements.source, stage, orders.order_ref, coalesce(reference, orders.order_ref),
+           acknowledgements.attempts + 1, first_attempt_ms
+    FROM acknowledgements JOIN inbox ON inbox.id = inbox_id JOIN orders ON orders.id = inbox.order_id
+    WHERE acknowledgements.source = ? AND acknowledgements.status = 'ready' AND acknowledgements.due_at_ms <= ?
+    ORDER BY acknowledgements.due_at_ms, acknowledgements.id LIMIT ?"""
+
+
+class Outbox(Core):
+    """See `gateway.store.base.Store`."""
+
+    async def lease_outbox(self, target: str, limit: int) -> list[OutboxRow]:
+        now_ms, lease = self._clock.now_ms(), new_lease()
+
+        def change(db: Connection) -> list[OutboxRow]:
+            rows = [_row(found, lease) for found in db.execute(_LEASE, (target, now_ms, limit)).fetchall()]
+            if rows:
+                db.execute(
+                    "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL "
+                    "WHERE id IN (SELECT value FROM json_each(?))",
+                    (lease, json.dumps([row.id for row in rows])),
+                )
+            return rows
+
+        return await self._run(change)
+
+    async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> None:
+            must_change(
+                db.execute(
+                    _SETTLE,
+                    (
+                        end.status,
+                        due(end, now_ms),
+                        0 if end.counts else 1,
+                        end.maybe_taken,
+                        end.started_at_ms or None,
+                        end.outcome,
+                        end.reason,
+                        now_ms,
+                        row.id,
+                        row.lease,
+                    ),
+                ),
+                row.key,
+            )
+            note_attempt(db, "outbox", row.id, row.attempts, end)
+            if end.status == "done":
+                advance_outbox(db, row.order_id, row.target, now_ms)
+                if acknowledge:
+                    db.execute(_DELIVERED, (row.source, row.inbox_id, now_ms, now_ms, row.inbox_id))
+
+        await self._run(change)
+        if end.status == "done":
+            self._ring("outbox", row.target)
+            if acknowledge:
+                self._ring("acknowledgements", row.source)
+
+    async def lease_acknowledgements(self, source: str, limit: int) -> list[AckRow]:
+        now_ms, lease = self._clock.now_ms(), new_lease()
+
+        def change(db: Connection) -> list[AckRow]:
+            found = [_ack(row, lease) for row in db.execute(_LEASE_ACKS, (source, now_ms, limit)).fetchall()]
+            rows = [row for row in found if row.stage == found[0].stage]
+            if rows:
+                db.execute(
+                    "UPDATE acknowledgements SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL "
+                    "WHERE id IN (SELECT value FROM json_each(?))",
+                    (lease, json.dumps([row.id for row in rows])),
+                )
+            return rows
+
+        return await self._run(change)
+
+    async def settle_acknowledgements(self, ends: Sequence[tuple[AckRow, Settlement]]) -> None:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> None:
+            for row, end in ends:
+                must_change(
+                    db.execute(
+                        "UPDATE acknowledgements SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, "
+                        "first_attempt_ms = coalesce(first_attempt_ms, ?), reason = ?, settled_at_ms = ? WHERE id = ? AND lease = ?",
+                        (
+                            end.status,
+                            due(end, now_ms),
+                            0 if end.counts else 1,
+                            end.started_at_ms or None,
+                            end.reason,
+                            now_ms,
+                            row.id,
+                            row.lease,
+                        ),
+                    ),
+                    f"{row.order_ref} {row.stage}",
+                )
+                if end.status != "done":
+                    note_attempt(db, "acknowledgements", row.id, row.attempts, end)
+
+        await self._run(change)
+
+    async def hasten(self, target: str, within_s: float) -> int:
+        now_ms, spread_ms = self._clock.now_ms(), max(1, round(within_s * 1000))
+
+        def change(db: Connection) -> int:
+            moved = db.execute(
+                "UPDATE outbox SET due_at_ms = ? + abs(random() % ?) WHERE target = ? AND status = 'ready' AND due_at_ms > ?",
+                (now_ms, spread_ms, target, now_ms + spread_ms),
+            )
+            return int(moved.rowcount)
+
+        moved = await self._run(change)
+        self._ring("outbox", target)
+        return moved
+
+
+def _row(found: Any, lease: int) -> OutboxRow:
+    id_, target, source, order_id, order_ref, inbox_id, key, kind, attempts, first_ms, occurred_ms, received_ms, body, sha256 = found
+    return OutboxRow(
+        id=id_,
+        lease=lease,
+        target=target,
+        source=source,
+        order_id=order_id,
+        order_ref=order_ref,
+        inbox_id=inbox_id,
+        key=key,
+        kind=kind,
+        attempts=attempts,
+        first_attempt_at=from_ms(first_ms),
+        occurred_at=from_ms(occurred_ms),
+        received_at=from_ms(received_ms),
+        body=body,
+        sha256=sha256,
+    )
+
+
+def _ack(found: Any, lease: int) -> AckRow:
+    id_, source, stage, order_ref, reference, attempts, first_ms = found
+    return AckRow(
+        id=id_,
+        lease=lease,
+        source=source,
+        stage=stage,
+        order_ref=order_ref,
+        reference=reference,
+        attempts=attempts,
+        first_attempt_at=from_ms(first_ms),
+    )

@@ -1,0 +1,186 @@
+"""What pages, commands and metrics show: short reads on a connection of their own that cannot write.
+
+It works beside a running gateway and without one. Only the service's writing connection checkpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiosqlite
+import msgspec
+
+from gateway.clock import from_ms
+from gateway.errors import StoreFailed
+from gateway.store.base import STATUSES, Queue, Status
+from gateway.store.sqlite.decisions import Found, find
+from gateway.store.sqlite.inbox import shown_key
+from gateway.store.sqlite.opening import APPLICATION_ID
+
+Row = dict[str, Any]
+
+_COUNTS = {
+    "inbox": "SELECT source, status, count(*), min(received_at_ms) FROM inbox WHERE status <> 'done' GROUP BY 1, 2",
+    "outbox": "SELECT target, status, count(*), min(created_at_ms) FROM outbox WHERE status <> 'done' GROUP BY 1, 2",
+    "acknowledgements": "SELECT source, status, count(*), min(created_at_ms) FROM acknowledgements WHERE status <> 'done' GROUP BY 1, 2",
+}
+_LIST: Mapping[Queue, str] = {
+    "inbox": """
+        SELECT inbox.id, 'inbox' AS queue, source, source AS name, inbox.key, version, order_ref, inbox.status, door, NULL AS kind, attempts, due_at_ms,
+               received_at_ms AS at_ms, outcome, reason
+        FROM inbox LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
+    "outbox": """
+        SELECT outbox.id, 'outbox' AS queue, source, target AS name, outbox.key, 1 AS version, order_ref, outbox.status, NULL AS door, kind, attempts,
+               due_at_ms, created_at_ms AS at_ms, outcome, reason
+        FROM outbox JOIN (SELECT id AS oid, order_ref, source FROM orders) ON oid = order_id""",
+    "acknowledgements": """
+        SELECT acknowledgements.id, 'acknowledgements' AS queue, acknowledgements.source, stage AS name, inbox.key, version, order_ref,
+               acknowledgements.status, door, NULL AS kind, acknowledgements.attempts, acknowledgements.due_at_ms, created_at_ms AS at_ms,
+               NULL AS outcome, acknowledgements.reason
+        FROM acknowledgements JOIN inbox ON inbox.id = inbox_id JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
+}
+
+
+class SqliteReader:
+    """`gateway.store.base.Reader`: opens, reads, closes; one short transaction per call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._uri = f"file:{quote(str(path))}?mode=ro"
+        self._db: aiosqlite.Connection | None = None
+
+    async def open(self) -> None:
+        """Raises StoreFailed where there is no readable store of ours."""
+        if not self._path.exists():
+            raise StoreFailed(f"there is no {self._path} yet; it is made when the gateway is first started")
+        try:
+            self._db = await aiosqlite.connect(self._uri, uri=True, isolation_level=None)
+            await self._db.execute("PRAGMA query_only=ON")
+            await self._db.execute("PRAGMA busy_timeout=5000")
+            owner = await self._rows("PRAGMA application_id")
+        except aiosqlite.Error as error:
+            await self.close()
+            raise StoreFailed(f"{self._path} cannot be read: {error}") from error
+        if owner[0]["application_id"] != APPLICATION_ID:
+            await self.close()
+            raise StoreFailed(f"{self._path} is another program's database")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._db is not None:
+            await self._db.close()
+            self._db = None
+
+    async def summary(self) -> dict[Queue, Row]:
+        """Per queue: counts by status over all names, by name, and when the oldest open row came (ms, None where none)."""
+        return {
+            queue: {
+                **{status: sum(by.get(status, 0) for by in counts.values()) for status in STATUSES},
+                "by_name": {name: by for name, by in counts.items() if name != "*"},
+                "oldest_ms": oldest,
+            }
+            for queue, (counts, oldest) in (await self._summary()).items()
+        }
+
+    async def _summary(self) -> dict[Queue, tuple[dict[str, dict[Status, int]], int | None]]:
+        found: dict[Queue, tuple[dict[str, dict[Status, int]], int | None]] = {}
+        for queue in _LIST:
+            counts: dict[str, dict[Status, int]] = {}
+            oldest: int | None = None
+            for name, status, count, first_ms in await self._tuples(_COUNTS[queue]):
+                counts.setdefault(name, {})[status] = count
+                if status not in ("held", "dead"):
+                    oldest = first_ms if oldest is None else min(oldest, first_ms)
+            total = (await self._tuples(f"SELECT count(*) FROM {queue}"))[0][0]
+            counts["*"] = {"done": total - sum(sum(by.values()) for by in counts.values())}
+            found[queue] = (counts, oldest)
+        return found
+
+    async def sources(self) -> dict[str, str | None]:
+        """When each source's last message came, RFC 3339."""
+        return {name: _instant(ms) for name, ms in await self._tuples("SELECT name, last_message_ms FROM sources")}
+
+    async def rows(self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50) -> list[Row]:
+        """The newest rows of a queue, of one status and of one source or target where given."""
+        sql = f"SELECT * FROM ({_LIST[queue]}) WHERE 1=1"
+        values: list[Any] = []
+        if status:
+            sql, values = sql + (" AND status <> 'done'" if status != "done" else "") + " AND status = ?", [status]
+        if name:
+            sql, values = sql + " AND ? IN (source, name)", [*values, name]
+        return [_shown(row) for row in await self._rows(sql + " ORDER BY id DESC LIMIT ?", (*values, limit))]
+
+    async def orders(self, *, source: str | None = None, limit: int = 50) -> list[Row]:
+        """The newest orders, with how many versions came and messages were made, and where the newest message is."""
+        return await self._rows(
+            """
+            SELECT source, order_ref, versions, messages,
+                   (SELECT group_concat(target || ': ' || status || coalesce(' (' || outcome || ')', ''), ', ')
+                      FROM (SELECT target, status, outcome, max(id) FROM outbox WHERE order_id = orders.id GROUP BY target)) AS newest_message
+            FROM orders WHERE ? IN (source, '') ORDER BY id DESC LIMIT ?""",
+            (source or "", limit),
+        )
+
+    async def show(self, key: str) -> list[Row]:
+        """Everything known of what a key names: rows, attempts, decisions, and the bodies that are still there."""
+        shown = []
+        for one in await asyncio.to_thread(self._find, key):
+            rows = await self._rows(f"SELECT * FROM ({_LIST[one.queue]}) WHERE id = ?", (one.id,))
+            for row in rows:
+                body = {"inbox": "document", "outbox": "body"}.get(one.queue)
+                if body:
+                    row["body"] = (await self._tuples(f"SELECT {body} FROM {one.queue} WHERE id = ?", (one.id,)))[0][0]
+                tried = await self._rows("SELECT * FROM attempts WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
+                row["tried"] = [{**t, "at": _instant(t["at_ms"])} for t in tried]
+                decided = await self._rows("SELECT * FROM audit WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
+                row["decided"] = [{**d, "at": _instant(d["at_ms"])} for d in decided]
+                shown.append(_shown(row))
+        return shown
+
+    def _find(self, key: str) -> list[Found]:
+        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
+            return find(db, key)
+
+    async def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        assert self._db is not None
+        async with self._db.execute(sql, values) as cursor:
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+
+    async def _tuples(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        assert self._db is not None
+        async with self._db.execute(sql, values) as cursor:
+            return list(await cursor.fetchall())
+
+
+def _shown(row: Row) -> Row:
+    key = shown_key(row["key"], row["version"])
+    return {
+        **{name: value for name, value in row.items() if not name.endswith("_ms") and name not in ("version", "id")},
+        "row": f"{row['queue']}:{row['id']}",
+        "key": key if row["queue"] == "outbox" else f"{row['source']}/{key}",
+        "version": row["version"],
+        "at": _instant(row["at_ms"]),
+        "due_at": _instant(row["due_at_ms"]),
+    }
+
+
+def _instant(ms: int | None) -> str | None:
+    at = from_ms(ms)
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_text(body: bytes | None) -> str | None:
+    """A stored body for people: indented JSON where it is JSON, else its text with what is not UTF-8 marked."""
+    if body is None:
+        return None
+    try:
+        return msgspec.json.format(body, indent=2).decode("utf-8")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return body.decode("utf-8", "backslashreplace")

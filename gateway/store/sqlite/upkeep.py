@@ -1,0 +1,165 @@
+"""What keeps the file healthy: restart, clock jumps, checkpoints, room on the disk, erasing old bodies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from gateway.clock import to_ms
+from gateway.store.base import Queue
+from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.writer import Connection
+
+log = logging.getLogger("gateway.store")
+
+_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements")
+_LOW_SHARE = 0.05
+_LOW_BYTES = 1024**3
+
+
+class Reserve:
+    """A file that occupies space, so that a full disk can still be worked off (reliability.md, Store)."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self._path = path
+        self._size = size_bytes
+
+    def hold(self) -> bool:
+        """Occupy the space if the disk has room for it; True where it is held, or where none was asked for."""
+        if not self._size:
+            return True
+        try:
+            if self._path.exists() and self._path.stat().st_size >= self._size:
+                return True
+            if shutil.disk_usage(self._path.parent).free < 2 * self._size:
+                return False
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            return False
+        return True
+
+    def give_back(self) -> bool:
+        """Let the disk have it; True if there was something to give."""
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
+
+
+def room_is_low(folder: Path) -> bool:
+    """Whether new orders are better refused: less than 5 % or 1 GiB free, whichever is less."""
+    usage = shutil.disk_usage(folder)
+    return usage.free < min(usage.total * _LOW_SHARE, _LOW_BYTES)
+
+
+def recover(db: Connection, now_ms: int) -> None:
+    """Take over what the last process had leased; what was being sent may have been taken."""
+    db.execute("UPDATE inbox SET status = 'ready', due_at_ms = ?, lease = NULL WHERE status <> 'done' AND status = 'leased'", (now_ms,))
+    db.execute(
+        "UPDATE outbox SET status = 'ready', due_at_ms = ?, lease = NULL, maybe_taken = 1 WHERE status <> 'done' AND status = 'leased'",
+        (now_ms,),
+    )
+    db.execute(
+        "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, lease = NULL WHERE status <> 'done' AND status = 'leased'", (now_ms,)
+    )
+
+
+def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
+    """Move what is due later by a jump of the wall clock; nothing is due further away than `longest_ms`."""
+    for table in _QUEUES:
+        db.execute(
+            f"UPDATE {table} SET due_at_ms = min(due_at_ms + ?, ?) WHERE status = 'ready' AND due_at_ms > ?",
+            (delta_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
+        )
+
+
+class Upkeep(Core):
+    """See `gateway.store.base.Store`, and what only the composition root calls."""
+
+    _folder: Path
+    _reserve: Reserve
+    _LONGEST_MS: ClassVar[int] = 24 * 3600 * 1000
+    refusing: str | None = None
+
+    async def shift_due(self, delta_ms: int, longest_ms: int) -> None:
+        now_ms = self._clock.now_ms()
+        await self._run(lambda db: shift(db, now_ms, delta_ms, longest_ms))
+        self._ring_all()
+
+    async def take_over(self) -> None:
+        now_ms = self._clock.now_ms()
+        await self._run(lambda db: recover(db, now_ms))
+        self._ring_all()
+
+    async def next_due_s(self, queue: Queue, name: str) -> float | None:
+        column = {"inbox": "source", "outbox": "target", "acknowledgements": "source"}[queue]
+
+        def change(db: Connection) -> int | None:
+            found = db.execute(
+                f"SELECT due_at_ms FROM {queue} WHERE {column} = ? AND status = 'ready' AND due_at_ms IS NOT NULL ORDER BY due_at_ms LIMIT 1",
+                (name,),
+            ).fetchone()
+            return found and int(found[0])
+
+        due_ms = await self._run(change)
+        return None if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
+
+    async def erase_bodies(self, before: datetime, limit: int) -> int:
+        before_ms = to_ms(before)
+
+        return await self._run(lambda db: _erase(db, before_ms, limit))
+
+    async def checkpoint(self, *, truncate: bool = False) -> None:
+        """Move the write-ahead log into the file; with `truncate`, give its space back too."""
+        await self._writer.outside(lambda db: _checkpoint(db, truncate))
+
+    def look_at_disk(self) -> None:
+        """Refuse new orders in time, take them again when there is room. Blocking, a few microseconds."""
+        low = room_is_low(self._folder)
+        if low and not self.refusing:
+            log.warning("store.refusing", extra={"reason": "the disk is nearly full"})
+            self.refusing = "the disk is nearly full"
+        elif not low and self.refusing and self._reserve.hold():
+            log.info("store.accepting")
+            self.refusing = None
+
+    def _make_room(self, db: Connection) -> bool:
+        self.refusing = "the disk is full"
+        if not self._reserve.give_back():
+            return False
+        log.warning("store.reserve_used", extra={"reason": "the disk is full; new orders are refused until there is room"})
+        _checkpoint(db, True)
+        db.execute("BEGIN IMMEDIATE")
+        _erase(db, self._clock.now_ms(), 1000)
+        db.execute("COMMIT")
+        return True
+
+
+def _erase(db: Connection, before_ms: int, limit: int) -> int:
+    gone = 0
+    for table, body in (("inbox", "document"), ("outbox", "body")):
+        rows = db.execute(
+            f"UPDATE {table} SET {body} = NULL WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {body} IS NOT NULL "
+            "AND settled_at_ms < ? LIMIT ?) RETURNING id",
+            (before_ms, limit),
+        ).fetchall()
+        db.executemany("DELETE FROM attempts WHERE queue = ? AND row_id = ?", [(table, row_id) for (row_id,) in rows])
+        gone += len(rows)
+    return gone
+
+
+def _checkpoint(db: Connection, truncate: bool) -> Sequence[int]:
+    found = db.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchone()
+    return tuple(found or ())

@@ -1,0 +1,242 @@
+"""The one thread that writes: it owns the connection, runs each transaction whole, and shares commits.
+
+Transactions that wait at the same moment run inside one BEGIN IMMEDIATE ... COMMIT, so that one fsync answers all of them.
+Where one of them raises, the whole group is rolled back and each runs again by itself; a transaction function therefore
+only builds its return value and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from gateway.errors import GatewayError, StoreBusy, StoreError, StoreFailed
+
+T = TypeVar("T")
+
+_FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+_GROUP = 256
+
+
+class Connection(Protocol):
+    """What is used of `sqlite3.Connection`; the simulated power cut puts another SQLite behind it."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
+    def executemany(self, sql: str, parameters: Any, /) -> Any: ...
+    def close(self) -> None: ...
+
+
+Change = Callable[[Connection], T]
+
+
+class _Waiting:
+    __slots__ = ("change", "error", "future", "inside", "result")
+
+    def __init__(self, change: Change[Any], future: asyncio.Future[Any], inside: bool) -> None:
+        self.change = change
+        self.future = future
+        self.inside = inside
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """Runs transactions on its own thread.
+
+    Args:
+        connect: Opens and checks the connection; called on the thread.
+        on_full: Called on the thread, outside a transaction, where the disk is full: True if it made room.
+        on_failed: Called once on the event loop when the store can no longer be trusted.
+        on_commit: Told the seconds of each commit, on the event loop.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        *,
+        on_full: Callable[[Connection], bool],
+        on_failed: Callable[[StoreFailed], None],
+        on_commit: Callable[[float], None],
+    ) -> None:
+        self._connect = connect
+        self._on_full = on_full
+        self._on_failed = on_failed
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._failed: StoreFailed | None = None
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
+        self._opened: asyncio.Future[None] | None = None
+        self.answered_at = time.monotonic()
+
+    async def start(self) -> None:
+        """Open the file; raises what `connect` raises."""
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.create_future()
+        self._thread.start()
+        await self._opened
+
+    async def run(self, change: Change[T]) -> T:
+        """One transaction; durable when this returns, whole whether or not the caller is cancelled.
+
+        Raises:
+            StoreBusy: Nothing was committed.
+            StoreFailed: The store cannot be trusted any more; whether this was committed is unknown.
+        """
+        return await self._put(change, inside=True)
+
+    async def outside(self, call: Change[T]) -> T:
+        """Run something on the connection that may not stand inside a transaction (a checkpoint)."""
+        return await self._put(call, inside=False)
+
+    async def _put(self, change: Change[T], *, inside: bool) -> T:
+        if self._failed:
+            raise self._failed
+        if self._closed or self._loop is None:
+            raise StoreBusy("the store is closing")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Waiting(change, future, inside))
+        return await asyncio.shield(future)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._closed
+
+    async def close(self) -> None:
+        """Finish what waits, then close the connection."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        assert self._loop is not None
+        assert self._opened is not None
+        try:
+            db = self._connect()
+        except BaseException as error:
+            self._loop.call_soon_threadsafe(_fail, self._opened, error)
+            return
+        self._loop.call_soon_threadsafe(_settle, self._opened, None)
+        open_for_more = True
+        while open_for_more:
+            group = [self._queue.get()]
+            while len(group) < _GROUP:
+                try:
+                    group.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            open_for_more = None not in group
+            self._run_group(db, [waiting for waiting in group if waiting is not None])
+        db.close()
+
+    def _run_group(self, db: Connection, group: list[_Waiting]) -> None:
+        began = time.monotonic()
+        inside = [waiting for waiting in group if waiting.inside]
+        if inside and not self._try(db, inside):
+            for waiting in inside:
+                if not self._try(db, [waiting]) and self._made_room(db, waiting):
+                    self._try(db, [waiting])
+        self.answered_at = time.monotonic()
+        if inside:
+            self._tell(_answer, inside, self.answered_at - began, self._on_commit)
+        for waiting in group:
+            if not waiting.inside:
+                self._call(db, waiting)
+
+    def _call(self, db: Connection, waiting: _Waiting) -> None:
+        try:
+            waiting.result = waiting.change(db)
+        except BaseException as error:
+            waiting.error = self._undo(db, error)
+        self._tell(_answer, [waiting], 0.0, lambda _seconds: None)
+
+    def _try(self, db: Connection, group: list[_Waiting]) -> bool:
+        """Run and commit a group; on an error undo all of it, and note the error where the group is a single one."""
+        if self._failed:
+            for waiting in group:
+                waiting.error = self._failed
+            return True
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for waiting in group:
+                waiting.result = waiting.change(db)
+            db.execute("COMMIT")
+        except BaseException as error:
+            translated = self._undo(db, error)
+            if len(group) == 1 or isinstance(translated, StoreFailed):
+                for waiting in group:
+                    waiting.error = translated
+            return isinstance(translated, StoreFailed)
+        if len(group) == 1:
+            group[0].error = None
+        return True
+
+    def _undo(self, db: Connection, error: BaseException) -> BaseException:
+        translated = _translate(error)
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            translated = StoreFailed(f"a transaction could not be rolled back: {second}")
+        if isinstance(translated, StoreFailed) and self._failed is None:
+            self._failed = translated
+            self._tell(self._on_failed, translated)
+        return translated
+
+    def _made_room(self, db: Connection, waiting: _Waiting) -> bool:
+        return isinstance(waiting.error, _DiskFull) and self._on_full(db)
+
+    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is gone; nobody is left to hear it
+            pass
+
+
+class _DiskFull(StoreBusy):
+    pass
+
+
+def _translate(error: BaseException) -> BaseException:
+    if isinstance(error, GatewayError) or not isinstance(error, sqlite3.Error):
+        return error
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if name == "SQLITE_FULL":
+        return _DiskFull("the disk is full")
+    if name.startswith(_FATAL):
+        return StoreFailed(f"{error} ({name})")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreBusy("another process writes to the database file", retry_after_s=5)
+    return StoreError(f"{error} ({name or type(error).__name__})")
+
+
+def _answer(group: list[_Waiting], seconds: float, on_commit: Callable[[float], None]) -> None:
+    for waiting in group:
+        if waiting.error is not None:
+            _fail(waiting.future, waiting.error)
+        else:
+            _settle(waiting.future, waiting.result)
+    on_commit(seconds)
+
+
+def _settle(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # looked at here, so that a caller who went away leaves no complaint behind

@@ -1,0 +1,98 @@
+"""A target's configuration: `[targets.NAME]` (CONTRACT section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.config import Positive, PositiveInt
+from gateway.orders import Kind
+from gateway.secret import Secret
+from gateway.urls import Url
+
+_HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+_RESERVED = ("idempotency-key", "content-type", "content-length", "host", "transfer-encoding", "connection")
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class NoAuth(_Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
+    """Nothing: the network decides who may send."""
+
+
+class Basic(_Table, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
+    username: str
+    password: Secret
+
+
+class Bearer(_Table, frozen=True, kw_only=True, tag_field="kind", tag="bearer"):
+    token: Secret
+
+
+class Header(_Table, frozen=True, kw_only=True, tag_field="kind", tag="header"):
+    """A header of any name: `name: prefix value`, as in `Authorization: token KEY` or `DOLAPIKEY: KEY`."""
+
+    name: Annotated[str, Meta(pattern=_HEADER_NAME)]
+    value: Secret
+    prefix: str = ""
+
+
+class Retry(_Table, frozen=True, kw_only=True):
+    """Full jitter between 0 and min(cap_s, base_s * 2^n); past `max_age_s` since the first try a dead letter."""
+
+    base_s: Positive = 2.0
+    cap_s: Positive = 900.0
+    max_age_s: Positive = 604800.0
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        if self.base_s > self.cap_s:
+            yield "cap_s", f"is below base_s ({self.base_s:g} s)"
+        if self.cap_s > 86400:
+            yield "cap_s", "is more than a day (86400 s)"
+
+
+class Breaker(_Table, frozen=True, kw_only=True):
+    """After `failures` in a row nothing is sent for `cooldown_s`, then one order tries; longer after each failed try."""
+
+    failures: PositiveInt = 5
+    cooldown_s: Positive = 30.0
+
+
+class Idempotency(_Table, frozen=True, kw_only=True):
+    """`header`: the ERP recognises a repeated Idempotency-Key. This version knows no other strategy."""
+
+    strategy: Literal["header"] = "header"
+
+
+class TargetSettings(_Table, frozen=True, kw_only=True):
+    """Where canonical orders go, and how."""
+
+    url: Url
+    allow_plain_http: bool = False
+    method: Literal["POST", "PUT"] = "POST"
+    auth: NoAuth | Basic | Bearer | Header = NoAuth()
+    headers: dict[str, str] = {}
+    accepts: tuple[Kind, ...] = ("order.placed", "order.revised", "order.cancelled", "order.status")
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    connect_timeout_s: Positive = 5.0
+    read_timeout_s: Positive = 60.0
+    ca_file: Path | None = None
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    idempotency: Idempotency = Idempotency()
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        for name, value in self.headers.items():
+            if name.lower() in _RESERVED or name.lower().startswith("ce-"):
+                yield "headers", f"{name} is set by the gateway itself"
+            if not name.isascii() or not value.isprintable() or not name.replace("-", "").replace("_", "").isalnum():
+                yield "headers", f"{name!r} is not a header that HTTP can carry"
+        if not self.accepts:
+            yield "accepts", "is empty, so nothing would ever be sent; leave it out for every kind"
+        if self.ca_file is not None and not self.ca_file.is_file():
+            yield "ca_file", f"there is no file {self.ca_file}"

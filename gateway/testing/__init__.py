@@ -1,0 +1,9 @@
+"""For connector authors and for people who try things: a clock to move, an ERP to break, a suite every connector passes."""
+
+from gateway.testing.clock import ManualClock
+from gateway.testing.conformance import Sample, check_connector, load_samples
+from gateway.testing.erp import ErpSimulator
+from gateway.testing.simulator import Sent, Simulator
+from gateway.testing.vendor import vendor_client
+
+__all__ = ["ErpSimulator", "ManualClock", "Sample", "Sent", "Simulator", "check_connector", "load_samples", "vendor_client"]

@@ -1,0 +1,74 @@
+"""What a vendor's simulator offers the demo and the tests: the vendor's side of the contract, on loopback.
+
+A plugin registers its simulator's class under the entry point group `gateway.simulators`, by the connector's name. The
+class is built without arguments. It follows the vendor's documents, refuses what the vendor would refuse, and knows what
+it has sent, so that what arrived can be compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from gateway.messages import Door
+
+GROUP = "gateway.simulators"
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """One order as the vendor sees it.
+
+    Attributes:
+        door: Through which door it is meant to come.
+        answer: What became of it in the vendor's eyes: `taken`, `refused` (the gateway said no, for a reason) or `failed`
+            (no answer, or a 5xx: a person at the vendor's customer would send it again).
+        expected: What the ERP should hold in the end: one `order.placed`; nothing; or nothing until a person decides.
+        total: As the vendor wrote it.
+        note: What this one shows, in a few words.
+    """
+
+    order_ref: str
+    order_number: str
+    door: Door
+    answer: Literal["taken", "refused", "failed"]
+    expected: Literal["placed", "nothing", "held"]
+    lines: int
+    total: str | None
+    note: str = ""
+
+
+class Simulator(Protocol):
+    """A vendor on loopback."""
+
+    title: str
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+
+    async def stop(self) -> None:
+        """Close everything."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `http://127.0.0.1:PORT`."""
+
+    def source(self, secrets: Path) -> dict[str, Any]:
+        """The `[sources.NAME]` table that makes a gateway work with this simulator, every door open.
+
+        Args:
+            secrets: A folder to write secret files into; the table refers to them as `{ file = "..." }`.
+        """
+
+    async def place(self, gateway_url: str, source: str) -> Sent:
+        """Let a customer place one more order; a live demo calls this again and again, and doors take turns.
+
+        Args:
+            gateway_url: The vendors' side of the gateway, as `http://127.0.0.1:8080`.
+            source: The gateway's name for this source.
+        """
+
+    async def script(self, gateway_url: str, source: str) -> Sequence[Sent]:
+        """A fixed set of orders through every door: plain ones, and each special case that the vendor's documents name."""

@@ -1,0 +1,54 @@
+"""Addresses in a configuration: HTTPS, unless the other end is this machine or the operator says otherwise."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+
+class Url(str):
+    """An `https://` address; `http://` towards anything but loopback needs `allow_plain_http = true` beside it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> Url:
+        """Check the form.
+
+        Raises:
+            ValueError: Not an absolute http(s) address, or one with a user name or password in it.
+        """
+        if not isinstance(text, str):
+            raise ValueError('must be a text, as in "https://erp.example/orders"')
+        try:
+            parts = urlsplit(text)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"is not an address: {error}") from error
+        if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in text):
+            raise ValueError('must be an absolute address, as in "https://erp.example/orders"')
+        if parts.username or parts.password:
+            raise ValueError("may not hold a user name or password; use the auth settings")
+        return cls(text)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what is sent there travels readable over a network."""
+        return urlsplit(self).scheme == "http" and not is_loopback(urlsplit(self).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or literal address is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host is written as an address, or is `localhost`: the operator means exactly that machine."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True

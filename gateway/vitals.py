@@ -1,0 +1,92 @@
+"""How the gateway is doing: which doors and targets are up and why not, and the counters behind `/metrics`.
+
+A side that goes down is one warning in the log, coming back one info; whoever decides calls `up` or `down` as often as it
+likes. State changes and counts happen on the event loop only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.clock import Clock
+
+log = logging.getLogger("gateway")
+
+K = TypeVar("K")
+State = Literal["up", "down", "off", "hold"]
+Received = Literal["stored", "repeat", "refused", "rejected", "unreadable", "busy"]
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10)
+_SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Condition(Struct, kw_only=True):
+    """One door or target: its state since when, and the reason where it is not up."""
+
+    state: State
+    since: datetime
+    reason: str | None = None
+
+
+class Vitals:
+    """One per process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.started_at = clock.now()
+        self.doors: dict[tuple[str, str], Condition] = {}
+        self.targets: dict[str, Condition] = {}
+        self.registry = CollectorRegistry()
+        self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
+        self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
+        self.acknowledged = Counter("gateway_acknowledgements", "Acknowledgements", ["source", "outcome"], registry=self.registry)
+        self.door_up = Gauge("gateway_door_up", "1 where the door takes orders", ["source", "door"], registry=self.registry)
+        self.target_up = Gauge("gateway_target_up", "1 where the target takes orders", ["target"], registry=self.registry)
+        self.loop_lag = Gauge("gateway_loop_lag_seconds", "How late the event loop was in the last second", registry=self.registry)
+        self.accept = Histogram("gateway_accept_seconds", "Webhook to answer", buckets=_FAST, registry=self.registry)
+        self.delivery = Histogram("gateway_delivery_seconds", "One attempt at a target", ["target"], buckets=_SLOW, registry=self.registry)
+        self.commit = Histogram("gateway_commit_seconds", "One commit of the store", buckets=_FAST, registry=self.registry)
+
+    def door(self, source: str, door: str, state: State, reason: str | None = None) -> None:
+        """Note the state of a door."""
+        self.door_up.labels(source, door).set(state == "up")
+        self._note(self.doors, (source, door), state, reason, "door", {"source": source, "door": door})
+
+    def target(self, name: str, state: State, reason: str | None = None) -> None:
+        """Note the state of a target."""
+        self.target_up.labels(name).set(state == "up")
+        self._note(self.targets, name, state, reason, "target", {"target": name})
+
+    def forget(self) -> None:
+        """Start over with the conditions: another configuration is in force. Counters go on."""
+        self.doors.clear()
+        self.targets.clear()
+        self.door_up.clear()
+        self.target_up.clear()
+
+    def complaints(self) -> Iterator[dict[str, str]]:
+        """What keeps the gateway from being ready: doors and targets that should work and do not."""
+        for (source, door), condition in self.doors.items():
+            if condition.state in ("down", "hold"):
+                yield {"source": source, "door": door, "reason": condition.reason or condition.state}
+        for name, condition in self.targets.items():
+            if condition.state in ("down", "hold"):
+                yield {"target": name, "reason": condition.reason or condition.state}
+
+    def _note(self, where: dict[K, Condition], key: K, state: State, reason: str | None, what: str, names: dict[str, str]) -> None:
+        old = where.get(key)
+        if old is not None and old.state == state:
+            old.reason = reason
+            return
+        where[key] = Condition(state=state, since=self._clock.now(), reason=reason)
+        if state in ("down", "hold"):
+            log.warning(f"{what}.{state}", extra={**names, "reason": reason})
+        elif old is not None and old.state in ("down", "hold"):
+            down_s = round((self._clock.now() - old.since).total_seconds(), 1)
+            log.info(f"{what}.up", extra={**names, "after_s": down_s})

@@ -1,0 +1,134 @@
+"""The operators' side: the page, the read-only API behind it, and, on the control socket only, what changes something."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import jinja2
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from gateway.errors import GatewayError
+from gateway.store.base import STATUSES, Queue, Reader, Status
+from gateway.urls import is_loopback
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements")
+_MOST_ROWS = 1000
+
+StatusOf = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class Command(Struct, forbid_unknown_fields=True):
+    """What the command line asks of a running gateway."""
+
+    action: str
+    who: Annotated[str, Meta(min_length=1, max_length=200)]
+    keys: Annotated[list[str], Meta(max_length=100_000)] = []
+    reason: Annotated[str, Meta(max_length=2000)] = ""
+    name: str = ""
+    days: float = 0
+
+
+Operate = Callable[[Command], Awaitable[Any]]
+
+
+class Admin:
+    """Pages and API.
+
+    Args:
+        status: Makes the answer of `gateway.web.status`.
+        allow_remote: Serve whatever host name the browser used; else only loopback names, against DNS rebinding.
+    """
+
+    def __init__(self, reader: Reader, status: StatusOf, *, allow_remote: bool) -> None:
+        self._reader = reader
+        self._status = status
+        self._allow_remote = allow_remote
+        loader = jinja2.PackageLoader("gateway.web")
+        self._pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+
+    def application(self) -> web.Application:
+        """The aiohttp application of `[admin]`."""
+        application = web.Application(middlewares=[self._guard])
+        application.router.add_get("/", self.page)
+        application.router.add_get("/style.css", self.style)
+        self._add_reads(application)
+        return application
+
+    def control(self, operate: Operate) -> web.Application:
+        """The application of the control socket: the same reads, and `POST /control`. Who may open the socket may do it."""
+
+        async def command(request: web.Request) -> web.Response:
+            try:
+                asked = msgspec.json.decode(await request.read(), type=Command)
+                return web.json_response({"result": msgspec.to_builtins(await operate(asked))})
+            except (msgspec.MsgspecError, GatewayError) as error:
+                return web.json_response({"problem": str(error)}, status=400)
+
+        application = web.Application(client_max_size=64 * 1024 * 1024)
+        application.router.add_post("/control", command)
+        self._add_reads(application)
+        return application
+
+    def _add_reads(self, application: web.Application) -> None:
+        application.router.add_get("/api/status", self.api_status)
+        application.router.add_get("/api/orders", self.api_orders)
+        application.router.add_get("/api/{queue:inbox|outbox|acknowledgements}", self.api_rows)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        if not self._allow_remote and not is_loopback(request.host.rsplit(":", 1)[0].strip("[]")):
+            return web.Response(status=421, text="open this page as localhost, for instance through ssh -L 8081:127.0.0.1:8081")
+        try:
+            answer = await handler(request)
+        except web.HTTPException as error:
+            error.headers.update(_HEADERS)
+            raise
+        answer.headers.update(_HEADERS)
+        return answer
+
+    async def page(self, _: web.Request) -> web.Response:
+        """The first page: sources, backlog, what waits for a person."""
+        status = await self._status()
+        words: tuple[Status, ...] = ("dead", "held")
+        waiting = [row for queue in _QUEUES for word in words for row in await self._reader.rows(queue, status=word)]
+        text = self._pages.get_template("index.html").render(status=status, waiting=waiting, queues=_QUEUES, statuses=STATUSES)
+        return web.Response(text=text, content_type="text/html")
+
+    async def style(self, _: web.Request) -> web.Response:
+        """The page's style sheet."""
+        return web.Response(text=self._pages.get_template("style.css").render(), content_type="text/css")
+
+    async def api_status(self, _: web.Request) -> web.Response:
+        """The same as `gateway status --json`."""
+        return web.json_response(await self._status())
+
+    async def api_rows(self, request: web.Request) -> web.Response:
+        """Rows of a queue: `?status=dead&name=SOURCE_OR_TARGET&limit=50`."""
+        return web.json_response(await self._rows(request.match_info["queue"], request.query))  # type: ignore[arg-type]
+
+    async def api_orders(self, request: web.Request) -> web.Response:
+        """Orders: `?source=NAME&limit=50`."""
+        return web.json_response(await self._reader.orders(source=request.query.get("source"), limit=_limit(request.query)))
+
+    async def _rows(self, queue: Queue, query: Mapping[str, str]) -> Sequence[dict[str, Any]]:
+        status = query.get("status")
+        if status is not None and status not in STATUSES:
+            raise web.HTTPBadRequest(text=f"status must be one of {', '.join(STATUSES)}")
+        return await self._reader.rows(queue, status=status, name=query.get("name"), limit=_limit(query))
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit", "50")
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST_ROWS):
+        raise web.HTTPBadRequest(text=f"limit must be a number from 1 to {_MOST_ROWS}")
+    return int(text)

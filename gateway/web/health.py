@@ -1,0 +1,66 @@
+"""`/healthz`, `/readyz`, `/metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import time
+
+from aiohttp import web
+from prometheus_client import Gauge, generate_latest
+
+from gateway.errors import StoreError
+from gateway.store.base import STATUSES, Reader
+from gateway.vitals import Vitals
+
+_PROVE_WITHIN_S = 3.0
+
+
+class Health:
+    """What a monitor asks.
+
+    Args:
+        commits: Proves that the store commits, or raises.
+        refusing: Why new orders are refused, or None.
+    """
+
+    def __init__(self, reader: Reader, vitals: Vitals, commits: Callable[[], Awaitable[None]], refusing: Callable[[], str | None]) -> None:
+        self._reader = reader
+        self._vitals = vitals
+        self._commits = commits
+        self._refusing = refusing
+        self._rows = Gauge("gateway_rows", "Rows by status", ["queue", "status"], registry=vitals.registry)
+        self._oldest = Gauge("gateway_oldest_seconds", "Age of the oldest row that is under way", ["queue"], registry=vitals.registry)
+
+    def add_to(self, application: web.Application) -> None:
+        """Add the three routes."""
+        application.router.add_get("/healthz", self.healthz)
+        application.router.add_get("/readyz", self.readyz)
+        application.router.add_get("/metrics", self.metrics)
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """200 while the process works."""
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """200 when the store commits and every door and target is up, else 503 with the reasons."""
+        reasons = list(self._vitals.complaints())
+        refusing = self._refusing()
+        if refusing:
+            reasons.append({"store": "refuses new orders", "reason": refusing})
+        try:
+            async with asyncio.timeout(_PROVE_WITHIN_S):
+                await self._commits()
+        except (StoreError, TimeoutError) as error:
+            reasons.append({"store": "does not commit", "reason": str(error) or "too slow"})
+        return web.json_response({"status": "not ready" if reasons else "ready", "reasons": reasons}, status=503 if reasons else 200)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Prometheus text."""
+        for queue, counts in (await self._reader.summary()).items():
+            for status in STATUSES:
+                self._rows.labels(queue, status).set(counts[status])
+            oldest_ms = counts["oldest_ms"]
+            self._oldest.labels(queue).set(0 if oldest_ms is None else max(0.0, time() - oldest_ms / 1000))
+        text = generate_latest(self._vitals.registry)
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -1,0 +1,44 @@
+"""The one answer to "how are you": `gateway status --json`, `/api/status` and the page show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.store.base import STATUSES, Reader
+from gateway.vitals import Vitals
+
+
+async def status(reader: Reader, *, vitals: Vitals | None, doors: Mapping[str, Sequence[str]], targets: Sequence[str]) -> dict[str, Any]:
+    """Counts and conditions (CONTRACT section 8).
+
+    Args:
+        vitals: None where the gateway does not run: every door is then off.
+        doors: The configured sources and the doors of their connectors.
+        targets: The configured targets.
+    """
+    last = await reader.sources()
+    summary = await reader.summary()
+    return {
+        "running": vitals is not None,
+        "started_at": _z(vitals.started_at) if vitals else None,
+        "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
+        "reasons": list(vitals.complaints()) if vitals else [],
+        "targets": {name: _target(name, vitals) for name in targets},
+        **{queue: {word: counts[word] for word in STATUSES} for queue, counts in summary.items()},
+        "outbox": {**{word: summary["outbox"][word] for word in STATUSES}, "unknown": 0},
+    }
+
+
+def _doors(source: str, known: Sequence[str], vitals: Vitals | None) -> dict[str, str]:
+    conditions = vitals.doors if vitals else {}
+    return {door: conditions[source, door].state if (source, door) in conditions else "off" for door in known}
+
+
+def _target(name: str, vitals: Vitals | None) -> dict[str, str | None]:
+    condition = vitals.targets.get(name) if vitals else None
+    return {"state": condition.state, "reason": condition.reason, "since": _z(condition.since)} if condition else {"state": "off"}
+
+
+def _z(at: Any) -> str:
+    return str(at.isoformat(timespec="seconds")).replace("+00:00", "Z")

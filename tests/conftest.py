@@ -1,0 +1,166 @@
+"""Fixtures shared by all tests: real servers on loopback, a real SQLite file, a clock to move where it matters."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import pytest
+
+
+import acme
+
+from gateway.app import Gateway
+from gateway.assembly import Assembly, assemble
+from gateway.clock import SystemClock
+from gateway.discovery import Plugin
+from gateway.store.sqlite import SqliteStore
+from gateway.testing import ErpSimulator, ManualClock
+
+SECRET = "constructed-secret-do-not-use"
+
+
+@pytest.fixture(autouse=True)
+def no_faults() -> Any:
+    """Every test starts with an `acme` that works."""
+    acme.faults.clear()
+    yield
+    acme.faults.clear()
+
+
+@pytest.fixture
+async def erp() -> AsyncIterator[ErpSimulator]:
+    """An ERP that takes what it gets, until told otherwise."""
+    erp = ErpSimulator()
+    await erp.start()
+    yield erp
+    await erp.stop()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteStore]:
+    """A store on a real file, with a clock to move."""
+    store = SqliteStore(tmp_path / "gateway.db", clock=clock)
+    await store.open()
+    await store.register(["acme", "other"])
+    yield store
+    await store.close()
+
+
+def plugins(**modules: ModuleType) -> dict[str, Plugin]:
+    """Connectors as if they were installed."""
+    return {name: Plugin(name=name, distribution=name, version="1", module=module) for name, module in modules.items()}
+
+
+class Running:
+    """A gateway in this process, with everything a test wants to do to it."""
+
+    def __init__(self, gateway: Gateway, folder: Path, session: aiohttp.ClientSession) -> None:
+        self.gateway = gateway
+        self.folder = folder
+        self.session = session
+        self.task = asyncio.create_task(gateway.run())
+
+    @property
+    def vendors_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway.vendors.port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway.pages.port}"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "gateway.toml"
+
+    async def deliver(self, body: bytes, *, source: str = "acme", signature: str | None = None) -> tuple[int, Any]:
+        """One signed webhook; status and decoded answer."""
+        headers = {"X-Acme-Signature": acme.sign(SECRET, body) if signature is None else signature}
+        async with self.session.post(f"{self.vendors_url}/in/{source}", data=body, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        """A read on the operators' side."""
+        async with self.session.get(self.admin_url + path) as answer:
+            return answer.status, await (answer.json() if "json" in answer.content_type else answer.text())
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], timeout_s: float = 10) -> None:
+        """Wait for something that has no event of its own."""
+        async with asyncio.timeout(timeout_s):
+            while not await condition():
+                await asyncio.sleep(0.02)
+
+    async def rows(self, queue: str, **query: str) -> list[dict[str, Any]]:
+        status, rows = await self.get(f"/api/{queue}?" + "&".join(f"{n}={v}" for n, v in query.items()))
+        assert status == 200
+        return list(rows)
+
+    async def stop(self) -> int:
+        """SIGTERM, as it were; the exit code."""
+        self.gateway.end()
+        return await self.task
+
+
+Start = Callable[..., Awaitable[Running]]
+
+
+def config_text(erp_url: str, *, target: str = "", source: str = "", settings: str = "", more: str = "") -> str:
+    """A configuration with one `acme` source and one target, on free ports."""
+    return f"""
+[gateway]
+data_dir = "data"
+node = "test"
+[store]
+reserve_bytes = 0
+[http]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[targets.erp]
+url = "{erp_url}"
+{target}
+[sources.acme]
+connector = "acme"
+{source}
+[sources.acme.settings]
+secret = {{ file = "secret" }}
+{settings}
+{more}
+"""
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start a gateway in this process: `await start(erp.url, target="concurrency = 1")`; stopped at the end of the test."""
+    started: list[Running] = []
+    (tmp_path / "secret").write_text(SECRET + "\n")
+
+    def assembled(path: Path) -> Assembly:
+        return assemble(path, plugins(acme=acme))
+
+    async with aiohttp.ClientSession() as session:
+
+        async def begin(erp_url: str, **parts: str) -> Running:
+            (tmp_path / "gateway.toml").write_text(config_text(erp_url, **parts))
+            gateway = Gateway(tmp_path / "gateway.toml", assembled(tmp_path / "gateway.toml"), clock=SystemClock(), assembled=assembled)
+            running = Running(gateway, tmp_path, session)
+            started.append(running)
+            await asyncio.wait([asyncio.create_task(gateway.ready.wait()), running.task], return_when=asyncio.FIRST_COMPLETED)
+            if running.task.done():
+                running.task.result()
+            return running
+
+        yield begin
+        for running in started:
+            if not running.task.done():
+                await running.stop()

@@ -1,0 +1,559 @@
+"""What every store must do, in the words of `gateway.store.base`. A store's own test file supplies `store` and `clock`.
+
+Times are the clock's; nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import pytest
+
+from gateway.errors import LeaseLost
+from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Settlement, Store
+from gateway.testing import ManualClock
+
+DONE = Settlement(status="done", outcome="delivered")
+
+
+def sha(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def incoming(ref: str, content: str | None = "1", *, key: str | None = None, **more: Any) -> Incoming:
+    document = f'{{"id":"{ref}","content":"{content}"}}'.encode()
+    return Incoming(
+        key=key or ref,
+        order_ref=ref,
+        document=document,
+        sha256=sha(document),
+        content=None if content is None else sha(content.encode()),
+        **more,
+    )
+
+
+async def accept(store: Store, *events: Incoming, source: str = "acme", **more: Any) -> list[tuple[str, str]]:
+    return [(one.key, one.outcome) for one in await store.accept(source, "webhook", events, **more)]
+
+
+def message(row: InboxRow, *targets: str, kind: str = "order.placed") -> Prepared:
+    body = f"message {row.key}@{row.version}".encode()
+    deliveries = tuple(Delivery(target=t, kind=kind, body=body, sha256=sha(body)) for t in targets)  # type: ignore[arg-type]
+    return Prepared(row=row, key=f"{row.source}/{row.order_ref}/{row.messages + 1}", n=row.messages + 1, deliveries=deliveries)
+
+
+async def prepare(store: Store, *targets: str, source: str = "acme", kind: str = "order.placed") -> list[str]:
+    """Prepare what is due; the keys of the messages."""
+    rows = await store.lease_inbox(source, 100)
+    made = [message(row, *(targets or ("erp",)), kind=kind) for row in rows]
+    await store.prepared(made)
+    return [one.key for one in made]
+
+
+async def deliver(store: Store, end: Settlement = DONE, *, target: str = "erp", limit: int = 100, **more: Any) -> list[str]:
+    rows = await store.lease_outbox(target, limit)
+    for row in rows:
+        await store.settle_outbox(row, end, **more)
+    return [row.key for row in rows]
+
+
+class Accepting:
+    async def test_accept_stores_what_is_new(self, store: Store) -> None:
+        assert await accept(store, incoming("o1"), incoming("o2")) == [("o1", "stored"), ("o2", "stored")]
+
+    async def test_accept_names_the_stored_event_for_a_repeat(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        assert await accept(store, incoming("o1")) == [("o1", "repeat")]
+        assert len(await store.lease_inbox("acme", 10)) == 1
+
+    async def test_accept_finds_a_repeat_inside_one_call(self, store: Store) -> None:
+        assert await accept(store, incoming("o1"), incoming("o1")) == [("o1", "stored"), ("o1", "repeat")]
+
+    async def test_accept_counts_other_content_as_a_version(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        assert await accept(store, incoming("o1", "b")) == [("o1@2", "stored")]
+        assert await accept(store, incoming("o1", "b")) == [("o1@2", "repeat")]
+
+    async def test_accept_counts_a_return_to_older_content_as_a_version(self, store: Store) -> None:
+        for content, outcome in (("a", ("o1", "stored")), ("b", ("o1@2", "stored")), ("a", ("o1@3", "stored")), ("a", ("o1@3", "repeat"))):
+            assert await accept(store, incoming("o1", content)) == [outcome]
+
+    async def test_accept_lets_the_key_decide_where_there_is_no_content(self, store: Store) -> None:
+        assert await accept(store, incoming("o1", None, key="event-1")) == [("event-1", "stored")]
+        assert await accept(store, incoming("o1", None, key="event-1")) == [("event-1", "repeat")]
+        assert await accept(store, incoming("o1", None, key="event-2")) == [("event-2", "stored")]
+
+    async def test_sources_do_not_see_each_other(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        assert await accept(store, incoming("o1", "b"), source="other") == [("o1", "stored")]
+        assert [row.source for row in await store.lease_inbox("other", 10)] == ["other"]
+
+    async def test_keys_that_look_like_versions_do_not_collide(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await accept(store, incoming("o1", "b"))
+        assert (await accept(store, incoming("o1@2", "c")))[0][1] == "stored"
+        assert len(await store.lease_inbox("acme", 10)) == 2  # o1 and o1@2's own; o1's second version waits behind o1
+
+    async def test_cursor_moves_with_the_events(self, store: Store) -> None:
+        assert await store.cursor("acme", "poll") is None
+        await store.accept("acme", "poll", [incoming("o1")], cursor="page 2")
+        assert await store.cursor("acme", "poll") == "page 2"
+        await store.accept("acme", "poll", [], cursor="page 3")
+        assert await store.cursor("acme", "poll") == "page 3"
+        await store.accept("acme", "poll", [incoming("o2")])
+        assert await store.cursor("acme", "poll") == "page 3"
+
+    async def test_a_dead_letter_is_kept_once_and_never_leased(self, store: Store) -> None:
+        dead = Incoming(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON")
+        assert await accept(store, dead) == [("unreadable-1", "stored")]
+        assert await accept(store, dead) == [("unreadable-1", "repeat")]
+        assert await store.lease_inbox("acme", 10) == []
+
+    async def test_first_start_stays_the_same_for_ever(self, store: Store, clock: ManualClock) -> None:
+        first = (await store.register(["acme"]))["acme"]
+        clock.advance(3600)
+        assert (await store.register(["acme"]))["acme"] == first
+
+    async def test_ten_callers_at_once_store_an_order_once(self, store: Store) -> None:
+        outcomes = await asyncio.gather(*(accept(store, incoming("o1")) for _ in range(10)))
+        assert sorted(outcome for ((_, outcome),) in outcomes) == ["repeat"] * 9 + ["stored"]
+
+
+class Preparing:
+    async def test_lease_gives_the_whole_row(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1", reference="R-1", occurred_at=clock.now()))
+        (row,) = await store.lease_inbox("acme", 10)
+        assert (row.source, row.door, row.key, row.version, row.order_ref) == ("acme", "webhook", "o1", 1, "o1")
+        assert (row.messages, row.attempts, row.released, row.reference) == (0, 1, False, "R-1")
+        assert row.occurred_at == row.received_at == clock.now()
+        assert sha(row.document or b"") == row.sha256
+
+    async def test_lease_takes_a_row_once(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        assert len(await store.lease_inbox("acme", 10)) == 1
+        assert await store.lease_inbox("acme", 10) == []
+
+    async def test_lease_takes_the_oldest_first_and_no_more_than_asked(self, store: Store, clock: ManualClock) -> None:
+        for n in range(5):
+            await accept(store, incoming(f"o{n}"))
+            clock.advance(1)
+        assert [row.key for row in await store.lease_inbox("acme", 3)] == ["o0", "o1", "o2"]
+
+    async def test_a_version_waits_for_the_one_before_it(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await accept(store, incoming("o1", "b"))
+        (first,) = await store.lease_inbox("acme", 10)
+        assert first.version == 1
+        await store.prepared([message(first, "erp")])
+        (second,) = await store.lease_inbox("acme", 10)
+        assert (second.version, second.messages) == (2, 1)
+
+    async def test_a_held_row_stops_its_own_order_only(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"), incoming("o2", "a"))
+        await accept(store, incoming("o1", "b"))
+        first, _ = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(first, Settlement(status="held", outcome="held", reason="look"))
+        await accept(store, incoming("o3"))
+        assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o3"]
+
+    async def test_prepared_makes_deliveries_and_counts_messages(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        assert await prepare(store, "erp", "archive") == ["acme/o1/1"]
+        assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o1/1"]
+        assert [row.key for row in await store.lease_outbox("archive", 10)] == ["acme/o1/1"]
+        await accept(store, incoming("o1", "b"))
+        assert await prepare(store) == ["acme/o1/2"]
+
+    async def test_prepared_does_nothing_after_a_lost_lease(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.take_over()
+        with pytest.raises(LeaseLost):
+            await store.prepared([message(row, "erp")])
+        assert await store.lease_outbox("erp", 10) == []
+
+    async def test_prepared_without_any_target_finishes_the_row(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.prepared([message(row)])
+        assert await store.lease_inbox("acme", 10) == []
+
+    async def test_a_retry_is_due_when_it_says(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1"))
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(row, Settlement(status="ready", outcome="retry", due_in_s=60))
+        assert await store.lease_inbox("acme", 10) == []
+        assert await store.next_due_s("inbox", "acme") == 60
+        clock.advance(60)
+        (again,) = await store.lease_inbox("acme", 10)
+        assert again.attempts == 2
+
+    async def test_an_attempt_that_does_not_count_is_given_back(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(row, Settlement(status="ready", outcome="handed_back", counts=False))
+        (again,) = await store.lease_inbox("acme", 10)
+        assert again.attempts == 1
+
+    async def test_a_fetched_document_is_kept(self, store: Store) -> None:
+        await accept(store, Incoming(key="e1", order_ref="o1"))
+        (row,) = await store.lease_inbox("acme", 10)
+        assert row.document is None
+        await store.keep_document(row, b"fetched", sha(b"fetched"))
+        await store.settle_inbox(row, Settlement(status="ready", outcome="retry"))
+        (again,) = await store.lease_inbox("acme", 10)
+        assert again.document == b"fetched"
+
+    async def test_a_replayed_dead_letter_can_become_events(self, store: Store) -> None:
+        await accept(store, Incoming(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON"))
+        await store.replay(["unreadable-1"], "anna")
+        (row,) = await store.lease_inbox("acme", 10)
+        assert row.order_ref is None
+        assert [one.key for one in await store.reaccept(row, [incoming("o1")])] == ["o1"]
+        assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o1"]
+
+
+class Revising:
+    """What happens to earlier versions when a later one is prepared."""
+
+    async def second(self, store: Store) -> InboxRow:
+        await accept(store, incoming("o1", "b"))
+        (row,) = await store.lease_inbox("acme", 10)
+        return row
+
+    async def test_hold_takes_what_has_not_left_with_it(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp")
+        row = await self.second(store)
+        await store.settle_inbox(row, Settlement(status="held", outcome="revision", reason="other content"), with_earlier=True)
+        assert await store.lease_outbox("erp", 10) == []
+        (decided,) = await store.release([f"acme/{row.key}@2"], "anna")
+        assert decided.problem is None
+        assert await deliver(store) == ["acme/o1/1"]
+        assert await prepare(store, "erp", kind="order.revised") == ["acme/o1/2"]
+        assert await deliver(store) == ["acme/o1/2"]
+
+    async def test_dropping_the_held_version_lets_the_earlier_one_go(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp")
+        row = await self.second(store)
+        await store.settle_inbox(row, Settlement(status="held", outcome="revision"), with_earlier=True)
+        await store.drop(["o1@2"], "anna", "typed twice")
+        assert await deliver(store) == ["acme/o1/1"]
+        assert await prepare(store) == []
+
+    async def test_supersede_takes_unsent_messages_away(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp", "archive")
+        await deliver(store, target="archive")
+        row = await self.second(store)
+        assert await store.sent_before(row, supersede=True) == {"archive"}
+        assert await store.lease_outbox("erp", 10) == []
+
+    async def test_supersede_leaves_what_may_have_been_taken(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp")
+        await deliver(store, Settlement(status="ready", outcome="retry", due_in_s=5, maybe_taken=True))
+        row = await self.second(store)
+        assert await store.sent_before(row, supersede=True) == {"erp"}
+        await store.prepared([message(row, "erp", kind="order.revised")])
+        clock.advance(5)
+        assert await deliver(store) == ["acme/o1/1"]
+        assert await deliver(store) == ["acme/o1/2"]
+
+    async def test_supersede_leaves_what_is_being_sent(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp")
+        (flying,) = await store.lease_outbox("erp", 10)
+        row = await self.second(store)
+        assert await store.sent_before(row, supersede=True) == {"erp"}
+        await store.settle_outbox(flying, DONE)
+
+    async def test_supersede_takes_a_refused_message_away(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp")
+        await deliver(store, Settlement(status="dead", outcome="refused"))
+        row = await self.second(store)
+        assert await store.sent_before(row, supersede=True) == frozenset()
+
+    async def test_a_dropped_message_does_not_count_as_sent(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp")
+        await store.drop(["acme/o1/1"], "anna", "wrong customer")
+        row = await self.second(store)
+        assert await store.sent_before(row, supersede=False) == frozenset()
+
+
+class Delivering:
+    async def leased(self, store: Store, *refs: str) -> list[OutboxRow]:
+        await accept(store, *(incoming(ref) for ref in refs or ("o1",)))
+        await prepare(store)
+        return await store.lease_outbox("erp", 10)
+
+    async def test_lease_gives_the_whole_row(self, store: Store, clock: ManualClock) -> None:
+        (row,) = await self.leased(store)
+        assert (row.target, row.source, row.order_ref, row.key, row.kind) == ("erp", "acme", "o1", "acme/o1/1", "order.placed")
+        assert (row.attempts, row.first_attempt_at, row.received_at) == (1, None, clock.now())
+        assert sha(row.body or b"") == row.sha256
+
+    async def test_a_delivered_row_is_not_leased_again(self, store: Store) -> None:
+        (row,) = await self.leased(store)
+        await store.settle_outbox(row, DONE)
+        assert await store.lease_outbox("erp", 10) == []
+
+    async def test_messages_of_one_order_leave_one_after_the_other(self, store: Store) -> None:
+        (first,) = await self.leased(store)
+        await accept(store, incoming("o1", "b"))
+        await prepare(store)
+        assert await store.lease_outbox("erp", 10) == []
+        await store.settle_outbox(first, DONE)
+        (second,) = await store.lease_outbox("erp", 10)
+        assert second.key == "acme/o1/2"
+
+    async def test_a_dead_message_holds_back_its_own_order_only(self, store: Store) -> None:
+        one, two = await self.leased(store, "o1", "o2")
+        await store.settle_outbox(one, Settlement(status="dead", outcome="refused"))
+        await store.settle_outbox(two, DONE)
+        await accept(store, incoming("o1", "b"), incoming("o2", "b"))
+        await prepare(store)
+        assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o2/2"]
+
+    async def test_targets_do_not_wait_for_each_other(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"))
+        await prepare(store, "erp", "archive")
+        await store.lease_outbox("erp", 10)
+        await deliver(store, target="archive")
+        await accept(store, incoming("o1", "b"))
+        await prepare(store, "erp", "archive")
+        assert [row.key for row in await store.lease_outbox("archive", 10)] == ["acme/o1/2"]
+        assert await store.lease_outbox("erp", 10) == []
+
+    async def test_a_late_settlement_changes_nothing(self, store: Store) -> None:
+        (row,) = await self.leased(store)
+        await store.take_over()
+        (again,) = await store.lease_outbox("erp", 10)
+        with pytest.raises(LeaseLost):
+            await store.settle_outbox(row, DONE)
+        await store.settle_outbox(again, DONE)
+
+    async def test_what_was_being_sent_may_have_been_taken(self, store: Store) -> None:
+        await self.leased(store)
+        await store.take_over()
+        await accept(store, incoming("o1", "b"))
+        (row,) = await store.lease_inbox("acme", 10)
+        assert await store.sent_before(row, supersede=True) == {"erp"}
+
+    async def test_age_counts_from_the_first_attempt(self, store: Store, clock: ManualClock) -> None:
+        (row,) = await self.leased(store)
+        began = clock.now_ms()
+        await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=10, started_at_ms=began))
+        clock.advance(10)
+        (row,) = await store.lease_outbox("erp", 10)
+        await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=10, started_at_ms=clock.now_ms()))
+        clock.advance(10)
+        (row,) = await store.lease_outbox("erp", 10)
+        assert row.first_attempt_at is not None
+        assert (clock.now() - row.first_attempt_at).total_seconds() == 20
+
+    async def test_hasten_brings_far_off_tries_near(self, store: Store, clock: ManualClock) -> None:
+        rows = await self.leased(store, "o1", "o2", "o3")
+        for row in rows:
+            await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=900))
+        assert await store.hasten("erp", 5) == 3
+        clock.advance(5)
+        assert len(await store.lease_outbox("erp", 10)) == 3
+
+    async def test_hasten_leaves_what_waits_behind_another(self, store: Store, clock: ManualClock) -> None:
+        (row,) = await self.leased(store)
+        await accept(store, incoming("o1", "b"))
+        await prepare(store)
+        await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=900))
+        assert await store.hasten("erp", 5) == 1
+        clock.advance(5)
+        assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o1/1"]
+
+
+class Acknowledging:
+    async def test_stored_acknowledgements_come_with_the_event(self, store: Store) -> None:
+        await accept(store, incoming("o1", reference="R-1"), incoming("o1", reference="R-1"), acknowledge=True)
+        (row,) = await store.lease_acknowledgements("acme", 10)
+        assert (row.stage, row.reference, row.order_ref, row.attempts) == ("stored", "R-1", "o1", 1)
+        await store.settle_acknowledgements([(row, Settlement(status="done", outcome="acknowledged"))])
+        assert await store.lease_acknowledgements("acme", 10) == []
+
+    async def test_delivered_acknowledgements_wait_for_the_last_target(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        await prepare(store, "erp", "archive")
+        await deliver(store, acknowledge=True)
+        assert await store.lease_acknowledgements("acme", 10) == []
+        await deliver(store, target="archive", acknowledge=True)
+        (row,) = await store.lease_acknowledgements("acme", 10)
+        assert (row.stage, row.reference) == ("delivered", "o1")
+
+    async def test_a_dropped_message_is_never_acknowledged_as_delivered(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        await prepare(store, "erp", "archive")
+        await store.drop(["acme/o1/1"], "anna", "no")
+        await deliver(store, target="archive", acknowledge=True)
+        assert await store.lease_acknowledgements("acme", 10) == []
+
+    async def test_one_lease_holds_one_stage(self, store: Store) -> None:
+        await accept(store, incoming("o1"), acknowledge=True)
+        await prepare(store)
+        await deliver(store, acknowledge=True)
+        stages = [[row.stage for row in await store.lease_acknowledgements("acme", 10)] for _ in range(2)]
+        assert stages == [["stored"], ["delivered"]]
+
+    async def test_an_unconfirmed_one_is_tried_again(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1"), incoming("o2"), acknowledge=True)
+        first, second = await store.lease_acknowledgements("acme", 10)
+        retry = Settlement(status="ready", outcome="retry", due_in_s=30)
+        await store.settle_acknowledgements([(first, Settlement(status="done", outcome="acknowledged")), (second, retry)])
+        assert await store.lease_acknowledgements("acme", 10) == []
+        clock.advance(30)
+        (again,) = await store.lease_acknowledgements("acme", 10)
+        assert (again.order_ref, again.attempts) == ("o2", 2)
+
+
+class Deciding:
+    async def dead(self, store: Store, ref: str = "o1", **more: Any) -> None:
+        await accept(store, incoming(ref), **more)
+        await prepare(store, source=more.get("source", "acme"))
+        await deliver(store, Settlement(status="dead", outcome="refused", reason="no such customer"))
+
+    async def test_replay_starts_a_dead_letter_over(self, store: Store, clock: ManualClock) -> None:
+        await self.dead(store)
+        (decided,) = await store.replay(["acme/o1/1"], "anna")
+        assert (decided.queue, decided.problem) == ("outbox", None)
+        (row,) = await store.lease_outbox("erp", 10)
+        assert (row.attempts, row.first_attempt_at) == (1, None)
+
+    async def test_replay_takes_the_event_key_too(self, store: Store) -> None:
+        await self.dead(store)
+        assert [d.problem for d in await store.replay(["o1"], "anna")] == [None]
+
+    async def test_replay_leaves_what_is_not_dead(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        (decided,) = await store.replay(["o1"], "anna")
+        assert decided.problem is not None
+        assert "nothing of it is dead" in decided.problem
+
+    async def test_unknown_keys_are_named(self, store: Store) -> None:
+        (decided,) = await store.release(["nonsense"], "anna")
+        assert (decided.key, decided.problem is not None) == ("nonsense", True)
+
+    async def test_a_key_of_two_sources_must_be_told_apart(self, store: Store) -> None:
+        for source in ("acme", "other"):
+            dead = Incoming(key="same", document=b"{", sha256=sha(b"{"), dead="not JSON")
+            await accept(store, dead, source=source)
+        (decided,) = await store.replay(["same"], "anna")
+        assert decided.problem is not None
+        assert "several sources" in decided.problem
+        (decided,) = await store.replay(["other/same"], "anna")
+        assert decided.problem is None
+        assert await store.lease_inbox("acme", 10) == []
+        assert len(await store.lease_inbox("other", 10)) == 1
+
+    async def test_drop_ends_a_row_and_lets_the_next_go(self, store: Store) -> None:
+        await self.dead(store)
+        await accept(store, incoming("o1", "b"))
+        await prepare(store)
+        assert await store.lease_outbox("erp", 10) == []
+        (decided,) = await store.drop(["acme/o1/1"], "anna", "ordered by phone")
+        assert decided.problem is None
+        assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o1/2"]
+
+    async def test_drop_leaves_what_is_being_sent(self, store: Store) -> None:
+        await accept(store, incoming("o1"))
+        await prepare(store)
+        await store.lease_outbox("erp", 10)
+        (decided,) = await store.drop(["acme/o1/1"], "anna", "no")
+        assert decided.problem is not None
+        assert "right now" in decided.problem
+
+    async def test_release_says_what_a_row_waits_behind(self, store: Store) -> None:
+        await self.dead(store)
+        await accept(store, incoming("o1", "b"))
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(row, Settlement(status="held", outcome="revision"), with_earlier=True)
+        await store.release(["o1@2"], "anna")
+        await prepare(store)
+        (decided,) = await store.replay(["acme/o1/1"], "anna")
+        assert decided.waits_behind is None
+        await deliver(store, Settlement(status="dead", outcome="refused"))
+        assert await store.lease_outbox("erp", 10) == []
+
+    async def test_a_dead_acknowledgement_can_be_replayed(self, store: Store) -> None:
+        await accept(store, incoming("o1"), acknowledge=True)
+        (row,) = await store.lease_acknowledgements("acme", 10)
+        await store.settle_acknowledgements([(row, Settlement(status="dead", outcome="dead"))])
+        assert [d.queue for d in await store.replay(["o1"], "anna")] == ["acknowledgements"]
+        assert len(await store.lease_acknowledgements("acme", 10)) == 1
+
+
+class Keeping:
+    async def test_take_over_gives_everything_back(self, store: Store) -> None:
+        await accept(store, incoming("o1"), incoming("o2"), acknowledge=True)
+        await prepare(store)
+        await store.lease_outbox("erp", 1)
+        await store.lease_acknowledgements("acme", 1)
+        await accept(store, incoming("o3"))
+        await store.lease_inbox("acme", 10)
+        await store.take_over()
+        assert len(await store.lease_outbox("erp", 10)) == 2
+        assert len(await store.lease_acknowledgements("acme", 10)) == 2
+        assert len(await store.lease_inbox("acme", 10)) == 1
+
+    @pytest.mark.parametrize("jump_s", [-3600, 2 * 86400])
+    async def test_due_times_follow_a_jump_of_the_clock(self, store: Store, clock: ManualClock, jump_s: int) -> None:
+        await accept(store, incoming("o1"), incoming("o2"))
+        one, two = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(one, Settlement(status="ready", outcome="retry", due_in_s=60))
+        await store.settle_inbox(two, Settlement(status="ready", outcome="retry", due_in_s=0))
+        clock.jump(jump_s)
+        await store.shift_due(jump_s * 1000, 86_400_000)
+        assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o2"]
+        clock.advance(60)
+        assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o1"]
+
+    async def test_nothing_is_due_further_away_than_allowed(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1"))
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(row, Settlement(status="ready", outcome="retry", due_in_s=10**6))
+        await store.shift_due(0, 900_000)
+        clock.advance(900)
+        assert len(await store.lease_inbox("acme", 10)) == 1
+
+    async def test_erase_keeps_keys_and_what_is_under_way(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1"), incoming("o2"))
+        await prepare(store)
+        await deliver(store, limit=1)
+        clock.advance(10)
+        assert await store.erase_bodies(clock.now(), 100) == 3  # two documents, one body
+        assert await accept(store, incoming("o1")) == [("o1", "repeat")]
+        (row,) = await store.lease_outbox("erp", 10)
+        assert row.body is not None
+
+    async def test_a_waiter_is_woken_by_what_it_waits_for(self, store: Store) -> None:
+        waiting = asyncio.create_task(store.wait("inbox", "acme", 60))
+        await asyncio.sleep(0)
+        await accept(store, incoming("o1"))
+        await asyncio.wait_for(waiting, 5)
+
+    async def test_a_waiter_gives_up_in_time(self, store: Store) -> None:
+        await asyncio.wait_for(store.wait("outbox", "erp", 0.01), 5)
+
+    async def test_a_cancelled_caller_leaves_a_whole_transaction(self, store: Store) -> None:
+        for n in range(50):
+            task = asyncio.create_task(accept(store, incoming(f"o{n}"), incoming(f"p{n}")))
+            await asyncio.sleep(0)
+            task.cancel()
+        rows = await store.lease_inbox("acme", 1000)
+        assert {row.key[1:] for row in rows if row.key[0] == "o"} == {row.key[1:] for row in rows if row.key[0] == "p"}
+        assert await accept(store, incoming("after")) == [("after", "stored")]
+
+
+class StoreConformance(Accepting, Preparing, Revising, Delivering, Acknowledging, Deciding, Keeping):
+    """All of it."""

@@ -1,0 +1,259 @@
+"""The SQLite store: the common suite, and what is peculiar to one file on one disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import conformance as suite
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.errors import ConfigError, StoreBusy, StoreError, StoreFailed
+from gateway.store.base import Settlement
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_database
+from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.upkeep import Reserve
+from gateway.testing import ManualClock
+
+
+class TestConformance(suite.StoreConformance):
+    """SQLite passes the common suite."""
+
+
+def on_file(path: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(sql).fetchall()
+
+
+async def test_pragmas_are_what_durability_needs(tmp_path: Path) -> None:
+    with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
+        found = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "mmap_size")}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0}
+
+
+@pytest.mark.parametrize("table", ["inbox", "outbox", "acknowledgements"])
+async def test_restart_does_not_read_what_is_done(store: SqliteStore, tmp_path: Path, table: str) -> None:
+    plan = on_file(tmp_path / "gateway.db", f"EXPLAIN QUERY PLAN UPDATE {table} SET lease = NULL WHERE status <> 'done' AND status = 'leased'")
+    assert f"USING INDEX {table}_open" in str(plan)
+
+
+async def test_leases_use_the_index_of_what_is_ready(store: SqliteStore, tmp_path: Path) -> None:
+    from gateway.store.sqlite import inbox, outbox
+
+    for sql, index in ((inbox._LEASE, "inbox_ready"), (outbox._LEASE, "outbox_ready"), (outbox._LEASE_ACKS, "acknowledgements_ready")):
+        plan = str(on_file(tmp_path / "gateway.db", "EXPLAIN QUERY PLAN " + sql.replace("?", "1")))
+        assert index in plan
+        assert "TEMP B-TREE" not in plan
+
+
+async def test_one_callers_error_undoes_only_its_own_transaction(store: SqliteStore) -> None:
+    def fails(db: Any) -> None:
+        db.execute("INSERT INTO audit (at_ms, who, action) VALUES (1, 'x', 'y')")
+        raise ZeroDivisionError
+
+    outcomes = await asyncio.gather(
+        *(suite.accept(store, suite.incoming(f"o{n}")) for n in range(3)),
+        store._run(fails),
+        *(suite.accept(store, suite.incoming(f"p{n}")) for n in range(3)),
+        return_exceptions=True,
+    )
+    assert [type(o) for o in outcomes].count(ZeroDivisionError) == 1
+    assert len(await store.lease_inbox("acme", 100)) == 6
+    assert await store._run(lambda db: db.execute("SELECT count(*) FROM audit").fetchone()[0]) == 0
+
+
+async def test_waiting_callers_share_commits(tmp_path: Path) -> None:
+    commits: list[float] = []
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock(), on_commit=commits.append)
+    await store.open()
+    await asyncio.gather(*(suite.accept(store, suite.incoming(f"o{n}")) for n in range(200)))
+    await store.close()
+    assert len(commits) < 50
+
+
+async def test_a_second_process_cannot_have_the_directory(store: SqliteStore, tmp_path: Path) -> None:
+    other = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
+    with pytest.raises(ConfigError, match="another gateway process"):
+        await other.open()
+
+
+async def reopened(path: Path) -> None:
+    store = SqliteStore(path, clock=SystemClock())
+    await store.open()
+    await store.close()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def torn(path: Path) -> None:
+    asyncio.run(reopened(path))
+    data = bytearray(path.read_bytes())
+    data[100:4096] = os.urandom(3996)
+    path.write_bytes(data)
+
+
+def foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE cats (name)")
+
+
+def newer(path: Path) -> None:
+    asyncio.run(reopened(path))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 999")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (garbage, "is damaged"),
+        (torn, "is damaged"),
+        (foreign, "another program's database"),
+        (newer, "written by a newer gateway"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_explained_and_left_alone(tmp_path: Path, damage: Callable[[Path], None], says: str) -> None:
+    path = tmp_path / "gateway.db"
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreFailed, match=says):
+        asyncio.run(reopened(path))
+    assert path.read_bytes() == before
+
+
+async def test_a_read_only_directory_is_explained(tmp_path: Path) -> None:
+    """Root may write anywhere, so a file where the folder should be stands for what cannot be written."""
+    (tmp_path / "data").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        await reopened(tmp_path / "data" / "gateway.db")
+
+
+async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    await reopened(path)
+    assert on_file(path, "PRAGMA user_version") == [(migrations()[-1][0],)]
+
+
+async def test_migrations_are_numbered_without_gaps() -> None:
+    assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+async def test_close_leaves_an_empty_log(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
+    await store.open()
+    await suite.accept(store, suite.incoming("o1"))
+    await store.close()
+    wal = tmp_path / "gateway.db-wal"
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+async def test_nothing_is_taken_after_close(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
+    await store.open()
+    await store.close()
+    with pytest.raises(StoreBusy):
+        await suite.accept(store, suite.incoming("o1"))
+
+
+async def test_a_row_survives_its_process(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, os, signal, sys
+sys.path[:0] = {[str(Path(__file__).parent)]!r}
+import conformance as suite
+from pathlib import Path
+from gateway.clock import SystemClock
+from gateway.store.sqlite import SqliteStore
+async def main():
+    store = SqliteStore(Path({str(tmp_path)!r}) / "gateway.db", clock=SystemClock())
+    await store.open()
+    await suite.accept(store, suite.incoming("o1"))
+    await store.lease_inbox("acme", 10)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
+    await store.open()
+    assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o1"]
+    await store.close()
+
+
+async def test_the_reader_cannot_write_and_sees_commits(store: SqliteStore, tmp_path: Path) -> None:
+    reader = SqliteReader(tmp_path / "gateway.db")
+    await reader.open()
+    await suite.accept(store, suite.incoming("o1"))
+    assert (await reader.summary())["inbox"]["ready"] == 1
+    with pytest.raises(sqlite3.OperationalError):
+        await reader._rows("DELETE FROM inbox")
+    await reader.close()
+
+
+async def test_the_reader_works_without_a_gateway(tmp_path: Path) -> None:
+    await reopened(tmp_path / "gateway.db")
+    for leftover in ("gateway.db-wal", "gateway.db-shm"):
+        (tmp_path / leftover).unlink(missing_ok=True)
+    reader = SqliteReader(tmp_path / "gateway.db")
+    await reader.open()
+    assert (await reader.summary())["outbox"]["done"] == 0
+    await reader.close()
+
+
+async def test_the_reader_says_that_there_is_nothing_yet(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="when the gateway is first started"):
+        await SqliteReader(tmp_path / "gateway.db").open()
+
+
+async def test_show_tells_the_whole_story(store: SqliteStore, tmp_path: Path, clock: ManualClock) -> None:
+    await suite.accept(store, suite.incoming("o1"))
+    await suite.prepare(store)
+    refused = Settlement(status="dead", outcome="refused", http_status=422, detail="no such customer", reason="refused (422)", started_at_ms=clock.now_ms())
+    await suite.deliver(store, refused)
+    await store.drop(["acme/o1/1"], "anna", "ordered by phone")
+    reader = SqliteReader(tmp_path / "gateway.db")
+    await reader.open()
+    event, sent = await reader.show("o1")
+    await reader.close()
+    assert (event["key"], event["status"], event["outcome"]) == ("acme/o1", "done", "prepared")
+    assert (sent["key"], sent["status"], sent["outcome"]) == ("acme/o1/1", "done", "dropped")
+    assert (sent["tried"][0]["http_status"], sent["tried"][0]["detail"]) == (422, "no such customer")
+    assert (sent["decided"][0]["who"], sent["decided"][0]["reason"]) == ("anna", "ordered by phone")
+
+
+def test_the_reserve_is_real_space_and_can_be_given_back(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path / "reserve", 1 << 20)
+    assert reserve.hold()
+    assert (tmp_path / "reserve").stat().st_blocks * 512 >= 1 << 20
+    assert reserve.give_back()
+    assert not reserve.give_back()
+
+
+async def test_a_flipped_bit_on_the_way_to_the_erp_is_noticed(start: Any, erp: Any) -> None:
+    import acme
+
+    running = await start(erp.url, target="concurrency = 1")
+    running.gateway._runtime.deliver["erp"].hold("test")
+    await running.deliver(acme.body("o1"))
+    await running.until(lambda: _has(running, "outbox", "ready"))
+    await running.gateway._store._run(lambda db: db.execute("UPDATE outbox SET body = CAST(replace(body, 'o1', 'o2') AS BLOB)"))
+    running.gateway._runtime.deliver["erp"].release()
+    await running.until(lambda: _has(running, "outbox", "dead"))
+    (row,) = await running.rows("outbox", status="dead")
+    assert "SHA-256" in row["reason"]
+    assert erp.orders == {}
+
+
+async def _has(running: Any, queue: str, status: str) -> bool:
+    return bool(await running.rows(queue, status=status))
