@@ -80,10 +80,9 @@ class Outbox(Core):
                     db.execute(_DELIVERED, (row.source, row.inbox_id, now_ms, now_ms, row.inbox_id))
 
         await self._run(change)
-        if end.status == "done":
-            self._ring("outbox", row.target)
-            if acknowledge:
-                self._ring("acknowledgements", row.source)
+        self._ring("outbox", row.target)
+        if end.status == "done" and acknowledge:
+            self._ring("acknowledgements", row.source)
 
     async def lease_acknowledgements(self, source: str, limit: int) -> list[AckRow]:
         now_ms, lease = self._clock.now_ms(), new_lease()

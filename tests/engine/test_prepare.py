@@ -1,0 +1,348 @@
+"""The prepare step: what a row becomes, for every policy and every way a connector can fail."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import acme
+import msgspec
+import pytest
+
+from gateway import AuthError, Hold, Order, PermanentError, RateLimited, TransientError, hookimpl
+from gateway.connector import Connector
+from gateway.engine.prepare import Prepare
+from gateway.source import Destination, Source, incoming
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.reading import SqliteReader
+from gateway.testing import ManualClock
+
+EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
+
+
+def source(store: SqliteStore, clock: ManualClock, **changes: Any) -> Source:
+    connector = Connector(changes.pop("module", acme), "acme")
+    connector.settings = acme.Settings()
+    values: dict[str, Any] = {
+        "name": "acme",
+        "connector": connector,
+        "doors": ("webhook",),
+        "on_revision": "hold",
+        "destinations": (Destination(target="erp", accepts=EVERY_KIND),),  # type: ignore[arg-type]
+        "stages": frozenset(),
+        "max_body_bytes": 1000,
+        "max_requests_per_second": 1000,
+        "since": clock.now(),
+        "vendor": "acme",
+    }
+    return Source(**{**values, **changes})
+
+
+class Bench:
+    """A store, a clock and one prepare step."""
+
+    def __init__(self, store: SqliteStore, clock: ManualClock, path: Path, **changes: Any) -> None:
+        self.store, self.clock, self.path = store, clock, path
+        self.step = Prepare(source(store, clock, **changes), store, clock)
+
+    async def accept(self, *bodies: bytes) -> None:
+        await self.store.accept("acme", "webhook", incoming([acme.event(body) for body in bodies]))
+
+    async def messages(self, target: str = "erp") -> list[dict[str, Any]]:
+        return [msgspec.json.decode(row.body or b"") for row in await self.store.lease_outbox(target, 100)]
+
+    async def rows(self, queue: Any = "inbox") -> list[dict[str, Any]]:
+        reader = SqliteReader(self.path / "gateway.db")
+        await reader.open()
+        try:
+            return list(reversed(await reader.rows(queue)))
+        finally:
+            await reader.close()
+
+
+@pytest.fixture
+def bench(store: SqliteStore, clock: ManualClock, tmp_path: Path) -> Any:
+    return lambda **changes: Bench(store, clock, tmp_path, **changes)
+
+
+async def test_a_row_becomes_the_message_of_the_contract(bench: Any) -> None:
+    made = bench()
+    await made.accept(acme.body("o1", 3, "12.3450"))
+    assert await made.step.turn()
+    (message,) = await made.messages()
+    assert message["schema"] == "order-gateway/1"
+    assert (message["key"], message["kind"], message["source"], message["vendor"]) == ("acme/o1/1", "order.placed", "acme", "acme")
+    assert (message["occurred_at"], message["received_at"]) == ("2024-03-31T12:00:00Z", "2024-03-31T12:00:00Z")
+    order = message["order"]
+    assert (order["order_ref"], order["revision"], order["status"], order["flags"]) == ("o1", 1, "placed", [])
+    assert (order["total"], order["lines"][0]["unit_price"], order["lines"][0]["quantity"]) == ("37.0350", "12.3450", "3")
+
+
+async def test_nothing_to_do_says_so(bench: Any) -> None:
+    assert not await bench().step.turn()
+
+
+async def test_every_target_gets_what_it_accepts(bench: Any) -> None:
+    destinations = (
+        Destination(target="erp", accepts=EVERY_KIND),
+        Destination(target="archive", accepts=frozenset({"order.revised"})),
+    )
+    made = bench(destinations=destinations, on_revision="send")
+    await made.accept(acme.body("o1"))
+    await made.step.turn()
+    assert len(await made.messages("erp")) == 1
+    assert await made.messages("archive") == []
+
+
+class TestRevisions:
+    async def test_hold_waits_for_a_person(self, bench: Any) -> None:
+        made = bench()
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        await made.accept(acme.body("o1", 2))
+        await made.step.turn()
+        assert await made.messages() == []  # the first one waits as well
+        assert [row["status"] for row in await made.rows()] == ["done", "held"]
+        await made.store.release(["o1@2"], "anna")
+        await made.step.turn()
+        (first,) = await made.messages()
+        assert (first["key"], first["order"]["revision"]) == ("acme/o1/1", 1)
+
+    async def test_a_released_revision_goes_as_one(self, bench: Any) -> None:
+        made = bench()
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        await made.messages()
+        await made.accept(acme.body("o1", 2))
+        await made.step.turn()
+        await made.store.release(["o1@2"], "anna")
+        await made.step.turn()
+        await made.store.take_over()
+        await self.settle(made)
+        (second,) = await made.messages()
+        assert (second["key"], second["kind"], second["order"]["revision"]) == ("acme/o1/2", "order.revised", 2)
+        assert "resubmitted" in second["order"]["flags"]
+
+    async def settle(self, made: Any) -> None:
+        from gateway.store.base import Settlement
+
+        for row in await made.store.lease_outbox("erp", 10):
+            await made.store.settle_outbox(row, Settlement(status="done", outcome="delivered"))
+
+    async def test_replace_sends_the_newest_as_placed_where_nothing_left(self, bench: Any) -> None:
+        made = bench(on_revision="replace")
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        await made.accept(acme.body("o1", 2))
+        await made.step.turn()
+        (only,) = await made.messages()
+        assert (only["key"], only["kind"], only["order"]["lines"][0]["quantity"]) == ("acme/o1/2", "order.placed", "2")
+
+    async def test_replace_sends_a_revision_after_a_delivered_one(self, bench: Any) -> None:
+        made = bench(on_revision="replace")
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        await self.settle(made)
+        await made.accept(acme.body("o1", 2))
+        await made.step.turn()
+        (only,) = await made.messages()
+        assert (only["key"], only["kind"]) == ("acme/o1/2", "order.revised")
+
+    async def test_send_sends_every_version_in_order(self, bench: Any) -> None:
+        made = bench(on_revision="send")
+        await made.accept(acme.body("o1"))
+        await made.accept(acme.body("o1", 2))
+        await made.accept(acme.body("o1", 1))
+        while await made.step.turn():
+            pass
+        kinds = []
+        for _ in range(3):
+            (message,) = await made.messages()
+            kinds.append((message["key"], message["kind"], message["order"]["revision"]))
+            await made.store.take_over()
+            await self.settle(made)
+        assert kinds == [("acme/o1/1", "order.placed", 1), ("acme/o1/2", "order.revised", 2), ("acme/o1/3", "order.revised", 3)]
+
+
+class TestFailures:
+    async def outcome(self, made: Any, error: BaseException) -> dict[str, Any]:
+        def fail() -> None:
+            raise error
+
+        acme.faults["normalize"] = fail
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        (row,) = await made.rows()
+        return dict(row)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            PermanentError("no"),
+            ValueError("no"),
+            KeyError("no"),
+            RecursionError("no"),
+            SystemExit(3),
+            KeyboardInterrupt(),
+            MemoryError(),
+            TransientError("normalize may not say so"),
+            GeneratorExit(),
+        ],
+        ids=lambda e: type(e).__name__,
+    )
+    async def test_what_a_connector_raises_is_a_dead_letter(self, bench: Any, error: BaseException) -> None:
+        row = await self.outcome(bench(), error)
+        assert (row["status"], row["outcome"]) == ("dead", "dead")
+        assert row["reason"]
+
+    async def test_a_dead_letter_replays_once_the_connector_is_mended(self, bench: Any) -> None:
+        made = bench()
+        await self.outcome(made, ValueError("no"))
+        acme.faults.clear()
+        await made.store.replay(["o1"], "anna")
+        await made.step.turn()
+        assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
+
+    async def test_hold_waits_and_its_order_goes_after_the_release(self, bench: Any) -> None:
+        made = bench()
+        row = await self.outcome(made, Hold("ask the customer", order=Order(order_number="held one")))
+        assert (row["status"], row["reason"]) == ("held", "ask the customer")
+        await made.store.release(["o1"], "anna")
+        await made.step.turn()
+        (message,) = await made.messages()
+        assert message["order"]["order_number"] == "held one"
+
+    async def test_hold_without_an_order_asks_again(self, bench: Any) -> None:
+        made = bench()
+        await self.outcome(made, Hold("ask the customer"))
+        acme.faults.clear()
+        await made.store.release(["o1"], "anna")
+        await made.step.turn()
+        assert len(await made.messages()) == 1
+
+    async def test_an_order_that_is_no_json_is_a_dead_letter(self, bench: Any) -> None:
+        hooks = {name: getattr(acme, name) for name in ("describe", "verify", "ingest")}
+
+        @hookimpl
+        def normalize(event: Any, document: bytes) -> Order:
+            return Order(extra={"what": object()})
+
+        made = bench(module=SimpleNamespace(**hooks, normalize=normalize))
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        (row,) = await made.rows()
+        assert row["status"] == "dead"
+        assert "no place for" in row["reason"]
+
+    async def test_other_rows_of_the_batch_go_on(self, bench: Any) -> None:
+        made = bench()
+
+        def fail_once() -> None:
+            acme.faults.clear()
+            raise ValueError
+
+        acme.faults["normalize"] = fail_once
+        await made.accept(*(acme.body(f"o{n}") for n in range(5)))
+        await made.step.turn()
+        assert len(await made.messages()) == 4
+
+    async def test_a_damaged_document_is_not_forwarded(self, bench: Any) -> None:
+        made = bench()
+        await made.accept(acme.body("o1"))
+        await made.store._run(lambda db: db.execute("UPDATE inbox SET document = x'00'"))
+        await made.step.turn()
+        (row,) = await made.rows()
+        assert row["status"] == "dead"
+        assert "SHA-256" in row["reason"]
+
+
+def fetching(fetch: Any) -> Any:
+    """The acme connector with a `fetch`, and events without documents."""
+
+    async def hook(event: Any, client: Any, settings: Any) -> bytes:
+        return await fetch(event)
+
+    hooks = {name: getattr(acme, name) for name in ("describe", "verify", "ingest", "normalize")}
+    hook.__name__ = "fetch"
+    return SimpleNamespace(**hooks, fetch=hookimpl(hook))
+
+
+class TestFetching:
+    async def thin(self, made: Any) -> None:
+        from gateway import Event
+
+        await made.store.accept("acme", "webhook", incoming([Event(key="e1", order_ref="o1")]))
+
+    async def test_a_thin_event_is_fetched_and_kept(self, bench: Any) -> None:
+        async def fetch(event: Any) -> bytes:
+            return acme.body(event.order_ref)
+
+        made = bench(module=fetching(fetch))
+        await self.thin(made)
+        await made.step.turn()
+        assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
+
+    @pytest.mark.parametrize(
+        ("error", "attempts"), [(TransientError("not there yet"), 1), (AuthError("401"), 1), (RateLimited("429", retry_after_s=7), 0)]
+    )
+    async def test_a_passing_failure_is_tried_again(self, bench: Any, clock: ManualClock, error: Exception, attempts: int) -> None:
+        async def fetch(event: Any) -> bytes:
+            raise error
+
+        made = bench(module=fetching(fetch))
+        await self.thin(made)
+        await made.step.turn()
+        (row,) = await made.rows()
+        assert (row["status"], row["attempts"]) == ("ready", attempts)
+        assert not await made.step.turn()
+        clock.advance(900)
+        assert await made.step.turn()
+
+    async def test_what_never_comes_is_held_after_a_day(self, bench: Any, clock: ManualClock) -> None:
+        async def fetch(event: Any) -> bytes:
+            raise TransientError("404")
+
+        made = bench(module=fetching(fetch))
+        await self.thin(made)
+        for _ in range(200):
+            await made.step.turn()
+            clock.advance(900)
+        (row,) = await made.rows()
+        assert (row["status"], row["outcome"]) == ("held", "given_up")
+
+    async def test_a_fetched_document_is_not_fetched_again(self, bench: Any) -> None:
+        calls: list[str] = []
+
+        async def fetch(event: Any) -> bytes:
+            calls.append(event.key)
+            return b"not what normalize reads"
+
+        made = bench(module=fetching(fetch))
+        await self.thin(made)
+        await made.step.turn()
+        await made.store.replay(["e1"], "anna")
+        await made.step.turn()
+        assert calls == ["e1"]
+
+
+async def test_a_lost_lease_costs_only_its_own_row(bench: Any, store: SqliteStore) -> None:
+    made = bench()
+    await made.accept(acme.body("o1"), acme.body("o2"))
+    original = store.prepared
+
+    async def meanwhile(ready: Any) -> None:
+        await store._run(lambda db: db.execute("UPDATE inbox SET status = 'dead', lease = NULL WHERE key = 'o1'"))
+        store.prepared = original  # type: ignore[method-assign]
+        await original(ready)
+
+    store.prepared = meanwhile  # type: ignore[method-assign]
+    await made.step.turn()
+    assert [m["key"] for m in await made.messages()] == ["acme/o2/1"]
+
+
+def test_digest_is_over_the_bytes_that_are_sent() -> None:
+    body = acme.body("o1")
+    (one,) = incoming([acme.event(body)])
+    assert one.sha256 == hashlib.sha256(body).digest()
