@@ -86,7 +86,8 @@ def open_database(path: Path, connect: Connect = sqlite3_connect) -> Connection:
         _check_owner(db, path)
         for name, value, expected in _PRAGMAS:
             db.execute(f"PRAGMA {name}={value}").fetchall()
-            found = db.execute(f"PRAGMA {name}").fetchone()[0]
+            row = db.execute(f"PRAGMA {name}").fetchone()
+            found = row[0] if row else 0  # a SQLite without mmap has no such setting
             if found != expected:
                 raise StoreFailed(f"{path}: SQLite refuses {name}={value} (it says {found!r}); the data directory must be on a local disk")
         _migrate(db, path)
