@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from time import perf_counter
 
 from gateway.clock import Clock
+from gateway.engine.worker import settled
 from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
 from gateway.messages import Receipt
 from gateway.retry import backoff_s, is_over
@@ -52,7 +53,7 @@ class Acknowledge:
                 log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         duration_ms = round((perf_counter() - began) * 1000)
         ends = [(row, self._settlement(row, row.id in confirmed, problem, began_ms, duration_ms)) for row in rows]
-        await self._store.settle_acknowledgements(ends)
+        await settled(self._clock, lambda: self._store.settle_acknowledgements(ends))
         self._report(ends, duration_ms)
         return True
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.engine.breaker import Breaker
+from gateway.engine.worker import settled
 from gateway.errors import LeaseLost, StoreBusy
 from gateway.retry import backoff_s, is_over
 from gateway.source import Source
@@ -226,15 +227,9 @@ class Deliver:
         return replace(end, due_in_s=wait_s)
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:
-        """Commit the end of the attempt; a full disk is waited out, since the answer of the ERP cannot be had again."""
         source = self._sources.get(row.source)
         acknowledge = source is not None and "delivered" in source.stages
-        while True:
-            try:
-                await self._store.settle_outbox(row, end, acknowledge=acknowledge)
-                return
-            except StoreBusy:
-                await self._clock.sleep(1.0)
-            except LeaseLost:
-                log.warning("delivery.lease_lost", extra={"target": self.name, "key": row.key})
-                return
+        try:
+            await settled(self._clock, lambda: self._store.settle_outbox(row, end, acknowledge=acknowledge))
+        except LeaseLost:
+            log.warning("delivery.lease_lost", extra={"target": self.name, "key": row.key})

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.connector import Misread
-from gateway.retry import backoff_s, is_over
+from gateway.engine.worker import settled
 from gateway.errors import (
     AuthError,
     GatewayError,
@@ -23,10 +23,12 @@ from gateway.errors import (
     RateLimited,
     Rejected,
     StoreError,
+    StoreFailed,
     TransientError,
 )
 from gateway.messages import Envelope, Event
 from gateway.orders import Kind, Message, Order, encode
+from gateway.retry import backoff_s, is_over
 from gateway.source import Source, incoming
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
 
@@ -34,6 +36,7 @@ log = logging.getLogger("gateway.prepare")
 
 BATCH = 50
 FETCH_TIMEOUT_S = 60.0
+_AFTER_MISTAKE_S = 60.0
 _RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
 
 
@@ -54,7 +57,17 @@ class Prepare:
         rows = await self._store.lease_inbox(self._source.name, BATCH)
         ready: list[Prepared] = []
         for row in rows:
-            made = await self._one(row)
+            try:
+                made = await self._one(row)
+            except StoreFailed:
+                raise
+            except Exception as error:  # a mistake of ours: this row later, the others now
+                log.error("prepare.failed", exc_info=error, extra={"source": row.source, "key": row.key})
+                end = Settlement(
+                    status="ready", outcome="retry", due_in_s=_AFTER_MISTAKE_S, reason=f"{type(error).__name__} in the gateway itself"
+                )
+                await self._end(row, end, perf_counter(), self._clock.now_ms())
+                continue
             if made is not None:
                 ready.append(made)
         if ready:
@@ -62,14 +75,20 @@ class Prepare:
         return bool(rows)
 
     async def _finish(self, ready: Sequence[Prepared]) -> None:
+        """Commit them together; where that cannot be, one by one, so that one row costs no other its message."""
         try:
-            await self._store.prepared(ready)
-        except LeaseLost:
-            for one in ready:
-                try:
-                    await self._store.prepared([one])
-                except LeaseLost:
-                    log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": one.row.key})
+            await settled(self._clock, lambda: self._store.prepared(ready))
+        except StoreFailed:
+            raise
+        except (LeaseLost, StoreError) as error:
+            if len(ready) > 1:
+                for one in ready:
+                    await self._finish([one])
+            elif isinstance(error, LeaseLost):
+                log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": ready[0].row.key})
+            else:
+                end = Settlement(status="dead", outcome="dead", reason=f"the store refuses its message: {error}")
+                await self._end(ready[0].row, end, perf_counter(), self._clock.now_ms())
 
     async def _one(self, row: InboxRow) -> Prepared | None:
         began, began_ms = perf_counter(), self._clock.now_ms()
@@ -79,11 +98,13 @@ class Prepare:
                 return None
             document = await self._document(row)
             return await self._message(row, self._order(row, document))
-        except (StoreError, LeaseLost):
-            raise
+        except LeaseLost:
+            log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": row.key})
         except _Revision:
             end = Settlement(status="held", outcome="revision", reason=f"version {row.version} of the order has other content")
             await self._end(row, end, began, began_ms, with_earlier=True)
+        except StoreError:
+            raise
         except (GatewayError, Misread, TimeoutError) as error:
             await self._end(row, self._settlement(row, error), began, began_ms)
             if isinstance(error, PluginError):
@@ -97,7 +118,8 @@ class Prepare:
             events = self._source.connector.read(envelope)
         except Rejected as error:
             raise PermanentError(f"rejected: {error.reason}") from error
-        await self._store.reaccept(row, incoming(events), acknowledge=self._source.acknowledges_stored)
+        acknowledge = self._source.acknowledges_stored
+        await settled(self._clock, lambda: self._store.reaccept(row, incoming(events), acknowledge=acknowledge))
 
     async def _document(self, row: InboxRow) -> bytes:
         if row.document is not None:
@@ -107,7 +129,7 @@ class Prepare:
             return row.document
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             document = await self._source.connector.fetch(_event(row), self._source.client)
-        await self._store.keep_document(row, document, hashlib.sha256(document).digest())
+        await settled(self._clock, lambda: self._store.keep_document(row, document, hashlib.sha256(document).digest()))
         return document
 
     def _order(self, row: InboxRow, document: bytes) -> Order:
@@ -124,7 +146,8 @@ class Prepare:
             raise _Revision
         sent: frozenset[str] = frozenset()
         if row.messages:
-            sent = await self._store.sent_before(row, supersede=policy == "replace" and row.version > 1)
+            supersede = policy == "replace" and row.version > 1
+            sent = await settled(self._clock, lambda: self._store.sent_before(row, supersede=supersede))
         n = row.messages + 1
         key = f"{row.source}/{row.order_ref}/{n}"
         flags = order.flags if row.version == 1 else (*order.flags, "resubmitted")
@@ -175,7 +198,7 @@ class Prepare:
     async def _end(self, row: InboxRow, end: Settlement, began: float, began_ms: int, *, with_earlier: bool = False) -> None:
         duration_ms = round((perf_counter() - began) * 1000)
         end = msgspec.structs.replace(end, started_at_ms=began_ms, duration_ms=duration_ms)
-        await self._store.settle_inbox(row, end, with_earlier=with_earlier)
+        await settled(self._clock, lambda: self._store.settle_inbox(row, end, with_earlier=with_earlier))
         log.log(
             logging.INFO if end.status == "ready" else logging.WARNING,
             "prepare.attempted",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from gateway.clock import Clock
-from gateway.errors import StoreBusy
+from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.base import Queue, Store
 
+T = TypeVar("T")
+log = logging.getLogger("gateway.worker")
+
 _LOOK_S = 5.0
+_AFTER_MISTAKE_S = 5.0
 
 
 class Step(Protocol):
@@ -43,6 +49,12 @@ class Worker:
             except StoreBusy as error:
                 await self._clock.sleep(min(error.retry_after_s, 1.0))
                 continue
+            except StoreFailed:
+                raise
+            except Exception as error:  # a mistake of ours may not stop the others, nor go round at full speed
+                log.error("turn.failed", exc_info=error, extra={"queue": self._queue, "lane": self._name})
+                await self._clock.sleep(_AFTER_MISTAKE_S)
+                continue
             finally:
                 self._idle.set()
             if not busy and not self._stopping:
@@ -58,3 +70,12 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             pass
+
+
+async def settled(clock: Clock, commit: Callable[[], Awaitable[T]]) -> T:
+    """The result of a commit; a full disk is waited out, since what was done outside cannot be done again."""
+    while True:
+        try:
+            return await commit()
+        except StoreBusy:
+            await clock.sleep(1.0)

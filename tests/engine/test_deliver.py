@@ -179,7 +179,9 @@ async def test_a_target_that_is_down_is_noticed_once_and_comes_back(
 ) -> None:
     caplog.set_level(logging.INFO, "gateway")
     await erp.stop()
-    running = await start(erp.url, target="retry = { base_s = 0.02, cap_s = 0.2 }\nbreaker = { failures = 3, cooldown_s = 0.1 }\nconcurrency = 4")
+    running = await start(
+        erp.url, target="retry = { base_s = 0.02, cap_s = 0.2 }\nbreaker = { failures = 3, cooldown_s = 0.1 }\nconcurrency = 4"
+    )
     for n in range(30):
         await running.deliver(acme.body(f"o{n}"))
     await running.until(lambda: is_down(running))

@@ -1,0 +1,147 @@
+"""The gateway as a process that tests can kill at exact moments, and break in known ways.
+
+    python -m tests.journey.driver CONFIG [--die-after METHOD:COUNT] [--twin NAME]
+
+Reads lines from standard input: each starts one gateway in a forked child and prints its pid. Forking from a process that
+has imported everything makes a start cheap enough for hundreds of kills; nothing is open in the parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import acme
+from aiohttp import web
+
+from gateway.app import Gateway
+from gateway.assembly import Assembly, assemble
+from gateway.discovery import Plugin, installed
+from gateway.edge import webhook
+from gateway.errors import StoreError
+from gateway.log import set_up
+from gateway.store.sqlite import SqliteStore, inbox
+
+
+def assembled(path: Path) -> Assembly:
+    plugins = {**installed(), "acme": Plugin(name="acme", distribution="acme", version="1", module=acme)}
+    return assemble(path, plugins)
+
+
+def die_after(method: str, count: int) -> None:
+    """SIGKILL ourselves right after the nth commit of a transition, before anybody has heard of it."""
+    original = getattr(SqliteStore, method)
+    left = count
+
+    async def dying(self: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal left
+        result = await original(self, *arguments, **named)
+        if result is not None and not result:
+            return result  # an empty lease changed nothing
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(SqliteStore, method, dying)
+
+
+def answer_before_commit() -> None:
+    """Known-bad twin: the sender hears "stored" while the commit is still to come."""
+    original = webhook.WebhookDoor._store_events
+
+    async def hasty(self: Any, source: Any, events: Any, status: int, word: Any) -> web.Response:
+        task = asyncio.create_task(original(self, source, events, status, word))
+        self.__dict__.setdefault("hasty", set()).add(task)
+        return web.json_response({"status": "stored", "key": events[0].key})
+
+    async def slow(self: Any, *arguments: Any, **named: Any) -> Any:
+        await asyncio.sleep(0.02)  # a disk of the cheap kind
+        return await accept(self, *arguments, **named)
+
+    accept = SqliteStore.accept
+    SqliteStore.accept = slow  # type: ignore[method-assign]
+    webhook.WebhookDoor._store_events = hasty  # type: ignore[method-assign]
+
+
+def no_unique_index() -> None:
+    """Known-bad twin: a look says whether an order is new, and then it is inserted; no index decides."""
+    inbox._SEEN = inbox._SEEN.replace("WHERE excluded.content IS NULL OR content IS NOT excluded.content", "")
+    accept = SqliteStore.accept
+
+    async def look_then_insert(self: Any, source: str, door: Any, events: Any, **named: Any) -> Any:
+        for event in events:
+            known = await self._run(
+                lambda db, ref=event.order_ref: db.execute("SELECT content FROM orders WHERE order_ref = ?", (ref,)).fetchone()
+            )
+            if known and known[0] == event.content:
+                return [inbox.Accepted(key=event.key, outcome="repeat")]
+        return await accept(self, source, door, events, **named)
+
+    SqliteStore.accept = look_then_insert  # type: ignore[method-assign]
+
+
+def forget_order() -> None:
+    """Known-bad twin: messages of one order do not wait for each other, and a first try may come late."""
+    prepared = inbox._prepared
+
+    def eager(db: Any, one: Any, now_ms: int) -> None:
+        prepared(db, one, now_ms)
+        db.execute("UPDATE outbox SET due_at_ms = ? WHERE status = 'ready' AND key = ?", (now_ms + (300 if one.n == 1 else 0), one.key))
+
+    inbox._prepared = eager
+
+
+def new_key_each_time() -> None:
+    """Known-bad twin: a retry goes out under another key."""
+    from gateway.target import http
+
+    original = http.envelope_headers
+
+    def fresh(row: Any) -> dict[str, str]:
+        headers = original(row)
+        return {**headers, "Idempotency-Key": f"{headers['Idempotency-Key']}-{row.attempts}"} if row.attempts > 1 else headers
+
+    http.envelope_headers = fresh
+
+
+TWINS = {twin.__name__: twin for twin in (answer_before_commit, no_unique_index, forget_order, new_key_each_time)}
+
+
+def child(config: Path) -> int:
+    set_up("json")
+    try:
+        return asyncio.run(Gateway(config, assembled(config), assembled=assembled).run())
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--die-after")
+    parser.add_argument("--twin", choices=TWINS)
+    options = parser.parse_args()
+    if options.twin:
+        TWINS[options.twin]()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the children
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(0)
+            if line.strip() == "dying" and options.die_after:
+                method, _, count = options.die_after.partition(":")
+                die_after(method, int(count or 1))
+            os._exit(child(options.config))
+        print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    main()
