@@ -22,12 +22,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow_plain_http: bool = False
     poll_interval_s: Annotated[float, Meta(gt=0)] = 300.0
     acknowledge: tuple[str, ...] = ()
+    polls: bool = False
 
 
 class Wire(Struct):
     id: str
     qty: int = 1
     price: str = "1.50"
+
+
+class Waiting(Struct):
+    orders: list[str]
+    next: int
 
 
 @hookimpl
@@ -61,7 +67,11 @@ def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
 async def poll(cursor: str | None, since: datetime, now: datetime, client: VendorClient, settings: Settings) -> Page:
     if "poll" in faults:
         return await faults["poll"](cursor=cursor, since=since, now=now, client=client)
-    return Page(cursor=cursor)
+    if not settings.polls:
+        return Page(cursor=cursor)
+    answer = await client.request("GET", "/orders", params={"after": cursor or "0"})
+    page = answer.decode(Waiting)
+    return Page(events=[event(body(ref)) for ref in page.orders], cursor=str(page.next), more=bool(page.orders))
 
 
 @hookimpl
@@ -87,7 +97,11 @@ def event(document: bytes) -> Event:
     if wire.qty == 0:
         raise Rejected("an order of nothing")
     return Event(
-        key=wire.id, order_ref=wire.id, document=document, content=msgspec.json.encode(wire), occurred_at=datetime(2024, 3, 31, 12, tzinfo=UTC)
+        key=wire.id,
+        order_ref=wire.id,
+        document=document,
+        content=msgspec.json.encode(wire),
+        occurred_at=datetime(2024, 3, 31, 12, tzinfo=UTC),
     )
 
 

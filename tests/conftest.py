@@ -114,14 +114,14 @@ class Running:
 Start = Callable[..., Awaitable[Running]]
 
 
-def config_text(erp_url: str, *, target: str = "", source: str = "", settings: str = "", more: str = "") -> str:
+def config_text(erp_url: str, *, target: str = "", source: str = "", settings: str = "", more: str = "", **core: str) -> str:
     """A configuration with one `acme` source and one target, on free ports."""
     return f"""
 [gateway]
-data_dir = "data"
+data_dir = "{core.get("data_dir", "data")}"
 node = "test"
 [store]
-reserve_bytes = 0
+{core.get("store", "reserve_bytes = 0")}
 [http]
 listen = "127.0.0.1:0"
 [admin]

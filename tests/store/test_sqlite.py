@@ -36,13 +36,18 @@ def on_file(path: Path, sql: str) -> list[Any]:
 
 async def test_pragmas_are_what_durability_needs(tmp_path: Path) -> None:
     with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
-        found = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "mmap_size")}
+        found = {
+            name: db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "mmap_size")
+        }
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0}
 
 
 @pytest.mark.parametrize("table", ["inbox", "outbox", "acknowledgements"])
 async def test_restart_does_not_read_what_is_done(store: SqliteStore, tmp_path: Path, table: str) -> None:
-    plan = on_file(tmp_path / "gateway.db", f"EXPLAIN QUERY PLAN UPDATE {table} SET lease = NULL WHERE status <> 'done' AND status = 'leased'")
+    plan = on_file(
+        tmp_path / "gateway.db", f"EXPLAIN QUERY PLAN UPDATE {table} SET lease = NULL WHERE status <> 'done' AND status = 'leased'"
+    )
     assert f"USING INDEX {table}_open" in str(plan)
 
 
@@ -219,7 +224,9 @@ async def test_the_reader_says_that_there_is_nothing_yet(tmp_path: Path) -> None
 async def test_show_tells_the_whole_story(store: SqliteStore, tmp_path: Path, clock: ManualClock) -> None:
     await suite.accept(store, suite.incoming("o1"))
     await suite.prepare(store)
-    refused = Settlement(status="dead", outcome="refused", http_status=422, detail="no such customer", reason="refused (422)", started_at_ms=clock.now_ms())
+    refused = Settlement(
+        status="dead", outcome="refused", http_status=422, detail="no such customer", reason="refused (422)", started_at_ms=clock.now_ms()
+    )
     await suite.deliver(store, refused)
     await store.drop(["acme/o1/1"], "anna", "ordered by phone")
     reader = SqliteReader(tmp_path / "gateway.db")

@@ -1,0 +1,170 @@
+"""A disk that is full, fails, or is no longer writable: what is promised then. On a real small file system (needs root)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import acme
+import conformance as suite
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.errors import StoreBusy, StoreFailed
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.opening import sqlite3_connect
+from gateway.testing import ErpSimulator
+
+MiB = 1024 * 1024
+QUICK = "retry = { base_s = 0.1, cap_s = 1 }\nbreaker = { failures = 100000 }"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"cannot mount a small file system here: {made.stderr.strip() or 'needs root'}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def fill(disk: Path, leave_bytes: int) -> Path:
+    """Take the space away; somebody else may be taking some at the same moment."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave_bytes) > 0:
+            with suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free)
+    return ballast
+
+
+async def test_a_full_disk_refuses_new_orders_and_lets_stored_ones_leave(start: Any, erp: ErpSimulator, small_disk: Path) -> None:
+    running = await start(erp.url, target=QUICK, store="reserve_bytes = 2097152", data_dir="disk")
+    erp.arm("status", times=10_000)
+    for n in range(50):
+        assert (await running.deliver(acme.body(f"o{n}")))[0] == 200
+    ballast = fill(small_disk, 0)
+    taken = [f"o{n}" for n in range(50)]
+    for n in range(1000, 4000):  # until the space that SQLite already has is used up, or the watch on the disk says no
+        status, _ = await running.deliver(acme.body(f"o{n}"))
+        if status != 200:
+            break
+        taken.append(f"o{n}")
+    async with running.session.post(
+        f"{running.vendors_url}/in/acme",
+        data=acme.body("late"),
+        headers={"X-Acme-Signature": acme.sign("constructed-secret-do-not-use", acme.body("late"))},
+    ) as answer:
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert (await running.get("/readyz"))[0] == 503
+    erp.disarm()
+    running.gateway._runtime.deliver["erp"].release()
+    await erp.wait_for(len(taken), 30)
+    assert {key.split("/")[1] for key in erp.orders} == set(taken)
+    ballast.unlink()
+    await running.until(lambda: takes(running))
+    await erp.wait_for(len(taken) + 1)
+    assert (await running.get("/readyz"))[0] == 200
+
+
+async def takes(running: Any) -> bool:
+    return bool((await running.deliver(acme.body("after")))[0] == 200)
+
+
+async def test_the_reserve_is_used_once_and_put_back(small_disk: Path) -> None:
+    store = SqliteStore(small_disk / "gateway.db", clock=SystemClock(), reserve_bytes=4 * MiB)
+    await store.open()
+    await store.register(["acme"])
+    reserve = small_disk / "gateway.reserve"
+    assert reserve.stat().st_size == 4 * MiB
+    ballast = fill(small_disk, 0)
+    with pytest.raises(StoreBusy):
+        for n in range(2000):
+            await suite.accept(store, suite.incoming(f"o{n}"))
+    assert not reserve.exists()
+    assert store.refusing
+    rows = await store.lease_inbox("acme", 1)  # what is stored can still be worked off
+    await store.prepared([suite.message(row, "erp") for row in rows])
+    ballast.unlink()
+    store.look_at_disk()
+    assert store.refusing is None
+    assert reserve.stat().st_size == 4 * MiB
+    await suite.accept(store, suite.incoming("after"))
+    await store.close()
+
+
+async def test_a_nearly_full_disk_is_refused_in_time(small_disk: Path) -> None:
+    store = SqliteStore(small_disk / "gateway.db", clock=SystemClock())
+    await store.open()
+    await store.register(["acme"])
+    fill(small_disk, 512 * 1024)
+    store.look_at_disk()
+    with pytest.raises(StoreBusy, match="nearly full"):
+        await suite.accept(store, suite.incoming("o1"))
+    await store.close()
+
+
+class Failing:
+    """A connection whose commits fail as a broken disk makes them fail."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._db = sqlite3_connect(path)
+        self.name = name
+        self.broken = False
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._db, attribute)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if self.broken and sql == "COMMIT":
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = self.name
+            raise error
+        return self._db.execute(sql, *parameters)
+
+
+@pytest.mark.parametrize("name", ["SQLITE_IOERR_FSYNC", "SQLITE_IOERR_WRITE", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_NOTADB"])
+async def test_a_broken_disk_ends_the_store_at_once(tmp_path: Path, name: str) -> None:
+    told: list[StoreFailed] = []
+    connections: list[Failing] = []
+
+    def connect(path: Path) -> Any:
+        connections.append(Failing(path, name))
+        return connections[0]
+
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock(), connect=connect, on_failed=told.append)
+    await store.open()
+    await suite.accept(store, suite.incoming("o1"))
+    connections[0].broken = True
+    outcomes = await asyncio.gather(*(suite.accept(store, suite.incoming(f"p{n}")) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(outcome, StoreFailed) for outcome in outcomes)
+    connections[0].broken = False
+    with pytest.raises(StoreFailed):  # it is not tried again: after a failed fsync the kernel calls the page clean
+        await suite.accept(store, suite.incoming("o2"))
+    await asyncio.sleep(0)
+    assert len(told) == 1
+    await store.close()
+
+
+async def test_a_broken_disk_ends_the_process_with_an_error(start: Any, erp: ErpSimulator) -> None:
+    running = await start(erp.url)
+    store = running.gateway._store
+
+    def fail(db: Any) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+        raise error
+
+    with pytest.raises(StoreFailed):
+        await store._run(fail)
+    assert await asyncio.wait_for(running.task, 20) == 1
