@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import acme
 import aiohttp
 import pytest
-
-
-import acme
 
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble

@@ -135,8 +135,7 @@ class ErpSimulator:
             self._note(request, key, body, 0, taken=False)
             return self._cut(request)
         if armed is not None and armed.fault == "status":
-            answer = self._note(request, key, body, armed.status, taken=False, text=armed.body, headers=armed.headers)
-            return answer
+            return self._note(request, key, body, armed.status, taken=False, text=armed.body, headers=armed.headers)
         known = key in self.orders
         answer = self._note(request, key, body, self.duplicate_status if known else 201, taken=True)
         if armed is not None and armed.fault in ("lose_answer", "reset"):
@@ -155,7 +154,15 @@ class ErpSimulator:
         return None
 
     def _note(
-        self, request: web.Request, key: str, body: bytes, status: int, *, taken: bool, text: str = "", headers: Mapping[str, str] | None = None
+        self,
+        request: web.Request,
+        key: str,
+        body: bytes,
+        status: int,
+        *,
+        taken: bool,
+        text: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> web.Response:
         heard = Heard(key=key, body=body, headers={n.lower(): v for n, v in request.headers.items()}, taken=taken, status=status)
         self.heard.append(heard)

@@ -1,0 +1,289 @@
+"""`gateway demo`: the gateway with every installed vendor simulated on loopback, and a simulated ERP.
+
+The gateway is a process of its own, started as an admin would start it, so that it can be killed while one watches. The
+simulators and the ERP live in this process; they know what was sent and what arrived, and `--once` compares the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from gateway.discovery import installed
+from gateway.errors import GatewayError
+from gateway.testing.compare import compare, print_table, torn_keys
+from gateway.testing.erp import ErpSimulator
+from gateway.testing.simulator import GROUP, Sent, Simulator
+
+_READY_S = 20.0
+_ARRIVE_S = 60.0
+_BETWEEN_S = (0.4, 1.6)
+
+
+def simulators() -> dict[str, Simulator]:
+    """One simulator for each installed connector that brings one."""
+    works = {plugin.name for plugin in installed().values() if plugin.problem is None}
+    found: dict[str, Simulator] = {point.name: point.load()() for point in entry_points(group=GROUP) if point.name in works}
+    if not found:
+        raise GatewayError("no vendor plugin with a simulator is installed; in a checkout, run `make demo`")
+    return found
+
+
+class Demo:
+    """Everything that runs, and what is said about it."""
+
+    def __init__(self, folder: Path, vendors: dict[str, Simulator]) -> None:
+        self._folder = folder
+        self.vendors = vendors
+        self.erp = ErpSimulator(token="demo-token")
+        self._config = folder / "gateway.toml"
+        self._child: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self._watch: asyncio.Task[None] | None = None
+        self.http_port = _port(8080)
+        self.admin_port = _port(8081)
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    async def start(self) -> None:
+        """Start the ERP, the vendors and the gateway."""
+        await self.erp.start()
+        for simulator in self.vendors.values():
+            await simulator.start()
+        self._config.write_text(self._configuration())
+        await self._start_gateway()
+        self._watch = asyncio.create_task(self._revive())
+        print(f"  pages for operators  http://127.0.0.1:{self.admin_port}/")
+        print(f"  vendors send to      {self.gateway_url}/in/...")
+        print(f"  simulated ERP        {self.erp.url}")
+        for name, simulator in self.vendors.items():
+            print(f"  simulated vendor     {simulator.address}  {simulator.title} ({name})")
+        print(f"  configuration        {self._config}")
+        print(f"  gateway process      {self._pid()}; try kill -9 {self._pid()} and watch\n", flush=True)
+
+    async def stop(self) -> int:
+        """Stop everything as systemd would; the gateway's exit code."""
+        self._stopping = True
+        if self._watch:
+            self._watch.cancel()
+        code = 0
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(signal.SIGTERM)
+            code = await self._child.wait()
+        for simulator in self.vendors.values():
+            await simulator.stop()
+        await self.erp.stop()
+        return code
+
+    def kill(self) -> None:
+        """kill -9; it is started again at once."""
+        if self._child is not None:
+            self._child.kill()
+
+    async def status(self) -> dict[str, Any]:
+        """What `gateway status --json` says."""
+        command = [sys.executable, "-m", "gateway.cli", "status", "--json", "--config", str(self._config)]
+        child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await child.communicate()
+        said: dict[str, Any] = json.loads(out)
+        return said
+
+    def _configuration(self) -> str:
+        (self._folder / "erp-token").write_text("demo-token\n")
+        secrets = self._folder / "secrets"
+        secrets.mkdir(mode=0o700)
+        tables: dict[str, Any] = {
+            "gateway": {"data_dir": "data"},
+            "store": {"reserve_bytes": 1 << 20},
+            "http": {"listen": f"127.0.0.1:{self.http_port}"},
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+            "targets": {
+                "erp": {
+                    "url": self.erp.url,
+                    "auth": {"kind": "bearer", "token": {"file": "erp-token"}},
+                    "retry": {"base_s": 0.2, "cap_s": 5},
+                    "breaker": {"failures": 5, "cooldown_s": 1},
+                }
+            },
+            "sources": {name: simulator.source(secrets) for name, simulator in self.vendors.items()},
+        }
+        return "# made by `gateway demo`; every key is in etc/gateway.toml\n" + to_toml(tables)
+
+    async def _start_gateway(self) -> None:
+        log = (self._folder / "gateway.log").open("ab")
+        command = [sys.executable, "-m", "gateway.cli", "serve", "--log", "json", "--config", str(self._config)]
+        self._child = await asyncio.create_subprocess_exec(*command, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
+        log.close()
+        try:
+            async with asyncio.timeout(_READY_S):
+                while not await _listens(self.http_port):
+                    if self._child.returncode is not None:
+                        raise GatewayError(f"the gateway did not start:\n{(self._folder / 'gateway.log').read_text()[-2000:]}")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise GatewayError(f"the gateway was not ready after {_READY_S:.0f} s; see {self._folder / 'gateway.log'}") from None
+
+    async def _revive(self) -> None:
+        while True:
+            assert self._child is not None
+            code = await self._child.wait()
+            if self._stopping:
+                return
+            say("gateway", f"ended ({f'signal {-code}' if code < 0 else f'exit code {code}'}); started again")
+            await self._start_gateway()
+            say("gateway", f"ready, process {self._pid()}")
+
+    def _pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+
+async def once(demo: Demo) -> int:
+    """A fixed set of orders through every door, a kill in the middle, and the comparison."""
+    demo.erp.arm("slow", times=2, delay_s=0.5)
+    demo.erp.arm("lose_answer", times=2)
+    demo.erp.arm("status", times=2, status=503)
+    sent: list[tuple[str, Sent]] = []
+    for number, (name, simulator) in enumerate(demo.vendors.items()):
+        script = asyncio.create_task(simulator.script(demo.gateway_url, name))
+        for order in await script:
+            sent.append((name, order))
+        if number == 0:
+            say("demo", "kill -9, in the middle of it")
+            demo.kill()
+    await _arrival(demo, sent)
+    rows = compare(sent, demo.erp.messages(), torn_keys(demo.erp))
+    held = (await demo.status())["inbox"]["held"]
+    wanted = sum(order.expected == "held" for _, order in sent)
+    print_table(rows)
+    wrong = [row for row in rows if row.verdict != "ok"]
+    if held != wanted:
+        print(f"\n{held} orders wait for a person, {wanted} should")
+    agreed = not wrong and held == wanted
+    verdict = "agreed" if agreed else "NOT AGREED"
+    print(f"\n{len(rows)} orders sent, {len(demo.erp.orders)} messages in the ERP, {held} wait for a person: {verdict}")
+    return 0 if agreed else 1
+
+
+async def live(demo: Demo) -> int:
+    """Orders at random until Ctrl-C."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    show = asyncio.create_task(_show_arrivals(demo))
+    placed = 0
+    while not stop.is_set():
+        name, simulator = random.choice(list(demo.vendors.items()))
+        order = await simulator.place(demo.gateway_url, name)
+        placed += 1
+        say(name, f"{order.order_number} through {order.door}: {order.answer}" + (f"  ({order.note})" if order.note else ""))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(random.uniform(*_BETWEEN_S)):
+                await stop.wait()
+    print("\nstopping ...", flush=True)
+    show.cancel()
+    code = await demo.stop()
+    print(f"{placed} orders placed, {len(demo.erp.orders)} messages in the ERP; the gateway ended with exit code {code}")
+    return code
+
+
+async def _show_arrivals(demo: Demo) -> None:
+    shown = 0
+    while True:
+        await demo.erp.wait_for(shown + 1, timeout_s=10**9)
+        for message in demo.erp.messages()[shown:]:
+            order = message["order"]
+            flags = "  " + " ".join(order["flags"]) if order["flags"] else ""
+            say("ERP", f"{message['key']}  {message['kind']}  {len(order['lines'])} lines  {order['total']} {order['currency']}{flags}")
+            shown += 1
+
+
+async def _arrival(demo: Demo, sent: Sequence[tuple[str, Sent]]) -> None:
+    """Wait until what should arrive has arrived, and nothing is under way any more."""
+    wanted = sum(order.expected == "placed" for _, order in sent)
+    with contextlib.suppress(TimeoutError):
+        await demo.erp.wait_for(wanted, _ARRIVE_S)
+    async with asyncio.timeout(_ARRIVE_S):
+        while _under_way(await demo.status()):
+            await asyncio.sleep(0.2)
+
+
+def _under_way(status: dict[str, Any]) -> bool:
+    return any(status[queue][word] for queue in ("inbox", "outbox") for word in ("ready", "leased"))
+
+
+def say(who: str, what: str) -> None:
+    """One line, with the time."""
+    print(f"{datetime.now().astimezone():%H:%M:%S}  {who:<12} {what}", flush=True)
+
+
+def to_toml(table: dict[str, Any], above: str = "") -> str:
+    """As much TOML as a configuration needs: tables, texts, numbers, truths, lists, inline tables."""
+    lines = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not _is_table(key, value, above)]
+    text = "\n".join(lines) + "\n" if lines else ""
+    for key, value in table.items():
+        if _is_table(key, value, above):
+            path = f"{above}.{key}" if above else key
+            inner = to_toml(value, path)
+            heading = f"\n[{path}]\n" if any(not _is_table(k, v, path) for k, v in value.items()) else ""
+            text += heading + inner
+    return text
+
+
+def _is_table(_: str, value: Any, above: str) -> bool:
+    return isinstance(value, dict) and above.count(".") < 2 and not set(value) & {"file", "env", "credential", "kind"}
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(inner) for inner in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _port(wanted: int) -> int:
+    """The usual port where it is free, else any."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise GatewayError("no free port on this machine")
+
+
+async def _run(is_once: bool) -> int:
+    with tempfile.TemporaryDirectory(prefix="order-gateway-demo-") as name:
+        demo = Demo(Path(name), simulators())
+        try:
+            await demo.start()
+            return await (once(demo) if is_once else live(demo))
+        finally:
+            await demo.stop()
+
+
+def main(*, once: bool) -> int:
+    """Run the demo; the exit code."""
+    return asyncio.run(_run(once))

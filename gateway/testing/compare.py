@@ -1,0 +1,80 @@
+"""What the vendors sent against what the ERP holds: the judge of `gateway demo --once`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.testing.erp import ErpSimulator
+from gateway.testing.simulator import Sent
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One line of the comparison; `verdict` is `ok`, or says what is wrong."""
+
+    source: str
+    sent: Sent
+    arrived: str
+    verdict: str
+
+
+def torn_keys(erp: ErpSimulator) -> set[str]:
+    """The keys under which the ERP heard different bodies; there must be none."""
+    seen: dict[str, set[bytes]] = {}
+    for heard in erp.heard:
+        seen.setdefault(heard.key, set()).add(heard.body)
+    return {key for key, bodies in seen.items() if len(bodies) > 1}
+
+
+def compare(sent: Sequence[tuple[str, Sent]], messages: Sequence[dict[str, Any]], torn: set[str]) -> list[Row]:
+    """What the vendors sent, against what the ERP holds; every difference is a verdict.
+
+    Args:
+        sent: Source and order, in the order in which they were sent.
+        messages: The canonical messages that the ERP holds.
+        torn: Keys that came with different bodies.
+    """
+    left: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for message in messages:
+        left.setdefault((message["source"], message["order"]["order_ref"]), []).append(message)
+    rows = []
+    for source, order in sent:
+        waiting = left.get((source, order.order_ref), [])
+        got = waiting.pop(0) if order.expected == "placed" and waiting else None
+        rows.append(_row(source, order, got, torn))
+    for (source, order_ref), extra in left.items():
+        for message in extra:
+            unsent = Sent(order_ref=order_ref, order_number="-", door="webhook", answer="failed", expected="nothing", lines=0, total=None)
+            rows.append(Row(source=source, sent=unsent, arrived=message["key"], verdict="nobody sent this"))
+    return rows
+
+
+def _row(source: str, sent: Sent, got: dict[str, Any] | None, torn: set[str]) -> Row:
+    if got is None:
+        verdict = "did not arrive" if sent.expected == "placed" else "ok"
+        return Row(source=source, sent=sent, arrived="-", verdict=verdict)
+    order, wrong = got["order"], []
+    facts = {
+        "order number": (order["order_number"], sent.order_number),
+        "lines": (len(order["lines"]), sent.lines),
+        "total": (order["total"], sent.total),
+        "kind": (got["kind"], "order.placed"),
+    }
+    wrong = [f"{name} is {found!r}, sent {expected!r}" for name, (found, expected) in facts.items() if found != expected]
+    if got["key"] in torn:
+        wrong.append("came with different bodies under one key")
+    return Row(source=source, sent=sent, arrived=got["key"], verdict="; ".join(wrong) or "ok")
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """The comparison, for people."""
+    cells = [("source", "door", "order", "vendor heard", "expected", "in the ERP", "verdict", "")]
+    for row in rows:
+        sent = row.sent
+        cells.append((row.source, sent.door, sent.order_number, sent.answer, sent.expected, row.arrived, row.verdict, sent.note))
+    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
+    print()
+    for cell in cells:
+        print("  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)).rstrip())
