@@ -16,7 +16,7 @@ from typing import Any
 from gateway import __version__, systemd
 from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
-from gateway.edge.server import Listener
+from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
 from gateway.operations import Operations
@@ -263,6 +263,7 @@ class Gateway:
 
 async def serve(config_path: Path) -> int:
     """Assemble and run. Raises ConfigError, StoreError."""
+    require_fast_parser()
     return await Gateway(config_path, assemble(config_path)).run()
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
+
+from gateway.errors import ConfigError
 
 log = logging.getLogger("gateway.http")
 
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 IDLE_TIMEOUT_S = 15.0
+_NAME = "order-gateway"
+_ERROR_HEADERS = {
+    "Server": _NAME,
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 _SILENT = logging.getLogger("gateway.http.access")
 _SILENT.disabled = True
 
@@ -27,7 +39,7 @@ class QuietHandler(RequestHandler):
             log.error("request.failed", exc_info=exc, extra={"status": status, "method": request.method, "path": request.path[:200]})
         else:
             log.warning("request.refused", extra={"status": status, "error": type(exc).__name__})
-        answer = web.Response(status=status, text="bad request" if status < 500 else "internal error")
+        answer = web.Response(status=status, text="bad request" if status < 500 else "internal error", headers=_ERROR_HEADERS)
         answer.force_close()
         return answer
 
@@ -42,6 +54,7 @@ class Listener:
     """
 
     def __init__(self, application: web.Application, *, max_connections: int, idle_timeout_s: float = IDLE_TIMEOUT_S) -> None:
+        application.on_response_prepare.append(_sign)
         self._runner = web.AppRunner(application, handle_signals=False, access_log=None)
         self._max_connections = max_connections
         self._idle_timeout_s = idle_timeout_s
@@ -49,14 +62,20 @@ class Listener:
 
     async def start(self, host: str, port: int) -> None:
         """Listen on TCP. Raises OSError where the address cannot be had."""
-        await self._runner.setup()
+        await self._set_up()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._handler, host, port, backlog=1024, reuse_address=True)
 
     async def start_unix(self, path: str) -> None:
         """Listen on a Unix socket."""
-        await self._runner.setup()
+        await self._set_up()
         self._server = await asyncio.get_running_loop().create_unix_server(self._handler, path, backlog=64)
+
+    async def _set_up(self) -> None:
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        server.request_handler = _without_expectations(server.request_handler)
 
     @property
     def port(self) -> int:
@@ -94,9 +113,31 @@ class Listener:
         await self._runner.cleanup()
 
 
+async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
+    """No version numbers of what is underneath."""
+    answer.headers["Server"] = _NAME
+
+
+def _without_expectations(handle: Handle) -> Handle:
+    """Answer an `Expect` header that nobody can meet here: aiohttp repeats its value to the sender."""
+
+    async def checked(request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            return web.Response(status=417, text="expectation failed", headers=_ERROR_HEADERS)
+        return await handle(request)
+
+    return checked
+
+
 class _Refuse(asyncio.Protocol):
     """Over the limit: closed without a word, so that those inside are served."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
+
+
+def require_fast_parser() -> None:
+    """Refuse to face a network with aiohttp's slow parser. Raises ConfigError."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ConfigError(["aiohttp was installed without its C extensions, and its limits hold only with them; install its wheel"])

@@ -13,14 +13,19 @@ from gateway.store.sqlite.writer import Change, Connection, Writer
 
 T = TypeVar("T")
 
+# What the partial indexes of the queues are made of; a query must say it word for word to use them.
+ACTIVE = "status IN ('ready', 'leased')"
+WAITING = "status IN ('held', 'dead')"
+
 # The oldest open row of a lane has a due time; the others wait behind it with none.
 _ADVANCE = {
     "inbox": """
         UPDATE inbox SET due_at_ms = ? WHERE due_at_ms IS NULL AND status = 'ready' AND id =
-            (SELECT min(id) FROM inbox WHERE order_id = ? AND status <> 'done')""",
+            (SELECT id FROM inbox INDEXED BY inbox_by_order WHERE order_id = ? AND status <> 'done' ORDER BY id LIMIT 1)""",
     "outbox": """
         UPDATE outbox SET due_at_ms = ? WHERE due_at_ms IS NULL AND status = 'ready' AND id =
-            (SELECT min(id) FROM outbox WHERE order_id = ? AND target = ? AND status <> 'done')""",
+            (SELECT id FROM outbox INDEXED BY outbox_by_order
+              WHERE order_id = ? AND target = ? AND status <> 'done' ORDER BY id LIMIT 1)""",
 }
 
 
@@ -35,6 +40,10 @@ class Core:
 
     async def _run(self, change: Change[T]) -> T:
         return await self._writer.run(change)
+
+    async def outside(self, call: Change[T]) -> T:
+        """Run something on the connection that may not stand inside a transaction."""
+        return await self._writer.outside(call)
 
     def _ring(self, queue: Queue, name: str) -> None:
         self._bell(queue, name).set()

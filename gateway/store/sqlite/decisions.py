@@ -93,7 +93,10 @@ def find(db: Connection, key: str) -> list[Found]:
     for id_, source, event, version, status, order_id in _events(db, key, row_id if queue == "inbox" else -1):
         name = f"{source}/{shown_key(event, version)}"
         rows.append(Found(queue="inbox", id=id_, key=name, status=status, order_id=order_id))
-        for made in db.execute("SELECT id, key, status, order_id, target FROM outbox WHERE inbox_id = ?", (id_,)).fetchall():
+        for made in db.execute(
+            "SELECT id, key, status, order_id, target FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND inbox_id = ?",
+            (order_id, id_),
+        ).fetchall():
             rows.append(_delivery(made))
         for ack_id, stage, ack_status in db.execute("SELECT id, stage, status FROM acknowledgements WHERE inbox_id = ?", (id_,)).fetchall():
             rows.append(Found(queue="acknowledgements", id=ack_id, key=f"{name} ({stage})", status=ack_status, order_id=None))
@@ -108,21 +111,17 @@ def find(db: Connection, key: str) -> list[Found]:
 
 
 def _events(db: Connection, key: str, row_id: int) -> Any:
-    """By the unique index on (source, key, version) where it can be used: a key may carry its source and its version."""
-    names = [key] + ([key.rsplit("@", 1)[0]] if re.search(r"@\d+\Z", key) else [])
-    pairs = [(None, name) for name in names] + [tuple(name.split("/", 1)) for name in names if "/" in name]
-    found: dict[int, Any] = {}
-    sources = [source for (source,) in db.execute("SELECT name FROM sources").fetchall()]
-    for source, name in pairs:
-        for one in [source] if source else sources:
-            for row in db.execute(
-                "SELECT id, source, key, version, status, order_id FROM inbox WHERE source = ? AND key = ?", (one, name)
-            ).fetchall():
-                if key in (row[2], f"{row[1]}/{row[2]}", shown_key(row[2], row[3]), f"{row[1]}/{shown_key(row[2], row[3])}"):
-                    found[row[0]] = row
-    for row in db.execute("SELECT id, source, key, version, status, order_id FROM inbox WHERE id = ?", (row_id,)).fetchall():
-        found[row[0]] = row
-    return found.values()
+    """A key may carry its source in front and its version behind; which of that it does, the rows decide."""
+    names = {key, key.rsplit("@", 1)[0]}
+    names |= {name.split("/", 1)[1] for name in names if "/" in name}
+    found = [
+        row
+        for name in names
+        for row in db.execute("SELECT id, source, key, version, status, order_id FROM inbox WHERE key = ?", (name,)).fetchall()
+        if key in (row[2], f"{row[1]}/{row[2]}", shown_key(row[2], row[3]), f"{row[1]}/{shown_key(row[2], row[3])}")
+    ]
+    found += db.execute("SELECT id, source, key, version, status, order_id FROM inbox WHERE id = ?", (row_id,)).fetchall()
+    return sorted(set(found), key=lambda row: row[0])
 
 
 def _delivery(made: Any) -> Found:
@@ -145,7 +144,8 @@ def _problem(key: str, rows: Sequence[Found], fitting: Sequence[Found], wanted: 
 def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> None:
     if row.queue == "acknowledgements":
         db.execute(
-            "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, attempts = 0, first_attempt_ms = NULL, reason = NULL WHERE id = ?",
+            "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, attempts = 0, first_attempt_ms = NULL, reason = NULL "
+            "WHERE id = ?",
             (now_ms, row.id),
         )
     elif row.queue == "inbox":
@@ -155,7 +155,7 @@ def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> Non
             (now_ms, row.id),
         )
         advance_inbox(db, row.order_id, now_ms)
-        _let_go(db, row.id, now_ms)
+        _let_go(db, row, now_ms)
     else:
         db.execute(
             "UPDATE outbox SET status = 'ready', due_at_ms = NULL, attempts = 0, first_attempt_ms = NULL, held_for = NULL, reason = NULL, "
@@ -179,18 +179,18 @@ def _drop(db: Connection, row: Found, reason: str | None, now_ms: int) -> None:
     )
     if row.queue == "inbox":
         advance_inbox(db, row.order_id, now_ms)
-        _let_go(db, row.id, now_ms)
+        _let_go(db, row, now_ms)
     else:
         assert row.order_id is not None
         advance_outbox(db, row.order_id, row.target, now_ms)
 
 
-def _let_go(db: Connection, inbox_id: int, now_ms: int) -> None:
+def _let_go(db: Connection, event: Found, now_ms: int) -> None:
     """What was held only until this decision goes on."""
     freed = db.execute(
-        "UPDATE outbox SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL WHERE held_for = ? AND status = 'held' "
-        "RETURNING order_id, target",
-        (inbox_id,),
+        "UPDATE outbox INDEXED BY outbox_by_order SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL "
+        "WHERE order_id = ? AND held_for = ? AND status = 'held' RETURNING order_id, target",
+        (event.order_id, event.id),
     ).fetchall()
     for order_id, target in freed:
         advance_outbox(db, order_id, target, now_ms)

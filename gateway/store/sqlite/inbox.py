@@ -24,12 +24,13 @@ _SEEN = """
 _STORED = """
     INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
                        reason, sha256, document)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source, key, version) DO NOTHING"""
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
            reference, occurred_at_ms, received_at_ms, document, sha256
-    FROM inbox LEFT JOIN (SELECT id, order_ref, messages FROM orders) AS orders ON orders.id = inbox.order_id
-    WHERE source = ? AND status = 'ready' AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
+    FROM inbox INDEXED BY inbox_active
+    LEFT JOIN (SELECT id, order_ref, messages FROM orders) AS orders ON orders.id = inbox.order_id
+    WHERE source = ? AND status IN ('ready', 'leased') AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
 
 
 class Inbox(Core):
@@ -123,12 +124,14 @@ class Inbox(Core):
         def change(db: Connection) -> frozenset[str]:
             if supersede:
                 db.execute(
-                    "UPDATE outbox SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL "
+                    "UPDATE outbox INDEXED BY outbox_by_order "
+                    "SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL "
                     "WHERE order_id = ? AND maybe_taken = 0 AND status IN ('ready', 'held', 'dead')",
                     (f"a newer version came: {row.key}@{row.version}", now_ms, row.order_id),
                 )
             found = db.execute(
-                "SELECT DISTINCT target FROM outbox WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped')",
+                "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order "
+                "WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped')",
                 (row.order_id,),
             )
             return frozenset(target for (target,) in found.fetchall())
@@ -163,7 +166,8 @@ class Inbox(Core):
             note_attempt(db, "inbox", row.id, row.attempts, end)
             if with_earlier:
                 db.execute(
-                    "UPDATE outbox SET status = 'held', due_at_ms = NULL, held_for = ?, reason = ? WHERE order_id = ? AND status = 'ready'",
+                    "UPDATE outbox INDEXED BY outbox_by_order SET status = 'held', due_at_ms = NULL, held_for = ?, reason = ? "
+                    "WHERE order_id = ? AND status = 'ready'",
                     (row.id, f"waits for the decision on {row.source}/{row.key}@{row.version}", row.order_id),
                 )
             if end.status == "done":
@@ -222,7 +226,10 @@ def shown_key(key: str, version: int) -> str:
 
 
 def _lane_is_busy(db: Connection, order_id: int | None) -> bool:
-    return db.execute("SELECT 1 FROM inbox WHERE order_id = ? AND status <> 'done' LIMIT 1", (order_id,)).fetchone() is not None
+    return (
+        db.execute("SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ? AND status <> 'done' LIMIT 1", (order_id,)).fetchone()
+        is not None
+    )
 
 
 def _row(found: Any, lease: int) -> InboxRow:
@@ -276,7 +283,8 @@ def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
         busy = (
             one.n > 1
             and db.execute(
-                "SELECT 1 FROM outbox WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1", (row.order_id, delivery.target)
+                "SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1",
+                (row.order_id, delivery.target),
             ).fetchone()
         )
         db.execute(

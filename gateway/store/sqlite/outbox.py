@@ -8,14 +8,14 @@ from typing import Any
 
 from gateway.clock import from_ms
 from gateway.store.base import AckRow, OutboxRow, Settlement
-from gateway.store.sqlite.core import Core, advance_outbox, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.core import ACTIVE, Core, advance_outbox, due, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection
 
 _LEASE = """
     SELECT outbox.id, target, inbox.source, outbox.order_id, orders.order_ref, outbox.inbox_id, outbox.key, kind,
            outbox.attempts + 1, first_attempt_ms, inbox.occurred_at_ms, inbox.received_at_ms, body, outbox.sha256
-    FROM outbox JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
-    WHERE target = ? AND outbox.status = 'ready' AND outbox.due_at_ms <= ? ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
+    FROM outbox INDEXED BY outbox_active JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
+    WHERE target = ? AND outbox.status IN ('ready', 'leased') AND outbox.due_at_ms <= ? ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
 _SETTLE = """
     UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, maybe_taken = maybe_taken OR ?,
                       first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?
@@ -23,13 +23,14 @@ _SETTLE = """
 _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
     SELECT ?, 'delivered', ?, 'ready', ?, ?
-    WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded')))
+    WHERE NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
+                       WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded')))
     ON CONFLICT DO NOTHING"""
 _LEASE_ACKS = """
     SELECT acknowledgements.id, acknowledgements.source, stage, orders.order_ref, coalesce(reference, orders.order_ref),
            acknowledgements.attempts + 1, first_attempt_ms
-    FROM acknowledgements JOIN inbox ON inbox.id = inbox_id JOIN orders ON orders.id = inbox.order_id
-    WHERE acknowledgements.source = ? AND acknowledgements.status = 'ready' AND acknowledgements.due_at_ms <= ?
+    FROM acknowledgements INDEXED BY acknowledgements_active JOIN inbox ON inbox.id = inbox_id JOIN orders ON orders.id = inbox.order_id
+    WHERE acknowledgements.source = ? AND acknowledgements.status IN ('ready', 'leased') AND acknowledgements.due_at_ms <= ?
     ORDER BY acknowledgements.due_at_ms, acknowledgements.id LIMIT ?"""
 
 
@@ -77,7 +78,7 @@ class Outbox(Core):
             if end.status == "done":
                 advance_outbox(db, row.order_id, row.target, now_ms)
                 if acknowledge:
-                    db.execute(_DELIVERED, (row.source, row.inbox_id, now_ms, now_ms, row.inbox_id))
+                    db.execute(_DELIVERED, (row.source, row.inbox_id, now_ms, now_ms, row.order_id, row.inbox_id))
 
         await self._run(change)
         self._ring("outbox", row.target)
@@ -132,7 +133,7 @@ class Outbox(Core):
 
         def change(db: Connection) -> int:
             moved = db.execute(
-                "UPDATE outbox SET due_at_ms = ? + abs(random() % ?) WHERE target = ? AND status = 'ready' AND due_at_ms > ?",
+                f"UPDATE outbox SET due_at_ms = ? + abs(random() % ?) WHERE target = ? AND {ACTIVE} AND due_at_ms > ?",
                 (now_ms, spread_ms, target, now_ms + spread_ms),
             )
             return int(moved.rowcount)

@@ -19,25 +19,23 @@ import msgspec
 from gateway.clock import from_ms
 from gateway.errors import StoreFailed
 from gateway.store.base import STATUSES, Queue, Status
+from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import Found, find
 from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.opening import APPLICATION_ID
 
 Row = dict[str, Any]
 
-_COUNTS = {
-    "inbox": "SELECT source, status, count(*), min(received_at_ms) FROM inbox WHERE status <> 'done' GROUP BY 1, 2",
-    "outbox": "SELECT target, status, count(*), min(created_at_ms) FROM outbox WHERE status <> 'done' GROUP BY 1, 2",
-    "acknowledgements": "SELECT source, status, count(*), min(created_at_ms) FROM acknowledgements WHERE status <> 'done' GROUP BY 1, 2",
-}
+_NAMES: Mapping[Queue, str] = {"inbox": "source", "outbox": "target", "acknowledgements": "source"}
+_CAME: Mapping[Queue, str] = {"inbox": "received_at_ms", "outbox": "created_at_ms", "acknowledgements": "created_at_ms"}
 _LIST: Mapping[Queue, str] = {
     "inbox": """
-        SELECT inbox.id, 'inbox' AS queue, source, source AS name, inbox.key, version, order_ref, inbox.status, door, NULL AS kind, attempts, due_at_ms,
-               received_at_ms AS at_ms, outcome, reason
+        SELECT inbox.id, 'inbox' AS queue, source, source AS name, inbox.key, version, order_ref, inbox.status, door,
+               NULL AS kind, attempts, due_at_ms, received_at_ms AS at_ms, outcome, reason
         FROM inbox LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
     "outbox": """
-        SELECT outbox.id, 'outbox' AS queue, source, target AS name, outbox.key, 1 AS version, order_ref, outbox.status, NULL AS door, kind, attempts,
-               due_at_ms, created_at_ms AS at_ms, outcome, reason
+        SELECT outbox.id, 'outbox' AS queue, source, target AS name, outbox.key, 1 AS version, order_ref, outbox.status,
+               NULL AS door, kind, attempts, due_at_ms, created_at_ms AS at_ms, outcome, reason
         FROM outbox JOIN (SELECT id AS oid, order_ref, source FROM orders) ON oid = order_id""",
     "acknowledgements": """
         SELECT acknowledgements.id, 'acknowledgements' AS queue, acknowledgements.source, stage AS name, inbox.key, version, order_ref,
@@ -89,17 +87,17 @@ class SqliteReader:
         }
 
     async def _summary(self) -> dict[Queue, tuple[dict[str, dict[Status, int]], int | None]]:
+        """Counts from the indexes of what is open; `done` is the rest, so that nothing reads it."""
         found: dict[Queue, tuple[dict[str, dict[Status, int]], int | None]] = {}
-        for queue in _LIST:
+        for queue, name in _NAMES.items():
             counts: dict[str, dict[Status, int]] = {}
-            oldest: int | None = None
-            for name, status, count, first_ms in await self._tuples(_COUNTS[queue]):
-                counts.setdefault(name, {})[status] = count
-                if status not in ("held", "dead"):
-                    oldest = first_ms if oldest is None else min(oldest, first_ms)
-            total = (await self._tuples(f"SELECT count(*) FROM {queue}"))[0][0]
+            for which in (ACTIVE, WAITING):
+                for owner, status, count in await self._tuples(f"SELECT {name}, status, count(*) FROM {queue} WHERE {which} GROUP BY 1, 2"):
+                    counts.setdefault(owner, {})[status] = count
+            total = (await self._tuples(f"SELECT max(id) FROM {queue}"))[0][0] or 0
             counts["*"] = {"done": total - sum(sum(by.values()) for by in counts.values())}
-            found[queue] = (counts, oldest)
+            oldest = await self._tuples(f"SELECT {_CAME[queue]} FROM {queue} WHERE id = (SELECT min(id) FROM {queue} WHERE {ACTIVE})")
+            found[queue] = (counts, oldest[0][0] if oldest else None)
         return found
 
     async def sources(self) -> dict[str, str | None]:
@@ -111,7 +109,8 @@ class SqliteReader:
         sql = f"SELECT * FROM ({_LIST[queue]}) WHERE 1=1"
         values: list[Any] = []
         if status:
-            sql, values = sql + (" AND status <> 'done'" if status != "done" else "") + " AND status = ?", [status]
+            index = {"ready": f" AND {ACTIVE}", "leased": f" AND {ACTIVE}", "held": f" AND {WAITING}", "dead": f" AND {WAITING}"}
+            sql, values = sql + index.get(status, "") + " AND status = ?", [status]
         if name:
             sql, values = sql + " AND ? IN (source, name)", [*values, name]
         return [_shown(row) for row in await self._rows(sql + " ORDER BY id DESC LIMIT ?", (*values, limit))]
@@ -122,7 +121,8 @@ class SqliteReader:
             """
             SELECT source, order_ref, versions, messages,
                    (SELECT group_concat(target || ': ' || status || coalesce(' (' || outcome || ')', ''), ', ')
-                      FROM (SELECT target, status, outcome, max(id) FROM outbox WHERE order_id = orders.id GROUP BY target)) AS newest_message
+                    FROM (SELECT target, status, outcome, max(id) FROM outbox INDEXED BY outbox_by_order
+                          WHERE order_id = orders.id GROUP BY target)) AS newest_message
             FROM orders WHERE ? IN (source, '') ORDER BY id DESC LIMIT ?""",
             (source or "", limit),
         )

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from gateway.clock import to_ms
 from gateway.store.base import Queue
-from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.core import ACTIVE, Core
 from gateway.store.sqlite.writer import Connection
 
 log = logging.getLogger("gateway.store")
@@ -66,21 +66,18 @@ def room_is_low(folder: Path) -> bool:
 
 def recover(db: Connection, now_ms: int) -> None:
     """Take over what the last process had leased; what was being sent may have been taken."""
-    db.execute("UPDATE inbox SET status = 'ready', due_at_ms = ?, lease = NULL WHERE status <> 'done' AND status = 'leased'", (now_ms,))
-    db.execute(
-        "UPDATE outbox SET status = 'ready', due_at_ms = ?, lease = NULL, maybe_taken = 1 WHERE status <> 'done' AND status = 'leased'",
-        (now_ms,),
-    )
-    db.execute(
-        "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, lease = NULL WHERE status <> 'done' AND status = 'leased'", (now_ms,)
-    )
+    for table in _QUEUES:
+        maybe_taken = ", maybe_taken = 1" if table == "outbox" else ""
+        db.execute(
+            f"UPDATE {table} SET status = 'ready', due_at_ms = ?, lease = NULL{maybe_taken} WHERE {ACTIVE} AND status = 'leased'", (now_ms,)
+        )
 
 
 def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
     """Move what is due later by a jump of the wall clock; nothing is due further away than `longest_ms`."""
     for table in _QUEUES:
         db.execute(
-            f"UPDATE {table} SET due_at_ms = min(due_at_ms + ?, ?) WHERE status = 'ready' AND due_at_ms > ?",
+            f"UPDATE {table} SET due_at_ms = min(due_at_ms + ?, ?) WHERE {ACTIVE} AND due_at_ms > ?",
             (delta_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
         )
 
@@ -108,7 +105,7 @@ class Upkeep(Core):
 
         def change(db: Connection) -> int | None:
             found = db.execute(
-                f"SELECT due_at_ms FROM {queue} WHERE {column} = ? AND status = 'ready' AND due_at_ms IS NOT NULL ORDER BY due_at_ms LIMIT 1",
+                f"SELECT due_at_ms FROM {queue} WHERE {column} = ? AND {ACTIVE} AND due_at_ms IS NOT NULL ORDER BY due_at_ms LIMIT 1",
                 (name,),
             ).fetchone()
             return found and int(found[0])
@@ -123,7 +120,7 @@ class Upkeep(Core):
 
     async def checkpoint(self, *, truncate: bool = False) -> None:
         """Move the write-ahead log into the file; with `truncate`, give its space back too."""
-        await self._writer.outside(lambda db: _checkpoint(db, truncate))
+        await self.outside(lambda db: _checkpoint(db, truncate))
 
     def look_at_disk(self) -> None:
         """Refuse new orders in time, take them again when there is room. Blocking, a few microseconds."""

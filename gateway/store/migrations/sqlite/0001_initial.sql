@@ -27,6 +27,8 @@ CREATE TABLE orders (
 );
 CREATE UNIQUE INDEX orders_by_ref ON orders (source, order_ref);
 
+-- Three kinds of index on each queue: what is under way (leasing is one range scan of it), what waits for a person, and what
+-- can be erased. Rows of one order are found by the order; nothing reads what is done.
 CREATE TABLE inbox (
     id             INTEGER PRIMARY KEY,
     source         TEXT NOT NULL,
@@ -48,9 +50,11 @@ CREATE TABLE inbox (
     sha256         BLOB,
     document       BLOB
 );
-CREATE UNIQUE INDEX inbox_by_key ON inbox (source, key, version);
-CREATE INDEX inbox_ready ON inbox (source, due_at_ms, id) WHERE status = 'ready';
-CREATE INDEX inbox_open ON inbox (order_id, id) WHERE status <> 'done';
+CREATE UNIQUE INDEX inbox_by_key ON inbox (key, source, version);
+CREATE INDEX inbox_by_order ON inbox (order_id, id);
+CREATE INDEX inbox_active ON inbox (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
+CREATE INDEX inbox_waiting ON inbox (status, source) WHERE status IN ('held', 'dead');
+CREATE INDEX inbox_erasable ON inbox (settled_at_ms) WHERE status = 'done' AND document IS NOT NULL;
 
 CREATE TABLE outbox (
     id               INTEGER PRIMARY KEY,
@@ -73,10 +77,11 @@ CREATE TABLE outbox (
     sha256           BLOB NOT NULL,
     body             BLOB
 );
-CREATE UNIQUE INDEX outbox_by_key ON outbox (target, key);
-CREATE INDEX outbox_ready ON outbox (target, due_at_ms, id) WHERE status = 'ready';
-CREATE INDEX outbox_open ON outbox (order_id, target, id) WHERE status <> 'done';
-CREATE INDEX outbox_by_inbox ON outbox (inbox_id);
+CREATE UNIQUE INDEX outbox_by_key ON outbox (key, target);
+CREATE INDEX outbox_by_order ON outbox (order_id, target, id);
+CREATE INDEX outbox_active ON outbox (target, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
+CREATE INDEX outbox_waiting ON outbox (status, target) WHERE status IN ('held', 'dead');
+CREATE INDEX outbox_erasable ON outbox (settled_at_ms) WHERE status = 'done' AND body IS NOT NULL;
 
 CREATE TABLE acknowledgements (
     id               INTEGER PRIMARY KEY,
@@ -92,9 +97,9 @@ CREATE TABLE acknowledgements (
     settled_at_ms    INTEGER,
     reason           TEXT
 );
-CREATE UNIQUE INDEX acknowledgements_by_stage ON acknowledgements (inbox_id, stage);
-CREATE INDEX acknowledgements_ready ON acknowledgements (source, due_at_ms, id) WHERE status = 'ready';
-CREATE INDEX acknowledgements_open ON acknowledgements (status) WHERE status <> 'done';
+CREATE UNIQUE INDEX acknowledgements_by_event ON acknowledgements (inbox_id, stage);
+CREATE INDEX acknowledgements_active ON acknowledgements (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
+CREATE INDEX acknowledgements_waiting ON acknowledgements (status, source) WHERE status IN ('held', 'dead');
 
 -- What was tried, for the operator. `queue`: inbox, outbox or acknowledgements.
 CREATE TABLE attempts (
@@ -121,3 +126,4 @@ CREATE TABLE audit (
     key    TEXT,
     reason TEXT
 );
+CREATE INDEX audit_by_row ON audit (queue, row_id);

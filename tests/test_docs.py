@@ -1,0 +1,88 @@
+"""The documents say what is true: hooks, commands, files, and the connector of plugins/README.md, which works as printed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gateway import cli, connector, hookspecs
+from gateway.connector import Connector
+from gateway.messages import Envelope
+from gateway.secret import Secret
+from gateway.testing import ManualClock
+
+ROOT = Path(__file__).parent.parent
+AUTHORS = (ROOT / "plugins" / "README.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+SPECS = [name for name, spec in vars(hookspecs).items() if inspect.isfunction(spec) and hasattr(spec, f"{hookspecs.PROJECT}_spec")]
+
+
+@pytest.mark.parametrize("hook", SPECS)
+def test_every_hook_is_documented(hook: str) -> None:
+    spec = getattr(hookspecs, hook)
+    words = inspect.getdoc(spec) or ""
+    assert "alled" in words, f"{hook} does not say when it is called"
+    assert "Returns:" in words or "Raises:" in words
+    assert f"| `{hook}` | {'async' if inspect.iscoroutinefunction(spec) else 'plain'} |" in AUTHORS
+
+
+def test_the_connector_knows_every_hook() -> None:
+    assert set(SPECS) == set(connector.HOOKS)
+
+
+def test_the_connector_of_the_manual_works_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.findall(r"```python\n(.*?)```", AUTHORS, re.DOTALL)[0]
+    (tmp_path / "gateway_manual.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module: ModuleType = importlib.import_module("gateway_manual")
+    made = Connector(module)
+    made.settings = module.Settings(webhook_secret=Secret("k", origin="test"))
+    body = b'{"id":"1","number":"A-1","customer":"007","placed_at":"2024-03-31T12:00:00+02:00","items":[{"sku":"00-1","qty":"2","price":"1.50"}]}'
+    import hmac
+
+    proof = hmac.new(b"k", body, "sha256").hexdigest().encode()
+    now = ManualClock().now()
+    (event,) = made.admit(Envelope(source="s", body=body, headers=[(b"X-Acme-Signature", proof)], received_at=now), now)
+    order = made.normalize(event, event.document or b"")
+    assert (order.order_number, order.customer.number, str(order.lines[0].unit_price)) == ("A-1", "007", "1.50")
+    sys.modules.pop("gateway_manual")
+
+
+def commands() -> set[str]:
+    parser = cli._parser()
+    (sub,) = (action for action in parser._actions if action.dest not in ("help", "version", "config") and action.choices)
+    return set(sub.choices or ())
+
+
+def test_every_command_is_in_the_readme() -> None:
+    assert [name for name in sorted(commands()) if f"gateway {name}" not in README] == []
+
+
+def test_every_command_in_the_documents_exists() -> None:
+    for file in [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("plugins/**/README.md"),
+        ROOT / "SECURITY.md",
+        ROOT / "CONTRIBUTING.md",
+    ]:
+        for found in re.findall(r"(?:^|[`(]|sudo )gateway ([a-z]+)\b", file.read_text("utf-8"), re.MULTILINE):
+            assert found in commands(), f"{file.name} names `gateway {found}`"
+
+
+def test_every_path_in_the_documents_exists() -> None:
+    for file in [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
+        for path in re.findall(r"(?:\]\(|`)((?:etc|systemd|docs|plugins|benchmarks|gateway|tests)/[\w./-]+)", file.read_text("utf-8")):
+            assert (ROOT / path.rstrip(".")).exists(), f"{file.name} names {path}"
+
+
+def test_make_targets_in_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in set(re.findall(r"(?:^    |`)make ([a-z]+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
