@@ -13,7 +13,7 @@ from gateway.errors import (
     TransientError,
 )
 from gateway.hookspecs import hookimpl
-from gateway.messages import Description, Envelope, Event, Page, Receipt, Unreadable
+from gateway.messages import Description, Envelope, Event, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, decimal, utc
 from gateway.secret import Secret, TextList
 from gateway.urls import Url
@@ -41,6 +41,7 @@ __all__ = [
     "Rejected",
     "Response",
     "Secret",
+    "Stage",
     "TextList",
     "TransientError",
     "Unreadable",

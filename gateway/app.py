@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Gateway:
         self._admin = Admin(self._reader, self._status, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
         Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing).add_to(pages)
-        self.vendors = Listener(self._door.application(), max_connections=config.http.max_connections)
+        self.vendors = Listener(self._door.receive, max_connections=config.http.max_connections)
         self.pages = Listener(pages, max_connections=64)
         self._control = Listener(self._admin.control(self._operations), max_connections=16)
 
@@ -157,7 +158,9 @@ class Gateway:
 
     async def _status(self) -> dict[str, Any]:
         doors = {name: source.connector.doors for name, source in self._runtime.sources.items()}
-        return await status(self._reader, vitals=self._vitals, doors=doors, targets=list(self._runtime.deliver))
+        return await status(
+            self._reader, vitals=self._vitals, doors=doors, targets=list(self._runtime.deliver), refusing=self._store.refusing
+        )
 
     def end(self, exit_code: int = 0) -> None:
         """Begin to stop; `run` returns the worst exit code."""
@@ -229,6 +232,7 @@ class Gateway:
                 systemd.notify("WATCHDOG=1")
             await asyncio.to_thread(self._store.look_at_disk)
             await self._store.checkpoint()
+            await self._note_last_messages()
             if now >= next_secrets:
                 await self._reread_files()
                 next_secrets = now + _SECRETS_EVERY_S
@@ -239,11 +243,13 @@ class Gateway:
                     await self._clock.sleep(0.05)
                 next_erase = now + _ERASE_EVERY_S
 
+    async def _note_last_messages(self) -> None:
+        with suppress(StoreBusy):
+            await self._store.note_last_messages()
+
     async def _prove(self) -> None:
-        try:
+        with suppress(StoreBusy):
             await self._store.commits()
-        except StoreBusy:
-            pass
 
     async def _mind_the_clock(self, jump_s: float) -> None:
         if abs(jump_s) < _JUMP_S:

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from gateway.client import Api
 from gateway.config import Config, SourceSettings, load
 from gateway.connector import Connector
-from gateway.decode import Report, decode
+from gateway.decode import Report, decode, nearest
 from gateway.discovery import Plugin, installed
 from gateway.errors import ConfigError, PluginError
 from gateway.messages import Door
@@ -46,16 +46,15 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
     plugins = installed() if plugins is None else plugins
     targets: dict[str, TargetSettings] = {}
     sources: dict[str, SourcePart] = {}
-    if config is not None:
-        for name, table in config.targets.items():
-            target = decode(TargetSettings, table, ("targets", name), report)
-            if target is not None:
-                targets[name] = target
-        for name, source in config.sources.items():
-            part = _source(name, source, plugins, report)
-            if part is not None:
-                sources[name] = part
-    if report.problems or config is None:
+    for name, table in config.targets.items():
+        target = decode(TargetSettings, table, ("targets", name), report)
+        if target is not None:
+            targets[name] = target
+    for name, source in config.sources.items():
+        part = _source(name, source, plugins, report)
+        if part is not None:
+            sources[name] = part
+    if report.count:
         raise ConfigError(report.problems)
     return Assembly(config=config, sources=sources, targets=targets, file_backed=report.file_backed)
 
@@ -64,8 +63,7 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     at = ("sources", name)
     plugin = plugins.get(source.connector)
     if plugin is None:
-        known = ", ".join(plugins) or "none at all"
-        report.add((*at, "connector"), f"no connector {source.connector!r} is installed; there is {known}")
+        report.add((*at, "connector"), f"no connector {source.connector!r} is installed{nearest(source.connector, plugins)}")
         return None
     if plugin.problem is not None or plugin.module is None:
         report.add((*at, "connector"), f"the plugin {plugin.distribution} {plugin.version} cannot be used: {plugin.problem}")

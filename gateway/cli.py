@@ -14,6 +14,7 @@ from gateway.config import DEFAULT_PATH
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
 from gateway.store.base import STATUSES
+from gateway.systemd import logs_to_journal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,17 +24,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options) or 0)
     except ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        _complain(*error.problems)
         return 2
     except GatewayError as error:
-        print(f"gateway: {error}", file=sys.stderr)
+        _complain(f"gateway: {error}")
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(*problems: str) -> None:
+    mark = "<3>" if logs_to_journal() else ""
+    for problem in problems:
+        print(mark + problem.replace("\n", f"\n{mark}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,9 +113,8 @@ def _count(text: str) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from gateway.app import serve
 
-    under_systemd = "JOURNAL_STREAM" in os.environ
     form: Form = options.log or ("plain" if sys.stderr.isatty() else "json")
-    set_up(form, options.log_level, journal=under_systemd)
+    set_up(form, options.log_level, journal=logs_to_journal())
     return asyncio.run(serve(options.config))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import getpass
 import json
 import os
@@ -26,7 +27,6 @@ from gateway.outbound.vendor import HttpVendorClient
 from gateway.runtime import vendor_session
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import DirectoryLock
 from gateway.store.sqlite.reading import SqliteReader, as_text
 from gateway.target.http import HttpTarget
 from gateway.web.admin import Command
@@ -244,7 +244,7 @@ def replay(options: Options) -> int:
                 r
                 for q in ("inbox", "outbox", "acknowledgements")
                 for r in await reader.rows(q, status="dead", name=options.source, limit=100_000)
-            ]  # type: ignore[arg-type]
+            ]
             return [row["row"] for row in rows]
 
         keys = _read(options, dead)
@@ -307,9 +307,13 @@ def migrate(options: Options) -> int:
 
 
 def _config(options: Options) -> Config:
-    """The configuration without the connectors' own settings, whose secrets may only be there for the service."""
+    """The configuration without the connectors' own settings, whose secrets may only be there for the service.
+
+    A file that somebody is editing does not keep others from looking at the running gateway: only what says where its
+    data are has to be right.
+    """
     config, report = load(options.config)
-    if config is None:
+    if report.tables & {"gateway", "store"}:
         raise ConfigError(report.problems)
     return config
 
@@ -352,13 +356,20 @@ async def _on_store(config: Config, work: Callable[[Operations], Awaitable[T]]) 
 
 
 def _is_running(config: Config) -> bool:
-    lock = DirectoryLock(config.gateway.data_dir)
-    with suppress(ConfigError):
-        if lock.take():
-            lock.free()
-            return False
+    """Whether a process has the data directory. Looks only: makes no file, and holds no lock that a start could meet."""
+    try:
+        descriptor = os.open(config.gateway.data_dir / "gateway.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise GatewayError(f"{config.gateway.data_dir}: {error.strerror}; run this as root (sudo) or as the service's user") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return _control(config).exists()
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _control(config: Config) -> Path:
@@ -375,7 +386,7 @@ async def _ask(config: Config, method: str, path: str, body: Any = None) -> Any:
     except (aiohttp.ClientError, TimeoutError, PermissionError) as error:
         raise GatewayError(
             f"the gateway runs, and its control socket {_control(config)} does not answer ({type(error).__name__}); "
-            "run this as root or as the service's user, or wait until it has started"
+            "run this as root (sudo) or as the service's user, or wait until it has started"
         ) from error
     if response.status != 200:
         raise GatewayError(answer.get("problem", f"the gateway answers {response.status}"))

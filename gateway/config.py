@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import re
 import socket
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.decode import Report, decode, dotted
+from gateway.decode import Report, decode, dotted, nearest
 from gateway.errors import ConfigError
 from gateway.messages import Door
+from gateway.toml_lines import NotToml, key_lines, read
 from gateway.toml_lines import Path as KeyPath
-from gateway.toml_lines import key_lines
 from gateway.urls import is_loopback
+
+_Places = Mapping[KeyPath, tuple[Path, int]]
 
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")
 
-Positive = Annotated[float, Meta(gt=0)]
-PositiveInt = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 OnRevision = Literal["hold", "replace", "send"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
-_LISTEN = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5})\Z")
+_BOM = "\ufeff"
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z")
+_LISTEN = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):([0-9]{1,5})\Z")
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,11 +50,13 @@ class StoreSettings(_Table, frozen=True, kw_only=True):
 
     url: str = "sqlite:gateway.db"
     reserve_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
-    keep_bodies_days: PositiveInt = 30
+    keep_bodies_days: Annotated[int, Meta(ge=1, le=36500)] = 30
 
     def check(self) -> Iterable[tuple[str, str]]:
-        if not self.url.startswith("sqlite:") or self.url == "sqlite:":
-            yield "url", 'must be "sqlite:FILE"; this version has no other store'
+        if not self.url.startswith("sqlite:"):
+            yield "url", 'must be "sqlite:FILE", as in "sqlite:gateway.db"; this version has no other store'
+        elif not _FILE.match(self.url.removeprefix("sqlite:")):
+            yield "url", 'must name a file in gateway.data_dir, without a folder, as in "sqlite:gateway.db"'
 
 
 class _Listener(_Table, frozen=True, kw_only=True):
@@ -80,8 +85,9 @@ class AdminSettings(_Listener, frozen=True, kw_only=True):
     allow_remote: bool = False
 
     def check(self) -> Iterable[tuple[str, str]]:
-        yield from super().check()
-        if not self.allow_remote and not is_loopback(self.listen.rpartition(":")[0].strip("[]")):
+        malformed = list(super().check())
+        yield from malformed
+        if not malformed and not self.allow_remote and not is_loopback(self.listen.rpartition(":")[0].strip("[]")):
             yield "listen", "opens the operators' side to the network; say allow_remote = true if a proxy with a login stands in front"
 
 
@@ -119,20 +125,22 @@ class Config(Struct, frozen=True, kw_only=True):
         return self.gateway.data_dir / self.store.url.removeprefix("sqlite:")
 
 
-def load(path: Path) -> tuple[Config | None, Report]:
-    """Read the file and its `conf.d`. What is wrong stands in the report; None where too much is.
+def load(path: Path) -> tuple[Config, Report]:
+    """Read the file and its `conf.d`.
 
+    Returns:
+        What could be read, and what is wrong: a table that has a problem has its defaults, a source that has one is left out.
     Raises:
-        ConfigError: There is no such file, it is not TOML, or a key stands twice.
+        ConfigError: A file cannot be read, is not TOML, or a key stands twice.
     """
     tree: dict[str, Any] = {}
     places: dict[KeyPath, tuple[Path, int]] = {}
     for file in [path, *sorted((path.parent / "conf.d").glob("*.toml"))]:
         text = _text(file)
         try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError([f"{file}: not TOML: {error}"]) from error
+            table = read(text)
+        except NotToml as error:
+            raise ConfigError([f"{file}:{error.line}: not TOML: {error}"]) from error
         lines = {at: (file, line) for at, line in key_lines(text).items()}
         _merge(tree, table, (), places, lines)
         places = {**lines, **places}
@@ -142,15 +150,16 @@ def load(path: Path) -> tuple[Config | None, Report]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text("utf-8").replace("\r\n", "\n")
+        return file.read_bytes().decode().removeprefix(_BOM).replace("\r\n", "\n")
     except OSError as error:
         hint = "; give another one with --config FILE" if isinstance(error, FileNotFoundError) else ""
         raise ConfigError([f"{file}: cannot be read: {error.strerror}{hint}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: not UTF-8 text: {error.reason} at byte {error.start}"]) from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{file}:{line}: not UTF-8 text; save the file as UTF-8"]) from error
 
 
-def _merge(tree: dict[str, Any], more: Mapping[str, Any], at: KeyPath, old: Any, new: Any) -> None:
+def _merge(tree: dict[str, Any], more: Mapping[str, Any], at: KeyPath, old: _Places, new: _Places) -> None:
     for key, value in more.items():
         here = (*at, key)
         if key not in tree:
@@ -162,32 +171,72 @@ def _merge(tree: dict[str, Any], more: Mapping[str, Any], at: KeyPath, old: Any,
             raise ConfigError([f"{second}:{again}: {dotted(here)}: stands already in {first}:{line}; keep one of them"])
 
 
-class _File(_Table, frozen=True, kw_only=True):
-    gateway: GatewaySettings = GatewaySettings()
-    store: StoreSettings = StoreSettings()
-    http: HttpSettings = HttpSettings()
-    admin: AdminSettings = AdminSettings()
-    sources: dict[str, SourceSettings] = {}
-    targets: dict[str, dict[str, Any]] = {}
+def _config(tree: Mapping[str, Any], report: Report) -> Config:
+    for key in tree:
+        if key not in _TABLES:
+            report.add((key,), f"is not a table of this configuration{nearest(key, _TABLES)}")
+    named = {what: _named(tree, what, report) for what in _NOTHING}
+    targets = {}
+    for name, table in named["targets"].items():
+        if isinstance(table, Mapping):
+            targets[name] = table
+        else:
+            report.add(("targets", name), f"must be a table, as in [targets.{name}]")
+    sources = {}
+    for name, table in named["sources"].items():
+        source = decode(SourceSettings, table, ("sources", name), report)
+        if source is not None:
+            _check_source(name, source, named["targets"], report)
+            sources[name] = source
+    gateway = decode(GatewaySettings, tree.get("gateway", {}), ("gateway",), report)
+    store = decode(StoreSettings, tree.get("store", {}), ("store",), report)
+    http = decode(HttpSettings, tree.get("http", {}), ("http",), report)
+    admin = decode(AdminSettings, tree.get("admin", {}), ("admin",), report)
+    if http and admin and _collide(http.address, admin.address):
+        report.add(("admin", "listen"), f"is the address of http.listen ({http.listen}) too; give it another port")
+    return Config(
+        gateway=gateway or GatewaySettings(),
+        store=store or StoreSettings(),
+        http=http or HttpSettings(),
+        admin=admin or AdminSettings(),
+        sources=sources,
+        targets=targets,
+    )
 
 
-def _config(tree: dict[str, Any], report: Report) -> Config | None:
-    for table, what in (("sources", "nothing can come in"), ("targets", "nothing can go out")):
-        if not tree.get(table):
-            report.add((table,), f"there is none, so {what}; add a table [{table}.NAME]")
-        for name in tree.get(table) or ():
-            if not _NAME.match(name):
-                report.add((table, name), "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit")
-    read = decode(_File, tree, (), report)
-    if read is None:
-        return None
-    for name, source in read.sources.items():
-        for n, wanted in enumerate(source.targets or ()):
-            if wanted not in read.targets:
-                known = ", ".join(read.targets)
-                report.add(("sources", name, "targets", n), f"there is no [targets.{wanted}]; there is {known}")
-        if source.targets == ():
-            report.add(("sources", name, "targets"), "is empty, so its orders would go nowhere; leave it out for every target")
-        if source.doors == ():
-            report.add(("sources", name, "doors"), "is empty, so nothing could come in; leave it out for every door")
-    return Config(gateway=read.gateway, store=read.store, http=read.http, admin=read.admin, sources=read.sources, targets=read.targets)
+_NOTHING = {"sources": "nothing can come in", "targets": "nothing can go out"}
+_TABLES = ("gateway", "store", "http", "admin", *_NOTHING)
+
+
+def _named(tree: Mapping[str, Any], what: str, report: Report) -> Mapping[str, Any]:
+    """The tables `[sources.NAME]` or `[targets.NAME]`."""
+    found = tree.get(what, {})
+    if not isinstance(found, Mapping):
+        report.add((what,), f"must be tables, as in [{what}.NAME]")
+        return {}
+    if not found:
+        report.add((what,), f"there is none, so {_NOTHING[what]}; add a table [{what}.NAME]")
+    for name in found:
+        if not _NAME.match(name):
+            report.add((what, name), "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit")
+    return found
+
+
+def _check_source(name: str, source: SourceSettings, targets: Mapping[str, Any], report: Report) -> None:
+    for n, wanted in enumerate(source.targets or ()):
+        if wanted not in targets:
+            report.add(("sources", name, "targets", n), f"there is no [targets.{wanted}]{nearest(wanted, targets)}")
+    for key, names, otherwise in (
+        ("targets", source.targets, "its orders would go nowhere; leave it out for every target"),
+        ("doors", source.doors, "nothing could come in; leave it out for every door"),
+    ):
+        if names == ():
+            report.add(("sources", name, key), f"is empty, so {otherwise}")
+        for n, one in enumerate(names or ()):
+            if one in (names or ())[:n]:
+                report.add(("sources", name, key, n), f"{one} stands twice; keep one of them")
+
+
+def _collide(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    return one[1] == other[1] != 0 and (one[0] == other[0] or one[0] in everywhere or other[0] in everywhere)

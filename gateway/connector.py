@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -19,7 +21,7 @@ import pluggy
 
 from gateway import hookspecs
 from gateway.client import Api, VendorClient
-from gateway.errors import AuthError, Hold, PermanentError, PluginError, Rejected, TransientError
+from gateway.errors import AuthError, GatewayError, Hold, PermanentError, PluginError, Rejected, TransientError
 from gateway.messages import Description, Door, Envelope, Event, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
 
@@ -31,6 +33,11 @@ _EXPECTED = (TransientError, PermanentError, AuthError, Hold)
 _NO_STAGES: Collection[Stage] = ()
 _NAME_LIMIT = 200
 _CURSOR_LIMIT = 64 * 1024
+_REASON_LIMIT = 1000
+_LONGEST_WAIT_S = 86400.0
+_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)  # greedy: what is quoted may hold quotes
+_decoder = msgspec.json.Decoder(Order)
+_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
 class Unverified(Exception):
@@ -89,7 +96,7 @@ class Connector:
         found = self._call("describe")
         if not isinstance(found, Description):
             raise PluginError(f"describe returned {type(found).__name__}, not a Description")
-        if not issubclass(found.settings, msgspec.Struct):
+        if not (isinstance(found.settings, type) and issubclass(found.settings, msgspec.Struct)):
             raise PluginError("the settings of its description are no msgspec Struct")
         return found
 
@@ -149,24 +156,42 @@ class Connector:
     def read(self, envelope: Envelope) -> Sequence[Event]:
         """Read an envelope that was verified before. Raises as `admit` does."""
         try:
-            events = self._call("ingest", envelope=envelope, settings=self.settings)
+            events = self._guard("ingest", lambda: list(self._manager.hook.ingest(envelope=envelope, settings=self.settings) or ()))
         except Rejected:
             raise
         except PermanentError as error:
             raise Misread(str(error)) from error
         except (TransientError, AuthError, Hold) as error:
             raise PluginError(f"ingest raised {type(error).__name__}, which is not its to raise") from error
-        return self._events("ingest", events or ())
+        for event in events:
+            self._check_event("ingest", event)
+        return events
 
     async def poll(self, cursor: str | None, since: datetime, now: datetime, client: VendorClient | None) -> Page:
         """Ask the vendor. Raises TransientError, AuthError, PermanentError or PluginError."""
         page = await self._await("poll", cursor=cursor, since=since, now=now, client=client, settings=self.settings)
         if not isinstance(page, Page):
             raise PluginError(f"poll returned {type(page).__name__}, not a Page")
-        if page.cursor is not None and (not isinstance(page.cursor, str) or len(page.cursor) > _CURSOR_LIMIT):
+        if page.cursor is not None and not (
+            isinstance(page.cursor, str) and _is_storable(page.cursor) and len(page.cursor) <= _CURSOR_LIMIT
+        ):
             raise PluginError("poll returned a cursor that is no text, or longer than 64 KiB")
-        self._events("poll", page.events)
-        return page
+        events = self._guard("poll", lambda: list(page.events))
+        return Page(events=[self._of_page(event) for event in events], cursor=page.cursor, more=bool(page.more))
+
+    def _of_page(self, event: object) -> Event | Unreadable:
+        """One unusable element is a dead letter of its own; the rest of the page goes on."""
+        if isinstance(event, Unreadable):
+            if not isinstance(event.document, bytes):
+                raise PluginError(f"poll returned an Unreadable whose document is {type(event.document).__name__}, not bytes")
+            return Unreadable(document=event.document, reason=_text(event.reason))
+        try:
+            return self._check_event("poll", event)
+        except Misread as error:
+            assert isinstance(event, Event)
+            if event.document is None:
+                raise PluginError(f"poll returned {error}") from error
+            return Unreadable(document=event.document, reason=str(error))
 
     async def fetch(self, event: Event, client: VendorClient | None) -> bytes:
         """The vendor's full order. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
@@ -181,16 +206,34 @@ class Connector:
             order = self._call("normalize", event=event, document=document, settings=self.settings)
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
+        except Hold as hold:
+            hold.order = None if hold.order is None else self._order(hold.order)
+            raise
+        return self._order(order)
+
+    def _order(self, order: object) -> Order:
+        """An order that is what its types say: a Struct does not look at what it is made of."""
         if not isinstance(order, Order):
             raise PluginError(f"normalize returned {type(order).__name__}, not an Order")
-        return order
+        try:
+            read = _decoder.decode(_encoder.encode(order))
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
+            where = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
+            raise PluginError(f"normalize returned an order that the message has no place for{where}") from error
+        if any(at.utcoffset() != timedelta(0) for at in (read.ordered_at, read.requested_for, *(line.due_at for line in read.lines)) if at):
+            raise PluginError("normalize returned an order with an instant that is not in UTC; make it with gateway.utc")
+        amounts = [order.total, *(getattr(line, name, None) for line in order.lines for name in ("quantity", "unit_price", "line_total"))]
+        if not all(_is_plain(amount) for amount in amounts if amount is not None):
+            raise PluginError("normalize returned an order with a number that is no plain decimal; make it with gateway.decimal")
+        return read
 
     async def acknowledge(self, receipts: Sequence[Receipt], client: VendorClient | None) -> Collection[int]:
         """The ids that the vendor confirmed. Raises TransientError, AuthError, PermanentError or PluginError."""
         confirmed = await self._await("acknowledge", receipts=receipts, client=client, settings=self.settings)
-        if not isinstance(confirmed, Collection) or not set(confirmed) <= {receipt.id for receipt in receipts}:
+        ids = self._guard("acknowledge", lambda: frozenset(confirmed))
+        if not ids <= {receipt.id for receipt in receipts}:
             raise PluginError("acknowledge returned something else than ids of its receipts")
-        return confirmed
+        return ids
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
@@ -198,6 +241,9 @@ class Connector:
     def _guard(self, hook: str, call: Callable[[], T]) -> T:
         try:
             return call()
+        except _EXPECTED as error:
+            _tidy(error)
+            raise
         except BaseException as error:
             raise self._translated(hook, error) from error
 
@@ -210,27 +256,77 @@ class Connector:
             if task is not None and task.cancelling():
                 raise
             raise PluginError(f"{hook} was cancelled from inside") from error
+        except _EXPECTED as error:
+            _tidy(error)
+            raise
         except BaseException as error:
             raise self._translated(hook, error) from error
 
-    def _translated(self, hook: str, error: BaseException) -> BaseException:
-        if isinstance(error, _EXPECTED):
-            return error
+    def _translated(self, hook: str, error: BaseException) -> GatewayError:
         if hook in ("ingest", "normalize") and isinstance(error, (ValueError, msgspec.MsgspecError)):
-            return PermanentError(f"cannot be read: {error}")
+            return PermanentError(f"cannot be read: {_without_input(error)}")
+        if hook in ("poll", "fetch", "acknowledge") and isinstance(error, TimeoutError):
+            return TransientError("no answer in time")
         if hook == "ingest" and isinstance(error, RecursionError):
             return PermanentError("cannot be read: nested too deeply")
-        return PluginError(f"{hook} failed: {type(error).__name__}: {error}")
+        # What an unexpected exception says is often a piece of an order; where it was raised is in the log.
+        said = f": {_text(error)}" if hook == "describe" else ""
+        return PluginError(f"{hook} failed: {type(error).__name__}{said}")
 
-    def _events(self, hook: str, events: Sequence[object]) -> Sequence[Event]:
-        for event in events:
-            if isinstance(event, Unreadable) and hook == "poll":
-                continue
-            if not isinstance(event, Event):
-                raise PluginError(f"{hook} returned {type(event).__name__}, not an Event")
-            for name in (event.key, event.order_ref):
-                if not isinstance(name, str) or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
-                    raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
-            if event.document is None and not self.fetches:
-                raise PluginError(f"{hook} returned an event without a document, and there is no fetch")
-        return events  # type: ignore[return-value]
+    def _check_event(self, hook: str, event: object) -> Event:
+        if not isinstance(event, Event):
+            raise PluginError(f"{hook} returned {type(event).__name__}, not an Event")
+        for name in (event.key, event.order_ref):
+            if not isinstance(name, str) or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
+                raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
+        for field, kind in _EVENT_FIELDS.items():
+            value = getattr(event, field)
+            if value is not None and not isinstance(value, kind):
+                raise PluginError(f"{hook} returned an event whose {field} is {type(value).__name__}, not {kind.__name__}")
+        if event.occurred_at is not None and event.occurred_at.tzinfo is None:
+            raise PluginError(f"{hook} returned an event whose occurred_at has no time zone")
+        if event.reference is not None and not _is_storable(event.reference):
+            raise Misread("an order whose reference is no text")
+        if event.document is None and not self.fetches:
+            raise PluginError(f"{hook} returned an event without a document, and there is no fetch")
+        return event
+
+
+_EVENT_FIELDS: dict[str, type] = {"document": bytes, "content": bytes, "occurred_at": datetime, "reference": str}
+
+
+def _tidy(error: GatewayError) -> None:
+    """Make what a hook raised fit to be kept: texts that can be stored, waits that end."""
+    error.args = tuple(_text(argument) for argument in error.args)
+    if isinstance(error, (Rejected, Hold)):
+        error.reason = _text(error.reason)
+    if isinstance(error, TransientError):
+        wait_s: object = error.retry_after_s
+        error.retry_after_s = min(float(wait_s), _LONGEST_WAIT_S) if isinstance(wait_s, (int, float)) and wait_s >= 0 else None
+
+
+def _without_input(error: Exception) -> str:
+    """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding} at byte {error.start}"
+    return _QUOTED.sub("…", _text(error))
+
+
+def _text(said: object) -> str:
+    """Bounded text that UTF-8 can carry."""
+    try:
+        return str(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return type(said).__name__
+
+
+def _is_plain(amount: object) -> bool:
+    return isinstance(amount, Decimal) and amount.is_finite() and int(amount.as_tuple().exponent) <= 0
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

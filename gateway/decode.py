@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -16,16 +18,24 @@ from gateway.toml_lines import Path as KeyPath
 from gateway.urls import Url
 
 S = TypeVar("S", bound=Struct)
+_BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNIONS = (Union, types.UnionType)
 
 
 class Report:
-    """Collects the problems of one configuration and everything in it that lives in a file of its own."""
+    """Collects the problems of one configuration and everything in it that lives in a file of its own.
+
+    Attributes:
+        count: How many problems there are.
+        tables: The top-level tables that have one.
+        file_backed: What is re-read when its file changes.
+    """
 
     def __init__(self, places: Mapping[KeyPath, tuple[Path, int]], main: Path) -> None:
         self._places = places
         self._main = main
-        self.problems: list[str] = []
+        self._problems: list[tuple[bool, str, int, str]] = []
+        self.tables: set[str | int] = set()
         self.file_backed: list[FileBacked] = []
 
     def add(self, at: KeyPath, text: str) -> None:
@@ -34,7 +44,17 @@ class Report:
         while near and near not in self._places:
             near = near[:-1]
         file, line = self._places.get(near, (self._main, 1))
-        self.problems.append(f"{file}:{line}: {dotted(at)}: {text}" if at else f"{file}: {text}")
+        self._problems.append((file != self._main, str(file), line, f"{file}:{line}: {dotted(at)}: {text}"))
+        self.tables.update(at[:1])
+
+    @property
+    def count(self) -> int:
+        return len(self._problems)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line each, for people, in the order of the file."""
+        return [text for *_, text in sorted(self._problems, key=lambda problem: problem[:3])]
 
     def base(self, at: KeyPath) -> Path:
         """The folder that relative paths at a key are relative to: the one of the file it stands in."""
@@ -47,7 +67,10 @@ def dotted(at: KeyPath) -> str:
     """A key path as people write it: `sources.apicbase.doors[0]`."""
     text = ""
     for part in at:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _BARE.match(part) else f'"{part}"')
     return text
 
 
@@ -60,40 +83,35 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | Non
     if not isinstance(value, Mapping):
         report.add(at, f"must be a table, as in [{dotted(at)}]")
         return None
-    before = len(report.problems)
+    before = report.count
     hints = get_type_hints(kind, include_extras=True)
     tag = kind.__struct_config__.tag_field
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key in value:
         if key not in known and key != tag:
-            report.add((*at, key), "is not a key of this table" + _nearest(key, known))
+            report.add((*at, key), "is not a key of this table" + nearest(key, known))
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in value:
             values[field.name] = _value(hints[field.name], value[name], (*at, name), report)
         elif field.required:
             report.add(at, f"needs the key {name}")
-    if len(report.problems) > before:
+    plain_allowed = values.get("allow_plain_http") is True
+    for name, field in known.items():
+        url = values.get(field.name)
+        if isinstance(url, Url) and url.is_plain and not plain_allowed:
+            report.add((*at, name), "would travel unencrypted; use https, or say allow_plain_http = true beside it")
+    if report.count > before:
         return None
     try:
         made = kind(**values)
     except ValueError as error:
         report.add(at, str(error))
         return None
-    for key, text in _checks(made):
-        report.add((*at, key) if key else at, text)
-    return made if len(report.problems) == before else None
-
-
-def _checks(made: Struct) -> Iterable[tuple[str, str]]:
-    plain_allowed = getattr(made, "allow_plain_http", False)
-    for field in msgspec.structs.fields(type(made)):
-        url = getattr(made, field.name)
-        if isinstance(url, Url) and url.is_plain and not plain_allowed:
-            yield field.encode_name, "would travel unencrypted; use https, or say allow_plain_http = true beside it"
     check = getattr(made, "check", None)
-    if check is not None:
-        yield from check()
+    for key, text in check() if check is not None else ():
+        report.add((*at, key) if key else at, text)
+    return made if report.count == before else None
 
 
 def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
@@ -116,11 +134,53 @@ def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
         if only is Url:
             return Url.parse(value)
         if only is Path:
-            return report.base(at) / msgspec.convert(value, str)
+            return report.base(at) / _path(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("must be a number that ends; leave the key out for its default")
         return msgspec.convert(value, hint, strict=True)
+    except msgspec.ValidationError as error:
+        report.add(at, _in_words(str(error), value, only))
     except ValueError as error:
-        report.add(at, str(error).replace("`", "").removesuffix(" - at $"))
-        return None
+        report.add(at, str(error))
+    return None
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError('must be a path, as in "/etc/order-gateway/ca.pem"')
+    return value
+
+
+_WORDS = {
+    "str": 'a text, as in "text"',
+    "int": "a whole number, as in 10",
+    "float": "a number, as in 1.5",
+    "bool": "true or false",
+    "array": "a list, as in [ ... ]",
+    "object": "a table, as in { key = ... }",
+    "datetime": "a date with a time and Z, as in 2026-11-01T00:00:00Z",
+}
+_WRONG_KIND = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
+_WRONG_SIZE = re.compile(r"Expected `\w+` (>=|<=|>|<) (\S+)")
+_WRONG_LENGTH = re.compile(r"Expected `\w+` of length (>=|<=|>|<) (\d+)")
+_SIZES = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+
+
+def _in_words(said: str, value: object, hint: Any) -> str:
+    """What msgspec says of a value, for people who know neither msgspec nor Python."""
+    said, _, place = said.partition(" - at `$")
+    inside = f" (at {place.removesuffix('`')})" if place.removesuffix("`") else ""
+    if found := _WRONG_KIND.match(said):
+        wanted = " or ".join(_WORDS.get(word, word) for word in found[1].split(" | ") if word != "null")
+        return f"must be {wanted}{inside}"
+    if found := _WRONG_SIZE.match(said):
+        return f"must be {_SIZES[found[1]]} {found[2].removesuffix('.0')}{inside}"
+    if found := _WRONG_LENGTH.match(said):
+        return f"must have a length of {_SIZES[found[1]]} {found[2]}{inside}"
+    if said.startswith("Invalid enum value") and get_origin(hint) is Literal:
+        choices = [str(choice) for choice in get_args(hint)]
+        return f"must be one of {', '.join(choices)}" + (_likely(value, choices) if isinstance(value, str) else "")
+    return said.replace("`", "") + inside
 
 
 def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Report) -> type[Struct] | None:
@@ -132,10 +192,15 @@ def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Rep
     if isinstance(wanted, str) and wanted in kinds:
         return kinds[wanted]
     known = ", ".join(kinds)
-    report.add((*at, field), f"must be one of {known}" + (_nearest(wanted, kinds) if isinstance(wanted, str) else ""))
+    report.add((*at, field), f"must be one of {known}" + (_likely(wanted, kinds) if isinstance(wanted, str) else ""))
     return None
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The end of a sentence on an unknown word: the known one that is most like it, or all there are."""
+    return _likely(key, known) or (f"; there is {', '.join(sorted(known))}" if known else "; there is none")
+
+
+def _likely(key: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else f"; it knows {', '.join(sorted(known))}"
+    return f"; did you mean {found[0]}?" if found else ""

@@ -36,8 +36,9 @@ def installed(points: Iterable[EntryPoint] | None = None) -> dict[str, Plugin]:
     for point in sorted(points if points is not None else entry_points(group=GROUP), key=lambda p: p.name):
         if point.name in found:
             first = found[point.name]
-            problem = f"{first.distribution} and {_distribution(point)[0]} both provide it; uninstall one"
-            found[point.name] = Plugin(name=point.name, distribution=first.distribution, version=first.version, problem=problem)
+            several = f"{first.distribution} and {_distribution(point)[0]}"
+            problem = f"{several} provide it; uninstall all but one"
+            found[point.name] = Plugin(name=point.name, distribution=several, version=first.version, problem=problem)
         else:
             found[point.name] = _load(point)
     return found

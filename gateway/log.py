@@ -5,6 +5,7 @@ A line is an event's name and its fields (`extra={...}`); systemd's journal adds
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
@@ -16,6 +17,7 @@ import msgspec
 Form = Literal["json", "plain"]
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
+_MOST_CAUSES = 5
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -26,12 +28,17 @@ def set_up(form: Form, level: str = "info", *, journal: bool = False) -> None:
         journal: Put syslog's `<priority>` in front, which systemd understands.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json(journal) if form == "json" else _Plain(journal))
+    handler.setFormatter(formatter(form, journal=journal))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("gateway").setLevel(level.upper())
     logging.captureWarnings(True)
+
+
+def formatter(form: Form, *, journal: bool = False) -> logging.Formatter:
+    """What makes a line of a record."""
+    return _Json(journal) if form == "json" else _Plain(journal)
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -43,15 +50,20 @@ def _trace(record: logging.LogRecord) -> str | None:
     """Where it failed, without what it failed on: exception texts can be made of input."""
     if not record.exc_info or record.exc_info[1] is None:
         return None
-    lines = []
+    lines: list[str] = []
     error: BaseException | None = record.exc_info[1]
-    while error is not None:
+    while error is not None and len(lines) < _MOST_CAUSES:
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         lines.append(
             f"{type(error).__name__} at " + " < ".join(f"{f.filename.rsplit('/', 2)[-1]}:{f.lineno} {f.name}" for f in reversed(frames))
         )
         error = error.__cause__
     return "; caused by ".join(lines)
+
+
+def _event(record: logging.LogRecord) -> str:
+    """The event's name. Of what others log, the first line: asyncio adds exception texts, which can be made of input."""
+    return record.getMessage() if record.name.split(".")[0] == "gateway" else record.getMessage().split("\n", 1)[0]
 
 
 class _Base(logging.Formatter):
@@ -70,11 +82,14 @@ class _Base(logging.Formatter):
 class _Json(_Base):
     def line(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        entry = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), **fields(record)}
+        entry = {"at": at, "level": record.levelname.lower(), "event": _event(record), **fields(record)}
         trace = _trace(record)
         if trace:
             entry["trace"] = trace
-        return msgspec.json.encode(entry, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(entry, enc_hook=str).decode()
+        except UnicodeEncodeError:  # a lone surrogate, out of a request's path for instance
+            return json.dumps(entry, default=str)
 
 
 class _Plain(_Base):
@@ -82,9 +97,9 @@ class _Plain(_Base):
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         said = " ".join(f"{name}={_word(value)}" for name, value in fields(record).items())
         trace = _trace(record)
-        return f"{at} {record.levelname.lower():8} {record.getMessage()} {said}".rstrip() + (f"\n    {trace}" if trace else "")
+        return f"{at} {record.levelname.lower():8} {_event(record)} {said}".rstrip() + (f"\n    {trace}" if trace else "")
 
 
 def _word(value: object) -> str:
-    text = str(value).replace("\n", " ")
-    return f'"{text}"' if " " in text else text
+    text = str(value)
+    return text if text.isprintable() and text and " " not in text else json.dumps(text, ensure_ascii=not text.isprintable())

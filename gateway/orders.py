@@ -118,6 +118,8 @@ def decimal(text: str | int | Decimal) -> Decimal:
     Raises:
         ValueError: Not a plain finite number, or longer than 34 digits, or beyond 10^18.
     """
+    if isinstance(text, str) and (not text.isascii() or "_" in text):  # Decimal reads 1_000 and other alphabets' digits
+        raise ValueError(f"not a number: {text[:40]!r}")
     try:
         value = Decimal(text.strip() if isinstance(text, str) else text)
     except InvalidOperation as error:

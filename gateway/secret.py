@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _KINDS = ("env", "file", "credential")
+_Stamp = tuple[int, int, int, int]
 
 
 class FileBacked:
@@ -14,10 +15,10 @@ class FileBacked:
 
     __slots__ = ("_path", "_stamp", "_text", "origin")
 
-    def __init__(self, text: str, *, origin: str, path: Path | None = None) -> None:
+    def __init__(self, text: str, *, origin: str, path: Path | None = None, stamp: _Stamp | None = None) -> None:
         self._text = text
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp
         self.origin = origin
 
     @classmethod
@@ -36,8 +37,9 @@ class FileBacked:
             if name not in os.environ:
                 raise ValueError(f"the environment has no variable {name}")
             return cls(os.environ[name], origin=f"env {name}")
-        path = _credential(name) if kind == "credential" else base / name
-        return cls(_read(path), origin=f"{kind} {name}", path=path)
+        path = _credential(name, base) if kind == "credential" else base / name
+        stamp = _stamp(path)
+        return cls(_read(path), origin=f"{kind} {name}", path=path, stamp=stamp)
 
     @staticmethod
     def _example() -> str:
@@ -56,8 +58,14 @@ class FileBacked:
             text = _read(self._path)
         except ValueError:
             return False
+        if not self._is_usable(text):
+            return False
         self._stamp, changed, self._text = stamp, text != self._text, text
         return changed
+
+    @staticmethod
+    def _is_usable(text: str) -> bool:
+        return True
 
 
 class Secret(FileBacked):
@@ -72,8 +80,13 @@ class Secret(FileBacked):
         secret = super().from_reference(value, base)
         assert isinstance(secret, Secret)
         if not secret.reveal():
-            raise ValueError(f"the secret is empty ({secret.origin})")
+            raise ValueError(f"the secret is empty: {secret.origin}; put the secret's text there")
         return secret
+
+    @staticmethod
+    def _is_usable(text: str) -> bool:
+        """A file that an editor has just emptied is on its way to its new text; nobody signs with nothing meanwhile."""
+        return bool(text)
 
     def __repr__(self) -> str:
         return "***"
@@ -89,6 +102,8 @@ class TextList(FileBacked):
         if isinstance(value, list):
             if not all(isinstance(word, str) for word in value):
                 raise ValueError('must be a list of texts, as in ["0010023"], or { file = "list.txt" }')
+            if any(word != word.strip() or not word or "#" in word or "\n" in word for word in value):
+                raise ValueError("has a text that is empty, begins or ends with a space, or holds a # or a line break")
             return cls("\n".join(value), origin="inline")
         made = super().from_reference(value, base)
         assert isinstance(made, TextList)
@@ -106,30 +121,38 @@ class TextList(FileBacked):
         return f"<list from {self.origin}>"
 
 
-def _credential(name: str) -> Path:
-    """systemd's file for a credential; one loaded with a whole folder carries the folder's name in front."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        raise ValueError(
-            f"credential {name}: no credentials directory; under systemd, put the file into /etc/order-gateway/credentials, "
-            "elsewhere set CREDENTIALS_DIRECTORY to a folder that holds it"
-        )
-    path = Path(folder) / name
-    return path if path.exists() else Path(folder) / f"secrets_{name}"
+def _credential(name: str, base: Path) -> Path:
+    """systemd's file for a credential; one that came with a whole folder carries the folder's name in front.
+
+    Where systemd gives no credentials (a command typed by an operator, a gateway started by hand), the folder that the unit
+    loads them from serves: `credentials` beside the configuration.
+    """
+    home = (base.parent if base.name == "conf.d" else base) / "credentials"
+    if name in (".", "..") or "/" in name:
+        raise ValueError(f"credential {name!r} must be the name of a file in {home}; for a path write {{ file = ... }}")
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    folder = Path(given) if given else home
+    for path in (folder / name, folder / f"secrets_{name}"):
+        if os.path.exists(path):
+            return path
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise ValueError(f"credential {name} cannot be looked up: only root may read {folder}; run this with sudo")
+    raise ValueError(f"there is no credential {name}; put the file into {home}" + (" and restart the service" if given else ""))
 
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ValueError(f"cannot read {path}: {reason}") from error
+        text = path.read_bytes().decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot read {path}: not UTF-8 text") from error
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+def _stamp(path: Path | None) -> _Stamp | None:
     try:
         found = path.stat() if path else None
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if found else None

@@ -1,25 +1,73 @@
-"""Where each key of a TOML text stands: tomllib gives no positions, and an error message needs the line."""
+"""TOML with the line of each key: tomllib gives no positions, and a message to a person needs them."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Generator, Iterator
+from typing import Any
 
 Path = tuple[str | int, ...]
 
-# Yields key paths with their lines, and returns the index of the next token.
-_Steps = Generator[tuple["Path", int], None, int]
+# A key path, its line, and whether the key itself stands there; `[a.b]` and `a.b = 1` only imply `a`.
+_Found = tuple[Path, int, bool]
+# Yields what it finds, and returns the index of the next token.
+_Steps = Generator[_Found, None, int]
+_Tokens = list[tuple[str, str, int]]
 
 _TOKEN = re.compile(
-    r'(?P<text>"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\')'
+    r'(?P<text>"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\')'
     r"|(?P<comment>#[^\n]*)|(?P<newline>\n)|(?P<mark>[\[\]{}=,.])|(?P<bare>[^\s\[\]{}=,.#\"']+)",
     re.DOTALL,
 )
 
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+_ADVICE = {
+    "Cannot overwrite a value": "this key stands twice, keep one of them",
+    "Cannot declare": "this table stands twice, put its keys together",
+    "Cannot mutate immutable namespace": "this was given as { ... } or [ ... ] before, put its keys together",
+    "Invalid value": 'a text needs quotes, as in "text"; true and false are written small',
+    "Invalid statement": "a line is key = value, a comment begins with #",
+    "Expected '=' after a key": "a line is key = value, a comment begins with #",
+    "Expected newline or end of document": 'one key = value on each line; a text needs quotes, as in "text"',
+    "Expected ']'": "a ] is missing",
+    "Unclosed array": "a ] is missing",
+    "Unclosed inline table": "a } is missing; { ... } stands on one line",
+    "Unterminated string": "a quote is missing",
+    "Illegal character '\\n'": "a quote is missing",
+    "Unescaped '\\'": "a \\ in a text is written \\\\",
+}
+
+
+class NotToml(Exception):
+    """A text is not TOML; `line`, from 1, is where that shows."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def read(text: str) -> dict[str, Any]:
+    """The tables and values of a TOML text. Raises NotToml, with what to do about it where that is known."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        said, place = _PLACE.sub("", str(error)), _PLACE.search(str(error))
+        line = int(place[1]) if place and place[1] else text.rstrip("\n").count("\n") + 1
+        column = f" (column {place[2]})" if place and place[2] else ""
+        advice = next((f"; {advice}" for begin, advice in _ADVICE.items() if said.startswith(begin)), "")
+        raise NotToml(said + column + advice, line) from error
+    except (ValueError, RecursionError) as error:
+        raise NotToml("a number is too long or a value nested too deeply", 1) from error
+
 
 def key_lines(text: str) -> dict[Path, int]:
     """The line, from 1, of every table header and key of a text that tomllib accepts; array items count from 0."""
-    return dict(_walk(list(_tokens(text))))
+    stands: dict[Path, int] = {}
+    implied: dict[Path, int] = {}
+    for path, line, itself in _walk(list(_tokens(text))):
+        (stands if itself else implied).setdefault(path, line)
+    return {**implied, **stands}
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
@@ -31,66 +79,81 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
         line += value.count("\n")
 
 
-def _walk(tokens: list[tuple[str, str, int]]) -> Iterator[tuple[Path, int]]:
+def _walk(tokens: _Tokens) -> Iterator[_Found]:
     table: Path = ()
-    tables: dict[Path, int] = {}
+    newest: dict[Path, int] = {}
     at = 0
     while at < len(tokens):
         kind, value, line = tokens[at]
         if kind == "newline":
             at += 1
         elif value == "[" and kind == "mark":
-            twice = tokens[at + 1][1] == "["
-            table, at = _key(tokens, at + (2 if twice else 1))
-            if twice:
-                tables[table] = tables.get(table, -1) + 1
-                table = (*table, tables[table])
-            yield table, line
+            repeated = tokens[at + 1][1] == "["
+            key, at = _key(tokens, at + (2 if repeated else 1))
+            *outer, table = _places(key, newest)
+            for path in outer:
+                yield path, line, False
+            if repeated:
+                yield table, line, False
+                newest[table] = newest.get(table, -1) + 1
+                table = (*table, newest[table])
+            yield table, line, True
             while at < len(tokens) and tokens[at][0] != "newline":
                 at += 1
         else:
             at = yield from _pair(tokens, at, table)
 
 
-def _key(tokens: list[tuple[str, str, int]], at: int) -> tuple[Path, int]:
+def _places(key: Path, newest: dict[Path, int]) -> list[Path]:
+    """The tables that a header's key goes through; below an array of tables that is its newest one."""
+    places: list[Path] = []
+    path: Path = ()
+    for n, part in enumerate(key):
+        path = (*path, part)
+        places.append(path)
+        if path in newest and n < len(key) - 1:
+            path = (*path, newest[path])
+    return places
+
+
+def _key(tokens: _Tokens, at: int) -> tuple[Path, int]:
     parts: list[str | int] = []
-    while tokens[at][1] not in ("=", "]") or tokens[at][0] == "text":
+    while tokens[at][1] not in ("=", "]"):
         kind, value, _ = tokens[at]
         if kind == "text":
-            parts.append(value[1:-1])
+            parts.append(tomllib.loads(f"it = {value}")["it"] if value[0] == '"' else value[1:-1])
         elif kind == "bare":
             parts.append(value)
         at += 1
     return tuple(parts), at
 
 
-def _pair(tokens: list[tuple[str, str, int]], at: int, above: Path) -> _Steps:
+def _pair(tokens: _Tokens, at: int, above: Path) -> _Steps:
     line = tokens[at][2]
     key, at = _key(tokens, at)
-    path = above + key
     for end in range(1, len(key) + 1):
-        yield above + key[:end], line
-    return (yield from _value(tokens, at + 1, path))
+        yield above + key[:end], line, end == len(key)
+    return (yield from _value(tokens, at + 1, above + key))
 
 
-def _value(tokens: list[tuple[str, str, int]], at: int, path: Path) -> _Steps:
+def _value(tokens: _Tokens, at: int, path: Path) -> _Steps:
     kind, value, _ = tokens[at]
-    if kind == "mark" and value == "{":
+    if value == "{":
         at += 1
-        while tokens[at][1] != "}" or tokens[at][0] == "text":
+        while tokens[at][1] != "}":
             if tokens[at][1] in (",", "\n"):
                 at += 1
             else:
                 at = yield from _pair(tokens, at, path)
         return at + 1
-    if kind == "mark" and value == "[":
+    if value == "[":
         at, item = at + 1, 0
-        while tokens[at][1] != "]" or tokens[at][0] == "text":
-            if tokens[at][0] != "text" and tokens[at][1] in (",", "\n"):
+        while tokens[at][1] != "]":
+            if tokens[at][1] in (",", "\n"):
                 item += tokens[at][1] == ","
                 at += 1
             else:
-                yield (*path, item), tokens[at][2]
+                yield (*path, item), tokens[at][2], True
                 at = yield from _value(tokens, at, (*path, item))
         return at + 1
     at += 1

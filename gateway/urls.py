@@ -24,8 +24,8 @@ class Url(str):
             parts = urlsplit(text)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise ValueError(f"is not an address: {error}") from error
-        if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in text):
+            raise ValueError('is not an address: its host or port makes no sense; write it as in "https://erp.example/orders"') from error
+        if parts.scheme not in ("http", "https") or not host or " " in text or not text.isprintable():
             raise ValueError('must be an absolute address, as in "https://erp.example/orders"')
         if parts.username or parts.password:
             raise ValueError("may not hold a user name or password; use the auth settings")

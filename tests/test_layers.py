@@ -35,7 +35,7 @@ THIRD_PARTY = {
     "aiosqlite": {"store"},
     "sqlite3": {"store"},
     "pluggy": {"hookspecs", "connector"},
-    "prometheus_client": {"vitals", "web"},
+    "prometheus_client": {"vitals", "web", "edge", "engine"},
     "jinja2": {"web"},
     "tomllib": {"config"},
 }

@@ -8,9 +8,9 @@ import random
 from time import perf_counter
 
 from gateway.clock import Clock
-from gateway.retry import backoff_s
-from gateway.errors import AuthError, GatewayError, RateLimited, StoreBusy, StoreFailed, TransientError
+from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, StoreBusy, StoreFailed, TransientError
 from gateway.messages import Page, Unreadable
+from gateway.retry import backoff_s
 from gateway.source import Source, incoming
 from gateway.store.base import Store
 from gateway.vitals import Vitals
@@ -62,7 +62,9 @@ class Poller:
             return max(error.retry_after_s or 60.0, 1.0)
         except StoreBusy as error:
             return error.retry_after_s
-        except (GatewayError, TimeoutError) as error:
+        except Exception as error:
+            if not isinstance(error, (GatewayError, TimeoutError)):
+                log.error("poll.failed", exc_info=error, extra={"source": self._source.name})
             asked_s = error.retry_after_s if isinstance(error, TransientError) else None
             self._failures += 1
             return self._down(error, max(asked_s or 0.0, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
@@ -78,13 +80,14 @@ class Poller:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 page = await self._source.connector.poll(cursor, self._source.since, now, self._source.client)
             outcomes = await self._commit(page)
+            following = cursor if page.cursor is None else page.cursor
             log.info(
                 "poll.page",
                 extra={"source": self._source.name, **outcomes, "more": page.more, "duration_s": round(perf_counter() - began, 3)},
             )
-            if page.more and page.cursor == cursor and not page.events:
-                raise TransientError("the connector asks for more with an unchanged cursor and nothing in between")
-            cursor, more = page.cursor, page.more
+            if page.more and following == cursor and not outcomes["stored"]:
+                raise TransientError("the connector asks for more with an unchanged cursor and nothing new in between")
+            cursor, more = following, page.more
 
     async def _commit(self, page: Page) -> dict[str, int]:
         source, events = self._source, page.events
@@ -100,9 +103,12 @@ class Poller:
                 self._vitals.received.labels(source.name, "poll", outcome).inc(count)
         return outcomes
 
-    def _down(self, error: BaseException, wait_s: float) -> float:
-        reason = str(error) or "no answer in time"
+    def _down(self, error: Exception, wait_s: float) -> float:
+        if isinstance(error, (GatewayError, TimeoutError)):
+            reason = str(error) or "no answer in time"
+        else:
+            reason = f"{type(error).__name__} in the gateway itself; see its log"
         self._vitals.door(self._source.name, "poll", "down", reason)
-        if error.__cause__ is not None and type(error).__name__ == "PluginError":
+        if isinstance(error, PluginError):
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         return wait_s

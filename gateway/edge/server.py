@@ -16,9 +16,9 @@ log = logging.getLogger("gateway.http")
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 IDLE_TIMEOUT_S = 15.0
-_NAME = "order-gateway"
+NAME = "order-gateway"
 _ERROR_HEADERS = {
-    "Server": _NAME,
+    "Server": NAME,
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -48,14 +48,14 @@ class Listener:
     """One address that is listened on.
 
     Args:
-        application: What answers.
+        answers: An application; or, where one function answers everything, that function, without the cost of a router.
         max_connections: One more is closed at once.
         idle_timeout_s: For an idle connection and for the headers of a request.
     """
 
-    def __init__(self, application: web.Application, *, max_connections: int, idle_timeout_s: float = IDLE_TIMEOUT_S) -> None:
-        application.on_response_prepare.append(_sign)
-        self._runner = web.AppRunner(application, handle_signals=False, access_log=None)
+    def __init__(self, answers: web.Application | Handle, *, max_connections: int, idle_timeout_s: float = IDLE_TIMEOUT_S) -> None:
+        self._answers = answers
+        self._runner: web.BaseRunner | None = None
         self._max_connections = max_connections
         self._idle_timeout_s = idle_timeout_s
         self._server: asyncio.Server | None = None
@@ -72,6 +72,11 @@ class Listener:
         self._server = await asyncio.get_running_loop().create_unix_server(self._handler, path, backlog=64)
 
     async def _set_up(self) -> None:
+        if isinstance(self._answers, web.Application):
+            self._answers.on_response_prepare.append(_sign)
+            self._runner = web.AppRunner(self._answers, handle_signals=False, access_log=None)
+        else:
+            self._runner = web.ServerRunner(web.Server(self._answers, access_log=None), handle_signals=False)
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
@@ -85,6 +90,7 @@ class Listener:
         return address[1]
 
     def _handler(self) -> asyncio.Protocol:
+        assert self._runner is not None
         server = self._runner.server
         assert server is not None
         if len(server.connections) >= self._max_connections:
@@ -106,6 +112,8 @@ class Listener:
     async def close(self, timeout_s: float) -> None:
         """Let what is being answered finish, for at most `timeout_s`, then close every connection."""
         self.stop_listening()
+        if self._runner is None:
+            return
         server = self._runner.server
         if server is not None:
             server.pre_shutdown()
@@ -115,14 +123,15 @@ class Listener:
 
 async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
     """No version numbers of what is underneath."""
-    answer.headers["Server"] = _NAME
+    answer.headers["Server"] = NAME
 
 
 def _without_expectations(handle: Handle) -> Handle:
     """Answer an `Expect` header that nobody can meet here: aiohttp repeats its value to the sender."""
 
     async def checked(request: web.BaseRequest) -> web.StreamResponse:
-        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        expected = request.headers.get("Expect")
+        if expected is not None and expected.lower() != "100-continue":
             return web.Response(status=417, text="expectation failed", headers=_ERROR_HEADERS)
         return await handle(request)
 

@@ -13,9 +13,11 @@ from time import perf_counter
 
 import msgspec
 from aiohttp import web
+from prometheus_client import Counter
 
 from gateway.clock import Clock
 from gateway.connector import Misread, Unverified
+from gateway.edge.server import NAME
 from gateway.errors import PluginError, Rejected, StoreError
 from gateway.messages import Envelope
 from gateway.source import Source, dead_letter, incoming
@@ -26,7 +28,9 @@ log = logging.getLogger("gateway.webhook")
 
 BODY_TIMEOUT_S = 10.0
 COMMIT_TIMEOUT_S = 3.0
-_JSON = "application/json"
+_PATH = "/in/"
+_HEADERS = {"Content-Type": "application/json", "Server": NAME}
+_CLOSE: Mapping[str, str] = {"Connection": "close"}
 
 
 class _TooLong(Exception):
@@ -48,19 +52,17 @@ class WebhookDoor:
         self._clock = clock
         self._body_timeout_s = body_timeout_s
         self._pace: dict[str, tuple[int, int]] = {}
+        self._counters: dict[tuple[str, Received], Counter] = {}
 
-    def application(self) -> web.Application:
-        """The aiohttp application to listen with."""
-        application = web.Application(handler_args=None)
-        application.router.add_post("/in/{source}", self.receive)
-        return application
-
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Answer one delivery."""
+    async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one delivery; everything that comes to this side comes here."""
         began = perf_counter()
-        source = self.sources.get(request.match_info["source"])
+        path = request.raw_path.partition("?")[0] if request.raw_path.startswith("/") else request.path
+        source = self.sources.get(path.removeprefix(_PATH)) if path.startswith(_PATH) else None
         if source is None:
             return _answer(404, {"status": "unknown source"})
+        if request.method != "POST":
+            return _answer(405, {"status": "send a POST"}, {"Allow": "POST"})
         if self.closing:
             return self._busy(source, "shutting down", 5)
         if not self._in_pace(source):
@@ -68,12 +70,15 @@ class WebhookDoor:
         try:
             body = await self._body(request, source.max_body_bytes)
         except _TooLong:
-            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, close=True)
+            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
         except TimeoutError:
             log.warning("webhook.slow_body", extra={"source": source.name})
             if request.transport:
                 request.transport.abort()
-            return _answer(408, {"status": "too slow"}, close=True)
+            return _answer(408, {"status": "too slow"}, _CLOSE)
+        except (ConnectionError, web.RequestPayloadError):
+            log.info("webhook.broken_body", extra={"source": source.name})
+            return _answer(400, {"status": "broken off"}, _CLOSE)
         answer = await self._take(
             source, Envelope(source=source.name, body=body, headers=request.raw_headers, received_at=self._clock.now())
         )
@@ -124,12 +129,13 @@ class WebhookDoor:
     def _busy(self, source: Source, reason: str, retry_after_s: float) -> web.Response:
         self._count(source, "busy")
         log.warning("webhook.busy", extra={"source": source.name, "reason": reason})
-        answer = _answer(503, {"status": "try again later"})
-        answer.headers["Retry-After"] = str(max(1, round(retry_after_s)))
-        return answer
+        return _answer(503, {"status": "try again later"}, {"Retry-After": str(max(1, round(retry_after_s)))})
 
     def _count(self, source: Source, outcome: Received) -> None:
-        self._vitals.received.labels(source.name, "webhook", outcome).inc()
+        counter = self._counters.get((source.name, outcome))
+        if counter is None:
+            counter = self._counters[source.name, outcome] = self._vitals.received.labels(source.name, "webhook", outcome)
+        counter.inc()
 
     def _in_pace(self, source: Source) -> bool:
         second = int(self._clock.monotonic())
@@ -138,7 +144,7 @@ class WebhookDoor:
         self._pace[source.name] = (second, count)
         return count <= source.max_requests_per_second
 
-    async def _body(self, request: web.Request, limit: int) -> bytes:
+    async def _body(self, request: web.BaseRequest, limit: int) -> bytes:
         if request.content_length is not None and request.content_length > limit:
             raise _TooLong
         content = request.content
@@ -153,8 +159,8 @@ class WebhookDoor:
         return bytes(body)
 
 
-def _answer(status: int, said: dict[str, object], *, close: bool = False) -> web.Response:
-    answer = web.Response(status=status, body=msgspec.json.encode(said), content_type=_JSON)
-    if close:
+def _answer(status: int, said: dict[str, object], more: Mapping[str, str] | None = None) -> web.Response:
+    answer = web.Response(status=status, body=msgspec.json.encode(said), headers=_HEADERS if more is None else {**_HEADERS, **more})
+    if more is _CLOSE:
         answer.force_close()
     return answer

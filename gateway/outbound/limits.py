@@ -22,13 +22,13 @@ class CallBudget:
         if self._per_minute is None:
             return
         async with self._turn:
-            while (wait_s := self._wait_s()) > 0:
-                await self._clock.sleep(wait_s)
+            while len(self._recent()) >= self._per_minute:
+                # Never 0: rounding may say "now" of a call that the next look still counts.
+                await self._clock.sleep(max(self._calls[0] + 60 - self._clock.monotonic(), 0.001))
             self._calls.append(self._clock.monotonic())
 
-    def _wait_s(self) -> float:
-        assert self._per_minute is not None
+    def _recent(self) -> deque[float]:
         now = self._clock.monotonic()
         while self._calls and self._calls[0] <= now - 60:
             self._calls.popleft()
-        return 0.0 if len(self._calls) < self._per_minute else self._calls[0] + 60 - now
+        return self._calls

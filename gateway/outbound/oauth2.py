@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
@@ -11,10 +12,12 @@ from msgspec import Struct
 
 from gateway.client import OAuth2
 from gateway.clock import Clock
-from gateway.errors import AuthError, PermanentError, TransientError
-from gateway.outbound.session import Answer
+from gateway.errors import AuthError, PermanentError, RateLimited, TransientError
+from gateway.outbound.session import Answer, retry_after_s
 
 _EARLY_S = 60.0
+_UNSAID_S = 3600.0
+_CODE = re.compile(r"[a-z_]{1,40}")
 
 Send = Callable[[str, str, dict[str, str], bytes], Awaitable[Answer]]
 
@@ -57,20 +60,35 @@ class TokenSource:
     async def _renew(self) -> None:
         self._token = None
         asked_at = self._clock.monotonic()
-        answer = await self._send("POST", self._settings.token_url, *self._request())
-        if answer.status == 429 or answer.status >= 500:
-            raise TransientError(f"the token endpoint answers {answer.status}")
-        if answer.status != 200:
-            raise AuthError(f"the token endpoint answers {answer.status}{_reason(answer.body)}; check client_id and client_secret")
+        answer = await self._answer()
         try:
-            token = msgspec.json.decode(answer.body, type=_Token)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise PermanentError("the token endpoint's answer is no token; check token_url") from error
-        if token.token_type.lower() != "bearer" or not token.access_token.isprintable():
-            raise PermanentError(f"the token endpoint gives a token of type {token.token_type[:20]!r}; only Bearer is known")
+            token = msgspec.json.decode(answer.body, type=_Token, strict=False)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise AuthError("the token endpoint's answer is no token; check token_url") from error
+        if token.token_type.lower() != "bearer":
+            raise AuthError("the token endpoint gives another kind of token than Bearer; check token_url")
+        if not token.access_token or not token.access_token.isprintable():
+            raise AuthError("the token endpoint's answer holds no usable token; check token_url")
         self._token = token.access_token
-        lifetime_s = token.expires_in if token.expires_in is not None else 0.0
+        lifetime_s = _UNSAID_S if token.expires_in is None else token.expires_in
         self._good_until = asked_at + max(lifetime_s - _EARLY_S, lifetime_s / 2)
+
+    async def _answer(self) -> Answer:
+        """A 200 of the token endpoint. Nothing that it says otherwise may bury an order: whoever waits for a token waits on."""
+        try:
+            answer = await self._send("POST", self._settings.token_url, *self._request())
+        except PermanentError as error:
+            raise AuthError(f"the token endpoint: {error}; check token_url") from error
+        wait_s = retry_after_s(answer.headers, self._clock.now())
+        if answer.status == 429:
+            raise RateLimited("the token endpoint says that we call too often (429)", retry_after_s=wait_s or 60.0)
+        if answer.status in (408, 425) or answer.status >= 500:
+            raise TransientError(f"the token endpoint answers {answer.status}", retry_after_s=wait_s)
+        if answer.status in (400, 401, 403):
+            raise AuthError(f"the token endpoint answers {answer.status}{_reason(answer.body)}; check client_id and client_secret")
+        if answer.status != 200:
+            raise AuthError(f"the token endpoint answers {answer.status}; check token_url")
+        return answer
 
     def _request(self) -> tuple[dict[str, str], bytes]:
         fields = {
@@ -89,9 +107,9 @@ class _Refusal(Struct):
 
 
 def _reason(body: bytes) -> str:
-    """The standard's `error` code, which names no secret; nothing else of the answer is repeated."""
+    """The standard's `error` code (RFC 6749, 5.2); nothing else of the answer is repeated, it could hold what we sent."""
     try:
         code = msgspec.json.decode(body, type=_Refusal).error
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return ""
-    return f" ({code[:60]})" if code and code.isprintable() else ""
+    return f" ({code})" if code and _CODE.fullmatch(code) else ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ipaddress
-import re
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from gateway.errors import PermanentError, TransientError
 
 AddressCheck = Callable[[str], bool]
 _LONGEST_WAIT_S = 86400.0
+_IN_ONE_PIECE_BYTES = 1024 * 1024  # longer ones in pieces, so that other requests get their turn
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Unreached(TransientError):
@@ -51,13 +54,24 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 def any_unicast(host: str) -> bool:
     """What a target may live at: any address of a machine, private networks included, the cloud's metadata address not."""
-    ip = ipaddress.ip_address(host)
+    ip = _address(host)
     return not (ip.is_link_local or ip.is_multicast or ip.is_unspecified)
 
 
 def global_only(host: str) -> bool:
     """What a vendor's host name may resolve to: an address of the public internet."""
-    return ipaddress.ip_address(host).is_global
+    ip = _address(host)
+    return ip.is_global and not ip.is_multicast
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that packets go to in the end: an IPv4 address can travel inside an IPv6 one."""
+    ip = ipaddress.ip_address(host.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
 def open_session(
@@ -75,7 +89,7 @@ def open_session(
 
     def make_socket(info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
-        if not allowed(str(address[0]).split("%", 1)[0]):
+        if not allowed(str(address[0])):
             raise OSError(f"the address {address[0]} is not allowed for this side")
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
@@ -119,7 +133,7 @@ async def exchange(
                 method,
                 url,
                 headers=headers,
-                data=body,
+                data=body if body is None or len(body) <= _IN_ONE_PIECE_BYTES else io.BytesIO(body),
                 params=params,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=session.timeout.sock_connect, sock_read=read_timeout_s),
@@ -127,8 +141,14 @@ async def exchange(
                 return await _whole(response, max_bytes)
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, aiohttp.ClientSSLError) as error:
         raise Untrusted(f"TLS: {_plain(error)}") from error
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+    except aiohttp.ConnectionTimeoutError as error:
+        raise Unreached("no connection: no answer in time") from error
+    except aiohttp.ClientConnectorError as error:
         raise Unreached(f"no connection: {_plain(error)}") from error
+    except (aiohttp.InvalidURL, UnicodeError) as error:
+        raise Unreached("no connection: the address cannot be used") from error
+    except ValueError as error:  # aiohttp looks at them before it connects
+        raise Unreached("nothing was sent: a header or credential holds a character that HTTP cannot carry") from error
     except TimeoutError as error:
         raise Unanswered("no answer in time") from error
     except aiohttp.ClientError as error:
@@ -148,11 +168,19 @@ async def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
     return Answer(status=response.status, headers=headers, body=bytes(body))
 
 
-def _plain(error: Exception) -> str:
-    """The reason without the address's query: an aiohttp error text can hold the whole URL."""
-    cause = getattr(error, "os_error", None)
-    text = getattr(cause, "strerror", None) or str(cause or "") or type(error).__name__
-    return re.sub(r"\?\S*", "", text)[:200]
+def _plain(error: aiohttp.ClientError) -> str:
+    """The reason in a few words, without the address: an aiohttp error text can hold the whole URL."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if isinstance(cause, ssl.SSLError):
+        return cause.reason or "it is not spoken there"
+    if isinstance(cause, OSError):
+        text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
+        return text[:1].lower() + text[1:200]
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return "closed without an answer"
+    return "the answer breaks off" if isinstance(cause, aiohttp.ClientPayloadError) else "the answer is not HTTP"
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -161,7 +189,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     if not value:
         return None
     if value.isascii() and value.isdigit():
-        return min(float(value[:12]), _LONGEST_WAIT_S)
+        return min(float(value.lstrip("0")[:12] or 0), _LONGEST_WAIT_S)
     try:
         at = parsedate_to_datetime(value)
     except ValueError:

@@ -230,7 +230,7 @@ class Store(Protocol):
         """Rows end here without delivery; what waited for the decision goes on."""
 
     async def erase_bodies(self, before: datetime, limit: int) -> int:
-        """Erase documents, bodies and attempts of rows settled before; keys and digests stay. Returns the rows changed."""
+        """Erase documents, bodies, answers and attempts of rows settled before; keys and digests stay. Returns the rows changed."""
 
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
         """An audit row for a decision that changes no row."""

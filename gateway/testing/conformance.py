@@ -22,6 +22,7 @@ from gateway.errors import GatewayError
 from gateway.messages import Envelope, Event
 
 _AT = datetime(2024, 3, 31, 12, 0, tzinfo=UTC)
+_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -116,7 +117,7 @@ def _order(connector: Connector, sample: Sample, event: Event) -> Iterable[str]:
     if first != second:
         yield "normalize answers differently the second time"
     if sample.order is not None:
-        got = msgspec.to_builtins(first)
+        got = msgspec.json.decode(_encoder.encode(first))
         for field, expected in sample.order.items():
             if got.get(field) != expected:
                 yield f"{field} is {got.get(field)!r}, expected {expected!r}"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import jinja2
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from gateway import __version__
 from gateway.errors import GatewayError
 from gateway.store.base import STATUSES, Queue, Reader, Status
 from gateway.urls import is_loopback
 
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -23,6 +27,7 @@ _HEADERS = {
 }
 _QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements")
 _MOST_ROWS = 1000
+_SHOWN_ROWS = 50
 
 StatusOf = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -54,13 +59,18 @@ class Admin:
         self._status = status
         self._allow_remote = allow_remote
         loader = jinja2.PackageLoader("gateway.web")
-        self._pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+        self._pages = jinja2.Environment(
+            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self._pages.filters["when"] = _when
 
     def application(self) -> web.Application:
         """The aiohttp application of `[admin]`."""
         application = web.Application(middlewares=[self._guard])
+        application.on_response_prepare.append(_protect)
         application.router.add_get("/", self.page)
         application.router.add_get("/style.css", self.style)
+        application.router.add_get("/icon.svg", self.icon)
         self._add_reads(application)
         return application
 
@@ -70,8 +80,11 @@ class Admin:
         async def command(request: web.Request) -> web.Response:
             try:
                 asked = msgspec.json.decode(await request.read(), type=Command)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                return web.json_response({"problem": f"not a command: {error}"}, status=400)
+            try:
                 return web.json_response({"result": msgspec.to_builtins(await operate(asked))})
-            except (msgspec.MsgspecError, GatewayError) as error:
+            except GatewayError as error:
                 return web.json_response({"problem": str(error)}, status=400)
 
         application = web.Application(client_max_size=64 * 1024 * 1024)
@@ -86,27 +99,31 @@ class Admin:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        if not self._allow_remote and not is_loopback(request.host.rsplit(":", 1)[0].strip("[]")):
+        if not self._allow_remote and not _names_this_machine(request.headers.get("Host")):
             return web.Response(status=421, text="open this page as localhost, for instance through ssh -L 8081:127.0.0.1:8081")
-        try:
-            answer = await handler(request)
-        except web.HTTPException as error:
-            error.headers.update(_HEADERS)
-            raise
-        answer.headers.update(_HEADERS)
-        return answer
+        return await handler(request)
 
     async def page(self, _: web.Request) -> web.Response:
         """The first page: sources, backlog, what waits for a person."""
         status = await self._status()
         words: tuple[Status, ...] = ("dead", "held")
-        waiting = [row for queue in _QUEUES for word in words for row in await self._reader.rows(queue, status=word)]
-        text = self._pages.get_template("index.html").render(status=status, waiting=waiting, queues=_QUEUES, statuses=STATUSES)
+        waiting = [row for queue in _QUEUES for word in words for row in await self._reader.rows(queue, status=word, limit=_SHOWN_ROWS)]
+        text = self._pages.get_template("index.html").render(
+            status=status,
+            waiting=waiting,
+            count=sum(status[queue][word] for queue in _QUEUES for word in words),
+            queues=_QUEUES,
+            version=__version__,
+        )
         return web.Response(text=text, content_type="text/html")
 
     async def style(self, _: web.Request) -> web.Response:
         """The page's style sheet."""
         return web.Response(text=self._pages.get_template("style.css").render(), content_type="text/css")
+
+    async def icon(self, _: web.Request) -> web.Response:
+        """The page's icon."""
+        return web.Response(text=self._pages.get_template("icon.svg").render(), content_type="image/svg+xml")
 
     async def api_status(self, _: web.Request) -> web.Response:
         """The same as `gateway status --json`."""
@@ -132,3 +149,20 @@ def _limit(query: Mapping[str, str]) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST_ROWS):
         raise web.HTTPBadRequest(text=f"limit must be a number from 1 to {_MOST_ROWS}")
     return int(text)
+
+
+def _names_this_machine(host: str | None) -> bool:
+    """Whether a Host header is one that only this machine answers to; every browser sends one."""
+    try:
+        return host is None or is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
+async def _protect(_: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers.update(_HEADERS)
+
+
+def _when(instant: str | None) -> str:
+    """An instant of ours as people read it; the page says once that times are UTC."""
+    return instant[:19].replace("T", " ") if instant else ""

@@ -9,21 +9,25 @@ from gateway.store.base import STATUSES, Reader
 from gateway.vitals import Vitals
 
 
-async def status(reader: Reader, *, vitals: Vitals | None, doors: Mapping[str, Sequence[str]], targets: Sequence[str]) -> dict[str, Any]:
+async def status(
+    reader: Reader, *, vitals: Vitals | None, doors: Mapping[str, Sequence[str]], targets: Sequence[str], refusing: str | None = None
+) -> dict[str, Any]:
     """Counts and conditions (CONTRACT section 8).
 
     Args:
         vitals: None where the gateway does not run: every door is then off.
         doors: The configured sources and the doors of their connectors.
         targets: The configured targets.
+        refusing: Why the store takes no new orders, or None.
     """
+    refusal = [{"store": "refuses new orders", "reason": refusing}] if refusing else []
     last = await reader.sources()
     summary = await reader.summary()
     return {
         "running": vitals is not None,
         "started_at": _z(vitals.started_at) if vitals else None,
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
-        "reasons": list(vitals.complaints()) if vitals else [],
+        "reasons": [*vitals.complaints(), *refusal] if vitals else refusal,
         "targets": {name: _target(name, vitals) for name in targets},
         **{queue: {word: counts[word] for word in STATUSES} for queue, counts in summary.items()},
         "outbox": {**{word: summary["outbox"][word] for word in STATUSES}, "unknown": 0},

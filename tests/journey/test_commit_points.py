@@ -89,7 +89,7 @@ async def test_webhook_to_acknowledgement_survives_a_kill_after(tmp_path: Path, 
         sending = asyncio.create_task(send_until_taken(session, gateway, acme.body("o1")))
         await gateway.gone()
         await gateway.start()
-        await sending
+        await asyncio.wait_for(sending, 30)
         await erp.wait_for(1)
         await wait_until(lambda: len(set(vendor.marks)) == 2)
     assert list(erp.orders) == ["acme/o1/1"]
@@ -126,7 +126,7 @@ async def test_a_revision_survives_a_kill_after(tmp_path: Path, erp: ErpSimulato
         sending = asyncio.create_task(send())
         await gateway.gone()
         await gateway.start()
-        await sending
+        await asyncio.wait_for(sending, 30)
         if policy == "hold":
             control = aiohttp.UnixConnector(str(tmp_path / "data" / "control.sock"))
             async with aiohttp.ClientSession(connector=control) as operator:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.clock import Clock
-from gateway.errors import ConfigError, StoreFailed
+from gateway.errors import ConfigError, StoreError, StoreFailed
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.inbox import Inbox
 from gateway.store.sqlite.opening import Connect, DirectoryLock, open_database, sqlite3_connect
@@ -71,8 +71,9 @@ class SqliteStore(Inbox, Outbox, Decisions, Upkeep):
         """Finish what waits, empty the write-ahead log into the file, let go."""
         try:
             if not self._writer.closed:
+                await self.note_last_messages()
                 await self.checkpoint(truncate=True)
-        except StoreFailed:
+        except StoreError:
             pass
         await self._writer.close()
         self._lock.free()

@@ -37,6 +37,7 @@ class Core:
 
     def __init__(self) -> None:
         self._bells: dict[tuple[Queue, str], asyncio.Event] = {}
+        self._last_message_ms: dict[str, int] = {}
 
     async def _run(self, change: Change[T]) -> T:
         return await self._writer.run(change)

@@ -15,6 +15,7 @@ from gateway.store.sqlite.core import Core, advance_inbox, due, must_change, new
 from gateway.store.sqlite.writer import Connection
 
 # A version counts where its content differs from the newest one's; an order whose events carry no content stays at 1.
+_NEW = "INSERT INTO orders (source, order_ref, versions, content, newest_key) VALUES (?,?,1,?,?) ON CONFLICT DO NOTHING"
 _SEEN = """
     INSERT INTO orders (source, order_ref, versions, content, newest_key) VALUES (?,?,1,?,?)
     ON CONFLICT (source, order_ref) DO UPDATE
@@ -24,7 +25,9 @@ _SEEN = """
 _STORED = """
     INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
                        reason, sha256, document)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
+    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
+_STORED_FIRST = _STORED.format(order_id="last_insert_rowid()")
+_STORED_LATER = _STORED.format(order_id="?")
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
            reference, occurred_at_ms, received_at_ms, document, sha256
@@ -68,10 +71,11 @@ class Inbox(Core):
             accepted = [_accept(db, source, door, event, now_ms, acknowledge) for event in events]
             if cursor is not None:
                 db.execute("INSERT OR REPLACE INTO cursors (source, door, cursor) VALUES (?,?,?)", (source, door, cursor))
-            db.execute("UPDATE sources SET last_message_ms = ? WHERE name = ?", (now_ms, source))
             return accepted
 
         accepted = await self._run(change)
+        if events:
+            self._last_message_ms[source] = now_ms
         self._ring("inbox", source)
         if acknowledge:
             self._ring("acknowledgements", source)
@@ -179,45 +183,31 @@ class Inbox(Core):
 
 
 def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: int, acknowledge: bool) -> Accepted:
-    order_id, version, status = None, 1, "dead"
-    if event.order_ref is not None:
-        seen = db.execute(_SEEN, (source, event.order_ref, event.content, event.key)).fetchone()
+    ref = event.order_ref
+    head: tuple[object, ...] = (source, door, event.key)
+    tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.sha256, event.document)
+    version = 1
+    if ref is None:
+        added = db.execute(_STORED_LATER, (*head, 1, None, "dead", None, *tail))
+    elif db.execute(_NEW, (source, ref, event.content, event.key)).rowcount == 1:
+        added = db.execute(_STORED_FIRST, (*head, 1, "ready", now_ms, *tail))
+    else:
+        seen = db.execute(_SEEN, (source, ref, event.content, event.key)).fetchone()
         if seen is None:
-            key, version = db.execute(
-                "SELECT newest_key, versions FROM orders WHERE source = ? AND order_ref = ?", (source, event.order_ref)
-            ).fetchone()
-            return Accepted(key=shown_key(key, version), outcome="repeat")
-        order_id, version, status = seen[0], seen[1] if event.content is not None else 1, "ready"
-    first = version == 1 and event.content is not None
-    alone = status == "ready" and (first or not _lane_is_busy(db, order_id))
-    added = db.execute(
-        _STORED,
-        (
-            source,
-            door,
-            event.key,
-            version,
-            order_id,
-            status,
-            now_ms if alone else None,
-            event.reference,
-            to_ms(event.occurred_at),
-            now_ms,
-            event.dead,
-            event.sha256,
-            event.document,
-        ),
-    )
-    key = shown_key(event.key, version)
+            newest = "SELECT newest_key, versions FROM orders WHERE source = ? AND order_ref = ?"
+            return Accepted(key=shown_key(*db.execute(newest, (source, ref)).fetchone()), outcome="repeat")
+        order_id, version = seen if event.content is not None else (seen[0], 1)
+        due_ms = None if _lane_is_busy(db, order_id) else now_ms
+        added = db.execute(_STORED_LATER, (*head, version, order_id, "ready", due_ms, *tail))
     if added.rowcount == 0:
-        return Accepted(key=key, outcome="repeat")
-    if acknowledge and event.order_ref is not None:
+        return Accepted(key=shown_key(event.key, version), outcome="repeat")
+    if acknowledge and ref is not None:
         db.execute(
             "INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms) "
-            "SELECT source, 'stored', id, 'ready', ?, ? FROM inbox WHERE source = ? AND key = ? AND version = ?",
-            (now_ms, now_ms, source, event.key, version),
+            "SELECT source, 'stored', id, 'ready', ?, ? FROM inbox WHERE key = ? AND source = ? AND version = ?",
+            (now_ms, now_ms, event.key, source, version),
         )
-    return Accepted(key=key, outcome="stored")
+    return Accepted(key=shown_key(event.key, version), outcome="stored")
 
 
 def shown_key(key: str, version: int) -> str:

@@ -18,7 +18,8 @@ _LEASE = """
     WHERE target = ? AND outbox.status IN ('ready', 'leased') AND outbox.due_at_ms <= ? ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
 _SETTLE = """
     UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, maybe_taken = maybe_taken OR ?,
-                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?
+                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
+                      duration_ms = ?, http_status = ?, answer = ?
     WHERE id = ? AND lease = ?"""
 _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
@@ -68,14 +69,18 @@ class Outbox(Core):
                         end.outcome,
                         end.reason,
                         now_ms,
+                        end.duration_ms,
+                        end.http_status,
+                        end.detail,
                         row.id,
                         row.lease,
                     ),
                 ),
                 row.key,
             )
-            note_attempt(db, "outbox", row.id, row.attempts, end)
-            if end.status == "done":
+            if end.status != "done":
+                note_attempt(db, "outbox", row.id, row.attempts, end)
+            else:
                 advance_outbox(db, row.order_id, row.target, now_ms)
                 if acknowledge:
                     db.execute(_DELIVERED, (row.source, row.inbox_id, now_ms, now_ms, row.order_id, row.inbox_id))

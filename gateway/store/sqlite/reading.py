@@ -45,6 +45,11 @@ _LIST: Mapping[Queue, str] = {
 }
 
 
+_LAST_TRY = """
+    SELECT attempts AS attempt, settled_at_ms AS at_ms, duration_ms, outcome, http_status, answer AS detail FROM outbox
+    WHERE id = ? AND status = 'done' AND outcome IN ('delivered', 'duplicate')"""
+
+
 class SqliteReader:
     """`gateway.store.base.Reader`: opens, reads, closes; one short transaction per call."""
 
@@ -137,6 +142,7 @@ class SqliteReader:
                 if body:
                     row["body"] = (await self._tuples(f"SELECT {body} FROM {one.queue} WHERE id = ?", (one.id,)))[0][0]
                 tried = await self._rows("SELECT * FROM attempts WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
+                tried += await self._rows(_LAST_TRY, (one.id,)) if one.queue == "outbox" else []
                 row["tried"] = [{**t, "at": _instant(t["at_ms"])} for t in tried]
                 decided = await self._rows("SELECT * FROM audit WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
                 row["decided"] = [{**d, "at": _instant(d["at_ms"])} for d in decided]

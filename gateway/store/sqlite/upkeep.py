@@ -118,6 +118,13 @@ class Upkeep(Core):
 
         return await self._run(lambda db: _erase(db, before_ms, limit))
 
+    async def note_last_messages(self) -> None:
+        """Keep when each source was last heard of; once a second is often enough for people."""
+        if self._last_message_ms:
+            heard = [(at_ms, source) for source, at_ms in self._last_message_ms.items()]
+            self._last_message_ms = {}
+            await self._run(lambda db: db.executemany("UPDATE sources SET last_message_ms = ? WHERE name = ?", heard))
+
     async def checkpoint(self, *, truncate: bool = False) -> None:
         """Move the write-ahead log into the file; with `truncate`, give its space back too."""
         await self.outside(lambda db: _checkpoint(db, truncate))
@@ -147,8 +154,9 @@ class Upkeep(Core):
 def _erase(db: Connection, before_ms: int, limit: int) -> int:
     gone = 0
     for table, body in (("inbox", "document"), ("outbox", "body")):
+        answer = ", answer = NULL" if table == "outbox" else ""
         rows = db.execute(
-            f"UPDATE {table} SET {body} = NULL WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {body} IS NOT NULL "
+            f"UPDATE {table} SET {body} = NULL{answer} WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {body} IS NOT NULL "
             "AND settled_at_ms < ? LIMIT ?) RETURNING id",
             (before_ms, limit),
         ).fetchall()

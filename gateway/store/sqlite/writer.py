@@ -104,7 +104,7 @@ class Writer:
             raise StoreBusy("the store is closing")
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Waiting(change, future, inside))
-        return await asyncio.shield(future)
+        return await future  # a caller that goes away leaves its future behind, never its transaction
 
     @property
     def closed(self) -> bool:

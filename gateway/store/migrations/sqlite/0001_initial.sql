@@ -74,6 +74,9 @@ CREATE TABLE outbox (
     settled_at_ms    INTEGER,
     outcome          TEXT,
     reason           TEXT,
+    duration_ms      INTEGER,
+    http_status      INTEGER,
+    answer           TEXT,
     sha256           BLOB NOT NULL,
     body             BLOB
 );
@@ -101,7 +104,8 @@ CREATE UNIQUE INDEX acknowledgements_by_event ON acknowledgements (inbox_id, sta
 CREATE INDEX acknowledgements_active ON acknowledgements (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
 CREATE INDEX acknowledgements_waiting ON acknowledgements (status, source) WHERE status IN ('held', 'dead');
 
--- What was tried, for the operator. `queue`: inbox, outbox or acknowledgements.
+-- What was tried and did not end well, for the operator; how a delivery ended well stands in its own row.
+-- `queue`: inbox, outbox or acknowledgements.
 CREATE TABLE attempts (
     id          INTEGER PRIMARY KEY,
     queue       TEXT NOT NULL,

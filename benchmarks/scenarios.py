@@ -1,0 +1,216 @@
+"""What is measured: each section starts its contestants, lets them take turns, and makes ratios within each round."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from benchmarks import backlog
+from benchmarks.contestants import Gateway, Plain
+from benchmarks.measures import Spread, spread
+from benchmarks.report import Entry, Section, Verdict
+from benchmarks.rounds import Ground, Round
+
+PACE = 200
+_SETTLE_S = 2.0
+
+
+class Size(Struct, frozen=True, kw_only=True):
+    """How much: orders in a round, rounds, waiting orders, starts, seconds of the paced load."""
+
+    accept: int
+    through: int
+    rounds: int
+    waiting: int
+    starts: int
+    paced_s: float
+    patience_s: float
+
+
+FULL = Size(accept=5000, through=4000, rounds=5, waiting=100_000, starts=5, paced_s=10, patience_s=60)
+QUICK = Size(accept=1500, through=1000, rounds=3, waiting=100_000, starts=2, paced_s=4, patience_s=10)
+TINY = Size(accept=200, through=200, rounds=1, waiting=400, starts=1, paced_s=0.5, patience_s=0)
+
+Contestant = Gateway | Plain
+
+
+class Course:
+    """The sections, over one ground."""
+
+    def __init__(self, ground: Ground, folder: Path, size: Size) -> None:
+        self._ground = ground
+        self._folder = folder
+        self._size = size
+        self._seeded: Path | None = None
+
+    def accept(self) -> Section:
+        """Durable accepts over the answers of a bare handler."""
+        count = self._size.accept
+        with self._bare() as bare, self._gateway("gateway") as gateway:
+            rounds = self._turns([bare, gateway], lambda one: self._ground.accept(one, count))
+        return Section(
+            name="accept",
+            what=f"{count} signed webhooks a round over {self._ground.connections} connections; the gateway's target is held meanwhile",
+            entries=_entries(rounds),
+            verdicts=[_ratio("gateway / bare", rounds[1], rounds[0], 0.5)],
+        )
+
+    def through(self) -> Section:
+        """Orders at the ERP over those of a relay that keeps nothing."""
+        count = self._size.through
+        with self._relay() as relay, self._gateway("gateway") as gateway:
+            rounds = self._turns([relay, gateway], lambda one: self._ground.through(one, count))
+        return Section(
+            name="end-to-end",
+            what=f"{count} signed webhooks a round, {self._ground.connections} connections each way; until the last one is at the ERP",
+            entries=_entries(rounds),
+            verdicts=[_ratio("gateway / relay", rounds[1], rounds[0], 0.6)],
+        )
+
+    def waiting(self) -> Section:
+        """The same two with many orders waiting, over none."""
+        count, size = self._size.waiting, self._size
+        with self._gateway("empty") as empty, self._gateway("waiting", waiting=True) as full:
+            accepts = self._turns([empty, full], lambda one: self._ground.accept(one, size.accept))
+            throughs = self._turns([empty, full], lambda one: self._ground.through(one, size.through))
+        return Section(
+            name="backlog",
+            what=f"the same with {count} orders waiting in the outbox, over none",
+            entries=_entries(accepts, "accept, ") + _entries(throughs, "end-to-end, "),
+            verdicts=[
+                _ratio("accept, waiting / empty", accepts[1], accepts[0], 0.95),
+                _ratio("end-to-end, waiting / empty", throughs[1], throughs[0], 0.95),
+            ],
+        )
+
+    def footprint(self) -> Section:
+        """Memory, and how soon it is ready after a kill."""
+        entries, verdicts = [], []
+        made = [self._made("idle"), self._made("idle-waiting", waiting=True)]
+        seconds: list[list[float]] = [[], []]
+        resident: list[list[float]] = [[], []]
+        for _ in range(self._size.starts):
+            for n, gateway in enumerate(made):
+                with gateway:
+                    seconds[n].append(gateway.start())
+                    time.sleep(_SETTLE_S)
+                    resident[n].append(gateway.child.memory_mb()["resident"])
+        worked = []
+        for gateway in made:
+            with gateway:
+                gateway.start()
+                self._ground.through(gateway, self._size.through)
+                worked.append(gateway.child.memory_mb()["peak"])
+        for n, (gateway, aim) in enumerate(zip(made, (80, 150), strict=True)):
+            figures: dict[str, Spread | float] = {
+                "ready s": spread(seconds[n]),
+                "resident MB": spread(resident[n]),
+                "peak MB under load": worked[n],
+            }
+            entries.append(Entry(name=gateway.name, figures=figures))
+            verdicts.append(Verdict(name=f"resident, {gateway.name}", value=spread(resident[n]), unit=" MB", aim=aim, at_least=False))
+        verdicts.append(Verdict(name="ready, idle-waiting", value=spread(seconds[1]), unit=" s", aim=3, at_least=False))
+        return Section(
+            name="footprint",
+            what=f"{_SETTLE_S:g} s after READY=1, which follows a kill -9; without and with {self._size.waiting} waiting orders",
+            entries=entries,
+            verdicts=verdicts,
+        )
+
+    def paced(self) -> Section:
+        """How long a sender waits when nothing is at its limit."""
+        with self._bare() as bare, self._gateway("gateway") as gateway:
+            rounds = self._turns([bare, gateway], lambda one: self._ground.paced(one, PACE, self._size.paced_s))
+        tail = spread([one.p99_ms for one in rounds[1][1]])
+        return Section(
+            name="latency",
+            what=f"webhook to answer at {PACE} a second, delivery included in what the gateway does meanwhile",
+            entries=_entries(rounds),
+            verdicts=[
+                Verdict(name="p50, gateway / bare", value=_over(rounds[1][1], rounds[0][1], "p50_ms")),
+                Verdict(name="p99, gateway", value=tail, unit=" ms", aim=50, at_least=False),
+            ],
+        )
+
+    def _turns(self, contestants: Sequence[Contestant], go: Callable[[Contestant], Round]) -> list[tuple[str, list[Round]]]:
+        """Rounds in alternating order, so that no contestant always comes first."""
+        for one in contestants:
+            self._ground.warm(one)
+        rounds: dict[str, list[Round]] = {one.name: [] for one in contestants}
+        for n in range(self._size.rounds):
+            for one in contestants if n % 2 == 0 else reversed(contestants):
+                self._ground.quiet()
+                rounds[one.name].append(go(one))
+        return list(rounds.items())
+
+    def _bare(self) -> Plain:
+        return Plain("bare")
+
+    def _relay(self) -> Plain:
+        return Plain("relay", erp=self._ground.erp_url, connections=self._ground.connections)
+
+    @contextmanager
+    def _gateway(self, name: str, *, waiting: bool = False) -> Iterator[Gateway]:
+        with ExitStack() as stack:
+            gateway = stack.enter_context(self._made(name, waiting=waiting))
+            gateway.start()
+            yield gateway
+            gateway.stop()
+
+    def _made(self, name: str, *, waiting: bool = False) -> Gateway:
+        folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        ground = self._ground
+        gateway = Gateway(name, folder, ground.vendor, erp=ground.erp_url, concurrency=ground.connections, down=waiting)
+        if waiting:
+            gateway.database.parent.mkdir(mode=0o700)
+            shutil.copyfile(self._seed(), gateway.database)
+        return gateway
+
+    def _seed(self) -> Path:
+        if self._seeded is None:
+            self._seeded = self._folder / "seeded" / "gateway.db"
+            backlog.seed(self._seeded, self._size.waiting)
+        return self._seeded
+
+
+def _entries(rounds: Sequence[tuple[str, list[Round]]], prefix: str = "") -> list[Entry]:
+    return [Entry(name=prefix + name, figures=_figures(measured)) for name, measured in rounds]
+
+
+def _figures(measured: Sequence[Round]) -> dict[str, Spread | float]:
+    figures: dict[str, Spread | float] = {
+        "orders/s": spread([one.rate for one in measured]),
+        "p50 ms": spread([one.p50_ms for one in measured]).median,
+        "p99 ms": spread([one.p99_ms for one in measured]).median,
+    }
+    names = {
+        "loop_us": "loop us",
+        "others_us": "others us",
+        "commits": "commits",
+        "loop_switches": "loop sw",
+        "others_switches": "others sw",
+    }
+    for name, column in names.items():
+        values = [one.each[name] for one in measured if name in one.each]
+        if values:
+            figures[column] = spread(values).median
+    prepared = [one.prepared for one in measured if one.prepared is not None]
+    if prepared:
+        figures["prepared"] = spread(prepared).median
+    figures["load cpu"] = spread([one.load_share for one in measured]).median
+    figures["elsewhere"] = spread([one.elsewhere for one in measured]).median
+    return figures
+
+
+def _over(one: Sequence[Round], other: Sequence[Round], field: str = "rate") -> Spread:
+    return spread([getattr(a, field) / getattr(b, field) for a, b in zip(one, other, strict=True)])
+
+
+def _ratio(name: str, one: tuple[str, list[Round]], other: tuple[str, list[Round]], aim: float) -> Verdict:
+    return Verdict(name=name, value=_over(one[1], other[1]), aim=aim)

@@ -1,0 +1,87 @@
+"""An order as an event: what names it, and what makes one version of it (vendors/apicbase.md section 4, cases 1 to 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from gateway import Event
+from gateway_apicbase.wire import Package, PurchaseOrder, amount, filled, instant
+
+
+def event(order: PurchaseOrder, document: bytes, zone: tzinfo) -> Event:
+    """The same key through both doors. `document` is kept exactly as it came."""
+    return Event(
+        key=order.id,
+        order_ref=order.id,
+        reference=order.id,
+        document=document,
+        content=content(order, zone),
+        occurred_at=ordered_at(order, zone),
+    )
+
+
+def ordered_at(order: PurchaseOrder, zone: tzinfo) -> datetime | None:
+    """When the customer pressed send; None where that cannot be read, which no order is refused for."""
+    try:
+        return instant(order.ordered_on, zone)
+    except ValueError:
+        return None
+
+
+def content(order: PurchaseOrder, zone: tzinfo) -> bytes:
+    """What the customer decided, in one spelling: null, missing and empty are the same, and so are `12.50` and `12.5`, or
+    one instant in two zones.
+
+    Left out: `status` and the marks, which are not the customer's doing, and `ordered_on`, the moment of pressing send,
+    which may be another one when an order whose answer got lost is sent again unchanged. A change to this function makes
+    every order that comes again a revision.
+    """
+    return msgspec.json.encode(
+        _filled(
+            {
+                "order_number": filled(order.order_number),
+                "owned_by": filled(order.owned_by.username) if order.owned_by else None,
+                "order_remarks": filled(order.order_remarks),
+                "packages": [_line(package) for package in order.lines],
+                "expected_delivery_date": _spelt(order.expected_delivery_date, lambda text: instant(text, zone)),
+                "theoretical_price": _spelt(order.theoretical_price, _plain),
+                "supplier_customer_number": order.customer_number,
+            }
+        )
+    )
+
+
+def _line(package: Package) -> Mapping[str, Any]:
+    return _filled(
+        {
+            "name": package.name,
+            "supplier_article_number": package.article_number,
+            "theoretical_price_per_package": _spelt(package.price, _plain),
+            "quantity_ordered": _plain(package.quantity),
+            "total_theoretical_price": _spelt(package.total_theoretical_price, _plain),
+        }
+    )
+
+
+def _spelt(value: Any, read: Callable[[Any], object]) -> object:
+    """A value as it reads, or as it stands where it cannot be read."""
+    if value is None or value == "":
+        return None
+    try:
+        return read(value)
+    except ValueError:
+        return str(value)
+
+
+def _plain(value: Any) -> str:
+    number: Decimal = amount(value)
+    return format(number.normalize() if number else Decimal(0), "f")
+
+
+def _filled(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in (None, [])}

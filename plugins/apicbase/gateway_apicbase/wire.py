@@ -1,0 +1,147 @@
+"""A purchase order as Apicbase sends it, the same through the webhook and in the list (vendors/apicbase.md sections 1
+and 2, from the vendor's "Receive Orders" page, 3).
+
+Bounded, and read strictly where a guess would be wrong: one meaning per document. Unknown fields are ignored. Only `id` and
+each line's quantity are indispensable; anything else may be null or missing, which means the same as empty.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway import PermanentError, decimal
+from gateway_apicbase.signature import unique
+
+# No NUL and no half of a surrogate pair: neither can be stored, sent on or shown everywhere.
+_SOUND = r"\A[^\x00\ud800-\udfff]*\Z"
+Name = Annotated[str, Meta(max_length=200, pattern=_SOUND)]
+Text = Annotated[str, Meta(max_length=20_000, pattern=_SOUND)]
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    username: Text | None = None
+
+
+class StockItem(Struct, frozen=True, kw_only=True):
+    name: Text | None = None
+
+
+class SupplierPackage(Struct, frozen=True, kw_only=True):
+    """The price is a string, and theoretical: what the customer expects, not what was agreed."""
+
+    supplier_article_number: Name | None = None
+    theoretical_price_per_package: Any = None
+
+
+class Package(Struct, frozen=True, kw_only=True):
+    """One line; Apicbase gives it neither a number nor an id."""
+
+    quantity_ordered: Any
+    stock_item: StockItem | None = None
+    supplier_package: SupplierPackage | None = None
+    total_theoretical_price: Any = None
+
+    @property
+    def name(self) -> str | None:
+        return filled(self.stock_item.name) if self.stock_item else None
+
+    @property
+    def article_number(self) -> str | None:
+        return filled(self.supplier_package.supplier_article_number) if self.supplier_package else None
+
+    @property
+    def price(self) -> Any:
+        return self.supplier_package.theoretical_price_per_package if self.supplier_package else None
+
+    @property
+    def quantity(self) -> Decimal:
+        """An integer by the vendor's page; a fraction would be taken as exactly as it came. Raises ValueError."""
+        return amount(self.quantity_ordered)
+
+
+class PurchaseOrder(Struct, frozen=True, kw_only=True):
+    """Dates are kept as they were written; `instant` reads them."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=200)]
+    order_number: Name | None = None
+    status: Name | None = None
+    ordered_on: Name | None = None
+    owned_by: Owner | None = None
+    order_remarks: Text | None = None
+    packages: Annotated[tuple[Package, ...], Meta(max_length=10_000)] | None = None
+    expected_delivery_date: Name | None = None
+    theoretical_price: Any = None
+    supplier_customer_number: Name | None = None
+
+    @property
+    def lines(self) -> tuple[Package, ...]:
+        return self.packages or ()
+
+    @property
+    def customer_number(self) -> str | None:
+        return filled(self.supplier_customer_number)
+
+
+def read(document: bytes) -> PurchaseOrder:
+    """One order. Whether its `id` can name something is for the core to say.
+
+    Raises:
+        PermanentError: Not UTF-8 (a BOM counts), not JSON, a key twice, NaN, a number or text beyond all bounds, too deeply
+            nested, no `id`, a line without a usable quantity, or a field of another type.
+    """
+    try:
+        tree = json.loads(document.decode("utf-8"), object_pairs_hook=unique, parse_float=_exact, parse_constant=_no_number)
+        order = msgspec.convert(tree, PurchaseOrder)
+        for package in order.lines:
+            _ = package.quantity
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise PermanentError(f"not an Apicbase order: {reason}") from error
+    return order
+
+
+def amount(value: Any) -> Decimal:
+    """A price or quantity, exact. Raises ValueError where there is none: a bool, a list, nothing, `12,50`."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        raise ValueError("not a number")
+    return decimal(value)
+
+
+def filled(text: str | None) -> str | None:
+    """The text without outer whitespace; None where nothing is left."""
+    return (text or "").strip() or None
+
+
+def instant(text: str | None, zone: tzinfo) -> datetime | None:
+    """A date or time in UTC; one without an offset is in `zone`, a pure date its midnight; None for nothing.
+
+    The vendor's page says "datetime" and no more.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    written = filled(text)
+    if written is None:
+        return None
+    read_as = datetime.fromisoformat(written)
+    try:
+        return (read_as if read_as.tzinfo else read_as.replace(tzinfo=zone)).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("an instant outside the calendar") from error
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError("a number beyond all bounds") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,532 @@
+"""The one place that calls hooks: what it takes for a connector, and what it makes of what hooks do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway import (
+    Api,
+    AuthError,
+    Customer,
+    Description,
+    Envelope,
+    Event,
+    Hold,
+    Line,
+    Order,
+    Page,
+    PermanentError,
+    RateLimited,
+    Receipt,
+    Rejected,
+    TransientError,
+    decimal,
+    hookimpl,
+)
+from gateway.connector import HOOKS, Connector, Misread, Unverified
+from gateway.errors import ConfigError, GatewayError, LeaseLost, PluginError, StoreBusy
+
+NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
+ENVELOPE = Envelope(source="s", body=b"{}", received_at=NOW)
+EVENT = Event(key="k", order_ref="o", document=b"{}")
+RECEIPTS = [Receipt(id=n, reference=str(n), order_ref=str(n), stage="stored") for n in (1, 2)]
+
+
+class Settings(msgspec.Struct, frozen=True):
+    word: str = "w"
+
+
+def describe() -> Description:
+    return Description(title="T", settings=Settings)
+
+
+def verify(envelope: Envelope) -> bool:
+    return True
+
+
+def ingest(envelope: Envelope) -> Sequence[Event]:
+    return [EVENT]
+
+
+async def poll(cursor: str | None) -> Page:
+    return Page()
+
+
+async def fetch(event: Event) -> bytes:
+    return b"{}"
+
+
+def normalize(event: Event, document: bytes) -> Order:
+    return Order()
+
+
+async def acknowledge(receipts: Sequence[Receipt]) -> list[int]:
+    return []
+
+
+HOOK = {f.__name__: f for f in (describe, verify, ingest, poll, fetch, normalize, acknowledge)}
+
+
+def module(**hooks: Callable[..., Any] | None) -> ModuleType:
+    """A connector module with `describe`, `poll`, `normalize` and what is given; None leaves a hook out."""
+    made = ModuleType("made")
+    for name, hook in {**{n: HOOK[n] for n in ("describe", "poll", "normalize")}, **hooks}.items():
+        if hook is not None:
+            setattr(made, name, hookimpl(hook) if not hasattr(hook, "order-gateway_impl") else hook)
+    return made
+
+
+def whole(**hooks: Callable[..., Any] | None) -> Connector:
+    return Connector(module(**{**HOOK, **hooks}))
+
+
+# --- what a connector must look like
+
+
+def test_a_whole_connector_fits() -> None:
+    connector = whole()
+    assert connector.hooks == frozenset(HOOKS) == frozenset(HOOK)
+    assert connector.doors == ("webhook", "poll")
+    assert connector.fetches
+
+
+@pytest.mark.parametrize(
+    ("hooks", "doors"),
+    [
+        ({"verify": verify, "ingest": ingest}, ("webhook", "poll")),
+        ({"verify": verify, "ingest": ingest, "poll": None}, ("webhook",)),
+        ({}, ("poll",)),
+    ],
+)
+def test_doors_follow_from_hooks(hooks: dict[str, Any], doors: tuple[str, ...]) -> None:
+    assert Connector(module(**hooks)).doors == doors
+
+
+def test_ingest_without_verify_opens_no_door() -> None:
+    assert Connector(module(ingest=ingest)).doors == ("poll",)
+
+
+async def async_verify(envelope: Envelope) -> bool:
+    return True
+
+
+async def async_normalize(event: Event, document: bytes) -> Order:
+    return Order()
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no describe": ({"describe": None}, "does not implement describe"),
+    "no normalize": ({"normalize": None}, "does not implement normalize"),
+    "neither": ({"describe": None, "normalize": None}, "does not implement describe and normalize"),
+    "no door": ({"poll": None}, "has no door"),
+    "no door but ingest": ({"poll": None, "ingest": ingest}, "has no door"),
+    "verify without ingest": ({"verify": verify}, "implements verify without ingest"),
+    "an unknown hook": ({"normalise": hookimpl(lambda event: None)}, "normalise"),
+    "an unknown argument": ({"normalize": lambda event, clock: Order()}, "clock"),
+    "an argument of another hook": ({"normalize": lambda envelope: Order()}, "envelope"),
+    "a plain poll": ({"poll": lambda cursor: Page()}, "poll must be async def"),
+    "a plain fetch": ({"fetch": lambda event: b""}, "fetch must be async def"),
+    "a plain acknowledge": ({"acknowledge": lambda receipts: []}, "acknowledge must be async def"),
+    "an async normalize": ({"normalize": async_normalize}, "normalize must be a plain def, without async"),
+    "an async verify": ({"verify": async_verify, "ingest": ingest}, "verify must be a plain def, without async"),
+    "a description that is none": ({"describe": lambda: {"title": "T"}}, "describe returned dict"),
+    "a description that fails": ({"describe": lambda: 1 / 0}, "describe failed: ZeroDivisionError"),
+    "settings that are no Struct": ({"describe": lambda: Description(title="T", settings=dict)}, "no msgspec Struct"),  # type: ignore[type-var]
+    "settings that are no class": ({"describe": lambda: Description(title="T", settings=Settings())}, "no msgspec Struct"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("hooks", "text"), WRONG.values(), ids=WRONG)
+def test_what_does_not_fit_is_refused_by_name(hooks: dict[str, Any], text: str) -> None:
+    with pytest.raises(PluginError, match=text):
+        Connector(module(**hooks))
+
+
+@pytest.mark.parametrize("style", ["wrapper", "hookwrapper"])
+def test_a_wrapper_is_refused(style: str) -> None:
+    def normalize(event: Event, document: bytes) -> Any:
+        yield
+
+    with pytest.raises(PluginError, match="normalize is a wrapper"):
+        Connector(module(normalize=hookimpl(**{style: True})(normalize)))  # type: ignore[call-overload]
+
+
+def test_settings_callables_that_fail_are_the_plugins_fault() -> None:
+    connector = Connector(module(describe=lambda: Description(title="T", settings=Settings, api=lambda s: Api(base_url=s.nothing))))
+    connector.settings = Settings()
+    with pytest.raises(PluginError, match="describe failed: AttributeError"):
+        connector.api()
+
+
+def test_without_acknowledge_no_stage_is_acknowledged() -> None:
+    connector = Connector(module(describe=lambda: Description(title="T", settings=Settings, acknowledge=lambda s: ["stored"])))
+    assert connector.stages() == frozenset()
+
+
+def test_a_connectors_own_body_limit_counts_where_it_is_lower() -> None:
+    for own, limit in ((100, 100), (5000, 1000)):
+        made = Connector(module(describe=lambda own=own: Description(title="T", settings=Settings, max_body_bytes=lambda s: own)))
+        assert made.max_body_bytes(1000) == limit
+
+
+def test_each_source_has_a_manager_of_its_own() -> None:
+    """No vendor's code answers for, or hears of, another vendor's traffic."""
+    heard: list[str] = []
+
+    def listening(name: str) -> Connector:
+        def ingest(envelope: Envelope) -> list[Event]:
+            heard.append(name)
+            return []
+
+        return whole(ingest=ingest)
+
+    first, second = listening("first"), listening("second")
+    first.admit(ENVELOPE, NOW)
+    assert heard == ["first"]
+    second.admit(ENVELOPE, NOW)
+    assert heard == ["first", "second"]
+
+
+def test_one_module_can_serve_two_sources_with_settings_of_their_own() -> None:
+    def verify(settings: Settings) -> bool:
+        return settings.word == "right"
+
+    made = module(**{**HOOK, "verify": verify})
+    right, wrong = Connector(made), Connector(made)
+    right.settings, wrong.settings = Settings(word="right"), Settings(word="wrong")
+    assert right.admit(ENVELOPE, NOW) == [EVENT]
+    with pytest.raises(Unverified):
+        wrong.admit(ENVELOPE, NOW)
+
+
+# --- what becomes of exceptions: the table of gateway/errors.py
+
+
+def raising(error: BaseException) -> Any:
+    def hook() -> Any:
+        raise error
+
+    return hook
+
+
+def raising_async(error: BaseException) -> Any:
+    async def hook() -> Any:
+        raise error
+
+    return hook
+
+
+OURS: list[GatewayError] = [TransientError("t"), RateLimited("r"), PermanentError("p"), Rejected("j"), AuthError("a"), Hold("h")]
+NOT_THEIRS: list[BaseException] = [
+    ConfigError(["c"]),
+    StoreBusy("b"),
+    LeaseLost("l"),
+    PluginError("x"),
+    ValueError("Jane Doe"),
+    KeyError("Jane Doe"),
+    OSError(5, "Jane Doe"),
+    SystemExit("Jane Doe"),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+    RecursionError(),
+    MemoryError(),
+    StopIteration(),
+    ExceptionGroup("Jane Doe", [ValueError()]),
+]
+
+
+async def call(hook: str, connector: Connector) -> Any:
+    match hook:
+        case "poll":
+            return await connector.poll(None, NOW, NOW, None)
+        case "fetch":
+            return await connector.fetch(EVENT, None)
+        case "acknowledge":
+            return await connector.acknowledge(RECEIPTS, None)
+        case "ingest":
+            return connector.read(ENVELOPE)
+    return connector.normalize(EVENT, b"{}")
+
+
+@pytest.mark.parametrize("hook", ["poll", "fetch", "acknowledge"])
+@pytest.mark.parametrize("error", OURS, ids=lambda e: type(e).__name__)
+async def test_a_hook_that_waits_may_say_each_of_these(hook: str, error: GatewayError) -> None:
+    with pytest.raises(type(error)) as raised:
+        await call(hook, whole(**{hook: raising_async(error)}))
+    assert raised.value is error
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("hook", ["poll", "fetch", "acknowledge"])
+@pytest.mark.parametrize("error", NOT_THEIRS, ids=lambda e: type(e).__name__)
+async def test_anything_else_that_it_raises_is_a_plugin_error_without_its_text(hook: str, error: BaseException) -> None:
+    with pytest.raises(PluginError) as raised:
+        await call(hook, whole(**{hook: raising_async(error)}))
+    assert raised.value is not error
+    assert raised.value.__cause__ is not None
+    assert str(raised.value).startswith(f"{hook} failed: ")
+    assert "Jane Doe" not in str(raised.value)
+
+
+@pytest.mark.parametrize("hook", ["ingest", "normalize"])
+@pytest.mark.parametrize(
+    "error", [e for e in NOT_THEIRS if not isinstance(e, (ValueError, RecursionError, StopIteration))], ids=lambda e: type(e).__name__
+)
+async def test_what_a_thinking_hook_should_not_raise_is_a_plugin_error(hook: str, error: BaseException) -> None:
+    with pytest.raises(PluginError) as raised:
+        await call(hook, whole(**{hook: raising(error)}))
+    assert raised.value.__cause__ is error
+    assert str(raised.value) == f"{hook} failed: {type(error).__name__}"
+
+
+@pytest.mark.parametrize("error", [TransientError("t"), RateLimited("r"), AuthError("a")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("hook", ["ingest", "normalize"])
+async def test_a_thinking_hook_has_nothing_to_wait_for(hook: str, error: GatewayError) -> None:
+    with pytest.raises(PluginError, match="not its to raise"):
+        await call(hook, whole(**{hook: raising(error)}))
+
+
+@pytest.mark.parametrize(
+    ("read", "reason"),
+    [
+        (lambda: int("Jane Doe"), "invalid literal for int() with base 10: …"),
+        (lambda: int('Jane\'s "Doe"'), "invalid literal for int() with base 10: …"),
+        (lambda: datetime.fromisoformat("Jane Doe"), "Invalid isoformat string: …"),
+        (lambda: decimal("Jane Doe"), "not a number: …"),
+        (lambda: b"Jane Doe\xff".decode(), "not utf-8 at byte 8"),
+        (lambda: msgspec.convert({"status": "Jane Doe"}, Order), "Invalid enum value …"),
+        (lambda: msgspec.convert({"lines": [{}]}, Order), "Object missing required field `line_number` - at `$.lines[0]`"),
+        (lambda: msgspec.json.decode(b"Jane Doe"), "JSON is malformed: invalid character (byte 0)"),
+    ],
+)
+def test_a_value_error_means_that_it_cannot_be_read_and_quotes_nobody(read: Any, reason: str) -> None:
+    with pytest.raises(Misread) as misread:
+        whole(ingest=lambda: read()).read(ENVELOPE)
+    with pytest.raises(PermanentError) as permanent:
+        whole(normalize=lambda: read()).normalize(EVENT, b"")
+    assert str(misread.value).startswith(f"cannot be read: {reason}")
+    assert str(permanent.value) == str(misread.value)
+    assert "Jane" not in str(misread.value)
+
+
+def test_deep_nesting_is_misread_by_ingest_and_a_fault_of_normalize() -> None:
+    with pytest.raises(Misread, match="nested too deeply"):
+        whole(ingest=raising(RecursionError())).read(ENVELOPE)
+    with pytest.raises(PluginError):
+        whole(normalize=raising(RecursionError())).normalize(EVENT, b"")
+
+
+def test_ingest_may_reject_and_say_that_it_cannot_read() -> None:
+    with pytest.raises(Rejected) as rejected:
+        whole(ingest=raising(Rejected("unknown customer"))).read(ENVELOPE)
+    assert rejected.value.reason == "unknown customer"
+    with pytest.raises(Misread, match="of a later version"):
+        whole(ingest=raising(PermanentError("of a later version"))).read(ENVELOPE)
+
+
+def test_normalize_may_hold_with_an_order_that_is_checked_as_well() -> None:
+    with pytest.raises(Hold) as held:
+        whole(normalize=raising(Hold("which one?", order=Order(order_number="7")))).normalize(EVENT, b"")
+    assert held.value.order == Order(order_number="7")
+    with pytest.raises(PluginError, match="normalize returned"):
+        whole(normalize=raising(Hold("which one?", order="7"))).normalize(EVENT, b"")  # type: ignore[arg-type]
+
+
+def test_texts_and_waits_of_a_hook_are_made_fit_to_be_kept() -> None:
+    surrogates = "\ud800" + "x" * 5000
+    for error in (PermanentError(surrogates), Rejected(surrogates), Hold(surrogates)):
+        with pytest.raises(type(error)):
+            whole(normalize=raising(error)).normalize(EVENT, b"")
+        assert str(error).startswith(r"\ud800xxx")
+        assert len(str(error)) <= 1010
+        assert getattr(error, "reason", str(error)) == str(error)
+
+
+def test_nobody_is_an_exceptions_own_cause() -> None:
+    """An error chain that bites its tail keeps whoever walks it busy for ever."""
+    error = TransientError("t")
+    with pytest.raises(PluginError) as raised:
+        whole(ingest=raising(error)).read(ENVELOPE)
+    assert raised.value.__cause__ is error
+    assert error.__cause__ is None
+
+
+# --- cancellation
+
+
+@pytest.mark.parametrize("hook", ["poll", "fetch", "acknowledge"])
+async def test_our_cancellation_passes(hook: str) -> None:
+    begun = asyncio.Event()
+
+    async def hanging() -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(call(hook, whole(**{hook: hanging})))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("hook", ["poll", "fetch", "acknowledge"])
+async def test_a_cancellation_from_inside_is_a_plugin_error(hook: str) -> None:
+    async def cancelling() -> Any:
+        inner = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        inner.cancel()
+        await inner
+
+    with pytest.raises(PluginError, match="was cancelled from inside"):
+        await call(hook, whole(**{hook: cancelling}))
+
+
+async def test_our_timeout_stays_a_timeout() -> None:
+    async def hanging() -> Any:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await call("fetch", whole(fetch=hanging))
+
+
+# --- what hooks return
+
+
+async def later() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("verdict", [None, False, 1, "True", [True], object(), NotImplemented])
+def test_only_true_admits(verdict: object) -> None:
+    with pytest.raises(Unverified) as refused:
+        whole(verify=lambda: verdict).admit(ENVELOPE, NOW)
+    assert refused.value.cause is None
+
+
+def test_a_coroutine_for_a_verdict_refuses_and_is_put_away() -> None:
+    with pytest.raises(Unverified):
+        whole(verify=lambda: later()).admit(ENVELOPE, NOW)  # a coroutine nobody awaited would be a warning, and so an error
+
+
+def test_verify_gets_what_it_asks_for() -> None:
+    seen: list[Any] = []
+
+    def verify(envelope: Envelope, settings: Any, now: datetime) -> bool:
+        seen.extend((envelope, settings, now))
+        return True
+
+    connector = whole(verify=verify)
+    connector.settings = Settings()
+    connector.admit(ENVELOPE, NOW)
+    assert seen == [ENVELOPE, Settings(), NOW]
+
+
+def test_no_event_is_an_answer_and_a_generator_is_read_to_its_end() -> None:
+    def generator() -> Any:
+        yield EVENT
+        yield EVENT
+
+    assert whole(ingest=lambda: None).read(ENVELOPE) == []
+    assert whole(ingest=lambda: ()).read(ENVELOPE) == []
+    assert whole(ingest=generator).read(ENVELOPE) == [EVENT, EVENT]
+
+
+def test_a_generator_that_fails_on_its_way_is_misread() -> None:
+    def generator() -> Any:
+        yield EVENT
+        raise ValueError("second order")
+
+    with pytest.raises(Misread, match="second order"):
+        whole(ingest=generator).read(ENVELOPE)
+
+
+@pytest.mark.parametrize("answer", [7, [7], "text", [None], [{}]])
+def test_ingest_that_returns_no_events_is_a_plugin_error(answer: object) -> None:
+    with pytest.raises(PluginError):
+        whole(ingest=lambda: answer).read(ENVELOPE)
+
+
+def test_an_event_without_a_document_needs_a_fetch() -> None:
+    bare = Event(key="k", order_ref="o")
+    assert whole(ingest=lambda: [bare]).read(ENVELOPE) == [bare]
+    with pytest.raises(PluginError, match="no fetch"):
+        whole(ingest=lambda: [bare], fetch=None).read(ENVELOPE)
+
+
+async def test_fetch_returns_bytes() -> None:
+    async def text() -> Any:
+        return "text"
+
+    with pytest.raises(PluginError, match="fetch returned str"):
+        await call("fetch", whole(fetch=text))
+
+
+@pytest.mark.parametrize("answer", [None, 7, [3], ["1"], [[1]]])
+async def test_acknowledge_returns_ids_of_its_receipts(answer: Any) -> None:
+    async def confirmed() -> Any:
+        return answer
+
+    with pytest.raises(PluginError):
+        await call("acknowledge", whole(acknowledge=confirmed))
+
+
+async def test_acknowledge_may_confirm_a_part() -> None:
+    async def confirmed() -> Any:
+        return (n for n in (2, 2))
+
+    assert await call("acknowledge", whole(acknowledge=confirmed)) == {2}
+
+
+ORDERS: dict[str, Order] = {
+    "a number for a text": Order(order_number=7),  # type: ignore[arg-type]
+    "a status of its own": Order(status="shipped"),  # type: ignore[arg-type]
+    "lines that are no lines": Order(lines=("A-1",)),  # type: ignore[arg-type]
+    "a price as a float": Order(lines=(Line(line_number=1, unit_price=1.5),)),  # type: ignore[arg-type]
+    "a line number of nought": Order(lines=(Line(line_number=0),)),
+    "flags that are None": Order(flags=None),  # type: ignore[arg-type]
+    "a customer that is text": Order(customer="Jane Doe"),  # type: ignore[arg-type]
+    "an amount as a float": Order(total=1.5),  # type: ignore[arg-type]
+    "an amount that is no number": Order(total=Decimal("NaN")),
+    "an endless price": Order(lines=(Line(line_number=1, unit_price=Decimal("Infinity")),)),
+    "an amount with an exponent": Order(total=Decimal("1E+2")),
+    "an instant without a zone": Order(ordered_at=datetime(2024, 3, 31)),
+    "an instant of elsewhere": Order(requested_for=datetime(2024, 3, 31, tzinfo=timezone(timedelta(hours=2)))),
+    "a line's instant without a zone": Order(lines=(Line(line_number=1, due_at=datetime(2024, 3, 31)),)),
+    "a lone surrogate": Order(notes="\ud800"),
+    "something JSON has no word for": Order(extra={"x": object()}),
+    "a key that is no text": Order(references={None: "x"}),  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_an_order_that_is_not_what_its_types_say_is_a_plugin_error(order: Order) -> None:
+    with pytest.raises(PluginError, match="normalize returned an order") as raised:
+        whole(normalize=lambda: order).normalize(EVENT, b"")
+    assert "Jane Doe" not in str(raised.value)
+
+
+@pytest.mark.parametrize("answer", [None, {}, "text", Customer(), [Order()]])
+def test_normalize_returns_an_order(answer: object) -> None:
+    with pytest.raises(PluginError, match="not an Order"):
+        whole(normalize=lambda: answer).normalize(EVENT, b"")
+
+
+def test_an_order_comes_through_as_it_was_made() -> None:
+    order = Order(
+        order_number="000451-2",
+        ordered_at=NOW,
+        total=Decimal("12.3450"),
+        lines=(Line(line_number=1, quantity=Decimal("4"), unit_price=Decimal("3.08625"), due_at=NOW),),
+        extra={"vendor": {"nested": [1, 2.5, None, "x"]}},
+        flags=("likely_new_order",),
+    )
+    assert whole(normalize=lambda: order).normalize(EVENT, b"") == order

@@ -1,0 +1,86 @@
+"""The canonical order: exact decimals, UTC instants, and a schema that an independent judge accepts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import Line, Order, decimal, utc
+from gateway.orders import Message, encode, json_schema
+
+AT = datetime(2024, 3, 31, 1, 58, 12, 481920, tzinfo=UTC)
+
+
+def message(order: Order) -> Message:
+    return Message(key="s/o/1", kind="order.placed", source="s", vendor="v", occurred_at=AT, received_at=AT, order=order)
+
+
+@pytest.mark.parametrize("text", ["12.3450", "0", "0.00", "-1.10", "1000000", "0.000001", "12345678901234567.89"])
+def test_a_decimal_comes_out_as_it_came(text: str) -> None:
+    line = Line(line_number=1, unit_price=decimal(text))
+    assert f'"unit_price":"{text}"'.encode() in encode(message(Order(lines=(line,))))
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15, places=6))
+def test_no_float_is_ever_in_between(value: Decimal) -> None:
+    sent = encode(message(Order(total=decimal(str(value)))))
+    assert Decimal(msgspec.json.decode(sent)["order"]["total"]) == value
+
+
+@pytest.mark.parametrize(("text", "plain"), [("1E+2", "100"), ("12e1", "120"), (" 7.50 ", "7.50"), ("-0", "-0")])
+def test_an_exponent_is_written_out(text: str, plain: str) -> None:
+    assert str(decimal(text)) == plain
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12,50", "NaN", "sNaN", "Infinity", "-inf", "1e999", "1e-999", "1_000", "٣", "0x10", "1 000", "--1", "9" * 35, "1\x00"]
+)
+def test_what_is_no_plain_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="number"):
+        decimal(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_number_or_a_value_error(text: str) -> None:
+    try:
+        assert decimal(text).is_finite()
+    except ValueError:
+        pass
+
+
+def test_instants_travel_in_utc_with_z() -> None:
+    local = datetime(2024, 3, 31, 3, 58, 12, 481920, tzinfo=timezone(timedelta(hours=2)))
+    assert b'"ordered_at":"2024-03-31T01:58:12.481920Z"' in encode(message(Order(ordered_at=utc(local))))
+
+
+def test_an_instant_without_an_offset_is_refused() -> None:
+    with pytest.raises(ValueError, match="offset"):
+        utc(datetime(2024, 3, 31))
+
+
+def test_what_is_absent_is_null() -> None:
+    order = msgspec.json.decode(encode(message(Order())))["order"]
+    assert order["total"] is None
+    assert order["customer"]["address"] is None
+    assert order["lines"] == []
+
+
+def test_the_schema_is_valid_and_accepts_a_message() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    line = Line(line_number=1, article_number="000451-2", quantity=decimal("4"), unit_price=decimal("12.3450"))
+    sent = encode(message(Order(order_ref="o", lines=(line,), total=decimal("49.38"), extra={"vendor": {"x": 1}})))
+    jsonschema.validate(msgspec.json.decode(sent), schema)
+
+
+@pytest.mark.parametrize(("field", "value"), [("kind", "order.lost"), ("schema", "order-gateway/2"), ("order", None)])
+def test_the_schema_refuses_another_message(field: str, value: object) -> None:
+    sent = msgspec.json.decode(encode(message(Order()))) | {field: value}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(sent, json_schema())
