@@ -6,7 +6,6 @@ Exit codes: 0 measured, 1 something was lost, doubled or refused, 3 with --stric
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -50,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
             except Wrong as error:
                 print(f"\nWRONG: {error}", file=sys.stderr)
                 return 1
-    path = report.save(facts, sections, arguments=arguments, dated=options.save)
-    print(f"\n{time.monotonic() - began:.0f} s; {os.path.relpath(path)}")
+    path = report.save(facts, sections, arguments=arguments, path=options.output, dated=options.save)
+    print(f"\n{time.monotonic() - began:.0f} s; {path}")
     return 3 if options.strict and not all(verdict.met for section in sections for verdict in section.verdicts) else 0
 
 
@@ -68,6 +67,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where the databases go; default: the folder for temporary files")
     parser.add_argument("--profile", action="store_true", help="instead: where the time goes, by py-spy if it is installed, else cProfile")
     parser.add_argument("--save", action="store_true", help="also write results/DATE-COMMIT.json, to keep")
+    parser.add_argument("--output", type=Path, default=report.LATEST, help="where the JSON goes (default results/latest.json)")
     parser.add_argument("--strict", action="store_true", help="exit with 3 where an aim is missed")
     return parser.parse_args(arguments)
 

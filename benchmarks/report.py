@@ -14,6 +14,7 @@ from msgspec import Struct
 from benchmarks.measures import Spread
 
 RESULTS = Path(__file__).resolve().parent / "results"
+LATEST = RESULTS / "latest.json"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -68,8 +69,8 @@ def show_machine(machine: Mapping[str, str]) -> None:
     sys.stdout.flush()
 
 
-def save(machine: Mapping[str, str], sections: Sequence[Section], *, arguments: Sequence[str], dated: bool) -> Path:
-    """Write `results/latest.json`; with `dated`, a copy to keep too. The path of the one to look at."""
+def save(machine: Mapping[str, str], sections: Sequence[Section], *, arguments: Sequence[str], path: Path, dated: bool) -> Path:
+    """Write the JSON; with `dated`, a copy in `results` to keep too. The path of the one to look at."""
     at = datetime.now(UTC)
     said: dict[str, Any] = {
         "at": at.isoformat(timespec="seconds"),
@@ -78,8 +79,7 @@ def save(machine: Mapping[str, str], sections: Sequence[Section], *, arguments: 
         "sections": [{**msgspec.to_builtins(section), "met": all(v.met for v in section.verdicts)} for section in sections],
     }
     text = msgspec.json.format(msgspec.json.encode(said), indent=1) + b"\n"
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "latest.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(text)
     if dated:
         path = RESULTS / f"{at:%Y-%m-%d}-{machine['commit']}.json"

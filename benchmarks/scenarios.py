@@ -17,11 +17,13 @@ from benchmarks.report import Entry, Section, Verdict
 from benchmarks.rounds import Ground, Round
 
 PACE = 200
-_SETTLE_S = 2.0
 
 
 class Size(Struct, frozen=True, kw_only=True):
-    """How much: orders in a round, rounds, waiting orders, starts, seconds of the paced load."""
+    """How much: orders in a round, rounds, waiting orders, starts, seconds of the paced load.
+
+    `settle_s`: between ready and looking at the memory. `patience_s`: how long to wait, in all, until nobody else uses the machine.
+    """
 
     accept: int
     through: int
@@ -29,12 +31,13 @@ class Size(Struct, frozen=True, kw_only=True):
     waiting: int
     starts: int
     paced_s: float
+    settle_s: float
     patience_s: float
 
 
-FULL = Size(accept=5000, through=4000, rounds=5, waiting=100_000, starts=5, paced_s=10, patience_s=60)
-QUICK = Size(accept=1500, through=1000, rounds=3, waiting=100_000, starts=2, paced_s=4, patience_s=10)
-TINY = Size(accept=200, through=200, rounds=1, waiting=400, starts=1, paced_s=0.5, patience_s=0)
+FULL = Size(accept=2000, through=1500, rounds=9, waiting=100_000, starts=4, paced_s=8, settle_s=2, patience_s=60)
+QUICK = Size(accept=800, through=600, rounds=3, waiting=100_000, starts=2, paced_s=2, settle_s=0.5, patience_s=5)
+TINY = Size(accept=200, through=200, rounds=1, waiting=400, starts=1, paced_s=0.5, settle_s=0.1, patience_s=0)
 
 Contestant = Gateway | Plain
 
@@ -98,7 +101,7 @@ class Course:
             for n, gateway in enumerate(made):
                 with gateway:
                     seconds[n].append(gateway.start())
-                    time.sleep(_SETTLE_S)
+                    time.sleep(self._size.settle_s)
                     resident[n].append(gateway.child.memory_mb()["resident"])
         worked = []
         for gateway in made:
@@ -117,7 +120,7 @@ class Course:
         verdicts.append(Verdict(name="ready, idle-waiting", value=spread(seconds[1]), unit=" s", aim=3, at_least=False))
         return Section(
             name="footprint",
-            what=f"{_SETTLE_S:g} s after READY=1, which follows a kill -9; without and with {self._size.waiting} waiting orders",
+            what=f"{self._size.settle_s:g} s after READY=1, which follows a kill -9; without and with {self._size.waiting} waiting orders",
             entries=entries,
             verdicts=verdicts,
         )
@@ -125,7 +128,7 @@ class Course:
     def paced(self) -> Section:
         """How long a sender waits when nothing is at its limit."""
         with self._bare() as bare, self._gateway("gateway") as gateway:
-            rounds = self._turns([bare, gateway], lambda one: self._ground.paced(one, PACE, self._size.paced_s))
+            rounds = self._turns([bare, gateway], lambda one: self._ground.paced(one, PACE, self._size.paced_s), most=3)
         tail = spread([one.p99_ms for one in rounds[1][1]])
         return Section(
             name="latency",
@@ -137,12 +140,14 @@ class Course:
             ],
         )
 
-    def _turns(self, contestants: Sequence[Contestant], go: Callable[[Contestant], Round]) -> list[tuple[str, list[Round]]]:
+    def _turns(
+        self, contestants: Sequence[Contestant], go: Callable[[Contestant], Round], *, most: int = 99
+    ) -> list[tuple[str, list[Round]]]:
         """Rounds in alternating order, so that no contestant always comes first."""
         for one in contestants:
             self._ground.warm(one)
         rounds: dict[str, list[Round]] = {one.name: [] for one in contestants}
-        for n in range(self._size.rounds):
+        for n in range(min(self._size.rounds, most)):
             for one in contestants if n % 2 == 0 else reversed(contestants):
                 self._ground.quiet()
                 rounds[one.name].append(go(one))
@@ -189,13 +194,7 @@ def _figures(measured: Sequence[Round]) -> dict[str, Spread | float]:
         "p50 ms": spread([one.p50_ms for one in measured]).median,
         "p99 ms": spread([one.p99_ms for one in measured]).median,
     }
-    names = {
-        "loop_us": "loop us",
-        "others_us": "others us",
-        "commits": "commits",
-        "loop_switches": "loop sw",
-        "others_switches": "others sw",
-    }
+    names = {"loop_us": "loop us", "others_us": "others us", "loop_queued_us": "queued us", "commits": "commits"}
     for name, column in names.items():
         values = [one.each[name] for one in measured if name in one.each]
         if values:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
-import getpass
 import json
-import os
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import aiohttp
 import msgspec
 
 from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.control import ask, is_running, who
 from gateway.discovery import installed
 from gateway.errors import ConfigError, GatewayError
 from gateway.operations import Operations
 from gateway.orders import json_schema
 from gateway.outbound.vendor import HttpVendorClient
+from gateway.printing import one_line, plain, print_json, print_table
 from gateway.runtime import vendor_session
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
@@ -35,7 +31,7 @@ from gateway.web.status import status as status_of
 T = TypeVar("T")
 Options = argparse.Namespace
 
-_CONTROL_TIMEOUT_S = 60.0
+_AT_ONCE = 1000
 
 
 # --- the configuration
@@ -92,9 +88,9 @@ def plugins(options: Options) -> int:
     found = installed()
     if options.json:
         rows = [{n: v for n, v in msgspec.structs.asdict(p).items() if n != "module"} for p in found.values()]
-        _print_json(rows)
+        print_json(rows)
     else:
-        _table(
+        print_table(
             ("connector", "distribution", "version", "doors", "title or problem"),
             [
                 (p.name, p.distribution, p.version, " ".join(p.doors), f"BROKEN: {p.problem}" if p.problem else p.title)
@@ -114,28 +110,30 @@ def status(options: Options) -> int:
     """Print how things are; 1 where something is down."""
     said = asyncio.run(_status(_config(options)))
     if options.json:
-        _print_json(said)
+        print_json(said)
         return 0
     print(f"running since {said['started_at']}" if said["running"] else "not running")
     print()
-    _table(
-        ("source", "doors", "last message"),
-        [(n, "  ".join(f"{d} {s}" for d, s in v["doors"].items()), v["last_message_at"] or "-") for n, v in said["sources"].items()],
-    )
+    shown = [(name, "  ".join(_doors(source)), source["last_message_at"]) for name, source in said["sources"].items()]
+    print_table(("source", "doors", "last message"), shown)
     print()
-    _table(("target", "state", "reason"), [(n, v["state"], v.get("reason") or "-") for n, v in said["targets"].items()])
+    print_table(("target", "state", "reason"), [(name, one["state"], one.get("reason")) for name, one in said["targets"].items()])
     print()
-    words = ("ready", "leased", "held", "dead", "done")
-    queues = ("inbox", "outbox", "acknowledgements")
-    _table(("queue", *words), [(q, *(str(said[q][w]) for w in words)) for q in queues])
+    words, queues = ("ready", "leased", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements")
+    print_table(("queue", *words), [(queue, *(said[queue][word] for word in words)) for queue in queues])
     for reason in said["reasons"]:
-        print(f"\nDOWN {reason.get('source') or 'target ' + reason['target']} {reason.get('door', '')}: {reason['reason']}")
+        where = " ".join(filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("target"))))
+        print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else reason["reason"]))
     return 1 if said["reasons"] else 0
 
 
+def _doors(source: dict[str, Any]) -> list[str]:
+    return [f"{door} {state}" for door, state in source["doors"].items()]
+
+
 async def _status(config: Config) -> dict[str, Any]:
-    if _is_running(config):
-        answer: dict[str, Any] = await _ask(config, "GET", "/api/status")
+    if is_running(config):
+        answer: dict[str, Any] = await ask(config, "GET", "/api/status")
         return answer
     known = installed()
     doors = {name: known[s.connector].doors if s.connector in known else () for name, s in config.sources.items()}
@@ -160,21 +158,10 @@ def sources(options: Options) -> int:
         for name, source in config.sources.items()
     ]
     if options.json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _table(
-            ("source", "connector", "on_revision", "doors", "last message"),
-            [
-                (
-                    r["source"],
-                    r["connector"],
-                    r["on_revision"],
-                    "  ".join(f"{d} {s}" for d, s in r["doors"].items()),
-                    r["last_message_at"] or "-",
-                )
-                for r in rows
-            ],
-        )
+        shown = [(r["source"], r["connector"], r["on_revision"], "  ".join(_doors(r)), r["last_message_at"]) for r in rows]
+        print_table(("source", "connector", "on_revision", "doors", "last message"), shown)
     return 0
 
 
@@ -182,12 +169,12 @@ def listing(options: Options) -> int:
     """List rows of a queue."""
     rows = _read(options, lambda reader: reader.rows(options.queue, status=options.status, name=options.name, limit=options.limit))
     if options.json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        shown = [
-            (r["row"], r["at"], r["key"], r["name"], r["status"], str(r["attempts"]), r["outcome"] or "-", r["reason"] or "") for r in rows
-        ]
-        _table(("row", "came", "key", "source" if options.queue == "inbox" else "target", "status", "tries", "outcome", "reason"), shown)
+        shown = [(r["row"], r["at"], r["key"], r["name"], r["status"], r["attempts"], r["outcome"], r["reason"]) for r in rows]
+        print_table(
+            ("row", "came", "key", "source" if options.queue == "inbox" else "target", "status", "tries", "outcome", "reason"), shown
+        )
     return 0
 
 
@@ -195,10 +182,10 @@ def orders(options: Options) -> int:
     """List orders."""
     rows = _read(options, lambda reader: reader.orders(source=options.source, limit=options.limit))
     if options.json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        shown = [(r["source"], r["order_ref"], str(r["versions"]), str(r["messages"]), r["newest_message"] or "-") for r in rows]
-        _table(("source", "order", "versions", "messages", "newest message"), shown)
+        shown = [(r["source"], r["order_ref"], r["versions"], r["messages"], r["newest_message"]) for r in rows]
+        print_table(("source", "order", "versions", "messages", "newest message"), shown)
     return 0
 
 
@@ -209,24 +196,30 @@ def show(options: Options) -> int:
         body = row.pop("body", None)
         if options.body:
             row["body"] = as_text(body)
-    if options.json:
-        _print_json(rows)
-    else:
-        for row in rows:
-            print(f"{row['row']}  {row['key']}  {row['status']}" + (f" ({row['outcome']})" if row["outcome"] else ""))
-            for name in ("source", "order_ref", "door", "name", "kind", "at", "due_at", "attempts", "reason"):
-                if row[name] is not None:
-                    print(f"    {name.replace('name', 'for'):10} {row[name]}")
-            for tried in row["tried"]:
-                said = f"  {tried['http_status'] or ''} {tried['detail'] or ''}".rstrip()
-                print(f"    try {tried['attempt']:<6} {tried['at']}  {tried['outcome']}{said}  ({tried['duration_ms']} ms)")
-            for decided in row["decided"]:
-                print(f"    decided    {decided['at']}  {decided['action']} by {decided['who']}  {decided['reason'] or ''}")
-            if row.get("body"):
-                print("\n" + row["body"] + "\n")
     if not rows:
-        raise GatewayError(f"{options.key}: no such key; `gateway inbox` and `gateway outbox` list what there is")
+        raise GatewayError(f"{one_line(options.key)}: no such key; `gateway inbox` and `gateway outbox` list what there is")
+    if options.json:
+        print_json(rows)
+    else:
+        print("\n\n".join(_everything(row) for row in rows))
     return 0
+
+
+def _everything(row: dict[str, Any]) -> str:
+    """One row for people."""
+    name = {"inbox": "", "outbox": "target", "acknowledgements": "stage"}[row["queue"]]
+    facts = {**row, name: row["name"], "came": row["at"], "due": row["due_at"], "tries": row["attempts"]}
+    names = ("source", "order_ref", "door", name, "kind", "came", "due", "tries", "reason")
+    lines = [f"{row['row']}  {row['key']}  {row['status']}" + (f" ({row['outcome']})" if row["outcome"] else "")]
+    lines += [f"    {fact:10} {one_line(facts[fact])}" for fact in names if fact and facts[fact] is not None]
+    for tried in row["tried"]:
+        answer = " ".join(one_line(part) for part in (tried["http_status"], tried["detail"]) if part is not None)
+        lines.append(f"    try {tried['attempt']:<6} {tried['at']}  {tried['outcome']}  {tried['duration_ms']} ms  {answer}".rstrip())
+    for decided in row["decided"]:
+        lines.append(
+            f"    decided    {decided['at']}  {decided['action']} by {one_line(decided['who'])}: {one_line(decided['reason'] or '-')}"
+        )
+    return "\n".join(lines) + (f"\n\n{plain(row['body'])}" if row.get("body") else "")
 
 
 # --- deciding
@@ -249,54 +242,65 @@ def replay(options: Options) -> int:
 
         keys = _read(options, dead)
     if options.dry_run:
-        for key in keys:
-            print(f"would replay {key}")
+        if options.json:
+            print_json([{"key": key} for key in keys])
+        else:
+            print("\n".join(f"would replay {key}" for key in keys) or "nothing to replay")
         return 0
-    return _decide(options, Command(action="replay", who=_who(), keys=keys))
+    return _decide(options, "replay", keys)
 
 
 def decide(options: Options) -> int:
     """Release or drop."""
-    return _decide(options, Command(action=options.action, who=_who(), keys=list(options.keys), reason=options.reason))
+    return _decide(options, options.action, list(options.keys), options.reason)
 
 
-def _decide(options: Options, command: Command) -> int:
-    decided = msgspec.convert(_operate(options, command), list[Decided])
+def _decide(options: Options, action: str, keys: list[str], reason: str = "") -> int:
+    decided: list[Decided] = []
+    for n in range(0, len(keys), _AT_ONCE):  # each a transaction of its own: the doors wait for no more than one
+        command = Command(action=action, who=who(), keys=keys[n : n + _AT_ONCE], reason=reason)
+        decided += msgspec.convert(_operate(options, command), list[Decided])
     if options.json:
-        _print_json(msgspec.to_builtins(decided))
+        print_json(msgspec.to_builtins(decided))
     else:
         for one in decided:
             after = f"; it waits behind {one.waits_behind}" if one.waits_behind else ""
-            print(f"{one.key}: {one.problem}" if one.problem else f"{command.action}: {one.queue} {one.key}{after}")
+            print(one_line(f"{one.key}: {one.problem}" if one.problem else f"{action}: {one.queue} {one.key}{after}"))
+        if not decided:
+            print(f"nothing to {action}")
     return 1 if any(one.problem for one in decided) else 0
 
 
 def purge(options: Options) -> int:
     """Erase old bodies."""
     days = options.older_than_days if options.older_than_days is not None else _config(options).store.keep_bodies_days
-    erased = _operate(options, Command(action="purge", who=_who(), days=days))
-    print(json.dumps({"erased": erased}) if options.json else f"{erased} rows: bodies erased, keys kept")
+    erased = _operate(options, Command(action="purge", who=who(), days=days))
+    _done(options, {"erased": erased}, f"{erased} rows: bodies erased, keys kept")
     return 0
 
 
 def resume(options: Options) -> int:
     """Resume a source."""
-    _operate(options, Command(action="resume", who=_who(), name=options.source))
-    print(f"resumed: {options.source}")
+    _operate(options, Command(action="resume", who=who(), name=options.source))
+    _done(options, {"resumed": options.source}, f"resumed: {options.source}")
     return 0
 
 
 def target(options: Options) -> int:
     """Hold or release a target."""
-    _operate(options, Command(action=f"target-{options.action}", who=_who(), name=options.name, reason=options.reason))
-    print(f"{options.action}: {options.name}")
+    _operate(options, Command(action=f"target-{options.action}", who=who(), name=options.name, reason=options.reason))
+    _done(options, {options.action: options.name}, f"{options.action}: {options.name}")
     return 0
+
+
+def _done(options: Options, as_json: dict[str, Any], as_text: str) -> None:
+    print(json.dumps(as_json) if options.json else as_text)
 
 
 def migrate(options: Options) -> int:
     """Open the store for writing once: that brings it up to date."""
     config = _config(options)
-    if _is_running(config):
+    if is_running(config):
         raise GatewayError("the gateway is running; it brought the store up to date when it started")
     asyncio.run(_on_store(config, lambda operations: asyncio.sleep(0)))
     print(f"{config.database} is up to date")
@@ -333,8 +337,8 @@ async def _reading(config: Config, read: Callable[[SqliteReader], Awaitable[T]])
 
 def _operate(options: Options, command: Command) -> Any:
     config = _config(options)
-    if _is_running(config):
-        answer = asyncio.run(_ask(config, "POST", "/control", msgspec.to_builtins(command)))
+    if is_running(config):
+        answer = asyncio.run(ask(config, "POST", "/control", msgspec.to_builtins(command)))
         return answer["result"]
 
     async def operate(operations: Operations) -> Any:
@@ -353,61 +357,3 @@ async def _on_store(config: Config, work: Callable[[Operations], Awaitable[T]]) 
         return await work(Operations(store, clock, None))
     finally:
         await store.close()
-
-
-def _is_running(config: Config) -> bool:
-    """Whether a process has the data directory. Looks only: makes no file, and holds no lock that a start could meet."""
-    try:
-        descriptor = os.open(config.gateway.data_dir / "gateway.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise GatewayError(f"{config.gateway.data_dir}: {error.strerror}; run this as root (sudo) or as the service's user") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _control(config: Config) -> Path:
-    return config.gateway.data_dir / "control.sock"
-
-
-async def _ask(config: Config, method: str, path: str, body: Any = None) -> Any:
-    connector = aiohttp.UnixConnector(path=str(_control(config)))
-    timeout = aiohttp.ClientTimeout(total=_CONTROL_TIMEOUT_S)
-    try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            async with session.request(method, f"http://gateway{path}", json=body) as response:
-                answer = await response.json()
-    except (aiohttp.ClientError, TimeoutError, PermissionError) as error:
-        raise GatewayError(
-            f"the gateway runs, and its control socket {_control(config)} does not answer ({type(error).__name__}); "
-            "run this as root (sudo) or as the service's user, or wait until it has started"
-        ) from error
-    if response.status != 200:
-        raise GatewayError(answer.get("problem", f"the gateway answers {response.status}"))
-    return answer
-
-
-def _who() -> str:
-    """The person behind the command: who called sudo, where somebody did."""
-    with suppress(KeyError, OSError):
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    return f"uid {os.getuid()}"
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if not rows:
-        print("nothing")
-        return
-    widths = [max(len(str(row[n])) for row in (heads, *rows)) for n in range(len(heads))]
-    for row in (heads, *rows):
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -34,6 +34,9 @@ def set_up(form: Form, level: str = "info", *, journal: bool = False) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("gateway").setLevel(level.upper())
     logging.captureWarnings(True)
+    # Nothing of this is printed, and a line an order is many lines (Python's logging HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
 
 
 def formatter(form: Form, *, journal: bool = False) -> logging.Formatter:
@@ -87,9 +90,10 @@ class _Json(_Base):
         if trace:
             entry["trace"] = trace
         try:
-            return msgspec.json.encode(entry, enc_hook=str).decode()
+            line = msgspec.json.encode(entry, enc_hook=str).decode()
         except UnicodeEncodeError:  # a lone surrogate, out of a request's path for instance
-            return json.dumps(entry, default=str)
+            line = ""
+        return line if line.isprintable() and line else json.dumps(entry, default=str)
 
 
 class _Plain(_Base):

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "web": CONFIG | {"store.base", "vitals", "web"},
 }
 THIRD_PARTY = {
-    "aiohttp": {"outbound", "target", "edge", "web", "runtime", "commands", "testing", "demo"},
+    "aiohttp": {"outbound", "target", "edge", "web", "runtime", "control", "testing", "demo"},
     "aiosqlite": {"store"},
     "sqlite3": {"store"},
     "pluggy": {"hookspecs", "connector"},
@@ -40,7 +40,7 @@ THIRD_PARTY = {
     "tomllib": {"config"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
-ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "demo", "testing", "log", "systemd"}
+ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "control", "printing", "demo", "testing", "log", "systemd"}
 
 
 def module(file: Path) -> str:

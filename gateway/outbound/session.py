@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import ipaddress
 import os
@@ -11,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 
 import aiohttp
@@ -45,7 +45,7 @@ class TooLong(PermanentError):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """An HTTP answer, body bounded; header names in lower case."""
+    """An HTTP answer, body bounded; header names in any letter case find their header."""
 
     status: int
     headers: Mapping[str, str]
@@ -115,30 +115,31 @@ async def exchange(
     *,
     headers: Mapping[str, str],
     body: bytes | None,
-    read_timeout_s: float,
-    total_timeout_s: float,
+    timeout_s: float,
     max_bytes: int,
     params: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request, one whole answer.
 
+    Args:
+        timeout_s: From the first byte sent to the last one read; connecting has its own timeout, the session's.
+        max_bytes: A longer answer is cut.
     Raises:
         Unreached, Untrusted: Nothing was sent.
         Unanswered: It may have been done.
         TooLong: It was done, and the answer is cut.
     """
     try:
-        async with asyncio.timeout(total_timeout_s):
-            async with session.request(
-                method,
-                url,
-                headers=headers,
-                data=body if body is None or len(body) <= _IN_ONE_PIECE_BYTES else io.BytesIO(body),
-                params=params,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=session.timeout.sock_connect, sock_read=read_timeout_s),
-            ) as response:
-                return await _whole(response, max_bytes)
+        async with session.request(
+            method,
+            url,
+            headers=headers,
+            data=body if body is None or len(body) <= _IN_ONE_PIECE_BYTES else io.BytesIO(body),
+            params=params,
+            allow_redirects=False,
+            timeout=_timeout(session.timeout.sock_connect, timeout_s),
+        ) as response:
+            return await _whole(response, max_bytes)
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, aiohttp.ClientSSLError) as error:
         raise Untrusted(f"TLS: {_plain(error)}") from error
     except aiohttp.ConnectionTimeoutError as error:
@@ -155,17 +156,23 @@ async def exchange(
         raise Unanswered(f"the connection broke: {_plain(error)}") from error
 
 
+@lru_cache(maxsize=256)
+def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=connect_s + answer_s, sock_connect=connect_s)
+
+
 async def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    if response.content_length is not None and response.content_length <= max_bytes and "Content-Encoding" not in response.headers:
+        return Answer(status=response.status, headers=response.headers, body=await response.read())
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > max_bytes:
             raise TooLong(
                 f"the answer is longer than {max_bytes} bytes",
-                Answer(status=response.status, headers=headers, body=bytes(body[:max_bytes])),
+                Answer(status=response.status, headers=response.headers, body=bytes(body[:max_bytes])),
             )
-    return Answer(status=response.status, headers=headers, body=bytes(body))
+    return Answer(status=response.status, headers=response.headers, body=bytes(body))
 
 
 def _plain(error: aiohttp.ClientError) -> str:

@@ -90,15 +90,14 @@ class HttpVendorClient:
             headers=headers,
             body=body,
             params=params,
-            read_timeout_s=self._api.timeout_s,
-            total_timeout_s=self._api.timeout_s,
+            timeout_s=self._api.timeout_s,
             max_bytes=self._api.max_response_bytes,
         )
 
     def _judge(self, answer: Answer, accept: Collection[int]) -> Response:
         status = answer.status
         if 200 <= status < 300 or status in accept:
-            return Response(status=status, headers=answer.headers, body=answer.body)
+            return Response(status=status, headers={name.lower(): value for name, value in answer.headers.items()}, body=answer.body)
         wait_s = retry_after_s(answer.headers, self._clock.now())
         if status in (401, 403):
             raise AuthError(f"the vendor answers {status}; check the credentials and what they may do")

@@ -214,6 +214,9 @@ class Store(Protocol):
     async def take_over(self) -> None:
         """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken."""
 
+    def callers(self) -> int:
+        """How many transactions wait for their commit now; many means that senders are waiting."""
+
     async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
         """Return when rows of a source or target may have become ready, at the latest after the timeout."""
 

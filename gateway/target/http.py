@@ -60,8 +60,7 @@ class HttpTarget:
                 settings.url,
                 headers={**settings.headers, **self._credentials(), **envelope_headers(row)},
                 body=row.body,
-                read_timeout_s=settings.read_timeout_s,
-                total_timeout_s=settings.connect_timeout_s + settings.read_timeout_s,
+                timeout_s=settings.read_timeout_s,
                 max_bytes=_MAX_ANSWER_BYTES,
             )
         except Untrusted as error:
@@ -84,8 +83,7 @@ class HttpTarget:
             settings.url,
             headers={**settings.headers, **self._credentials()},
             body=None,
-            read_timeout_s=settings.read_timeout_s,
-            total_timeout_s=settings.connect_timeout_s + settings.read_timeout_s,
+            timeout_s=settings.read_timeout_s,
             max_bytes=_MAX_ANSWER_BYTES,
         )
 

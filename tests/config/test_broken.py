@@ -326,7 +326,7 @@ CASES = {
 @pytest.fixture
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
     """`gateway check` on the file in `tmp_path`: exit code and what it says, line by line."""
-    files = {"secret": SECRET, "empty": "\n", "binary": b"\xff\xfe\x00", "two-lines": f"{SECRET}\nand more\n"}
+    files: dict[str, str | bytes] = {"secret": SECRET, "empty": "\n", "binary": b"\xff\xfe\x00", "two-lines": f"{SECRET}\nand more\n"}
     for name, text in files.items():
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     monkeypatch.setenv("EMPTY", "")

@@ -269,11 +269,11 @@ def test_everything_that_lives_in_a_file_is_known_for_rereading(tmp_path: Path) 
 def test_a_list_stands_in_the_file_or_in_one_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "customers.txt").write_text("0010023\n\n  0010024  # the new one\n# none\n")
     inline, of_file = TextList.from_reference(["0010023"], tmp_path), TextList.from_reference({"file": "customers.txt"}, tmp_path)
-    assert (inline.words, of_file.words) == ({"0010023"}, {"0010023", "0010024"})
+    assert (set(inline.words), set(of_file.words)) == ({"0010023"}, {"0010023", "0010024"})
     (tmp_path / "customers.txt").write_text("1\n")
-    assert (of_file.refresh(), of_file.words) == (True, {"1"})
+    assert (of_file.refresh(), set(of_file.words)) == (True, {"1"})
     (tmp_path / "customers.txt").write_text("")
-    assert (of_file.refresh(), of_file.words) == (True, set())
+    assert (of_file.refresh(), len(of_file.words)) == (True, 0)
 
 
 @pytest.mark.parametrize("value", [[1], ["a", ""], ["a b "], ["a#b"], ["a\nb"], "a", {"files": "x"}, 5])

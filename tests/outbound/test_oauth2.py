@@ -212,7 +212,7 @@ async def test_it_works_over_a_real_connection(clock: ManualClock) -> None:
     session = open_session(allowed=any_unicast, connections=2, connect_timeout_s=1)
 
     async def send(method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        return await exchange(session, method, url, headers=headers, body=body, read_timeout_s=1, total_timeout_s=1, max_bytes=1000)
+        return await exchange(session, method, url, headers=headers, body=body, timeout_s=1, max_bytes=1000)
 
     async with peer(answer(200, token("real").body)) as endpoint:
         assert await TokenSource(oauth2(token_url=f"{endpoint.url}/token"), send, clock).token() == "real"

@@ -33,7 +33,7 @@ NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 
 
 async def ask(url: str, *, allowed: Any = any_unicast, ca_file: Path | None = None, connect_timeout_s: float = 1, **more: Any) -> Answer:
-    settings: dict[str, Any] = {"headers": {}, "body": b"order", "read_timeout_s": 1, "total_timeout_s": 5, "max_bytes": 1000, **more}
+    settings: dict[str, Any] = {"headers": {}, "body": b"order", "timeout_s": 1, "max_bytes": 1000, **more}
     session = open_session(allowed=allowed, connections=4, connect_timeout_s=connect_timeout_s, ca_file=ca_file)
     try:
         return await exchange(session, "POST", url, **settings)
@@ -69,7 +69,7 @@ async def test_no_cookie_is_ever_sent_back() -> None:
     async with peer(answer(200, set_cookie="session=1; Path=/")) as other:
         session = open_session(allowed=any_unicast, connections=1, connect_timeout_s=1)
         for _ in range(2):
-            await exchange(session, "GET", other.url, headers={}, body=None, read_timeout_s=1, total_timeout_s=1, max_bytes=10)
+            await exchange(session, "GET", other.url, headers={}, body=None, timeout_s=1, max_bytes=10)
         await session.close()
     assert len(other.heard) == 2
     assert other.connections == 1
@@ -149,7 +149,7 @@ UNANSWERED: dict[str, tuple[bytes | Script, str]] = {
 async def test_half_an_answer_is_none_and_the_order_may_be_there(script: bytes | Script, reason: str) -> None:
     async with peer(script) as other:
         with pytest.raises(Unanswered) as raised:
-            await ask(other.url + "/orders?token=secret", read_timeout_s=0.1)
+            await ask(other.url + "/orders?token=secret", timeout_s=0.1, connect_timeout_s=0.1)
         assert reason in str(raised.value)
         assert "secret" not in str(raised.value)
         assert [heard.body for heard in other.heard] == [b"order"]
@@ -164,7 +164,7 @@ async def test_an_answer_that_drips_is_cut_by_the_total_timeout() -> None:
 
     async with peer(drip) as other:
         with pytest.raises(Unanswered, match="no answer in time"):
-            await ask(other.url, read_timeout_s=5, total_timeout_s=0.1, max_bytes=1_000_000)
+            await ask(other.url, timeout_s=0.1, connect_timeout_s=0.1, max_bytes=1_000_000)
 
 
 async def test_our_own_cancellation_is_no_timeout() -> None:
@@ -250,7 +250,7 @@ async def test_an_old_tls_version_is_refused(own: Certificate) -> None:
 async def test_tls_towards_a_plain_port_sends_nothing() -> None:
     async with peer(answer()) as other:
         with pytest.raises((Unreached, Unanswered)):
-            await ask(other.url.replace("http:", "https:"), total_timeout_s=0.2)
+            await ask(other.url.replace("http:", "https:"), timeout_s=0.1, connect_timeout_s=0.1)
         assert other.heard == []
 
 

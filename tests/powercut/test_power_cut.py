@@ -111,6 +111,6 @@ async def test_the_harness_cuts_while_orders_are_under_way(tmp_path: Path) -> No
 async def test_known_bad_twin_normal_synchronous_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weak = tuple(("synchronous", "NORMAL", 1) if name == "synchronous" else (name, value, back) for name, value, back in opening._PRAGMAS)
     monkeypatch.setattr(opening, "_PRAGMAS", weak)
-    with pytest.raises(AssertionError, match="was acknowledged and is gone|never forwarded|is damaged"):
+    with pytest.raises(AssertionError, match=r"was acknowledged and is gone|never forwarded|is damaged"):
         for seed in range(100):
             await World(seed, tmp_path / "gateway.db").run()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _BOOT_S = 60.0
 TARGET = "order-gateway-test.target"
-_TOOLS = ("systemd-nspawn", "systemctl", "nsenter", "mount", "umount")
+_TOOLS = ("systemd-nspawn", "systemctl", "nsenter", "pgrep", "mount", "umount")
 
 
 class Unavailable(Exception):

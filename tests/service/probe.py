@@ -11,30 +11,31 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 
-def write(path):
+def write(path: str) -> None:
     with open(os.path.join(path, "written-by-probe"), "w") as file:
         file.write("x")
 
 
-def sees_other_processes():
+def sees_other_processes() -> None:
     os.stat("/proc/1")
     os.kill(1, 0)
 
 
-def run(*command):
+def run(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def make_setuid():
+def make_setuid() -> None:
     path = os.path.join(os.environ["STATE_DIRECTORY"], "setuid")
     with open(path, "w"):
         pass
     os.chmod(path, 0o4755)
 
 
-PROBES = {
+PROBES: dict[str, Callable[[], object]] = {
     "write /etc": lambda: write("/etc"),
     "write /etc/order-gateway": lambda: write("/etc/order-gateway"),
     "write /opt/order-gateway": lambda: write("/opt/order-gateway"),
@@ -62,7 +63,7 @@ PROBES = {
 }
 
 
-def outcome(probe):
+def outcome(probe: Callable[[], object]) -> str:
     try:
         probe()
     except (OSError, ValueError, subprocess.CalledProcessError):
@@ -71,7 +72,7 @@ def outcome(probe):
 
 
 if __name__ == "__main__":
-    found = {name: outcome(probe) for name, probe in PROBES.items()}
+    found: dict[str, object] = {name: outcome(probe) for name, probe in PROBES.items()}
     with open("/proc/self/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     found["status"] = {name: status[name] for name in ("CapEff", "CapBnd", "CapPrm", "NoNewPrivs", "Seccomp")}

@@ -23,19 +23,28 @@ COMMAND = (sys.executable, "-m", "gateway.cli")
 
 def install_acme(folder: Path) -> Path:
     """A folder for PYTHONPATH with the connector `acme` in it, installed as far as importlib.metadata can tell."""
-    info = folder / "acme_connector-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-connector\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gateway.connectors]\nacme = acme\n")
+    declare(folder, "acme")
     (folder / "acme.py").write_text(Path(acme.__file__).read_text("utf-8"))
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
+def declare(folder: Path, connector: str, module: str | None = None) -> None:
+    """What pip would write of a distribution with one connector."""
+    info = folder / f"{connector}_connector-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {connector}-connector\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[gateway.connectors]\n{connector} = {module or connector}\n")
+
+
+def free_ports(count: int) -> list[int]:
+    """As many different ports that nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    ports: list[int] = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 class Installation:
@@ -47,7 +56,7 @@ class Installation:
     def __init__(self, folder: Path, erp_url: str) -> None:
         self.folder = folder
         self.erp_url = erp_url
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = free_ports(2)
         self.data_dir = "data"
         self.target = self.source = self.more = ""
         (folder / "secret").write_text(SECRET + "\n")

@@ -19,7 +19,7 @@ import pytest
 from gateway.store.sqlite.opening import APPLICATION_ID, migrations
 from gateway.testing import ErpSimulator
 
-from .serving import COMMAND, SECRET, Installation, free_port
+from .serving import COMMAND, SECRET, Installation, free_ports
 
 # Serves with little patience for what is in flight.
 HASTY = """
@@ -280,7 +280,7 @@ async def test_a_full_notify_socket_does_not_stop_it(installation: Installation,
 
 async def test_a_second_gateway_on_the_same_data_is_refused(installation: Installation) -> None:
     async with installation.serve():
-        installation.port, installation.admin_port = free_port(), free_port()
+        installation.port, installation.admin_port = free_ports(2)
         installation.write()
         code, _, said = await installation.command("serve")
     assert code == 2

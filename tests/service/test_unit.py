@@ -7,25 +7,31 @@ unit does not, they fail.
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import acme
 import pytest
 
+from gateway.discovery import GROUP
+
 from .nspawn import TARGET, Container, Unavailable, unavailable
-from .serving import install_acme
+from .serving import declare, install_acme
 
 ROOT = Path(__file__).parent.parent.parent
 UNIT = ROOT / "systemd/order-gateway.service"
+APICBASE = ROOT / "plugins/apicbase/gateway_apicbase"
 WEBHOOK_SECRET = "canary-webhook-secret"
 TOKEN = "canary-erp-token"
 HOME = "/opt/order-gateway"
@@ -133,17 +139,20 @@ class Machine:
         return self.container.run(f"{HOME}/bin/gateway", *arguments)
 
     def deliver(self, order: str) -> int:
-        """One signed webhook from inside the machine; the status, 0 where nobody answers."""
+        """One signed webhook of `acme`; the status."""
         body = acme.body(order)
+        return self.post("acme", body.decode(), "X-Acme-Signature", acme.sign(WEBHOOK_SECRET, body))
+
+    def post(self, source: str, body: str, header: str, signature: str) -> int:
+        """A request from inside the machine; the status, 0 where nobody answers."""
         program = (
             "import sys, urllib.request as u\n"
-            "ask = u.Request('http://127.0.0.1:8080/in/acme', sys.argv[1].encode(), {'X-Acme-Signature': sys.argv[2]})\n"
+            "ask = u.Request('http://127.0.0.1:8080/in/' + sys.argv[1], sys.argv[2].encode(), {sys.argv[3]: sys.argv[4]})\n"
             "try: print(u.urlopen(ask, timeout=5).status)\n"
             "except u.HTTPError as error: print(error.code)\n"
             "except OSError: print(0)\n"
         )
-        command = [sys.executable, "-c", program, body.decode(), acme.sign(WEBHOOK_SECRET, body)]
-        with self.container.spawn(command, stdout=subprocess.PIPE) as process:
+        with self.container.spawn([sys.executable, "-c", program, source, body, header, signature], stdout=subprocess.PIPE) as process:
             return int(process.communicate(timeout=20)[0])
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
@@ -183,6 +192,8 @@ def _binds() -> dict[Path, str]:
         Path(sysconfig.get_path("purelib")): f"{HOME}/site",
         ROOT / "gateway": f"{HOME}/lib/gateway",
     }
+    if APICBASE.is_dir():
+        binds[APICBASE] = f"{HOME}/lib/{APICBASE.name}"
     if not sys.base_prefix.startswith("/usr"):
         binds[Path(sys.base_prefix)] = f"{HOME}/python"
     for path in binds:
@@ -196,6 +207,8 @@ def _install(tree: Path) -> None:
     home = tree / HOME.lstrip("/")
     (home / "bin").mkdir(parents=True)
     install_acme(home / "lib")
+    if "apicbase" not in entry_points(group=GROUP).names:
+        declare(home / "lib", "apicbase", APICBASE.name)
     prefix = sys.base_prefix if sys.base_prefix.startswith("/usr") else f"{HOME}/python"
     python = f"LD_LIBRARY_PATH={prefix}/lib exec {prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     start = f"import sys; sys.path[:0] = ['{HOME}/lib', '{HOME}/site']; from gateway.cli import main; sys.exit(main())"
@@ -219,7 +232,13 @@ def _install(tree: Path) -> None:
 
 def _can_do_what_the_unit_asks_for(container: Container) -> None:
     """A unit that is not ours, with the demanding half of our directives."""
-    asked = ("DynamicUser=yes", "PrivateUsers=yes", "ProtectSystem=strict", "StateDirectory=canary", "ProtectProc=invisible")
+    asked: tuple[str, ...] = (
+        "DynamicUser=yes",
+        "PrivateUsers=yes",
+        "ProtectSystem=strict",
+        "StateDirectory=canary",
+        "ProtectProc=invisible",
+    )
     asked += ("LoadCredential=passwd:/etc/passwd", "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", "PrivateMounts=yes")
     options = [word for directive in asked for word in ("-p", directive)]
     done = container.run("systemd-run", "--wait", "-q", *options, "/bin/true")
@@ -368,6 +387,36 @@ def test_a_new_credential_counts_after_a_restart(machine: Machine) -> None:
         assert machine.deliver("o-old-secret-2") == 401
     finally:
         machine.write("/etc/order-gateway/credentials/acme-webhook", f"{WEBHOOK_SECRET}\n", 0o600)
+    machine.start()
+
+
+@pytest.mark.skipif(not APICBASE.is_dir(), reason="plugins/apicbase is not here")
+def test_the_example_configuration_takes_an_order_of_apicbase(machine: Machine) -> None:
+    """etc/gateway.toml with the lines changed that it tells people to change."""
+    text = (ROOT / "etc/gateway.toml").read_text("utf-8")
+    for old, new in (
+        (r'(?m)^url = ".*"', 'url = "http://127.0.0.1:9090/orders"'),
+        (r'(?m)^#(base|token)_url = ".*"', r'\1_url = "http://127.0.0.1:9"'),
+    ):
+        text, count = re.subn(old, new, text)
+        assert count
+    machine.write("/etc/order-gateway/gateway.toml", text)
+    for name in ("apicbase-webhook", "apicbase-client"):
+        machine.write(f"/etc/order-gateway/credentials/{name}", f"{WEBHOOK_SECRET}\n", 0o600)
+    package = {"supplier_article_number": "000451-2", "theoretical_price_per_package": "12.3450"}
+    line = {"stock_item": {"name": "Crème"}, "supplier_package": package, "quantity_ordered": 4, "total_theoretical_price": "49.38"}
+    order: dict[str, Any] = {"id": "5f0c2b7e9d1a", "order_number": "PO-1", "status": "ORDERED", "ordered_on": "2024-03-31T01:58:12.481920Z"}
+    order |= {"owned_by": None, "order_remarks": None, "expected_delivery_date": None, "theoretical_price": "49.38"}
+    order |= {"supplier_customer_number": "0010023", "packages": [line]}
+    body = json.dumps(order, ensure_ascii=False)
+    try:
+        assert machine.gateway("check").returncode == 0
+        machine.start()
+        signature = hmac.new(WEBHOOK_SECRET.encode(), body.encode(), "sha256").hexdigest()
+        assert machine.post("apicbase", body, "X-APIC-WEBHOOK-SIGNATURE", signature) == 200
+        machine.until(lambda: "apicbase/5f0c2b7e9d1a/1" in machine.taken(), "the order at the ERP")
+    finally:
+        machine.write("/etc/order-gateway/gateway.toml", CONFIG)
     machine.start()
 
 

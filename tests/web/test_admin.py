@@ -8,7 +8,6 @@ from typing import Any
 
 import acme
 import aiohttp
-import pytest
 from wire import wire
 
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
@@ -44,12 +43,12 @@ async def fetch(running: Any, path: str, method: str = "GET", **headers: str) ->
 # --- headers
 
 
-@pytest.mark.parametrize("path", PATHS)
-async def test_every_page_comes_with_the_security_headers(start, erp, path) -> None:
+async def test_every_page_comes_with_the_security_headers(start, erp) -> None:
     running = await start(erp.url)
-    answer = await fetch(running, path)
-    assert answer.status == 200
-    assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
+    for path in PATHS:
+        answer = await fetch(running, path)
+        assert answer.status == 200, path
+        assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY, path
 
 
 async def test_every_error_comes_with_the_security_headers(start, erp, monkeypatch) -> None:
@@ -85,12 +84,13 @@ async def test_a_malformed_request_is_answered_with_nothing_to_embed(start, erp)
 # --- DNS rebinding
 
 
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.0.0.1:8081", "localhost", "localhost:8081", "LOCALHOST", "[::1]", "[::1]:8081", "127.8.8.8"]
-)
-async def test_a_name_of_this_machine_is_served(start, erp, host) -> None:
+OURS = ["127.0.0.1", "127.0.0.1:8081", "localhost", "localhost:8081", "LOCALHOST", "[::1]", "[::1]:8081", "127.8.8.8"]
+
+
+async def test_a_name_of_this_machine_is_served(start, erp) -> None:
     running = await start(erp.url)
-    assert (await fetch(running, "/", Host=host)).status == 200
+    for host in OURS:
+        assert (await fetch(running, "/", Host=host)).status == 200, host
 
 
 HOSTILE = [
@@ -108,16 +108,16 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("host", HOSTILE)
-async def test_another_name_is_not(start, erp, host) -> None:
+async def test_another_name_is_not(start, erp) -> None:
     """A page of evil.example whose name suddenly leads to 127.0.0.1 still sends its own name."""
     running = await start(erp.url)
-    for path in ("/", "/api/inbox", "/metrics", "/healthz"):
-        async with wire(running.gateway.pages.port) as line:
-            await line.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            reply = await line.reply()
-        assert reply is not None
-        assert reply.status in (400, 421)
+    for host in HOSTILE:
+        for path in ("/", "/api/inbox", "/metrics", "/healthz"):
+            async with wire(running.gateway.pages.port) as line:
+                await line.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                reply = await line.reply()
+            assert reply is not None
+            assert reply.status in (400, 421), host
 
 
 async def test_a_monitor_that_sends_no_name_is_served(start, erp) -> None:
@@ -138,16 +138,17 @@ async def test_behind_a_proxy_with_a_login_every_name_is_served(start, erp) -> N
 # --- nothing is changed over TCP
 
 
-@pytest.mark.parametrize("side", ["pages", "vendors"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "GET"])
-async def test_the_write_api_is_not_reachable_by_tcp(start, erp, side, method) -> None:
+async def test_the_write_api_is_not_reachable_by_tcp(start, erp) -> None:
     running = await start(erp.url)
     await running.deliver(b"nonsense")
     order = {"action": "drop", "who": "evil", "keys": ["inbox:1"], "reason": "x"}
-    port = getattr(running.gateway, side).port
-    for path in ("/control", "/api/control", "/api/inbox", "/api/inbox/1", "/in/../control", "//control"):
-        async with running.session.request(method, f"http://127.0.0.1:{port}{path}", json=order) as answer:
-            assert answer.status in (404, 405) or (method == "GET" and path == "/api/inbox" and side == "pages")
+    for side in ("pages", "vendors"):
+        port = getattr(running.gateway, side).port
+        for method in ("POST", "PUT", "PATCH", "DELETE", "GET"):
+            for path in ("/control", "/api/control", "/api/inbox", "/api/inbox/1", "/in/../control", "//control"):
+                async with running.session.request(method, f"http://127.0.0.1:{port}{path}", json=order) as answer:
+                    read = (side, method, path) == ("pages", "GET", "/api/inbox")
+                    assert answer.status == 200 if read else answer.status in (404, 405), (side, method, path)
     assert [row["status"] for row in await running.rows("inbox")] == ["dead"]
 
 
@@ -205,12 +206,11 @@ BAD: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-async def test_a_command_that_cannot_be_done_is_a_sentence(start, erp, body) -> None:
+async def test_a_command_that_cannot_be_done_is_a_sentence(start, erp) -> None:
     running = await start(erp.url)
-    status, said = await control(running, "POST", "/control", data=body)
-    assert status == 400
-    assert said["problem"]
+    for name, body in BAD.items():
+        status, said = await control(running, "POST", "/control", data=body)
+        assert (status, bool(said["problem"])) == (400, True), name
 
 
 # --- the API
@@ -237,13 +237,13 @@ async def three_done(running: Any) -> bool:
     return len(await running.rows("outbox", status="done")) == 3
 
 
-@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "", "1e3", "٥", "9" * 5000, "1 OR 1=1"])
-async def test_a_limit_is_a_number_from_1_to_1000(start, erp, limit) -> None:
+async def test_a_limit_is_a_number_from_1_to_1000(start, erp) -> None:
     running = await start(erp.url)
-    for queue in ("inbox", "orders"):
-        async with running.session.get(running.admin_url + f"/api/{queue}", params={"limit": limit}) as answer:
-            assert answer.status == 400
-            assert await answer.text() == "limit must be a number from 1 to 1000"
+    for limit in ("0", "1001", "-1", "x", "", "1e3", "٥", "9" * 5000, "1 OR 1=1"):
+        for queue in ("inbox", "orders"):
+            async with running.session.get(running.admin_url + f"/api/{queue}", params={"limit": limit}) as answer:
+                assert answer.status == 400, limit
+                assert await answer.text() == "limit must be a number from 1 to 1000"
 
 
 async def test_an_unknown_status_names_those_that_there_are(start, erp) -> None:

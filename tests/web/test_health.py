@@ -93,6 +93,7 @@ async def test_a_door_that_is_off_is_no_reason(start, erp) -> None:
 
 async def test_a_store_that_refuses_is_a_reason_here_and_on_the_page(start, erp) -> None:
     running = await start(erp.url)
+    running.gateway._store.look_at_disk = lambda: None  # it would see that there is room
     running.gateway._store.refusing = "the disk is nearly full"
     refusal = {"store": "refuses new orders", "reason": "the disk is nearly full"}
     assert refusal in await reasons(running)

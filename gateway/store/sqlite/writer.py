@@ -84,6 +84,10 @@ class Writer:
         self._thread.start()
         await self._opened
 
+    def waiting(self) -> int:
+        """How many transactions have not been begun."""
+        return self._queue.qsize()
+
     async def run(self, change: Change[T]) -> T:
         """One transaction; durable when this returns, whole whether or not the caller is cancelled.
 

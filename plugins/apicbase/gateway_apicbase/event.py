@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from decimal import Decimal
@@ -11,6 +12,9 @@ import msgspec
 
 from gateway import Event
 from gateway_apicbase.wire import Package, PurchaseOrder, amount, filled, instant
+
+
+_SIMPLE = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?\Z")
 
 
 def event(order: PurchaseOrder, document: bytes, zone: tzinfo) -> Event:
@@ -79,6 +83,8 @@ def _spelt(value: Any, read: Callable[[Any], object]) -> object:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, str) and _SIMPLE.match(value):  # what nearly all of them are
+        return value.rstrip("0").rstrip(".") if "." in value else value
     number: Decimal = amount(value)
     return format(number.normalize() if number else Decimal(0), "f")
 

@@ -35,6 +35,8 @@ def broken(order: PurchaseOrder, settings: Settings) -> dict[Rule, str]:
 
 def refusal(order: PurchaseOrder, settings: Settings) -> str | None:
     """Why this order is not wanted here, in one text; None where it is."""
+    if not settings.refuse:
+        return None
     reasons = [text for rule, text in broken(order, settings).items() if rule in settings.refuse]
     return " ".join(reasons) or None
 

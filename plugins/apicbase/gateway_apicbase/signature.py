@@ -36,7 +36,7 @@ def _matches(message: bytes, signature: str, secrets: Sequence[str]) -> bool:
     """Looks at every secret, so that the time taken does not say which one it was."""
     found = False
     for secret in secrets:
-        found |= hmac.compare_digest(hmac.new(secret.encode(), message, "sha256").hexdigest(), signature)
+        found |= hmac.compare_digest(hmac.digest(secret.encode(), message, "sha256").hex(), signature)
     return found
 
 

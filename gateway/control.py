@@ -1,0 +1,77 @@
+"""The command line's side of the control socket: is a gateway running, and what it answers."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from gateway.config import Config
+from gateway.errors import GatewayError
+
+_LOOK_TIMEOUT_S = 10.0
+_WORK_TIMEOUT_S = 60.0
+
+
+def is_running(config: Config) -> bool:
+    """Whether a process has the data directory. Looks only: makes no file, and holds no lock that a start could meet."""
+    try:
+        descriptor = os.open(config.gateway.data_dir / "gateway.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise GatewayError(f"{config.gateway.data_dir}: {error.strerror}; run this as root (sudo) or as the service's user") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def socket_path(config: Config) -> Path:
+    """Where a running gateway listens for its operators."""
+    return config.gateway.data_dir / "control.sock"
+
+
+async def ask(config: Config, method: str, path: str, body: Any = None) -> Any:
+    """Ask the running gateway; the decoded answer.
+
+    Raises:
+        GatewayError: It refuses, with its sentence, or it cannot be asked.
+    """
+    connector = aiohttp.UnixConnector(path=str(socket_path(config)))
+    timeout = aiohttp.ClientTimeout(total=_LOOK_TIMEOUT_S if body is None else _WORK_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            async with session.request(method, f"http://gateway{path}", json=body) as response:
+                text = await response.read()
+    except TimeoutError as error:
+        raise GatewayError(f"the gateway runs and does not answer within {timeout.total:g} s; look at its log and at the disk") from error
+    except (aiohttp.ClientError, OSError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it hung up"
+        raise GatewayError(
+            f"the gateway runs, and its control socket {socket_path(config)} cannot be used ({reason}); "
+            "run this as root (sudo) or as the service's user, or wait until it has started"
+        ) from error
+    try:
+        answer = msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        raise GatewayError(f"the gateway failed over it ({response.status}); its log says where") from error
+    if response.status != 200:
+        raise GatewayError(answer.get("problem", f"the gateway answers {response.status}"))
+    return answer
+
+
+def who() -> str:
+    """The person behind the command: who called sudo, where somebody did."""
+    with suppress(KeyError, OSError):
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    return f"uid {os.getuid()}"
