@@ -248,8 +248,12 @@ class Gateway:
             await self._store.note_last_messages()
 
     async def _prove(self) -> None:
-        with suppress(StoreBusy):
+        try:
             await self._store.commits()
+        except StoreFailed:
+            raise
+        except StoreError as error:
+            log.warning("store.not_proven", extra={"reason": str(error)})
 
     async def _mind_the_clock(self, jump_s: float) -> None:
         if abs(jump_s) < _JUMP_S:

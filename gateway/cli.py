@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GatewayError as error:
         _complain(f"gateway: {error}")
         return 1
+    except PermissionError as error:
+        _complain(f"gateway: {error.filename}: permission denied; run this as root (sudo) or as the service's user")
+        return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -70,34 +73,34 @@ def _parser() -> argparse.ArgumentParser:
         listing = add(queue, f"the newest rows of the {queue}", commands.listing)
         listing.set_defaults(queue=queue)
         listing.add_argument("--status", choices=STATUSES)
-        listing.add_argument("--source" if queue == "inbox" else "--target", dest="name", metavar="NAME")
+        listing.add_argument("--source" if queue == "inbox" else "--target", dest="name", type=_text, metavar="NAME")
         listing.add_argument("--limit", type=_count, default=50)
     orders = add("orders", "the newest orders and where their newest message is", commands.orders)
-    orders.add_argument("--source", metavar="NAME")
+    orders.add_argument("--source", type=_text, metavar="NAME")
     orders.add_argument("--limit", type=_count, default=50)
     show = add("show", "everything known of an event, a message or a row", commands.show)
-    show.add_argument("key", metavar="KEY")
+    show.add_argument("key", type=_text, metavar="KEY")
     show.add_argument("--body", action="store_true", help="print stored documents and messages too; they can hold personal data")
     replay = add("replay", "try dead letters again", commands.replay)
-    replay.add_argument("keys", nargs="*", metavar="KEY")
+    replay.add_argument("keys", nargs="*", type=_text, metavar="KEY")
     replay.add_argument("--status", choices=["dead"], help="all of them")
-    replay.add_argument("--source", metavar="NAME", help="with --status: only this source's")
+    replay.add_argument("--source", type=_text, metavar="NAME", help="with --status: only this source's")
     replay.add_argument("--dry-run", action="store_true", help="say what would be tried")
     release = add("release", "let held rows go on", commands.decide)
     release.set_defaults(action="release", reason="")
-    release.add_argument("keys", nargs="+", metavar="KEY")
+    release.add_argument("keys", nargs="+", type=_text, metavar="KEY")
     drop = add("drop", "end rows without delivering them", commands.decide)
     drop.set_defaults(action="drop")
-    drop.add_argument("keys", nargs="+", metavar="KEY")
-    drop.add_argument("--reason", required=True, help="why; it is kept")
+    drop.add_argument("keys", nargs="+", type=_text, metavar="KEY")
+    drop.add_argument("--reason", type=_text, required=True, help="why; it is kept")
     purge = add("purge", "erase the bodies of what is done; keys stay", commands.purge)
-    purge.add_argument("--older-than-days", type=float, default=None, metavar="DAYS", help="default: store.keep_bodies_days")
+    purge.add_argument("--older-than-days", type=_days, default=None, metavar="DAYS", help="default: store.keep_bodies_days")
     resume = add("resume", "open a source's doors again and ask at once", commands.resume)
-    resume.add_argument("source", metavar="SOURCE")
+    resume.add_argument("source", type=_text, metavar="SOURCE")
     target = add("target", "hold or release a target", commands.target)
     target.add_argument("action", choices=["hold", "release"])
-    target.add_argument("name", metavar="NAME")
-    target.add_argument("--reason", default="")
+    target.add_argument("name", type=_text, metavar="NAME")
+    target.add_argument("--reason", type=_text, default="")
     add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
     demo = add("demo", "the gateway with simulated vendors and a simulated ERP, on this machine", _demo, common)
     demo.add_argument("--once", action="store_true", help="send a fixed set of orders, compare, and exit")
@@ -105,9 +108,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 1000:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 1000:
         raise argparse.ArgumentTypeError("must be a number from 1 to 1000")
     return int(text)
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("is not UTF-8 text") from None
+    return text
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days <= 36500:
+        raise argparse.ArgumentTypeError("must be a number of days, from 0 on")
+    return days
 
 
 def _serve(options: argparse.Namespace) -> int:

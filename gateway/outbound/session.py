@@ -122,7 +122,8 @@ async def exchange(
     """One request, one whole answer.
 
     Args:
-        timeout_s: From the first byte sent to the last one read; connecting has its own timeout, the session's.
+        timeout_s: For silence after the request was sent; connecting has its own timeout, the session's. Both together
+            are the limit for everything.
         max_bytes: A longer answer is cut.
     Raises:
         Unreached, Untrusted: Nothing was sent.
@@ -158,7 +159,7 @@ async def exchange(
 
 @lru_cache(maxsize=256)
 def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=connect_s + answer_s, sock_connect=connect_s)
+    return aiohttp.ClientTimeout(total=connect_s + answer_s, sock_connect=connect_s, sock_read=answer_s)
 
 
 async def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:

@@ -12,7 +12,7 @@ import pytest
 from peers import Heard, Peer, answer, certificate, hang_up, peer, says, silence
 
 from gateway import Api, AuthError, BasicAuth, HeaderAuth, OAuth2, PermanentError, RateLimited, Secret, TransientError
-from gateway.outbound.session import Unanswered, Unreached, global_only, open_session
+from gateway.outbound.session import Unanswered, Unreached, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.testing import ManualClock, vendor_client
 
@@ -180,14 +180,16 @@ async def test_retry_after_comes_along(status: int, asked: str, waits: float | N
     assert raised.value.retry_after_s == waits
 
 
-async def test_broken_connections_and_silence_pass() -> None:
-    async with peer(says(b"", then=hang_up), silence) as vendor, vendor_client(Api(base_url=vendor.url, timeout_s=0.1)) as client:
+async def test_broken_connections_and_silence_pass(clock: ManualClock) -> None:
+    session = open_session(allowed=any_unicast, connections=1, connect_timeout_s=0.1)
+    async with peer(says(b"", then=hang_up), silence) as vendor:
+        client = HttpVendorClient(Api(base_url=vendor.url, timeout_s=0.1), session, clock)
         for _ in range(2):
             with pytest.raises(Unanswered):
                 await client.request("POST", "/")
-    async with vendor_client(Api(base_url=vendor.url)) as client:
-        with pytest.raises(Unreached):
-            await client.request("POST", "/")
+    with pytest.raises(Unreached):
+        await client.request("POST", "/")
+    await session.close()
 
 
 async def test_an_answer_that_is_too_long_is_an_error() -> None:

@@ -21,3 +21,12 @@ def installation(tmp_path: Path, erp: ErpSimulator) -> Installation:
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[ErpSimulator]:
+    """A second ERP, to change over to."""
+    other = ErpSimulator()
+    await other.start()
+    yield other
+    await other.stop()

@@ -121,9 +121,10 @@ async def test_a_webhook_that_is_being_answered_is_answered(
 # --- reloading
 
 
-async def test_a_reload_loses_no_webhook_and_counts(installation: Installation, session: aiohttp.ClientSession, erp: ErpSimulator) -> None:
-    other, statuses = ErpSimulator(), []
-    await other.start()
+async def test_a_reload_loses_no_webhook_and_counts(
+    installation: Installation, session: aiohttp.ClientSession, erp: ErpSimulator, other: ErpSimulator
+) -> None:
+    statuses: list[int] = []
     reloaded = asyncio.Event()
 
     async def send() -> None:
@@ -147,7 +148,6 @@ async def test_a_reload_loses_no_webhook_and_counts(installation: Installation, 
         assert await serving.deliver(session, acme.body("last")) == 200
         await other.wait_for(len(statuses) - len(erp.orders) + 1)
         assert len(erp.heard) == before
-    await other.stop()
     assert set(statuses) == {200}
     assert not set(erp.orders) & set(other.orders)
 
@@ -179,10 +179,8 @@ async def test_a_reload_of_a_broken_file_changes_nothing(
 
 
 async def test_reloads_in_a_hurry_end_with_the_last_one(
-    installation: Installation, session: aiohttp.ClientSession, erp: ErpSimulator
+    installation: Installation, session: aiohttp.ClientSession, erp: ErpSimulator, other: ErpSimulator
 ) -> None:
-    other = ErpSimulator()
-    await other.start()
     async with installation.serve() as serving:
         for url in (other.url, erp.url) * 5 + (other.url,):
             installation.erp_url = url
@@ -194,7 +192,6 @@ async def test_reloads_in_a_hurry_end_with_the_last_one(
         await other.wait_for(1)
         serving.signal(signal.SIGTERM)
         assert await serving.ended() == 0
-    await other.stop()
     assert erp.orders == {}
     assert not [line for line in serving.said().splitlines() if '"level":"critical"' in line or '"level":"error"' in line]
 

@@ -55,7 +55,7 @@ def secret(text: str = "s3cret") -> Secret:
 @asynccontextmanager
 async def target(url: str, **settings: Any) -> AsyncIterator[HttpTarget]:
     made = HttpTarget(
-        "erp", TargetSettings(**{"url": Url(url), "connect_timeout_s": 1.0, "read_timeout_s": 2.0, **settings}), ManualClock()
+        "erp", TargetSettings(**{"url": Url(url), "connect_timeout_s": 0.5, "read_timeout_s": 2.0, **settings}), ManualClock()
     )
     await made.open()
     try:
