@@ -13,7 +13,6 @@ import msgspec
 from gateway import Event
 from gateway_apicbase.wire import Package, PurchaseOrder, amount, filled, instant
 
-
 _SIMPLE = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?\Z")
 
 
