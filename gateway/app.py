@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,7 @@ DRAIN_S = 10.0
 _SECRETS_EVERY_S = 2.0
 _PROVE_EVERY_S = 5.0
 _ERASE_EVERY_S = 3600.0
+_ERASE_TURNS = 10
 _JUMP_S = 5.0
 _SWITCH_S = 0.001
 
@@ -57,6 +59,9 @@ class Gateway:
         self._vitals = Vitals(self._clock)
         self.ready = asyncio.Event()
         self._ending = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
+        self._retiring: Runtime | None = None
         self._exit_code = 0
         config = assembly.config
         self._store = SqliteStore(
@@ -125,8 +130,11 @@ class Gateway:
         systemd.notify("STOPPING=1")
         log.info("gateway.stopping")
         self._door.closing = True
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.wait([self._reloading])
         await self.vendors.close(ANSWER_S)
-        await self._runtime.stop(DRAIN_S)
+        await asyncio.gather(*(runtime.stop(DRAIN_S) for runtime in (self._retiring, self._runtime) if runtime is not None))
         await self._control.close(1)
         control_socket(self._runtime.assembly.config.gateway.data_dir).unlink(missing_ok=True)
         await self.pages.close(1)
@@ -138,9 +146,7 @@ class Gateway:
         try:
             await listener.start(*address)
         except OSError as error:
-            raise ConfigError(
-                [f"{self._config_path}: {key}: cannot listen on {address[0]}:{address[1]}: {os.strerror(error.errno or 0)}"]
-            ) from error
+            raise ConfigError([f"{self._config_path}: {key}: cannot listen on {address[0]}:{address[1]}: {_reason(error)}"]) from error
 
     async def _listen_for_commands(self, data_dir: Path) -> None:
         path = control_socket(data_dir)
@@ -179,11 +185,27 @@ class Gateway:
     # --- reload
 
     def _tasks_reload(self) -> None:
-        self._reloading = asyncio.create_task(self._reload(), name="reload")
+        """One reload at a time; a SIGHUP that comes meanwhile makes one more, since the file may have changed again."""
+        if self._ending.is_set():
+            return
+        self._reload_again = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reloads(), name="reload")
+            self._reloading.add_done_callback(self._reload_ended)
+
+    def _reload_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._task_died("reload", error)
+
+    async def _reloads(self) -> None:
+        systemd.notify("RELOADING=1")
+        while self._reload_again:
+            self._reload_again = False
+            await self._reload()
+        systemd.notify("READY=1")
 
     async def _reload(self) -> None:
         """All or nothing: the old configuration stays where the new one has a problem."""
-        systemd.notify("RELOADING=1")
         try:
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
             if not is_same_machinery(assembly.config, self._runtime.assembly.config):
@@ -200,14 +222,14 @@ class Gateway:
                 log.error("config.refused", extra={"problem": problem})
         else:
             await self._exchange(fresh)
-        finally:
-            systemd.notify("READY=1")
 
     async def _exchange(self, fresh: Runtime) -> None:
-        old, self._runtime = self._runtime, fresh
+        old = self._retiring = self._runtime
+        self._runtime = fresh
         self._operations.runtime = fresh
         self._door.sources = self._webhooks()
         await old.stop(DRAIN_S)
+        self._retiring = None
         await self._store.take_over()
         self._vitals.forget()
         fresh.start()
@@ -239,9 +261,10 @@ class Gateway:
             if now >= next_erase:
                 days = self._runtime.assembly.config.store.keep_bodies_days
                 before = self._clock.now() - timedelta(days=days)
-                while await self._store.erase_bodies(before, 200):
-                    await self._clock.sleep(0.05)
-                next_erase = now + _ERASE_EVERY_S
+                for _ in range(_ERASE_TURNS):  # the watchdog waits for this loop: a large backlog goes in several rounds
+                    if not await self._store.erase_bodies(before, 200):
+                        next_erase = now + _ERASE_EVERY_S
+                        break
 
     async def _note_last_messages(self) -> None:
         with suppress(StoreBusy):
@@ -269,6 +292,11 @@ class Gateway:
         if changed:
             log.info("config.file_changed", extra={"files": ", ".join(changed)})
             self._runtime.secrets_changed()
+
+
+def _reason(error: OSError) -> str:
+    """asyncio puts the address into the text once more, and a resolver's numbers are no errno."""
+    return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
 
 
 async def serve(config_path: Path) -> int:

@@ -135,7 +135,7 @@ def load(path: Path) -> tuple[Config, Report]:
     """
     tree: dict[str, Any] = {}
     places: dict[KeyPath, tuple[Path, int]] = {}
-    for file in [path, *sorted((path.parent / "conf.d").glob("*.toml"))]:
+    for file in [path, *_more(path.parent / "conf.d")]:
         text = _text(file)
         try:
             table = read(text)
@@ -146,6 +146,15 @@ def load(path: Path) -> tuple[Config, Report]:
         places = {**lines, **places}
     report = Report(places, path)
     return _config(tree, report), report
+
+
+def _more(folder: Path) -> list[Path]:
+    try:
+        return sorted(file for file in folder.iterdir() if file.suffix == ".toml" and file.name[0] != ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError([f"{folder}: cannot be read: {error.strerror}"]) from error
 
 
 def _text(file: Path) -> str:

@@ -53,6 +53,7 @@ class Deliver:
         self._flying = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._stopping = False
 
     @property
@@ -77,19 +78,28 @@ class Deliver:
         while not self._stopping:
             free = self._free()
             try:
-                rows = await self._store.lease_outbox(self.name, free) if free > 0 else []
+                leased = await self._lease(free) if free > 0 else 0
             except StoreBusy as error:
                 await self._clock.sleep(min(error.retry_after_s, 1.0))
                 continue
+            if not leased:
+                await self._wait(idle=free > 0)
+
+    async def _lease(self, limit: int) -> int:
+        async with self._turn:  # `drain` waits for what is being leased: it is in flight as well
+            if self._stopping:
+                return 0
+            rows = await self._store.lease_outbox(self.name, limit)
             for row in rows:
                 self._start(row)
-            if not rows:
-                await self._wait(idle=free > 0)
+            return len(rows)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing more; let what is in flight finish, then cut it short and hand it back."""
         self._stopping = True
         self._changed.set()
+        async with self._turn:
+            pass
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         for task in self._tasks:

@@ -145,6 +145,7 @@ def test_conf_d_adds_tables_and_keys(tmp_path: Path) -> None:
     (tmp_path / "conf.d/10-limits.toml").write_text("[targets.erp]\nconcurrency = 3\n[gateway]\nnode = 'gw-7'\n")
     (tmp_path / "conf.d/20-more.toml").write_text("targets.erp.method = 'PUT'\n")
     (tmp_path / "conf.d/notes.txt").write_text("not read")
+    (tmp_path / "conf.d/.20-more.toml").write_text("an editor was here")
     assembly = read(tmp_path)
     assert (assembly.targets["erp"].concurrency, assembly.targets["erp"].method, assembly.config.node) == (3, "PUT", "gw-7")
 
