@@ -7,13 +7,14 @@ from gateway.client import Api, BasicAuth, HeaderAuth, OAuth2, Response, VendorC
 from gateway.errors import (
     AuthError,
     Hold,
+    Ignore,
     PermanentError,
     RateLimited,
     Rejected,
     TransientError,
 )
 from gateway.hookspecs import hookimpl
-from gateway.messages import Description, Envelope, Event, Page, Receipt, Stage, Unreadable
+from gateway.messages import Description, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, decimal, utc
 from gateway.secret import Secret, TextList
 from gateway.urls import Url
@@ -29,10 +30,13 @@ __all__ = [
     "Description",
     "Envelope",
     "Event",
+    "FetchRetry",
     "HeaderAuth",
     "Hold",
+    "Ignore",
     "Line",
     "OAuth2",
+    "OpenOrder",
     "Order",
     "Page",
     "PermanentError",

@@ -47,6 +47,8 @@ class Api(Struct, frozen=True, kw_only=True):
         calls_per_minute: Never more, in any minute; tokens and marks count too.
         max_response_bytes: A longer answer is an error, and nothing of it is used.
         timeout_s: For a whole call.
+        stop_after_auth_failures: After so many 401 in a row nothing more is sent, since the vendor would lock the account,
+            until the credentials change or a person says so.
     """
 
     base_url: str
@@ -54,6 +56,7 @@ class Api(Struct, frozen=True, kw_only=True):
     calls_per_minute: int | None = None
     max_response_bytes: int = 16 * 1024 * 1024
     timeout_s: float = 30.0
+    stop_after_auth_failures: int | None = None
 
 
 class Response(Struct, frozen=True, kw_only=True):

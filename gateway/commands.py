@@ -193,9 +193,9 @@ def show(options: Options) -> int:
     """Show everything of a key; 1 where there is nothing."""
     rows = _read(options, lambda reader: reader.show(options.key))
     for row in rows:
-        body = row.pop("body", None)
+        bodies = {name: row.pop(name) for name in ("body", "fetched") if name in row}
         if options.body:
-            row["body"] = as_text(body)
+            row.update({name: as_text(body) for name, body in bodies.items()})
     if not rows:
         raise GatewayError(f"{one_line(options.key)}: no such key; `gateway inbox` and `gateway outbox` list what there is")
     if options.json:
@@ -213,13 +213,15 @@ def _everything(row: dict[str, Any]) -> str:
     lines = [f"{row['row']}  {row['key']}  {row['status']}" + (f" ({row['outcome']})" if row["outcome"] else "")]
     lines += [f"    {fact:10} {one_line(facts[fact])}" for fact in names if fact and facts[fact] is not None]
     for tried in row["tried"]:
-        answer = " ".join(one_line(part) for part in (tried["http_status"], tried["detail"]) if part is not None)
+        first, *more = str(tried["detail"] or "").split("\n")  # what differs from the version before stands on lines of its own
+        answer = " ".join(one_line(part) for part in (tried["http_status"], first) if part)
         lines.append(f"    try {tried['attempt']:<6} {tried['at']}  {tried['outcome']}  {tried['duration_ms']} ms  {answer}".rstrip())
+        lines += [f"    {'':10} {one_line(line)}" for line in more]
     for decided in row["decided"]:
         lines.append(
             f"    decided    {decided['at']}  {decided['action']} by {one_line(decided['who'])}: {one_line(decided['reason'] or '-')}"
         )
-    return "\n".join(lines) + (f"\n\n{plain(row['body'])}" if row.get("body") else "")
+    return "\n".join(lines) + "".join(f"\n\n{plain(row[name])}" for name in ("body", "fetched") if row.get(name))
 
 
 # --- deciding

@@ -21,15 +21,15 @@ import pluggy
 
 from gateway import hookspecs
 from gateway.client import Api, VendorClient
-from gateway.errors import AuthError, GatewayError, Hold, PermanentError, PluginError, Rejected, TransientError
-from gateway.messages import Description, Door, Envelope, Event, Page, Receipt, Stage, Unreadable
+from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError
+from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
 
 T = TypeVar("T")
 
 HOOKS = ("describe", "verify", "ingest", "poll", "fetch", "normalize", "acknowledge")
 _REQUIRED = ("describe", "normalize")
-_EXPECTED = (TransientError, PermanentError, AuthError, Hold)
+_EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
 _NO_STAGES: Collection[Stage] = ()
 _NAME_LIMIT = 200
 _CURSOR_LIMIT = 64 * 1024
@@ -119,6 +119,10 @@ class Connector:
     def fetches(self) -> bool:
         return "fetch" in self.hooks
 
+    def takes(self, hook: str, argument: str) -> bool:
+        """Whether the connector's `hook` asks for an argument that costs something to give."""
+        return hook in self.hooks and argument in getattr(self._manager.hook, hook).get_hookimpls()[0].argnames
+
     def api(self) -> Api | None:
         """The vendor's API as the settings describe it."""
         return self._setting(self.description.api, None)
@@ -131,6 +135,15 @@ class Connector:
 
     def poll_interval_s(self) -> float:
         return float(self._setting(self.description.poll_interval_s, 300.0))
+
+    def fetch_retry(self) -> FetchRetry | None:
+        """When `fetch` is tried again; None for the gateway's own schedule."""
+        return self._setting(self.description.fetch_retry, None)
+
+    def is_open(self, order: Order) -> bool:
+        """Whether an order may still change at the vendor. Raises PluginError."""
+        check = self.description.is_open
+        return check is not None and bool(self._guard("describe", lambda: check(order)))
 
     def max_body_bytes(self, general: int) -> int:
         """The limit for webhook bodies: the source's own, where it is below the general one."""
@@ -166,15 +179,24 @@ class Connector:
             raise
         except PermanentError as error:
             raise Misread(str(error)) from error
-        except (TransientError, AuthError, Hold) as error:
+        except (TransientError, AuthError, Hold, Ignore) as error:
             raise PluginError(f"ingest raised {type(error).__name__}, which is not its to raise") from error
         for event in events:
             self._check_event("ingest", event)
         return events
 
-    async def poll(self, cursor: str | None, since: datetime, now: datetime, client: VendorClient | None) -> Page:
+    async def poll(
+        self,
+        cursor: str | None,
+        since: datetime,
+        now: datetime,
+        client: VendorClient | None,
+        open_orders: Sequence[OpenOrder] = (),
+    ) -> Page:
         """Ask the vendor. Raises TransientError, AuthError, PermanentError or PluginError."""
-        page = await self._await("poll", cursor=cursor, since=since, now=now, client=client, settings=self.settings)
+        page = await self._await(
+            "poll", cursor=cursor, since=since, now=now, open_orders=open_orders, client=client, settings=self.settings
+        )
         if not isinstance(page, Page):
             raise PluginError(f"poll returned {type(page).__name__}, not a Page")
         if page.cursor is not None and not (
@@ -205,10 +227,10 @@ class Connector:
             raise PluginError(f"fetch returned {type(document).__name__}, not bytes")
         return document
 
-    def normalize(self, event: Event, document: bytes) -> Order:
-        """The canonical order. Raises PermanentError, Hold or PluginError."""
+    def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
+        """The canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
-            order = self._call("normalize", event=event, document=document, settings=self.settings)
+            order = self._call("normalize", event=event, document=document, previous=previous, settings=self.settings)
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
@@ -297,18 +319,18 @@ class Connector:
             raise PluginError(f"{hook} returned an event whose occurred_at has no time zone")
         if event.reference is not None and not _is_storable(event.reference):
             raise Misread("an order whose reference is no text")
-        if event.document is None and not self.fetches:
-            raise PluginError(f"{hook} returned an event without a document, and there is no fetch")
+        if (event.document is None or event.fetch) and event.ignored is None and not self.fetches:
+            raise PluginError(f"{hook} returned an event without its order, and there is no fetch")
         return event
 
 
-_EVENT_FIELDS: dict[str, type] = {"document": bytes, "content": bytes, "occurred_at": datetime, "reference": str}
+_EVENT_FIELDS: dict[str, type] = {"document": bytes, "content": bytes, "occurred_at": datetime, "reference": str, "ignored": str}
 
 
 def _tidy(error: GatewayError) -> None:
     """Make what a hook raised fit to be kept: texts that can be stored, waits that end."""
     error.args = tuple(_text(argument) for argument in error.args)
-    if isinstance(error, (Rejected, Hold)):
+    if isinstance(error, (Rejected, Hold, Ignore)):
         error.reason = _text(error.reason)
     if isinstance(error, TransientError):
         wait_s: object = error.retry_after_s

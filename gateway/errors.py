@@ -8,6 +8,7 @@
     │   └── Rejected       refused, with a reason the sender is meant to read
     ├── AuthError          that side pauses, its rows wait
     ├── Hold               a person decides: the row is held
+    ├── Ignore             nothing goes out: the row is done
     ├── PluginError        a connector broke its contract: a dead letter with a traceback
     ├── LeaseLost          drop the result: the row is no longer this worker's
     └── StoreError
@@ -82,6 +83,21 @@ class Hold(GatewayError):
         super().__init__(reason)
         self.reason = reason
         self.order = order
+        self.detail: str | None = None  # what differs from the order before, for the clerk; the core's to fill
+
+
+class Ignore(GatewayError):
+    """Nothing goes out for this event; it is kept, and done.
+
+    Attributes:
+        reason: Why, in a sentence.
+        flag: A person should have a look: an unknown state, for instance. Outcome `flagged` and a warning, else `ignored`.
+    """
+
+    def __init__(self, reason: str, *, flag: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.flag = flag
 
 
 class PluginError(GatewayError):

@@ -17,7 +17,7 @@ from typing import Any
 import pluggy
 
 from gateway.client import VendorClient
-from gateway.messages import Description, Envelope, Event, Page, Receipt
+from gateway.messages import Description, Envelope, Event, OpenOrder, Page, Receipt
 from gateway.orders import Order
 
 PROJECT = "order-gateway"
@@ -70,7 +70,9 @@ def ingest(envelope: Envelope, settings: Any) -> Sequence[Event]:  # type: ignor
 
 
 @hookspec(firstresult=True)
-async def poll(cursor: str | None, since: datetime, now: datetime, client: VendorClient, settings: Any) -> Page:  # type: ignore[empty-body]
+async def poll(  # type: ignore[empty-body]
+    cursor: str | None, since: datetime, now: datetime, open_orders: Sequence[OpenOrder], client: VendorClient, settings: Any
+) -> Page:
     """Ask the vendor what there is, from the cursor on.
 
     Called on the source's schedule, one call at a time per source; at once again while `Page.more`. The page and its
@@ -81,6 +83,8 @@ async def poll(cursor: str | None, since: datetime, now: datetime, client: Vendo
         cursor: The last committed page's cursor; None before the first.
         since: When this source was first started, UTC; stays the same for ever.
         now: UTC.
+        open_orders: Taken by name where the vendor is asked order by order: up to 50 of the orders that `is_open` of the
+            description calls open, oldest first. The hook is then called once for each 50, and not where there is none.
         client: The source's API client.
         settings: The source's decoded settings.
     Raises:
@@ -94,32 +98,36 @@ async def poll(cursor: str | None, since: datetime, now: datetime, client: Vendo
 async def fetch(event: Event, client: VendorClient, settings: Any) -> bytes:  # type: ignore[empty-body]
     """Get the vendor's full order that `event` speaks about.
 
-    Called by the prepare step for events without a document, outside any transaction, once per attempt; may run twice
-    for one event. Not implemented: every event carries its document.
+    Called by the prepare step for events with `fetch` or without a document, outside any transaction, once per attempt;
+    may run twice for one event. Not implemented: every event carries its order.
 
+    Args:
+        event: As `ingest` or `poll` returned it, its document included, without its content.
     Returns:
-        The body as received, undecoded; it is stored and shown to operators.
+        The body as received, undecoded; it is stored beside the event's own document and shown to operators.
     Raises:
-        TransientError: Not there yet; `retry_after_s` is honoured.
+        TransientError: Not there yet; `retry_after_s` and the description's `fetch_retry` are honoured.
         PermanentError: Will never be there; the row becomes a dead letter.
     """
 
 
 @hookspec(firstresult=True)
-def normalize(event: Event, document: bytes, settings: Any) -> Order:  # type: ignore[empty-body]
+def normalize(event: Event, document: bytes, previous: Order | None, settings: Any) -> Order:  # type: ignore[empty-body]
     """Make the canonical order of the vendor's document.
 
     Pure. Called by the prepare step, outside any transaction; called again, with the same answer, after a crash or a
     replay. Required.
 
     Args:
-        event: As `ingest` or `poll` returned it, without its document and content.
+        event: As `ingest` or `poll` returned it, without its content; its document is there where `fetch` was called.
         document: The vendor's full order, from the event or from `fetch`.
+        previous: What was made of this order last; None where nothing was, or its body has been erased.
         settings: The source's decoded settings.
     Returns:
         The order; `order_ref` and `revision` are the core's to fill.
     Raises:
         Hold: A person decides; give the order along, so that a release can send it.
+        Ignore: Nothing goes out for this event: what it says is known, or is not for the ERP.
         PermanentError, ValueError: It cannot be made; the row becomes a dead letter.
     """
 

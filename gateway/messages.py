@@ -9,6 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from gateway.client import Api
+from gateway.orders import Order
 
 Door = Literal["webhook", "poll", "realtime"]
 Stage = Literal["stored", "delivered"]
@@ -41,20 +42,25 @@ class Event(Struct, frozen=True, kw_only=True):
     Attributes:
         key: The event's name within its source, the same through whichever door it comes. At most 200 characters.
         order_ref: The order's name within its source, the same over all its revisions. At most 200 characters.
-        document: The vendor's full order as received, or None where `fetch` must get it.
+        document: What came, as received: the vendor's full order, or, with `fetch`, what speaks about it.
+        fetch: The order itself is not in the document; `fetch` gets it, and both are kept. Without a document always so.
         content: What makes a version of the order: two events of one order with equal `content` are the same version
             (a repeat), with other content a revision. Put facts that are not the customer's doing (a status, a mark, the
             spelling of a date) outside it. None: the key alone decides, and the same key again is a repeat.
         occurred_at: When it happened at the vendor, aware, or None.
         reference: What `acknowledge` must name to the vendor; default the `order_ref`.
+        ignored: Why nothing is made of it (another kind of event, an order from before the start): it is kept with its
+            document, done at once, and belongs to no order. Where the source acknowledges anything, so is this.
     """
 
     key: str
     order_ref: str
     document: bytes | None = None
+    fetch: bool = False
     content: bytes | None = None
     occurred_at: datetime | None = None
     reference: str | None = None
+    ignored: str | None = None
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):
@@ -77,6 +83,17 @@ class Page(Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
+class OpenOrder(Struct, frozen=True, kw_only=True):
+    """An order that may still change at the vendor, for vendors that are asked order by order.
+
+    Attributes:
+        order: The last one made of it; None where its body has been erased.
+    """
+
+    order_ref: str
+    order: Order | None
+
+
 class Receipt(Struct, frozen=True, kw_only=True):
     """One thing to tell the vendor: this event has reached this stage.
 
@@ -92,6 +109,18 @@ class Receipt(Struct, frozen=True, kw_only=True):
     stage: Stage
 
 
+class FetchRetry(Struct, frozen=True, kw_only=True):
+    """When `fetch` is tried again while the order is not there yet.
+
+    Attributes:
+        schedule_s: Seconds after the first try, the second, ...; the last one repeats.
+        give_up_s: Seconds since the event came, until the row is held for a person.
+    """
+
+    schedule_s: tuple[float, ...]
+    give_up_s: float
+
+
 class Description(Struct, frozen=True, kw_only=True):
     """What a connector says of itself.
 
@@ -105,6 +134,10 @@ class Description(Struct, frozen=True, kw_only=True):
         unreadable_status: What the sender of a genuine but unreadable webhook hears: 400 where it must know that the
             order was not taken, 200 where a 4xx would end the subscription.
         max_body_bytes: Makes a source's own limit for webhook bodies from the settings, where it is below the general one.
+        fetch_retry: Makes the schedule of `fetch` from the settings; without it, growing pauses for a day.
+        compares_fetched: What `fetch` brings makes the versions: where the canonical order differs from the one before it is
+            a revision, where it is the same the event is a repeat. For events that say "this order, again".
+        is_open: Whether an order may still change at the vendor; `poll` is given those as `open_orders`.
     """
 
     title: str
@@ -115,3 +148,6 @@ class Description(Struct, frozen=True, kw_only=True):
     poll_interval_s: Callable[[Any], float] | None = None
     unreadable_status: Literal[200, 400] = 400
     max_body_bytes: Callable[[Any], int] | None = None
+    fetch_retry: Callable[[Any], FetchRetry] | None = None
+    compares_fetched: bool = False
+    is_open: Callable[[Order], bool] | None = None

@@ -101,11 +101,25 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
+_message = msgspec.json.Decoder(Message)
 
 
 def encode(message: Message) -> bytes:
     """The message as JSON: the bytes that are stored, hashed, sent and sent again."""
     return _encoder.encode(message)
+
+
+def encode_order(order: Order) -> bytes:
+    """An order alone, to compare it by its digest."""
+    return _encoder.encode(order)
+
+
+def read_order(body: bytes | None) -> Order | None:
+    """The order in a message that `encode` wrote; None where there is none."""
+    try:
+        return None if body is None else _message.decode(body).order
+    except msgspec.MsgspecError:
+        return None
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -43,14 +43,10 @@ class Source(Struct, kw_only=True):
     vendor: str
     client: VendorClient | None = None
 
-    @property
-    def acknowledges_stored(self) -> bool:
-        return "stored" in self.stages
 
-
-def incoming(events: Iterable[Event | Unreadable]) -> list[Incoming]:
-    """Events as the store takes them, with their digests."""
-    return [dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event) for event in events]
+def incoming(events: Iterable[Event | Unreadable], stages: Collection[Stage] = ()) -> list[Incoming]:
+    """Events as the store takes them, with their digests and, of the source's `stages`, what is to be acknowledged."""
+    return [dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event, stages) for event in events]
 
 
 def dead_letter(document: bytes, reason: str) -> Incoming:
@@ -59,7 +55,10 @@ def dead_letter(document: bytes, reason: str) -> Incoming:
     return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
 
 
-def _event(event: Event) -> Incoming:
+def _event(event: Event, stages: Collection[Stage]) -> Incoming:
+    at_once: Stage | None = "stored" if "stored" in stages else None
+    if event.ignored is not None and stages:  # it will reach no other stage
+        at_once = at_once or "delivered"
     return Incoming(
         key=event.key,
         order_ref=event.order_ref,
@@ -68,6 +67,9 @@ def _event(event: Event) -> Incoming:
         content=None if event.content is None else hashlib.sha256(event.content).digest(),
         occurred_at=event.occurred_at,
         reference=event.reference,
+        fetch=event.fetch or event.document is None,
+        ignored=event.ignored,
+        acknowledge=at_once,
     )
 
 

@@ -13,7 +13,7 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 
 # The first line of the table: no hook, no store, no HTTP.
-FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry"}
+FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base"}
 MAY_IMPORT = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from time import perf_counter
 
 from gateway.clock import Clock
 from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, StoreBusy, StoreFailed, TransientError
-from gateway.messages import Page, Unreadable
+from gateway.messages import OpenOrder, Page, Unreadable
+from gateway.orders import read_order
 from gateway.retry import backoff_s
 from gateway.source import Source, incoming
 from gateway.store.base import Store
@@ -19,6 +21,7 @@ log = logging.getLogger("gateway.poll")
 
 CALL_TIMEOUT_S = 300.0
 _AUTH_PAUSE_S = 900.0
+_OPEN_AT_ONCE = 50
 
 
 class Poller:
@@ -74,26 +77,35 @@ class Poller:
 
     async def _sweep(self) -> None:
         cursor = await self._store.cursor(self._source.name, "poll")
+        if self._source.connector.takes("poll", "open_orders"):
+            await self._ask_for_open_orders(cursor)
+            return
         more = True
         while more:
-            began, now = perf_counter(), self._clock.now()
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                page = await self._source.connector.poll(cursor, self._source.since, now, self._source.client)
-            outcomes = await self._commit(page)
+            page, outcomes = await self._page(cursor)
             following = cursor if page.cursor is None else page.cursor
-            log.info(
-                "poll.page",
-                extra={"source": self._source.name, **outcomes, "more": page.more, "duration_s": round(perf_counter() - began, 3)},
-            )
             if page.more and following == cursor and not outcomes["stored"]:
                 raise TransientError("the connector asks for more with an unchanged cursor and nothing new in between")
             cursor, more = following, page.more
 
+    async def _ask_for_open_orders(self, cursor: str | None) -> None:
+        """Order by order, some at a time; an order that a later batch adds comes in the next round."""
+        after = 0
+        while found := await self._store.open_orders(self._source.name, after, _OPEN_AT_ONCE):
+            page, _ = await self._page(cursor, [OpenOrder(order_ref=one.order_ref, order=read_order(one.message)) for one in found])
+            cursor, after = page.cursor or cursor, found[-1].id
+
+    async def _page(self, cursor: str | None, open_orders: Sequence[OpenOrder] = ()) -> tuple[Page, dict[str, int]]:
+        source, began = self._source, perf_counter()
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            page = await source.connector.poll(cursor, source.since, self._clock.now(), source.client, open_orders)
+        outcomes = await self._commit(page)
+        log.info("poll.page", extra={"source": source.name, **outcomes, "more": page.more, "duration_s": round(perf_counter() - began, 3)})
+        return page, outcomes
+
     async def _commit(self, page: Page) -> dict[str, int]:
         source, events = self._source, page.events
-        accepted = await self._store.accept(
-            source.name, "poll", incoming(events), cursor=page.cursor, acknowledge=source.acknowledges_stored
-        )
+        accepted = await self._store.accept(source.name, "poll", incoming(events, source.stages), cursor=page.cursor)
         outcomes = {"stored": 0, "repeat": 0, "unreadable": 0}
         for event, one in zip(events, accepted, strict=True):
             unreadable = isinstance(event, Unreadable) and one.outcome == "stored"

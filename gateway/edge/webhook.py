@@ -88,7 +88,7 @@ class WebhookDoor:
     async def _take(self, source: Source, envelope: Envelope) -> web.Response:
         connector = source.connector
         try:
-            events = incoming(connector.admit(envelope, envelope.received_at))
+            events = incoming(connector.admit(envelope, envelope.received_at), source.stages)
         except Unverified as error:
             if error.cause is not None:
                 log.warning("webhook.verify_failed", extra={"source": source.name, "error": type(error.cause).__name__})
@@ -118,7 +118,7 @@ class WebhookDoor:
             return _answer(200, {"status": "ignored"})
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                accepted = await self._store.accept(source.name, "webhook", events, acknowledge=source.acknowledges_stored)
+                accepted = await self._store.accept(source.name, "webhook", events)
         except (StoreError, TimeoutError) as error:
             return self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0))
         for one in accepted:

@@ -12,11 +12,13 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.connector import Misread
+from gateway.difference import differences, is_likely_new
 from gateway.engine.worker import settled
 from gateway.errors import (
     AuthError,
     GatewayError,
     Hold,
+    Ignore,
     LeaseLost,
     PermanentError,
     PluginError,
@@ -27,7 +29,7 @@ from gateway.errors import (
     TransientError,
 )
 from gateway.messages import Envelope, Event
-from gateway.orders import Kind, Message, Order, encode
+from gateway.orders import Kind, Message, Order, encode, encode_order, read_order
 from gateway.retry import backoff_s, is_over
 from gateway.source import Source, incoming
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
@@ -45,6 +47,12 @@ _RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
 class _Revision(Exception):
     """The order came again with other content, and this source leaves that to a person."""
 
+    def __init__(self, previous: Order | None, order: Order, version: int) -> None:
+        super().__init__()
+        likely_new = previous is not None and is_likely_new(previous, order)
+        self.reason = f"version {version} of the order has other content" + (", and looks like another order" if likely_new else "")
+        self.detail = _detail(previous, order)
+
 
 class Prepare:
     """One source's prepare step."""
@@ -53,6 +61,9 @@ class Prepare:
         self._source = source
         self._store = store
         self._clock = clock
+        self._retry = source.connector.fetch_retry()
+        self._compares = source.connector.description.compares_fetched
+        self._takes_previous = source.connector.takes("normalize", "previous")
 
     async def turn(self) -> bool:
         """Lease and prepare one batch; False where there was nothing."""
@@ -109,11 +120,13 @@ class Prepare:
                 await self._reread(row)
                 return None
             document = await self._document(row)
-            return await self._message(row, self._order(row, document))
+            previous = await self._previous(row)
+            order = self._order(row, document, previous)
+            return await self._message(await self._compared(row, order), order, previous)
         except LeaseLost:
             log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": row.key})
-        except _Revision:
-            end = Settlement(status="held", outcome="revision", reason=f"version {row.version} of the order has other content")
+        except _Revision as revision:
+            end = Settlement(status="held", outcome="revision", reason=revision.reason, detail=revision.detail)
             await self._end(row, end, began, began_ms, with_earlier=True)
         except StoreError:
             raise
@@ -130,40 +143,64 @@ class Prepare:
             events = self._source.connector.read(envelope)
         except Rejected as error:
             raise PermanentError(f"rejected: {error.reason}") from error
-        acknowledge = self._source.acknowledges_stored
-        await settled(self._clock, lambda: self._store.reaccept(row, incoming(events), acknowledge=acknowledge))
+        await settled(self._clock, lambda: self._store.reaccept(row, incoming(events, self._source.stages)))
 
     async def _document(self, row: InboxRow) -> bytes:
-        if row.document is not None:
-            if hashlib.sha256(row.document).digest() != row.sha256:
+        """The document that holds the order: the event's own, or what `fetch` brings, once."""
+        for document, sha256 in ((row.document, row.sha256), (row.fetched, row.fetched_sha256)):
+            if document is not None and hashlib.sha256(document).digest() != sha256:
                 log.critical("store.damaged_document", extra={"source": row.source, "key": row.key, "order_ref": row.order_ref})
                 raise PermanentError("the stored document is damaged: its SHA-256 differs from the one it was stored with")
+        if not row.fetch and row.document is not None:
             return row.document
+        if row.fetched is not None:
+            return row.fetched
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             document = await self._source.connector.fetch(_event(row), self._source.client)
         await settled(self._clock, lambda: self._store.keep_document(row, document, hashlib.sha256(document).digest()))
         return document
 
-    def _order(self, row: InboxRow, document: bytes) -> Order:
+    async def _previous(self, row: InboxRow) -> Order | None:
+        """What was made of this order last, where anybody wants to know."""
+        if not row.messages or not (row.version > 1 or self._takes_previous or self._compares):
+            return None
+        return read_order(await self._store.newest_message(row))
+
+    def _order(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
         try:
-            return self._source.connector.normalize(_event(row), document)
+            return self._source.connector.normalize(_event(row), document, previous)
         except Hold as hold:
             if row.released and hold.order is not None:
                 return hold.order
+            hold.detail = None if hold.order is None else _detail(previous, hold.order)
             raise
 
-    async def _message(self, row: InboxRow, order: Order) -> Prepared:
+    async def _compared(self, row: InboxRow, order: Order) -> InboxRow:
+        """Where the fetched order makes the versions: the row with its version. Raises Ignore for one that is known."""
+        if not self._compares or row.compared or not (row.fetch or row.document is None):
+            return row
+        content = hashlib.sha256(encode_order(order)).digest()
+        version = await settled(self._clock, lambda: self._store.compare(row, content))
+        if version is None:
+            raise Ignore("the order is as it was")
+        return msgspec.structs.replace(row, version=version, compared=True)
+
+    async def _message(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
         policy = self._source.on_revision
         if row.version > 1 and policy == "hold" and not row.released:
-            raise _Revision
+            raise _Revision(previous, order, row.version)
         sent: frozenset[str] = frozenset()
         if row.messages:
             supersede = policy == "replace" and row.version > 1
             sent = await settled(self._clock, lambda: self._store.sent_before(row, supersede=supersede))
         n = row.messages + 1
         key = f"{row.source}/{row.order_ref}/{n}"
-        flags = order.flags if row.version == 1 else (*order.flags, "resubmitted")
-        order = msgspec.structs.replace(order, order_ref=row.order_ref, revision=row.version, flags=flags)
+        flags = list(order.flags)
+        if row.version > 1:
+            flags.append("resubmitted")
+            if previous is not None and is_likely_new(previous, order):
+                flags.append("likely_new_order")
+        order = msgspec.structs.replace(order, order_ref=row.order_ref, revision=row.version, flags=tuple(dict.fromkeys(flags)))
         deliveries, bodies = [], dict[Kind, bytes]()
         for destination in self._source.destinations:
             kind = _kind(order, row.version, first=destination.target not in sent)
@@ -173,7 +210,7 @@ class Prepare:
                 bodies[kind] = self._body(row, key, kind, order)
             body = bodies[kind]
             deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
-        return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries))
+        return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries), open=self._source.connector.is_open(order))
 
     def _body(self, row: InboxRow, key: str, kind: Kind, order: Order) -> bytes:
         try:
@@ -194,25 +231,32 @@ class Prepare:
     def _settlement(self, row: InboxRow, error: BaseException) -> Settlement:
         match error:
             case Hold():
-                return Settlement(status="held", outcome="held", reason=error.reason)
+                return Settlement(status="held", outcome="held", reason=error.reason, detail=error.detail)
+            case Ignore():
+                return Settlement(status="done", outcome="flagged" if error.flag else "ignored", reason=error.reason)
             case RateLimited():
                 return Settlement(status="ready", outcome="rate_limited", due_in_s=error.retry_after_s or 60.0, counts=False)
             case TransientError() | AuthError() | TimeoutError():
                 age_s = (self._clock.now() - row.received_at).total_seconds()
                 reason = str(error) or "no answer in time"
-                if is_over(age_s, _MAX_AGE_S):
-                    return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.0f} h: {reason}")
+                if is_over(age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s):
+                    return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
                 asked_s = getattr(error, "retry_after_s", None) or 0.0
-                wait_s = max(asked_s, backoff_s(row.attempts, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S))
+                wait_s = max(asked_s, self._pause_s(row.attempts))
                 return Settlement(status="ready", outcome="retry", due_in_s=wait_s, reason=reason)
         return Settlement(status="dead", outcome="dead", reason=str(error)[:1000])
+
+    def _pause_s(self, attempts: int) -> float:
+        if self._retry is None:
+            return backoff_s(attempts, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)
+        return self._retry.schedule_s[min(attempts, len(self._retry.schedule_s)) - 1]
 
     async def _end(self, row: InboxRow, end: Settlement, began: float, began_ms: int, *, with_earlier: bool = False) -> None:
         duration_ms = round((perf_counter() - began) * 1000)
         end = msgspec.structs.replace(end, started_at_ms=began_ms, duration_ms=duration_ms)
         await settled(self._clock, lambda: self._store.settle_inbox(row, end, with_earlier=with_earlier))
         log.log(
-            logging.INFO if end.status == "ready" else logging.WARNING,
+            logging.INFO if end.status == "ready" or end.outcome == "ignored" else logging.WARNING,
             "prepare.attempted",
             extra={
                 "source": row.source,
@@ -227,7 +271,14 @@ class Prepare:
 
 def _event(row: InboxRow) -> Event:
     assert row.order_ref is not None
-    return Event(key=row.key, order_ref=row.order_ref, occurred_at=row.occurred_at, reference=row.reference)
+    document = row.document if row.fetch else None
+    return Event(key=row.key, order_ref=row.order_ref, document=document, occurred_at=row.occurred_at, reference=row.reference)
+
+
+def _detail(previous: Order | None, order: Order) -> str | None:
+    if previous is None:
+        return "what came before is not there to compare with"
+    return "\n".join(differences(previous, order)) or "nothing that a person would look at is different"
 
 
 def _kind(order: Order, version: int, *, first: bool) -> Kind:

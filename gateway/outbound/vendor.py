@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -26,6 +27,8 @@ class HttpVendorClient:
         self._session = session
         self._clock = clock
         self._budget = CallBudget(api.calls_per_minute, clock)
+        self._one_at_a_time = asyncio.Lock()
+        self._refusals = 0
         self._tokens: TokenSource | None = None
         self.reset()
 
@@ -33,6 +36,7 @@ class HttpVendorClient:
         """Start over with the credentials of now."""
         auth = self._api.auth
         self._tokens = TokenSource(auth, self._send, self._clock) if isinstance(auth, OAuth2) else None
+        self._refusals = 0
 
     async def sign_in(self) -> None:
         """Get a token where the API needs one. Raises what `request` raises."""
@@ -54,12 +58,31 @@ class HttpVendorClient:
         sent = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
+        if self._api.stop_after_auth_failures is None:
+            return self._judge(await self._authorised(method, url, sent, body, params), accept)
+        async with self._one_at_a_time:  # two at the same time could both be the last one too many
+            self._refuse_to_be_locked_out(self._api.stop_after_auth_failures)
+            answer = await self._authorised(method, url, sent, body, params)
+            self._refusals = self._refusals + 1 if answer.status == 401 else 0
+            self._refuse_to_be_locked_out(self._api.stop_after_auth_failures)
+            return self._judge(answer, accept)
+
+    def _refuse_to_be_locked_out(self, limit: int) -> None:
+        if self._refusals >= limit:
+            raise AuthError(
+                f"the vendor refused the credentials {self._refusals} times; nothing more is sent, so that the account is not locked, "
+                "until the secret changes, the configuration is reloaded, or `gateway resume SOURCE`"
+            )
+
+    async def _authorised(
+        self, method: str, url: str, sent: Mapping[str, str], body: bytes | None, params: Mapping[str, str] | None
+    ) -> Answer:
         token = await self._tokens.token() if self._tokens else None
         answer = await self._send(method, url, {**sent, **self._credentials(token)}, body, params)
         if answer.status == 401 and self._tokens:
             token = await self._tokens.token(instead_of=token)
             answer = await self._send(method, url, {**sent, **self._credentials(token)}, body, params)
-        return self._judge(answer, accept)
+        return answer
 
     def _address(self, path: str) -> str:
         url = urljoin(self._api.base_url.rstrip("/") + "/", path)

@@ -33,7 +33,10 @@ class Incoming(Struct, frozen=True, kw_only=True):
         order_ref: None for what could not be read.
         content: SHA-256 of what makes a version of the order; None where the key alone decides.
         sha256: Of `document`.
+        fetch: The order itself must be fetched.
         dead: Why it cannot be read; it becomes a dead letter at once.
+        ignored: Why nothing is made of it; it is done at once, and counts as no version.
+        acknowledge: The stage that is reached with the commit, where the vendor is told of it.
     """
 
     key: str
@@ -43,7 +46,10 @@ class Incoming(Struct, frozen=True, kw_only=True):
     content: bytes | None = None
     occurred_at: datetime | None = None
     reference: str | None = None
+    fetch: bool = False
     dead: str | None = None
+    ignored: str | None = None
+    acknowledge: Stage | None = None
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
@@ -54,7 +60,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class InboxRow(Struct, frozen=True, kw_only=True):
-    """A leased inbox row. `messages` counts what was made of its order before."""
+    """A leased inbox row. `messages` counts what was made of its order before; `compared`: its version is the fetched order's."""
 
     id: int
     lease: int
@@ -72,6 +78,10 @@ class InboxRow(Struct, frozen=True, kw_only=True):
     received_at: datetime
     document: bytes | None
     sha256: bytes | None
+    fetch: bool
+    compared: bool
+    fetched: bytes | None
+    fetched_sha256: bytes | None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -84,12 +94,25 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """What the prepare step made of one row: message `n` of its order, once per target that wants it."""
+    """What the prepare step made of one row: message `n` of its order, once per target that wants it.
+
+    Attributes:
+        open: The order may still change at a vendor that is asked order by order.
+    """
 
     row: InboxRow
     key: str
     n: int
     deliveries: tuple[Delivery, ...]
+    open: bool = False
+
+
+class Open(Struct, frozen=True, kw_only=True):
+    """An open order; `message` is the body of the newest message made of it."""
+
+    id: int
+    order_ref: str
+    message: bytes | None
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
@@ -167,12 +190,10 @@ class Store(Protocol):
     async def cursor(self, source: str, door: Door) -> str | None:
         """The last committed cursor."""
 
-    async def accept(
-        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, acknowledge: bool = False
-    ) -> list[Accepted]:
-        """Make events, the cursor and, with `acknowledge`, the stored-stage acknowledgements durable, all or none."""
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+        """Make events, their acknowledgements and the cursor durable, all or none."""
 
-    async def reaccept(self, row: InboxRow, events: Sequence[Incoming], *, acknowledge: bool = False) -> list[Accepted]:
+    async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         """Replace a replayed dead letter that can now be read by the events in it."""
 
     async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
@@ -180,6 +201,15 @@ class Store(Protocol):
 
     async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
         """Keep what `fetch` brought, so that no later attempt fetches again."""
+
+    async def compare(self, row: InboxRow, content: bytes) -> int | None:
+        """Make the digest of a fetched order the newest version's; the version, or None where it is the newest one's already."""
+
+    async def newest_message(self, row: InboxRow) -> bytes | None:
+        """The body of the newest message made of the row's order; None where there is none, or it has been erased."""
+
+    async def open_orders(self, source: str, after: int, limit: int) -> list[Open]:
+        """Open orders whose id is above `after`, oldest first."""
 
     async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
         """The targets that have, or may have, an earlier message of this order.

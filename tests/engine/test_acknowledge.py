@@ -77,7 +77,7 @@ class Bench:
         self.step = Acknowledge(made, store, Vitals(clock), clock)
 
     async def accept(self, *refs: str) -> None:
-        await self.store.accept("acme", "poll", incoming([acme.event(acme.body(ref)) for ref in refs]), acknowledge=True)
+        await self.store.accept("acme", "poll", incoming([acme.event(acme.body(ref)) for ref in refs], {"stored"}))
 
     async def counts(self) -> dict[str, int]:
         found = await self.store._run(lambda db: db.execute("SELECT status, count(*) FROM acknowledgements GROUP BY 1").fetchall())

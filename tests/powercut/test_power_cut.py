@@ -53,7 +53,7 @@ class World:
                 await store.checkpoint()
 
     async def _accept(self, store: SqliteStore, ref: str) -> None:
-        await suite.accept(store, suite.incoming(ref), acknowledge=True)
+        await suite.accept(store, suite.incoming(ref, acknowledge="stored"))
         self.acknowledged.add(ref)
 
     async def _forward(self, store: SqliteStore) -> None:

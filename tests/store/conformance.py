@@ -10,6 +10,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import LeaseLost
 from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Settlement, Store
@@ -111,6 +112,20 @@ class Accepting:
         assert await accept(store, dead) == [("unreadable-1", "repeat")]
         assert await store.lease_inbox("acme", 10) == []
 
+    async def test_an_ignored_event_is_kept_done_and_makes_no_order(self, store: Store) -> None:
+        old = incoming("o1", "a", key="e0", ignored="from before the start")
+        assert await accept(store, old) == [("e0", "stored")]
+        assert await accept(store, old) == [("e0", "repeat")]
+        assert await store.lease_inbox("acme", 10) == []
+        assert await accept(store, incoming("o1", "b", key="e1")) == [("e1", "stored")]
+        (row,) = await store.lease_inbox("acme", 10)
+        assert (row.key, row.version) == ("e1", 1)
+
+    async def test_an_ignored_event_is_acknowledged_like_any_other(self, store: Store) -> None:
+        await accept(store, incoming("o1", key="e0", ignored="old", reference="N-1", acknowledge="delivered"))
+        (row,) = await store.lease_acknowledgements("acme", 10)
+        assert (row.stage, row.order_ref, row.reference) == ("delivered", "N-1", "N-1")
+
     async def test_first_start_stays_the_same_for_ever(self, store: Store, clock: ManualClock) -> None:
         first = (await store.register(["acme"]))["acme"]
         clock.advance(3600)
@@ -197,14 +212,57 @@ class Preparing:
         (again,) = await store.lease_inbox("acme", 10)
         assert again.attempts == 1
 
-    async def test_a_fetched_document_is_kept(self, store: Store) -> None:
-        await accept(store, Incoming(key="e1", order_ref="o1"))
+    async def test_what_is_fetched_makes_the_versions_where_it_is_compared(self, store: Store) -> None:
+        async def compared(key: str, content: str) -> int | None:
+            await accept(store, incoming("o1", None, key=key, fetch=True))
+            (row,) = await store.lease_inbox("acme", 10)
+            version = await store.compare(row, sha(content.encode()))
+            if version is None:
+                await store.settle_inbox(row, Settlement(status="done", outcome="ignored"))
+                return None
+            await store.settle_inbox(row, Settlement(status="ready", outcome="retry"))
+            (row,) = await store.lease_inbox("acme", 10)
+            assert (row.version, row.compared) == (version, True)
+            await store.prepared([message(row, "erp")])
+            return version
+
+        assert [await compared(f"e{n}", content) for n, content in enumerate("aabba")] == [1, None, 2, None, 3]
+
+    async def test_the_newest_message_of_an_order_is_there_for_the_next(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"), incoming("o2", "a"))
+        await prepare(store)
+        await accept(store, incoming("o1", "b"))
         (row,) = await store.lease_inbox("acme", 10)
-        assert row.document is None
+        assert await store.newest_message(row) == b"message o1@1"
+        await store.prepared([message(row, "erp")])
+        await accept(store, incoming("o1", "c"), incoming("o3", "a"))
+        second, first_of_o3 = sorted(await store.lease_inbox("acme", 10), key=lambda row: row.key)
+        assert (await store.newest_message(second), await store.newest_message(first_of_o3)) == (b"message o1@2", None)
+
+    async def test_open_orders_are_found_oldest_first_with_their_newest_message(self, store: Store) -> None:
+        await accept(store, *(incoming(f"o{n}") for n in range(4)))
+        rows = await store.lease_inbox("acme", 10)
+        await store.prepared([replace(message(row, "erp"), open=row.order_ref != "o2") for row in rows])
+        first, second = await store.open_orders("acme", 0, 2)
+        assert [(one.order_ref, one.message) for one in (first, second)] == [("o0", b"message o0@1"), ("o1", b"message o1@1")]
+        assert [one.order_ref for one in await store.open_orders("acme", second.id, 2)] == ["o3"]
+        assert await store.open_orders("other", 0, 2) == []
+
+    async def test_an_order_is_open_as_its_newest_message_says(self, store: Store) -> None:
+        await accept(store, incoming("o1", None, key="e1"), incoming("o1", None, key="e2"))
+        for is_open in (True, False):
+            (row,) = await store.lease_inbox("acme", 10)
+            await store.prepared([replace(message(row, "erp"), open=is_open)])
+            assert bool(await store.open_orders("acme", 0, 10)) == is_open
+
+    async def test_a_fetched_document_is_kept(self, store: Store) -> None:
+        await accept(store, incoming("o1", None, fetch=True))
+        (row,) = await store.lease_inbox("acme", 10)
+        assert (row.fetch, row.fetched) == (True, None)
         await store.keep_document(row, b"fetched", sha(b"fetched"))
         await store.settle_inbox(row, Settlement(status="ready", outcome="retry"))
         (again,) = await store.lease_inbox("acme", 10)
-        assert again.document == b"fetched"
+        assert (again.document, again.fetched, again.fetched_sha256) == (row.document, b"fetched", sha(b"fetched"))
 
     async def test_a_replayed_dead_letter_can_become_events(self, store: Store) -> None:
         await accept(store, Incoming(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON"))
@@ -377,7 +435,7 @@ class Delivering:
 
 class Acknowledging:
     async def test_stored_acknowledgements_come_with_the_event(self, store: Store) -> None:
-        await accept(store, incoming("o1", reference="R-1"), incoming("o1", reference="R-1"), acknowledge=True)
+        await accept(store, incoming("o1", reference="R-1", acknowledge="stored"), incoming("o1", reference="R-1", acknowledge="stored"))
         (row,) = await store.lease_acknowledgements("acme", 10)
         assert (row.stage, row.reference, row.order_ref, row.attempts) == ("stored", "R-1", "o1", 1)
         await store.settle_acknowledgements([(row, Settlement(status="done", outcome="acknowledged"))])
@@ -400,14 +458,14 @@ class Acknowledging:
         assert await store.lease_acknowledgements("acme", 10) == []
 
     async def test_one_lease_holds_one_stage(self, store: Store) -> None:
-        await accept(store, incoming("o1"), acknowledge=True)
+        await accept(store, incoming("o1", acknowledge="stored"))
         await prepare(store)
         await deliver(store, acknowledge=True)
         stages = [[row.stage for row in await store.lease_acknowledgements("acme", 10)] for _ in range(2)]
         assert stages == [["stored"], ["delivered"]]
 
     async def test_an_unconfirmed_one_is_tried_again(self, store: Store, clock: ManualClock) -> None:
-        await accept(store, incoming("o1"), incoming("o2"), acknowledge=True)
+        await accept(store, incoming("o1", acknowledge="stored"), incoming("o2", acknowledge="stored"))
         first, second = await store.lease_acknowledgements("acme", 10)
         retry = Settlement(status="ready", outcome="retry", due_in_s=30)
         await store.settle_acknowledgements([(first, Settlement(status="done", outcome="acknowledged")), (second, retry)])
@@ -486,7 +544,7 @@ class Deciding:
         assert await store.lease_outbox("erp", 10) == []
 
     async def test_a_dead_acknowledgement_can_be_replayed(self, store: Store) -> None:
-        await accept(store, incoming("o1"), acknowledge=True)
+        await accept(store, incoming("o1", acknowledge="stored"))
         (row,) = await store.lease_acknowledgements("acme", 10)
         await store.settle_acknowledgements([(row, Settlement(status="dead", outcome="dead"))])
         assert [d.queue for d in await store.replay(["o1"], "anna")] == ["acknowledgements"]
@@ -495,7 +553,7 @@ class Deciding:
 
 class Keeping:
     async def test_take_over_gives_everything_back(self, store: Store) -> None:
-        await accept(store, incoming("o1"), incoming("o2"), acknowledge=True)
+        await accept(store, incoming("o1", acknowledge="stored"), incoming("o2", acknowledge="stored"))
         await prepare(store)
         await store.lease_outbox("erp", 1)
         await store.lease_acknowledgements("acme", 1)

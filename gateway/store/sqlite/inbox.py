@@ -10,7 +10,7 @@ from typing import Any
 from gateway.clock import from_ms, to_ms
 from gateway.errors import LeaseLost, StoreBusy
 from gateway.messages import Door
-from gateway.store.base import Accepted, InboxRow, Incoming, Prepared, Settlement
+from gateway.store.base import Accepted, InboxRow, Incoming, Open, Prepared, Settlement
 from gateway.store.sqlite.core import Core, advance_inbox, due, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection
 
@@ -19,21 +19,33 @@ _NEW = "INSERT INTO orders (source, order_ref, versions, content, newest_key) VA
 _SEEN = """
     INSERT INTO orders (source, order_ref, versions, content, newest_key) VALUES (?,?,1,?,?)
     ON CONFLICT (source, order_ref) DO UPDATE
-        SET versions = versions + (excluded.content IS NOT NULL), content = excluded.content, newest_key = excluded.newest_key
+        SET versions = versions + (excluded.content IS NOT NULL), content = coalesce(excluded.content, content),
+            newest_key = excluded.newest_key
         WHERE excluded.content IS NULL OR content IS NOT excluded.content
     RETURNING id, versions"""
 _STORED = """
     INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
-                       reason, sha256, document)
-    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
+                       reason, fetch, sha256, document)
+    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _STORED_FIRST = _STORED.format(order_id="last_insert_rowid()")
 _STORED_LATER = _STORED.format(order_id="?")
+_IGNORED = """
+    INSERT INTO inbox (source, door, key, version, status, outcome, reference, occurred_at_ms, received_at_ms, settled_at_ms,
+                       reason, sha256, document)
+    VALUES (?,?,?,1,'done','ignored',?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
-           reference, occurred_at_ms, received_at_ms, document, sha256
+           reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, fetched, fetched_sha256
     FROM inbox INDEXED BY inbox_active
     LEFT JOIN (SELECT id, order_ref, messages FROM orders) AS orders ON orders.id = inbox.order_id
     WHERE source = ? AND status IN ('ready', 'leased') AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
+
+
+_NEWEST_MESSAGE = "SELECT body FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND body IS NOT NULL ORDER BY id DESC LIMIT 1"
+_OPEN = """
+    SELECT id, order_ref, (SELECT body FROM outbox INDEXED BY outbox_by_order WHERE order_id = orders.id AND body IS NOT NULL
+                           ORDER BY outbox.id DESC LIMIT 1)
+    FROM orders INDEXED BY orders_open WHERE source = ? AND open = 1 AND id > ? ORDER BY id LIMIT ?"""
 
 
 class Inbox(Core):
@@ -60,15 +72,13 @@ class Inbox(Core):
 
         return await self._run(change)
 
-    async def accept(
-        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, acknowledge: bool = False
-    ) -> list[Accepted]:
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
         if self.refusing:
             raise StoreBusy(self.refusing)
         now_ms = self._clock.now_ms()
 
         def change(db: Connection) -> list[Accepted]:
-            accepted = [_accept(db, source, door, event, now_ms, acknowledge) for event in events]
+            accepted = [_accept(db, source, door, event, now_ms) for event in events]
             if cursor is not None:
                 db.execute("INSERT OR REPLACE INTO cursors (source, door, cursor) VALUES (?,?,?)", (source, door, cursor))
             return accepted
@@ -77,11 +87,11 @@ class Inbox(Core):
         if events:
             self._last_message_ms[source] = now_ms
         self._ring("inbox", source)
-        if acknowledge:
+        if any(event.acknowledge for event in events):
             self._ring("acknowledgements", source)
         return accepted
 
-    async def reaccept(self, row: InboxRow, events: Sequence[Incoming], *, acknowledge: bool = False) -> list[Accepted]:
+    async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         now_ms = self._clock.now_ms()
 
         def change(db: Connection) -> list[Accepted]:
@@ -92,7 +102,7 @@ class Inbox(Core):
                 ),
                 row.key,
             )
-            return [_accept(db, row.source, row.door, event, now_ms, acknowledge) for event in events]
+            return [_accept(db, row.source, row.door, event, now_ms) for event in events]
 
         accepted = await self._run(change)
         self._ring("inbox", row.source)
@@ -116,11 +126,40 @@ class Inbox(Core):
     async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
         def change(db: Connection) -> None:
             must_change(
-                db.execute("UPDATE inbox SET document = ?, sha256 = ? WHERE id = ? AND lease = ?", (document, sha256, row.id, row.lease)),
+                db.execute(
+                    "UPDATE inbox SET fetched = ?, fetched_sha256 = ? WHERE id = ? AND lease = ?", (document, sha256, row.id, row.lease)
+                ),
                 row.key,
             )
 
         await self._run(change)
+
+    async def compare(self, row: InboxRow, content: bytes) -> int | None:
+        def change(db: Connection) -> int | None:
+            newest, versions = db.execute("SELECT content, versions FROM orders WHERE id = ?", (row.order_id,)).fetchone()
+            if newest == content:
+                return None
+            version = versions if newest is None else versions + 1
+            db.execute("UPDATE orders SET content = ?, versions = ? WHERE id = ?", (content, version, row.order_id))
+            changed = db.execute("UPDATE inbox SET compared = 1, version = ? WHERE id = ? AND lease = ?", (version, row.id, row.lease))
+            must_change(changed, row.key)
+            return int(version)
+
+        return await self._run(change)
+
+    async def newest_message(self, row: InboxRow) -> bytes | None:
+        def change(db: Connection) -> bytes | None:
+            found = db.execute(_NEWEST_MESSAGE, (row.order_id,)).fetchone()
+            return bytes(found[0]) if found else None
+
+        return await self._run(change)
+
+    async def open_orders(self, source: str, after: int, limit: int) -> list[Open]:
+        def change(db: Connection) -> list[Open]:
+            found = db.execute(_OPEN, (source, after, limit)).fetchall()
+            return [Open(id=id_, order_ref=ref, message=body) for id_, ref, body in found]
+
+        return await self._run(change)
 
     async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
         now_ms = self._clock.now_ms()
@@ -182,12 +221,15 @@ class Inbox(Core):
             self._ring("inbox", row.source)
 
 
-def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: int, acknowledge: bool) -> Accepted:
+def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: int) -> Accepted:
     ref = event.order_ref
     head: tuple[object, ...] = (source, door, event.key)
-    tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.sha256, event.document)
+    tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.fetch, event.sha256, event.document)
     version = 1
-    if ref is None:
+    if event.ignored is not None:
+        came = (event.reference or ref, to_ms(event.occurred_at), now_ms, now_ms)
+        added = db.execute(_IGNORED, (*head, *came, event.ignored, event.sha256, event.document))
+    elif ref is None:
         added = db.execute(_STORED_LATER, (*head, 1, None, "dead", None, *tail))
     elif db.execute(_NEW, (source, ref, event.content, event.key)).rowcount == 1:
         added = db.execute(_STORED_FIRST, (*head, 1, "ready", now_ms, *tail))
@@ -201,11 +243,11 @@ def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: in
         added = db.execute(_STORED_LATER, (*head, version, order_id, "ready", due_ms, *tail))
     if added.rowcount == 0:
         return Accepted(key=shown_key(event.key, version), outcome="repeat")
-    if acknowledge and ref is not None:
+    if event.acknowledge is not None and ref is not None:
         db.execute(
             "INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms) "
-            "SELECT source, 'stored', id, 'ready', ?, ? FROM inbox WHERE key = ? AND source = ? AND version = ?",
-            (now_ms, now_ms, event.key, source, version),
+            "SELECT source, ?, id, 'ready', ?, ? FROM inbox WHERE key = ? AND source = ? AND version = ?",
+            (event.acknowledge, now_ms, now_ms, event.key, source, version),
         )
     return Accepted(key=shown_key(event.key, version), outcome="stored")
 
@@ -239,6 +281,10 @@ def _row(found: Any, lease: int) -> InboxRow:
         received_ms,
         document,
         sha256,
+        fetch,
+        compared,
+        fetched,
+        fetched_sha256,
     ) = found
     return InboxRow(
         id=id_,
@@ -257,12 +303,18 @@ def _row(found: Any, lease: int) -> InboxRow:
         received_at=from_ms(received_ms),
         document=document,
         sha256=sha256,
+        fetch=bool(fetch),
+        compared=bool(compared),
+        fetched=fetched,
+        fetched_sha256=fetched_sha256,
     )
 
 
 def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
     row = one.row
-    counted = db.execute("UPDATE orders SET messages = ? WHERE id = ? AND messages = ?", (one.n, row.order_id, one.n - 1))
+    counted = db.execute(
+        "UPDATE orders SET messages = ?, open = ? WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
+    )
     done = db.execute(
         "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ? WHERE id = ? AND lease = ?",
         (now_ms, row.id, row.lease),

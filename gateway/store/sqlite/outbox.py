@@ -28,9 +28,11 @@ _DELIVERED = """
                        WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded')))
     ON CONFLICT DO NOTHING"""
 _LEASE_ACKS = """
-    SELECT acknowledgements.id, acknowledgements.source, stage, orders.order_ref, coalesce(reference, orders.order_ref),
+    SELECT acknowledgements.id, acknowledgements.source, stage,
+           coalesce(orders.order_ref, reference), coalesce(reference, orders.order_ref),
            acknowledgements.attempts + 1, first_attempt_ms
-    FROM acknowledgements INDEXED BY acknowledgements_active JOIN inbox ON inbox.id = inbox_id JOIN orders ON orders.id = inbox.order_id
+    FROM acknowledgements INDEXED BY acknowledgements_active
+    JOIN inbox ON inbox.id = inbox_id LEFT JOIN orders ON orders.id = inbox.order_id
     WHERE acknowledgements.source = ? AND acknowledgements.status IN ('ready', 'leased') AND acknowledgements.due_at_ms <= ?
     ORDER BY acknowledgements.due_at_ms, acknowledgements.id LIMIT ?"""
 

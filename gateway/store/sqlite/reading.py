@@ -41,8 +41,10 @@ _LIST: Mapping[Queue, str] = {
         SELECT acknowledgements.id, 'acknowledgements' AS queue, acknowledgements.source, stage AS name, inbox.key, version, order_ref,
                acknowledgements.status, door, NULL AS kind, acknowledgements.attempts, acknowledgements.due_at_ms, created_at_ms AS at_ms,
                NULL AS outcome, acknowledgements.reason
-        FROM acknowledgements JOIN inbox ON inbox.id = inbox_id JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
+        FROM acknowledgements JOIN inbox ON inbox.id = inbox_id LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
 }
+
+_BODIES: Mapping[Queue, Mapping[str, str]] = {"inbox": {"body": "document", "fetched": "fetched"}, "outbox": {"body": "body"}}
 
 
 _LAST_TRY = """
@@ -138,9 +140,8 @@ class SqliteReader:
         for one in await asyncio.to_thread(self._find, key):
             rows = await self._rows(f"SELECT * FROM ({_LIST[one.queue]}) WHERE id = ?", (one.id,))
             for row in rows:
-                body = {"inbox": "document", "outbox": "body"}.get(one.queue)
-                if body:
-                    row["body"] = (await self._tuples(f"SELECT {body} FROM {one.queue} WHERE id = ?", (one.id,)))[0][0]
+                for name, column in _BODIES.get(one.queue, {}).items():
+                    row[name] = (await self._tuples(f"SELECT {column} FROM {one.queue} WHERE id = ?", (one.id,)))[0][0]
                 tried = await self._rows("SELECT * FROM attempts WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
                 tried += await self._rows(_LAST_TRY, (one.id,)) if one.queue == "outbox" else []
                 row["tried"] = [{**t, "at": _instant(t["at_ms"])} for t in tried]

@@ -151,13 +151,24 @@ class Upkeep(Core):
         return True
 
 
+# What is set to nothing, where it is there, and what stays: an open order's newest message says how it stands.
+_ERASABLE = {
+    "inbox": ("document = NULL, fetched = NULL", "coalesce(document, fetched) IS NOT NULL", ""),
+    "outbox": (
+        "body = NULL, answer = NULL",
+        "body IS NOT NULL",
+        """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
+                 FROM orders WHERE orders.id = outbox.order_id)""",
+    ),
+}
+
+
 def _erase(db: Connection, before_ms: int, limit: int) -> int:
     gone = 0
-    for table, body in (("inbox", "document"), ("outbox", "body")):
-        answer = ", answer = NULL" if table == "outbox" else ""
+    for table, (bodies, there, kept) in _ERASABLE.items():
         rows = db.execute(
-            f"UPDATE {table} SET {body} = NULL{answer} WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {body} IS NOT NULL "
-            "AND settled_at_ms < ? LIMIT ?) RETURNING id",
+            f"UPDATE {table} SET {bodies} WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {there} "
+            f"AND settled_at_ms < ?{kept} LIMIT ?) RETURNING id",
             (before_ms, limit),
         ).fetchall()
         db.executemany("DELETE FROM attempts WHERE queue = ? AND row_id = ?", [(table, row_id) for (row_id,) in rows])

@@ -22,10 +22,13 @@ CREATE TABLE orders (
     order_ref  TEXT NOT NULL,
     versions   INTEGER NOT NULL,
     messages   INTEGER NOT NULL DEFAULT 0,
+    open       INTEGER NOT NULL DEFAULT 0,
     content    BLOB,
     newest_key TEXT NOT NULL
 );
 CREATE UNIQUE INDEX orders_by_ref ON orders (source, order_ref);
+-- Those that may still change at a vendor that is asked order by order.
+CREATE INDEX orders_open ON orders (source, id) WHERE open = 1;
 
 -- Three kinds of index on each queue: what is under way (leasing is one range scan of it), what waits for a person, and what
 -- can be erased. Rows of one order are found by the order; nothing reads what is done.
@@ -41,6 +44,8 @@ CREATE TABLE inbox (
     attempts       INTEGER NOT NULL DEFAULT 0,
     lease          INTEGER,
     released       INTEGER NOT NULL DEFAULT 0,
+    fetch          INTEGER NOT NULL DEFAULT 0,
+    compared       INTEGER NOT NULL DEFAULT 0,
     reference      TEXT,
     occurred_at_ms INTEGER,
     received_at_ms INTEGER NOT NULL,
@@ -48,13 +53,15 @@ CREATE TABLE inbox (
     outcome        TEXT,
     reason         TEXT,
     sha256         BLOB,
-    document       BLOB
+    document       BLOB,
+    fetched_sha256 BLOB,
+    fetched        BLOB
 );
 CREATE UNIQUE INDEX inbox_by_key ON inbox (key, source, version);
 CREATE INDEX inbox_by_order ON inbox (order_id, id);
 CREATE INDEX inbox_active ON inbox (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
 CREATE INDEX inbox_waiting ON inbox (status, source) WHERE status IN ('held', 'dead');
-CREATE INDEX inbox_erasable ON inbox (settled_at_ms) WHERE status = 'done' AND document IS NOT NULL;
+CREATE INDEX inbox_erasable ON inbox (settled_at_ms) WHERE status = 'done' AND coalesce(document, fetched) IS NOT NULL;
 
 CREATE TABLE outbox (
     id               INTEGER PRIMARY KEY,
