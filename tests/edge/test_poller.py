@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import acme
@@ -12,12 +13,14 @@ import pytest
 from loglines import log_lines
 from prometheus_client import generate_latest
 
-from gateway import AuthError, Event, Page, PermanentError, RateLimited, TransientError, Unreadable
+from gateway import AuthError, Event, OpenOrder, Order, Page, PermanentError, RateLimited, TransientError, Unreadable, hookimpl
 from gateway.connector import Connector
 from gateway.edge import poller as module
 from gateway.edge.poller import Poller
 from gateway.errors import StoreBusy, StoreFailed
-from gateway.source import Source
+from gateway.orders import Message, encode
+from gateway.source import Source, incoming
+from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
@@ -468,3 +471,58 @@ async def test_the_first_start_of_a_source_stays_the_same_over_restarts(start, e
 
 async def reached(heard: list[Any], count: int) -> bool:
     return len(heard) >= count
+
+
+class TestOpenOrders:
+    """A vendor that is asked order by order."""
+
+    def asking(self, bench: Any, answer: Any) -> Any:
+        @hookimpl
+        async def poll(cursor: str | None, open_orders: Sequence[OpenOrder]) -> Page:
+            return Page(events=await answer(open_orders))
+
+        hooks = {name: getattr(acme, name) for name in ("describe", "verify", "ingest", "normalize")}
+        connector = Connector(SimpleNamespace(**hooks, poll=poll), "acme")
+        connector.settings = acme.Settings()
+        bench.source.connector = connector
+        return bench
+
+    async def open(self, bench: Any, count: int) -> None:
+        await bench.store.accept("acme", "webhook", incoming([acme.event(acme.body(f"o{n:03}")) for n in range(count)]))
+        rows = await bench.store.lease_inbox("acme", 1000)
+        body = encode(
+            Message(
+                key="k", kind="order.placed", source="acme", vendor="acme", occurred_at=None, received_at=rows[0].received_at, order=Order()
+            )
+        )
+        made = []
+        for row in rows:
+            delivery = Delivery(target="erp", kind="order.placed", body=body, sha256=b"")
+            made.append(Prepared(row=row, key=row.key, n=1, deliveries=(delivery,), open=True))
+        await bench.store.prepared(made)
+
+    async def test_every_open_order_is_asked_for_in_batches(self, store: SqliteStore, clock: ManualClock) -> None:
+        batches: list[list[str]] = []
+
+        async def answer(open_orders: Sequence[OpenOrder]) -> list[Event]:
+            batches.append([one.order_ref for one in open_orders])
+            assert all(isinstance(one.order, Order) for one in open_orders)
+            return []
+
+        bench = self.asking(Bench(store, clock), answer)
+        await bench.poller.round()
+        assert batches == []  # nothing is open, nothing is asked
+        await self.open(bench, 120)
+        await bench.poller.round()
+        assert [len(batch) for batch in batches] == [50, 50, 20]
+        assert sorted(ref for batch in batches for ref in batch) == [f"o{n:03}" for n in range(120)]
+
+    async def test_what_it_finds_is_stored(self, store: SqliteStore, clock: ManualClock) -> None:
+        async def answer(open_orders: Sequence[OpenOrder]) -> list[Event]:
+            return [Event(key=f"{one.order_ref}:changed", order_ref=one.order_ref, document=b"{}") for one in open_orders]
+
+        bench = self.asking(Bench(store, clock), answer)
+        await self.open(bench, 2)
+        await bench.poller.round()
+        await bench.poller.round()
+        assert [row["key"] for row in await bench.rows()][2:] == ["acme/o000:changed", "acme/o001:changed"]

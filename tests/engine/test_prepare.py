@@ -11,7 +11,7 @@ import acme
 import msgspec
 import pytest
 
-from gateway import AuthError, Hold, Order, PermanentError, RateLimited, TransientError, hookimpl
+from gateway import AuthError, FetchRetry, Hold, Ignore, Order, PermanentError, RateLimited, TransientError, hookimpl
 from gateway.connector import Connector
 from gateway.engine.prepare import Prepare
 from gateway.source import Destination, Source, incoming
@@ -258,13 +258,15 @@ class TestFailures:
         assert "SHA-256" in row["reason"]
 
 
-def fetching(fetch: Any) -> Any:
+def fetching(fetch: Any, description: Any = None) -> Any:
     """The acme connector with a `fetch`, and events without documents."""
 
     async def hook(event: Any, client: Any, settings: Any) -> bytes:
         return await fetch(event)
 
     hooks = {name: getattr(acme, name) for name in ("describe", "verify", "ingest", "normalize")}
+    if description is not None:
+        hooks["describe"] = hookimpl(lambda: description)
     hook.__name__ = "fetch"
     return SimpleNamespace(**hooks, fetch=hookimpl(hook))
 
@@ -325,6 +327,126 @@ class TestFetching:
         await made.store.replay(["e1"], "anna")
         await made.step.turn()
         assert calls == ["e1"]
+
+    async def test_the_connector_may_have_a_schedule_of_its_own(self, bench: Any, clock: ManualClock) -> None:
+        async def fetch(event: Any) -> bytes:
+            raise TransientError("404")
+
+        description = msgspec.structs.replace(acme.describe(), fetch_retry=lambda s: FetchRetry(schedule_s=(5, 60), give_up_s=200))
+        made = bench(module=fetching(fetch, description))
+        await self.thin(made)
+        for wait_s in (5, 60, 60):
+            assert await made.step.turn()
+            clock.advance(wait_s - 1)
+            assert not await made.step.turn()
+            clock.advance(1)
+        clock.advance(100)
+        await made.step.turn()
+        (row,) = await made.rows()
+        assert (row["status"], row["outcome"]) == ("held", "given_up")
+
+    async def test_fetch_and_normalize_are_given_the_events_own_document(self, bench: Any) -> None:
+        from gateway import Event
+
+        async def fetch(event: Any) -> bytes:
+            return acme.body(event.order_ref, len(event.document))
+
+        made = bench(module=fetching(fetch))
+        await made.store.accept("acme", "webhook", incoming([Event(key="e1", order_ref="o1", document=b"thin", fetch=True)]))
+        await made.step.turn()
+        (message,) = await made.messages()
+        assert message["order"]["lines"][0]["quantity"] == "4"
+
+    async def test_what_is_fetched_again_and_the_same_goes_out_once(self, bench: Any) -> None:
+        from gateway import Event
+
+        quantity = 1
+
+        async def fetch(event: Any) -> bytes:
+            return acme.body(event.order_ref, quantity)
+
+        made = bench(module=fetching(fetch, msgspec.structs.replace(acme.describe(), compares_fetched=True)))
+        for n, quantity in enumerate((1, 1, 2)):  # noqa: B007 - fetch reads it
+            await made.store.accept("acme", "webhook", incoming([Event(key=f"e{n}", order_ref="o1")]))
+            await made.step.turn()
+        assert [(row["status"], row["outcome"]) for row in await made.rows()] == [
+            ("done", "prepared"),
+            ("done", "ignored"),
+            ("held", "revision"),
+        ]
+        await made.store.release(["e2@2"], "anna")
+        await made.step.turn()
+        assert [row["outcome"] for row in await made.rows()] == ["prepared", "ignored", "prepared"]
+
+
+def knowing(normalize: Any, **described: Any) -> Any:
+    """The acme connector with a `normalize` that asks for the order before."""
+    hooks = {name: getattr(acme, name) for name in ("verify", "ingest")}
+    description = msgspec.structs.replace(acme.describe(), **described)
+    return SimpleNamespace(**hooks, describe=hookimpl(lambda: description), normalize=hookimpl(normalize))
+
+
+class TestWhatCameBefore:
+    async def test_normalize_may_ask_for_the_order_before(self, bench: Any) -> None:
+        seen: list[str | None] = []
+
+        def normalize(event: Any, document: bytes, previous: Order | None) -> Order:
+            seen.append(previous and previous.order_number)
+            return Order(order_number=document.decode())
+
+        made = bench(module=knowing(normalize), on_revision="send")
+        for quantity in (1, 2):
+            await made.accept(acme.body("o1", quantity))
+            await made.step.turn()
+        assert seen == [None, acme.body("o1", 1).decode()]
+
+    @pytest.mark.parametrize(("flag", "outcome"), [(False, "ignored"), (True, "flagged")])
+    async def test_an_event_that_says_nothing_new_is_done(self, bench: Any, flag: bool, outcome: str) -> None:
+        def normalize(event: Any, document: bytes) -> Order:
+            raise Ignore("it is known", flag=flag)
+
+        made = bench(module=knowing(normalize))
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        (row,) = await made.rows()
+        assert (row["status"], row["outcome"], row["reason"]) == ("done", outcome, "it is known")
+        assert await made.messages() == []
+
+    async def test_an_order_is_open_while_its_connector_says_so(self, bench: Any) -> None:
+        made = bench(module=knowing(acme.normalize, is_open=lambda order: order.lines[0].quantity == 1), on_revision="send")
+        for quantity, count in ((1, 1), (2, 0)):
+            await made.accept(acme.body("o1", quantity))
+            await made.step.turn()
+            assert len(await made.store.open_orders("acme", 0, 10)) == count
+
+    async def test_a_held_revision_says_what_is_different(self, bench: Any, tmp_path: Path) -> None:
+        made = bench()
+        for quantity in (1, 2):
+            await made.accept(acme.body("o1", quantity))
+            await made.step.turn()
+        reader = SqliteReader(tmp_path / "gateway.db")
+        await reader.open()
+        first, *_ = [row for row in await reader.show("o1@2") if row["queue"] == "inbox"]
+        await reader.close()
+        assert first["tried"][0]["detail"] == "total: 1.50 -> 3.00\n  line 1: A-1, quantity 1 -> 2"
+
+    async def test_another_order_under_an_old_name_is_flagged(self, bench: Any) -> None:
+        def normalize(event: Any, document: bytes) -> Order:
+            order = acme.normalize(event, document, acme.Settings())
+            (line,) = order.lines
+            number = f"A-{line.quantity}"
+            return msgspec.structs.replace(order, lines=(msgspec.structs.replace(line, article_number=number),))
+
+        made = bench(module=knowing(normalize))
+        for quantity in (1, 2):
+            await made.accept(acme.body("o1", quantity))
+            await made.step.turn()
+        assert "looks like another order" in (await made.rows())[1]["reason"]
+        await made.store.release(["o1@2"], "anna")
+        await made.step.turn()
+        await TestRevisions().settle(made)
+        (message,) = await made.messages()
+        assert message["order"]["flags"] == ["resubmitted", "likely_new_order"]
 
 
 async def test_a_lost_lease_costs_only_its_own_row(bench: Any, store: SqliteStore) -> None:

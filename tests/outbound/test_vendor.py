@@ -329,3 +329,41 @@ async def test_tokens_count_against_the_budget(clock: ManualClock) -> None:
             clock.advance(60)
             await second
     assert len(vendor.calls) == 2
+
+
+# --- accounts that lock
+
+
+async def test_after_so_many_refusals_nothing_more_is_sent() -> None:
+    api = Api(base_url="", auth=BasicAuth(username="u", password=secret()), stop_after_auth_failures=2)
+    async with peer(answer(401), answer(401), answer(200, b"{}")) as vendor:
+        async with vendor_client(msgspec.structs.replace(api, base_url=vendor.url)) as client:
+            for _ in range(5):
+                with pytest.raises(AuthError):
+                    await client.request("GET", "/orders")
+            assert len(vendor.heard) == 2
+            with pytest.raises(AuthError, match=r"not locked.*gateway resume"):
+                await client.request("POST", "/marks")
+            client.reset()
+            await client.request("GET", "/orders")
+            assert len(vendor.heard) == 3
+
+
+async def test_refusals_at_the_same_time_are_counted_one_by_one() -> None:
+    api = Api(base_url="", stop_after_auth_failures=2)
+    async with peer(answer(401)) as vendor, vendor_client(msgspec.structs.replace(api, base_url=vendor.url)) as client:
+        outcomes = await asyncio.gather(*(client.request("GET", "/orders") for _ in range(6)), return_exceptions=True)
+    assert all(isinstance(outcome, AuthError) for outcome in outcomes)
+    assert len(vendor.heard) == 2
+
+
+async def test_a_success_in_between_starts_the_count_anew() -> None:
+    api = Api(base_url="", stop_after_auth_failures=2)
+    async with peer(answer(401), answer(200, b"{}"), answer(401), answer(200, b"{}")) as vendor:
+        async with vendor_client(msgspec.structs.replace(api, base_url=vendor.url)) as client:
+            for wanted in (AuthError, None, AuthError, None):
+                if wanted:
+                    with pytest.raises(wanted):
+                        await client.request("GET", "/orders")
+                else:
+                    await client.request("GET", "/orders")

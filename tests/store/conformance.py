@@ -594,6 +594,18 @@ class Keeping:
         (row,) = await store.lease_outbox("erp", 10)
         assert row.body is not None
 
+    async def test_erase_leaves_an_open_order_its_newest_message(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, *(incoming("o1", None, key=f"e{n}") for n in range(2)))
+        for _ in range(2):
+            (row,) = await store.lease_inbox("acme", 10)
+            await store.prepared([replace(message(row, "erp"), open=True)])
+            await deliver(store)
+        clock.advance(10)
+        assert await store.erase_bodies(clock.now(), 100) == 3  # two documents, the older body
+        (one,) = await store.open_orders("acme", 0, 10)
+        assert one.message == b"message e1@1"
+        assert await store.erase_bodies(clock.now(), 100) == 0
+
     async def test_a_waiter_is_woken_by_what_it_waits_for(self, store: Store) -> None:
         waiting = asyncio.create_task(store.wait("inbox", "acme", 60))
         await asyncio.sleep(0)
