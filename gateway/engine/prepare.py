@@ -38,7 +38,7 @@ log = logging.getLogger("gateway.prepare")
 
 BATCH = 50
 _SLICE = 10
-_MANY, _TURN_S, _MOST_TURNS_GIVEN = 4, 0.01, 5
+_MANY, _TURN_S, _MOST_TURNS_GIVEN = 4, 0.01, 20
 FETCH_TIMEOUT_S = 60.0
 _AFTER_MISTAKE_S = 60.0
 _RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
