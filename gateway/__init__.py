@@ -14,7 +14,7 @@ from gateway.errors import (
     TransientError,
 )
 from gateway.hookspecs import hookimpl
-from gateway.messages import Description, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
+from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, decimal, utc
 from gateway.secret import Secret, TextList
 from gateway.urls import Url
@@ -28,6 +28,7 @@ __all__ = [
     "BasicAuth",
     "Customer",
     "Description",
+    "Door",
     "Envelope",
     "Event",
     "FetchRetry",

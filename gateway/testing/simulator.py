@@ -7,7 +7,7 @@ it has sent, so that what arrived can be compared with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -41,9 +41,18 @@ class Sent(Struct, frozen=True, kw_only=True):
 
 
 class Simulator(Protocol):
-    """A vendor on loopback."""
+    """A vendor on loopback.
+
+    Attributes:
+        doors: Those that `place` can go through.
+        acknowledged: The `order_ref` of everything that the vendor has been told to have arrived; None where nothing is told.
+        acknowledging: Set to False, and what the gateway wants to tell is answered 503.
+    """
 
     title: str
+    doors: Sequence[Door]
+    acknowledged: Collection[str] | None
+    acknowledging: bool
 
     async def start(self) -> None:
         """Listen on a free port."""
@@ -62,10 +71,11 @@ class Simulator(Protocol):
             secrets: A folder to write secret files into; the table refers to them as `{ file = "..." }`.
         """
 
-    async def place(self, gateway_url: str, source: str) -> Sent:
+    async def place(self, gateway_url: str, source: str, door: Door | None = None) -> Sent:
         """Let a customer place one more order; a live demo calls this again and again, and doors take turns.
 
         Args:
+            door: Only through this one.
             gateway_url: The vendors' side of the gateway, as `http://127.0.0.1:8080`.
             source: The gateway's name for this source.
         """

@@ -79,19 +79,9 @@ class Process:
 
 @asynccontextmanager
 async def process(folder: Path, erp_url: str, *arguments: str, **parts: str) -> AsyncIterator[Process]:
-    """Write the configuration, start the driver; the gateway itself is started by `start()`."""
-    port, admin_port = free_port(), free_port()
+    """The small connector of the tests, configured; the gateway itself is started by `start()`."""
     (folder / "secret").write_text(SECRET + "\n")
-    (folder / "gateway.toml").write_text(
-        f"""
-[gateway]
-data_dir = "data"
-[store]
-reserve_bytes = 0
-[http]
-listen = "127.0.0.1:{port}"
-[admin]
-listen = "127.0.0.1:{admin_port}"
+    configuration = f"""
 [targets.erp]
 url = "{erp_url}"
 {parts.get("target", "")}
@@ -103,6 +93,25 @@ max_requests_per_second = 100000
 secret = {{ file = "secret" }}
 {parts.get("settings", "")}
 """
+    async with driven(folder, configuration, *arguments) as made:
+        yield made
+
+
+@asynccontextmanager
+async def driven(folder: Path, configuration: str, *arguments: str) -> AsyncIterator[Process]:
+    """Write a configuration, on ports and in a data directory of its own, and start the driver."""
+    port, admin_port = free_port(), free_port()
+    (folder / "gateway.toml").write_text(
+        f"""
+[gateway]
+data_dir = "data"
+[store]
+reserve_bytes = 0
+[http]
+listen = "127.0.0.1:{port}"
+[admin]
+listen = "127.0.0.1:{admin_port}"
+{configuration}"""
     )
     log = (folder / "log.jsonl").open("ab")
     driver = await asyncio.create_subprocess_exec(

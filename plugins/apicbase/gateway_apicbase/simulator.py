@@ -18,7 +18,7 @@ import os
 import secrets as random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ import aiohttp
 from aiohttp import web
 from msgspec import Struct
 
+from gateway import Door
 from gateway.testing import Sent
 from gateway_apicbase.constructed import CUSTOMERS, SANDBOX, line, purchase_order, written
 from gateway_apicbase.settings import LIST_PATH
@@ -72,6 +73,7 @@ class ApicbaseSimulator:
     """
 
     title = "Apicbase"
+    doors: Sequence[Door] = ("webhook", "poll")
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC), prefix: str | None = None) -> None:
         self.webhook_secret = "constructed-secret-do-not-use"  # noqa: S105 - it guards nothing
@@ -86,6 +88,7 @@ class ApicbaseSimulator:
         self.shows = {"count", "next"}
         self.next_host: str | None = None
         self.between_pages: list[Callable[[], object]] = []
+        self.acknowledging = True
         self._now = now
         self._prefix = random.token_hex(4) if prefix is None else prefix
         self._placed = 0
@@ -145,11 +148,15 @@ class ApicbaseSimulator:
 
     # --- what people do
 
-    async def place(self, gateway_url: str, source: str) -> Sent:
+    @property
+    def acknowledged(self) -> Collection[str]:
+        return {id for id, listed in self.listed.items() if "viewed_by_supplier" in listed.marks}
+
+    async def place(self, gateway_url: str, source: str, door: Door | None = None) -> Sent:
         n = self._placed
         lines = [(n % 5, 1 + n % 7), ((n + 2) % 5, 2)][: 1 + n % 2]
         order = self.new(lines=lines, customer=CUSTOMERS[n % len(CUSTOMERS)])
-        if n % 3 == 2:
+        if door == "poll" or (door is None and n % 3 == 2):
             self.enlist(order)
             return _sent(order, "poll", "taken", "placed")
         answer = await self.press_send(f"{gateway_url}/in/{source}", order, as_utf8=n % 3 == 1)
@@ -304,6 +311,8 @@ class ApicbaseSimulator:
         return sorted(found, key=lambda entry: entry.ordered_at, reverse=query.get("ordering") != "ordered_on")
 
     async def _mark(self, request: web.Request) -> web.Response:
+        if not self.acknowledging:
+            return web.json_response({"detail": "Service unavailable."}, status=503)
         if (refusal := self._refused(request)) is not None:
             return refusal
         body = await request.json()

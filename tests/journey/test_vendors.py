@@ -1,0 +1,196 @@
+"""Every installed vendor's orders, through each of its doors to the ERP and back to the vendor, whatever is in the way.
+
+The vendors are the simulators that their plugins bring (entry point group `gateway.simulators`). The process is killed right
+after every commit point; the vendor does not hear acknowledgements for a day; the ERP is away for a day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.assembly import assemble
+from gateway.clock import SystemClock, to_ms
+from gateway.demo import simulators, to_toml
+from gateway.discovery import installed
+from gateway.testing import ErpSimulator, Sent, Simulator
+
+from .process import driven
+
+TARGET = {"retry": {"base_s": 0.05, "cap_s": 0.5}, "breaker": {"failures": 5, "cooldown_s": 0.1}}
+ON_THE_WAY = ["accept:1", "lease_inbox:1", "prepared:1", "lease_outbox:1", "settle_outbox:1"]
+AND_BACK = ["lease_acknowledgements:1", "settle_acknowledgements:1"]
+
+
+def ways() -> list[tuple[str, str, str]]:
+    """Vendor, door and commit point, for all there are."""
+    found = []
+    for name, simulator in simulators().items():
+        points = list(ON_THE_WAY)
+        if "fetch" in vars(installed()[name].module):
+            points.insert(2, "keep_document:1")
+        if simulator.acknowledged is not None:
+            points += AND_BACK
+        found += [(name, door, point) for door in simulator.doors for point in points]
+    return found
+
+
+def source(simulator: Simulator, folder: Path) -> dict[str, Any]:
+    """Its table, with nothing to wait for between two polls."""
+    secrets = folder / "secrets"
+    secrets.mkdir(exist_ok=True)
+    table = simulator.source(secrets)
+    if "poll_interval_s" in table["settings"]:
+        table["settings"]["poll_interval_s"] = 0.3
+    return table
+
+
+async def holds(condition: Any, what: str, timeout_s: float = 30) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(what) from None
+
+
+def arrived(erp: ErpSimulator, sent: Sent) -> list[dict[str, Any]]:
+    return [message for message in erp.messages() if message["order"]["order_ref"] == sent.order_ref]
+
+
+def check(erp: ErpSimulator, sent: Sent) -> None:
+    """It is there once, first of its order's messages, and every repeat had the same bytes."""
+    kinds = [message["kind"] for message in arrived(erp, sent)]
+    assert kinds[0] == "order.placed"
+    assert kinds.count("order.placed") == 1
+    for key in erp.orders:
+        assert len({heard.body for heard in erp.heard if heard.key == key}) == 1
+
+
+@pytest.mark.parametrize(("name", "door", "point"), ways())
+async def test_an_order_survives_a_kill_after(tmp_path: Path, erp: ErpSimulator, name: str, door: Any, point: str) -> None:
+    simulator = simulators()[name]
+    await simulator.start()
+    try:
+        tables = {"targets": {"erp": {"url": erp.url, **TARGET}}, "sources": {name: source(simulator, tmp_path)}}
+        async with driven(tmp_path, to_toml(tables), "--die-after", point) as gateway:
+            await gateway.start("dying")
+            placing = asyncio.create_task(simulator.place(gateway.url, name, door))
+            await gateway.gone()
+            await gateway.start()
+            sent = await asyncio.wait_for(placing, 30)
+            await holds(lambda: arrived(erp, sent), f"{sent.order_number} did not arrive")
+            if simulator.acknowledged is not None:
+                await holds(lambda: sent.order_ref in (simulator.acknowledged or ()), f"{sent.order_number} was not acknowledged")
+    finally:
+        await simulator.stop()
+    check(erp, sent)
+
+
+class LaterClock(SystemClock):
+    """The machine's clocks, set forward by as much as a test likes."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead_s)
+
+    def now_ms(self) -> int:
+        return to_ms(self.now())
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+class Everything:
+    """A gateway in this process with every vendor, on a clock that can be set forward."""
+
+    def __init__(self, gateway: Gateway, clock: LaterClock, vendors: dict[str, Simulator]) -> None:
+        self.gateway, self.clock, self.vendors = gateway, clock, vendors
+
+    async def place(self) -> dict[str, Sent]:
+        """One order through every door of every vendor."""
+        url = f"http://127.0.0.1:{self.gateway.vendors.port}"
+        return {
+            f"{name} {door}": await simulator.place(url, name, door) for name, simulator in self.vendors.items() for door in simulator.doors
+        }
+
+    async def hours(self, count: int) -> None:
+        """Let hours pass; whoever waits for a time looks at the clock after each."""
+        for _ in range(count):
+            self.clock.ahead_s += 3600
+            self.gateway._store._ring_all()
+            for deliver in self.gateway._runtime.deliver.values():
+                deliver._changed.set()
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def everything(tmp_path: Path, erp: ErpSimulator) -> AsyncIterator[Everything]:
+    vendors = simulators()
+    async with started(vendors):
+        tables: dict[str, Any] = {
+            "gateway": {"data_dir": "data"},
+            "store": {"reserve_bytes": 0},
+            "http": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": "127.0.0.1:0"},
+            "targets": {"erp": {"url": erp.url}},
+            "sources": {name: source(simulator, tmp_path) for name, simulator in vendors.items()},
+        }
+        (tmp_path / "gateway.toml").write_text(to_toml(tables))
+        clock = LaterClock()
+        gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml"), clock=clock)
+        task = asyncio.create_task(gateway.run())
+        await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
+        yield Everything(gateway, clock, vendors)
+        gateway.end()
+        assert await task == 0
+
+
+@asynccontextmanager
+async def started(vendors: dict[str, Simulator]) -> AsyncIterator[None]:
+    for simulator in vendors.values():
+        await simulator.start()
+    try:
+        yield
+    finally:
+        for simulator in vendors.values():
+            await simulator.stop()
+
+
+async def test_a_day_without_the_erp_delays_every_order_and_loses_none(everything: Everything, erp: ErpSimulator) -> None:
+    await erp.stop()
+    sent = await everything.place()
+    await everything.hours(24)
+    assert erp.messages() == []
+    await erp.start()
+    await everything.hours(1)
+    for way, one in sent.items():
+        await holds(lambda one=one: arrived(erp, one), f"{way}: {one.order_number} did not arrive")
+        check(erp, one)
+
+
+async def test_a_day_in_which_the_vendors_hear_no_acknowledgement_loses_none(everything: Everything, erp: ErpSimulator) -> None:
+    for simulator in everything.vendors.values():
+        simulator.acknowledging = False
+    sent = await everything.place()
+    for way, one in sent.items():
+        await holds(lambda one=one: arrived(erp, one), f"{way}: {one.order_number} did not arrive")
+    await everything.hours(24)
+    for simulator in everything.vendors.values():
+        assert not simulator.acknowledged
+        simulator.acknowledging = True
+    await everything.hours(2)
+    for way, one in sent.items():
+        vendor = everything.vendors[way.split()[0]]
+        if vendor.acknowledged is not None:
+            await holds(lambda v=vendor, one=one: one.order_ref in v.acknowledged, f"{way}: {one.order_number} was not acknowledged")
+        check(erp, one)
