@@ -8,12 +8,15 @@ from gateway.errors import (
     AuthError,
     Hold,
     Ignore,
+    MappingError,
     PermanentError,
     RateLimited,
     Rejected,
     TransientError,
 )
+from gateway.exact_json import read_json
 from gateway.hookspecs import hookimpl
+from gateway.mapping import Mapping, missing_fields
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, decimal, utc
 from gateway.secret import Secret, TextList
@@ -36,6 +39,8 @@ __all__ = [
     "Hold",
     "Ignore",
     "Line",
+    "Mapping",
+    "MappingError",
     "OAuth2",
     "OpenOrder",
     "Order",
@@ -54,5 +59,7 @@ __all__ = [
     "VendorClient",
     "decimal",
     "hookimpl",
+    "missing_fields",
+    "read_json",
     "utc",
 ]

@@ -288,7 +288,10 @@ class Gateway:
             log.warning("clock.not_followed", extra={"reason": str(error)})
 
     async def _reread_files(self) -> None:
-        changed = await asyncio.to_thread(lambda: [part.origin for part in self._runtime.assembly.file_backed if part.refresh()])
+        parts = self._runtime.assembly.file_backed
+        changed = await asyncio.to_thread(lambda: [part.origin for part in parts if part.refresh()])
+        for problem in filter(None, (part.complaint() for part in parts)):
+            log.warning("config.file_refused", extra={"problem": problem, "advice": "the text from before is still in use"})
         if changed:
             log.info("config.file_changed", extra={"files": ", ".join(changed)})
             self._runtime.secrets_changed()

@@ -10,11 +10,12 @@ from msgspec import Struct, structs
 from gateway.client import Api
 from gateway.config import Config, SourceSettings, load
 from gateway.connector import Connector
-from gateway.decode import Report, decode, nearest
+from gateway.decode import Report, decode
 from gateway.discovery import Plugin, installed
 from gateway.errors import ConfigError, PluginError
 from gateway.messages import Door
 from gateway.secret import FileBacked
+from gateway.spelling import nearest
 from gateway.target.settings import TargetSettings
 
 

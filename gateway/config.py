@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.decode import Report, decode, dotted, nearest
+from gateway.decode import Report, decode, dotted
 from gateway.errors import ConfigError
 from gateway.messages import Door
+from gateway.spelling import nearest
 from gateway.toml_lines import NotToml, key_lines, read
 from gateway.toml_lines import Path as KeyPath
 from gateway.urls import is_loopback

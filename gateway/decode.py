@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.secret import FileBacked
+from gateway.spelling import likely, nearest
 from gateway.toml_lines import Path as KeyPath
 from gateway.urls import Url
 
@@ -179,7 +179,7 @@ def _in_words(said: str, value: object, hint: Any) -> str:
         return f"must have a length of {_SIZES[found[1]]} {found[2]}{inside}"
     if said.startswith("Invalid enum value") and get_origin(hint) is Literal:
         choices = [str(choice) for choice in get_args(hint)]
-        return f"must be one of {', '.join(choices)}" + (_likely(value, choices) if isinstance(value, str) else "")
+        return f"must be one of {', '.join(choices)}" + (likely(value, choices) if isinstance(value, str) else "")
     return said.replace("`", "") + inside
 
 
@@ -192,15 +192,5 @@ def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Rep
     if isinstance(wanted, str) and wanted in kinds:
         return kinds[wanted]
     known = ", ".join(kinds)
-    report.add((*at, field), f"must be one of {known}" + (_likely(wanted, kinds) if isinstance(wanted, str) else ""))
+    report.add((*at, field), f"must be one of {known}" + (likely(wanted, kinds) if isinstance(wanted, str) else ""))
     return None
-
-
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The end of a sentence on an unknown word: the known one that is most like it, or all there are."""
-    return _likely(key, known) or (f"; there is {', '.join(sorted(known))}" if known else "; there is none")
-
-
-def _likely(key: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""

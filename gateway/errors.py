@@ -5,7 +5,8 @@
     ├── TransientError     again later; honours retry_after_s
     │   └── RateLimited    again later, and does not cost an attempt
     ├── PermanentError     never again: a dead letter
-    │   └── Rejected       refused, with a reason the sender is meant to read
+    │   ├── Rejected       refused, with a reason the sender is meant to read
+    │   └── MappingError   an operator's mapping does not fit the vendor's document
     ├── AuthError          that side pauses, its rows wait
     ├── Hold               a person decides: the row is held
     ├── Ignore             nothing goes out: the row is done
@@ -65,6 +66,14 @@ class Rejected(PermanentError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class MappingError(PermanentError, ValueError):
+    """A mapping makes nothing usable of a document; `problems` names every reason by its path, one line each, without values."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class AuthError(GatewayError):

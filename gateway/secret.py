@@ -13,12 +13,14 @@ _Stamp = tuple[int, int, int, int]
 class FileBacked:
     """A text by reference: `{ env = "NAME" }`, `{ file = "/path" }` or `{ credential = "name" }`."""
 
-    __slots__ = ("_path", "_stamp", "_text", "origin")
+    __slots__ = ("_complaint", "_path", "_refused", "_stamp", "_text", "origin")
 
     def __init__(self, text: str, *, origin: str, path: Path | None = None, stamp: _Stamp | None = None) -> None:
         self._text = text
         self._path = path
         self._stamp = stamp
+        self._refused: _Stamp | None = None
+        self._complaint: str | None = None
         self.origin = origin
 
     @classmethod
@@ -38,8 +40,8 @@ class FileBacked:
                 raise ValueError(f"the environment has no variable {name}")
             return cls(os.environ[name], origin=f"env {name}")
         path = _credential(name, base) if kind == "credential" else base / name
-        stamp = _stamp(path)
-        return cls(_read(path), origin=f"{kind} {name}", path=path, stamp=stamp)
+        stamp = stamp_of(path)
+        return cls(read_text(path), origin=f"{kind} {name}", path=path, stamp=stamp)
 
     @staticmethod
     def _example() -> str:
@@ -51,21 +53,27 @@ class FileBacked:
 
     def refresh(self) -> bool:
         """Re-read a changed file; True if the text is another one. A file that is gone or unreadable keeps the old text."""
-        stamp = _stamp(self._path)
-        if self._path is None or stamp is None or stamp == self._stamp:
+        stamp = stamp_of(self._path)
+        if self._path is None or stamp is None or stamp in (self._stamp, self._refused):
             return False
         try:
-            text = _read(self._path)
+            text = read_text(self._path)
         except ValueError:
             return False
-        if not self._is_usable(text):
+        if (problem := self.why_unusable(text)) is not None:
+            self._refused, self._complaint = stamp, problem
             return False
-        self._stamp, changed, self._text = stamp, text != self._text, text
+        self._stamp, self._refused, changed, self._text = stamp, None, text != self._text, text
         return changed
 
-    @staticmethod
-    def _is_usable(text: str) -> bool:
-        return True
+    def complaint(self) -> str | None:
+        """Why a changed file's text is not used and the old one kept; once for each such text."""
+        said, self._complaint = self._complaint, None
+        return said
+
+    def why_unusable(self, text: str) -> str | None:
+        """What is wrong with a text; None where it can be used."""
+        return None
 
 
 class Secret(FileBacked):
@@ -83,10 +91,9 @@ class Secret(FileBacked):
             raise ValueError(f"the secret is empty: {secret.origin}; put the secret's text there")
         return secret
 
-    @staticmethod
-    def _is_usable(text: str) -> bool:
+    def why_unusable(self, text: str) -> str | None:
         """A file that an editor has just emptied is on its way to its new text; nobody signs with nothing meanwhile."""
-        return bool(text)
+        return None if text else f"the secret is empty: {self.origin}"
 
     def __repr__(self) -> str:
         return "***"
@@ -140,7 +147,8 @@ def _credential(name: str, base: Path) -> Path:
     raise ValueError(f"there is no credential {name}; put the file into {home}" + (" and restart the service" if given else ""))
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file's text without a byte order mark and one trailing line break. Raises ValueError, which says why."""
     try:
         text = path.read_bytes().decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -150,7 +158,8 @@ def _read(path: Path) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _stamp(path: Path | None) -> _Stamp | None:
+def stamp_of(path: Path | None) -> _Stamp | None:
+    """What changes when a file does; None where there is none."""
     try:
         found = path.stat() if path else None
     except (OSError, ValueError):

@@ -13,7 +13,7 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 
 # The first line of the table: no hook, no store, no HTTP.
-FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference"}
+FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base"}
 MAY_IMPORT = {
@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "pluggy": {"hookspecs", "connector"},
     "prometheus_client": {"vitals", "web", "edge", "engine"},
     "jinja2": {"web"},
+    "jsonata": {"mapping"},
     "tomllib": {"config", "toml_lines"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.

@@ -1,0 +1,83 @@
+"""JSON read strictly: one meaning per document, and every number an exact decimal text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from gateway.orders import decimal
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 64
+
+_BOM = b"\xef\xbb\xbf"
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def read_json(document: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
+    """One document: objects, lists, texts, booleans, None; a number is the text of a plain decimal, `12.50` is "12.50".
+
+    A byte order mark is dropped. What `1e3` means is written out; other numbers stay as they were written, to the digit.
+
+    Raises:
+        ValueError: Not UTF-8, not JSON, NaN or Infinity, a key twice in one object, half of a surrogate pair, nested more
+            than 64 deep, or more than `max_bytes`. The text says where, and quotes nothing but keys.
+    """
+    if len(document) > max_bytes:
+        raise ValueError(f"a document of {len(document)} bytes; {max_bytes} are allowed")
+    try:
+        value = _decoder.decode(document.removeprefix(_BOM).decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    check_shape(value)
+    if _HALF.search(document):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text with half of a surrogate pair") from None
+    return value
+
+
+def check_shape(value: Any, max_items: int | None = None) -> None:
+    """Raise ValueError where lists and objects stand in each other more than 64 deep, or one has more than `max_items`."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return
+        if max_items is not None and any(len(one) > max_items for one in level):
+            raise ValueError(f"a list or an object with more than {max_items} entries")
+        level = [v for one in level for v in (one.values() if isinstance(one, dict) else one) if isinstance(v, (dict, list))]
+    if level:
+        raise ValueError("nested too deeply")
+
+
+def number_text(written: str) -> str:
+    """A number as JSON writes it, as a plain decimal; one that is beyond all bounds stays as it is, and is no amount."""
+    if "e" not in written and "E" not in written:
+        return written
+    try:
+        return format(decimal(written), "f")
+    except ValueError:
+        return written
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {ascii(twice[:40])[1:-1]} twice in one object")
+    return made
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant}, which is not JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=number_text, parse_constant=_refuse)

@@ -1,0 +1,292 @@
+"""JSONata, bounded: a text compiled once, evaluated over plain JSON, with exact decimals and without a float ever.
+
+The engine is jsonata-python, pure Python: about 0.1 ms a line of an order, so 5 ms for 50 lines, on the calling thread. What bounds
+it is measured on its own callbacks and not on its `set_runtime_bounds`, which starts the time when a text is compiled and looks
+away inside lists and objects. The time is this thread's processor time, so a machine that is busy elsewhere refuses nothing. A mapping
+is its operator's and trusted not to be hostile; a document is not, and cannot make an innocent mapping take longer than the bound
+and the one function that is running.
+
+Left out of the language are regular expressions (Python's can run for hours on thirty letters, and nothing stops them), what gives
+another answer tomorrow (`$now`, `$random`), `$eval`, and arithmetic on floats; all refused when the text is compiled. It is neither
+re-entrant nor safe in threads, therefore the lock.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from gateway.exact_json import check_shape
+from gateway.mapping.functions import FUNCTIONS, MAX_TEXT, Refusal
+from gateway.spelling import nearest
+
+
+@contextmanager
+def _recursion_limit_kept() -> Iterator[None]:
+    """jsonata sets 10,000 for the whole process when it is imported, with which deep JSON overflows the C stack elsewhere."""
+    before = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+with _recursion_limit_kept():
+    from jsonata.jexception import JException
+    from jsonata.jsonata import Jsonata
+    from jsonata.parser import Parser
+    from jsonata.utils import Utils
+
+TIME_S = 0.5
+MAX_DEPTH = 100
+MAX_ITEMS = 10_000
+MAX_SOURCE = 64 * 1024
+MAX_RESULT = 100_000
+_LARGEST = 2**53
+_LOOK_EVERY = 16
+
+# JSONata's own functions that are kept; FUNCTIONS come beside them or take their place.
+_KEPT = frozenset(
+    "string substring substringBefore substringAfter lowercase uppercase length trim contains split boolean not map filter single"  # noqa: SIM905
+    " reduce sift each keys lookup append exists spread merge reverse sort zip type error assert count floor ceil abs clone"
+    " base64encode base64decode encodeUrlComponent encodeUrl decodeUrlComponent decodeUrl fromMillis".split()
+)
+_NO_REGEX = "use $contains, $split, $substringBefore, $substringAfter"
+_INSTEAD = {
+    "match": _NO_REGEX,
+    "average": "use $div($sum(x), $count(x), digits)",
+    "toMillis": "use $date",
+    "formatNumber": "use $round",
+    **dict.fromkeys(("eval", "now", "millis", "random", "shuffle", "sqrt", "power", "formatBase", "formatInteger", "parseInteger"), ""),
+}
+_EXACT = "numbers of the document are exact texts: use $add, $sub, $mul, $div, $round, and $compare instead of < and >"
+_lock = threading.Lock()
+
+
+class ExpressionError(ValueError):
+    """A text that cannot be compiled; `problems` are (line, column, text), columns counted from 1."""
+
+    def __init__(self, problems: list[tuple[int, int, str]]) -> None:
+        super().__init__("; ".join(f"line {line}, column {column}: {text}" for line, column, text in problems))
+        self.problems = problems
+
+
+class EvaluationError(ValueError):
+    """A text that could not be evaluated over this document; says where in the text, and quotes nothing of the document."""
+
+
+class Expression:
+    """A compiled JSONata text. Raises ExpressionError."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        if len(source) > MAX_SOURCE:
+            raise ExpressionError([(1, 1, f"longer than {MAX_SOURCE} characters")])
+        with _lock:
+            try:
+                self._compiled = Jsonata(source)
+            except JException as error:
+                raise ExpressionError([(*self._place(error.location), _syntax(error))]) from None
+            except RecursionError:
+                raise ExpressionError([(1, 1, "nested too deeply")]) from None
+            except Exception:  # the tokenizer runs over the end of the text
+                at = max(source.rfind("/*"), 0)
+                raise ExpressionError([(*self._place(at + 1), "cannot be read; a comment or a text without its end?")]) from None
+            problems = [(*self._place(at), text) for at, text in _look_over(self._compiled.ast)]
+            for name, function in FUNCTIONS.items():
+                self._compiled.assign(name, _HostFunction(name, function))
+        if problems:
+            raise ExpressionError(sorted(set(problems)))
+        self._compiled.set_validate_input(False)
+        self._compiled.set_output_convert_nulls(False)
+
+    def evaluate(self, document: Any) -> Any:
+        """What it makes of a document as `gateway.read_json` gives it: plain JSON, numbers whole or exact texts.
+
+        Raises:
+            EvaluationError: Over a bound, or what a function refuses, or what JSONata has no meaning for.
+        """
+        try:
+            check_shape(document, MAX_ITEMS)
+        except ValueError as error:
+            raise EvaluationError(f"the document: {error}") from None
+        with _lock:
+            guard = _Guard()
+            try:
+                found = self._compiled.evaluate(document, {"__evaluate_entry": guard.enter, "__evaluate_exit": guard.leave})
+                return _plain(found, _Budget())
+            except _Stop as stop:
+                at, said = stop.location, str(stop.said)
+            except JException as error:
+                at, said = error.location if error.location > 0 else guard.at, self._in_words(error)
+            except RecursionError:
+                at, said = 0, "nested too deeply; a function that never stops calling itself?"
+            except Exception as error:  # what the library did not expect; its text may quote the document
+                at, said = guard.at, f"cannot be evaluated ({type(error).__name__})"
+        line, column = self._place(at)
+        raise EvaluationError(f"line {line}, column {column}: {said}" if at > 0 else said)
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """Line and column of a position, which JSONata counts to the end of the word."""
+        before = self._source[: max(position, 0)]
+        line = before.rfind("\n", 0, max(len(before) - 1, 0))
+        return before.count("\n", 0, max(len(before) - 1, 0)) + 1, max(len(before) - line - 1, 1)
+
+    def _in_words(self, error: JException) -> str:
+        """What JSONata says, without the values that it likes to quote."""
+        code, first, second = str(error.error), error.current, error.expected
+        if code in ("T2001", "T2002", "T2009", "T2010", "D1002"):
+            return f"not a whole number on both sides; {_EXACT}"
+        if code in ("D3137", "D3141"):  # $error and $assert: the operator's words, unless they hold the document's
+            return str(first) if str(first) in self._source else "refused by $error or $assert"
+        if code == "T0410" and isinstance(second, str):
+            return f"argument {first} of ${second} is of the wrong kind; " + _EXACT
+        if code in ("T1005", "T1006", "T1007", "T1008"):
+            return "called, and is no function; functions begin with $"
+        said = str(JException.error_codes.get(code, "cannot be evaluated"))
+        return said.split("{{")[0].split(":")[0].strip()
+
+
+@lru_cache(maxsize=64)
+def compiled(source: str) -> Expression:
+    """The expression of a text, compiled once. Raises ExpressionError."""
+    return Expression(source)
+
+
+class _Stop(JException):  # type: ignore[misc]  # the library hands only its own exceptions on through `and` and `or`
+    def __init__(self, at: int, said: str) -> None:
+        super().__init__("D3137", at, said)
+        self.said = said
+
+
+class _Guard:
+    """Called before and after each step of an evaluation."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._steps = 0
+        self._until = time.thread_time() + TIME_S
+        self.at = 0
+
+    def enter(self, step: Any, focus: Any, frame: Any) -> None:
+        self._depth += 1
+        self._steps += 1
+        self.at = step.position or self.at
+        if self._depth > MAX_DEPTH:
+            raise _Stop(self.at, f"more than {MAX_DEPTH} steps deep; a function that never stops calling itself?")
+        if self._steps % _LOOK_EVERY == 0 and time.thread_time() > self._until:
+            raise _Stop(self.at, f"takes longer than {TIME_S} s")
+
+    def leave(self, step: Any, focus: Any, frame: Any, result: Any) -> None:
+        self._depth -= 1
+        kind = type(result)
+        if kind is str:
+            if len(result) > MAX_TEXT:
+                raise _Stop(step.position, f"a text of more than {MAX_TEXT} characters")
+        elif kind is float or (kind is int and abs(result) > _LARGEST):
+            raise _Stop(step.position, f"a number that is not exact; {_EXACT}")
+        elif isinstance(result, (list, dict)) and len(result) > MAX_ITEMS:
+            raise _Stop(step.position, f"more than {MAX_ITEMS} items")
+
+
+class _Budget:
+    left = MAX_RESULT
+
+
+def _plain(value: Any, budget: _Budget, deep: int = 0) -> Any:
+    """Lists, objects, texts, whole numbers, booleans and None, without the library's own kinds of them."""
+    budget.left -= 1
+    if budget.left < 0 or deep > MAX_DEPTH:
+        raise _Stop(0, f"a result of more than {MAX_RESULT} values, or too deep")
+    if value is None or value is Utils.NULL_VALUE:
+        return None
+    if isinstance(value, (str, bool)) or (isinstance(value, int) and abs(value) <= _LARGEST):
+        return value
+    if isinstance(value, dict):
+        return {key: _plain(one, budget, deep + 1) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(value[n], budget, deep + 1) for n in range(len(value))]
+    if isinstance(value, (int, float)):
+        raise _Stop(0, f"a number that is not exact; {_EXACT}")
+    raise _Stop(0, "a function in the result; is a pair of () missing after its name?")
+
+
+class _HostFunction(Jsonata.JLambda):  # type: ignore[misc]
+    """One of FUNCTIONS as the library calls it: `$dec(price)`, `price.$dec()`, `price ~> $dec`, `$map(prices, $dec)`."""
+
+    def __init__(self, name: str, function: Any) -> None:
+        super().__init__(lambda *given: self._called(*given))
+        self.function_name = name
+        self._function = function
+        parameters = inspect.signature(function).parameters.values()
+        self._needed = [one for one in parameters if one.default is one.empty and one.kind is not one.VAR_POSITIONAL]
+        self._most = len(parameters) if all(one.kind is not one.VAR_POSITIONAL for one in parameters) else sys.maxsize
+        self._takes = ", ".join(parameter.name for parameter in parameters)
+        self.function.__signature__ = inspect.Signature(self._needed)  # what $map and $reduce go by
+
+    def _called(self, *given: Any) -> Any:
+        if not len(self._needed) <= len(given) <= self._most:
+            raise _Stop(-1, f"${self.function_name} takes ({self._takes})")
+        try:
+            return self._function(*given)
+        except Refusal as refusal:
+            raise _Stop(-1, str(refusal)) from None
+
+    def call(self, focus: Any, given: Any) -> Any:
+        return self._called(*([focus] if len(given) == len(self._needed) - 1 else []), *given)
+
+    def get_number_of_args(self) -> int:
+        return len(self._needed)
+
+
+def _look_over(tree: Any) -> Iterator[tuple[int, str]]:
+    """What stands in a text and will not work: (position, what)."""
+    nodes = list(_nodes(tree))
+    known = _KEPT | set(FUNCTIONS) | {"", "$"}
+    for node in nodes:
+        known |= {str(node.lhs.value)} if node.type == "bind" else set()
+        known |= {str(one.value) for one in node.arguments or ()} if node.type == "lambda" else set()
+        known |= {str(name) for name in (node.focus, node.index) if name is not None}
+    for node in nodes:
+        if node.type == "regex":
+            yield (
+                node.position,
+                f"regular expressions are left out, since nothing bounds their time; {_NO_REGEX}",
+            )
+        elif node.type == "number" and (isinstance(node.value, float) or abs(node.value) > _LARGEST):
+            yield node.position, 'a number that is not exact here; write it in quotes, as in "0.25"'
+        elif node.type == "variable" and str(node.value).startswith("__"):
+            yield node.position, "names do not begin with __"
+        elif node.type == "variable" and str(node.value) not in known:
+            name = str(node.value)
+            instead = _INSTEAD.get(name)
+            if instead is not None:
+                yield node.position, f"${name} is left out" + (f"; {instead}" if instead else "")
+            else:
+                yield node.position, f"there is no ${name}" + nearest(name, known - {"", "$"})
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    """Every node of a compiled text, each once."""
+    seen: set[int] = set()
+    waiting: list[Any] = [tree]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (list, tuple)):
+            waiting.extend(one)
+        elif isinstance(one, Parser.Symbol) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting.extend(value for name, value in vars(one).items() if name != "_outer_instance")
+
+
+def _syntax(error: JException) -> str:
+    if error.error == "S0301" and error.current is not None:
+        return "unsupported escape sequence in a text"
+    return str(error)
