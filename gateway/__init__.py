@@ -3,7 +3,7 @@
 What a connector author imports is here; `plugins/README.md` says how to write one on one page.
 """
 
-from gateway.client import Api, BasicAuth, HeaderAuth, OAuth2, Response, VendorClient
+from gateway.client import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2, QueryAuth, Response, VendorClient
 from gateway.errors import (
     AuthError,
     Hold,
@@ -20,6 +20,7 @@ from gateway.mapping import Mapping, missing_fields
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, decimal, utc
 from gateway.secret import Secret, TextList
+from gateway.subscription import Reconnect, Subscription
 from gateway.urls import Url
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "Api",
     "AuthError",
     "BasicAuth",
+    "BearerAuth",
     "Customer",
     "Description",
     "Door",
@@ -46,12 +48,15 @@ __all__ = [
     "Order",
     "Page",
     "PermanentError",
+    "QueryAuth",
     "RateLimited",
     "Receipt",
+    "Reconnect",
     "Rejected",
     "Response",
     "Secret",
     "Stage",
+    "Subscription",
     "TextList",
     "TransientError",
     "Unreadable",

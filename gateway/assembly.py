@@ -75,9 +75,12 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     for n, door in enumerate(doors):
         if door not in connector.doors:
             report.add((*at, "doors", n), f"{source.connector} has no door {door}; it has {', '.join(connector.doors)}")
+    if "realtime" in doors and "poll" not in doors:
+        report.add((*at, "doors"), "realtime needs poll beside it: a hub replays nothing, a poll brings what was missed")
     if settings is None:
         return None
     connector.settings = settings
+    before = report.count
     for door in doors:
         for key in connector.description.needs.get(door, ()):
             if not getattr(settings, key, None):
@@ -88,6 +91,8 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
         connector.stages()
         if "poll" in doors and connector.poll_interval_s() <= 0:
             report.add((*at, "settings"), "the poll interval must be more than 0 s")
+        if "realtime" in doors and report.count == before:
+            connector.subscribe()
     except PluginError as error:
         report.add((*at, "settings"), str(error))
         return None

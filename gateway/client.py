@@ -29,6 +29,19 @@ class HeaderAuth(Struct, frozen=True, kw_only=True):
     prefix: str = ""
 
 
+class QueryAuth(Struct, frozen=True, kw_only=True):
+    """A parameter in the address: `?name=value`."""
+
+    name: str
+    value: Secret
+
+
+class BearerAuth(Struct, frozen=True, kw_only=True):
+    """`Authorization: Bearer token`, with a token that somebody else renews."""
+
+    token: Secret
+
+
 class OAuth2(Struct, frozen=True, kw_only=True):
     """OAuth2 client credentials: one token for all calls, one renewal at a time, renewed early and after a 401."""
 

@@ -24,12 +24,14 @@ from gateway.client import Api, VendorClient
 from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
+from gateway.subscription import Subscription
 
 T = TypeVar("T")
 
-HOOKS = ("describe", "verify", "ingest", "poll", "fetch", "normalize", "acknowledge")
+HOOKS = ("describe", "verify", "ingest", "poll", "subscribe", "fetch", "normalize", "acknowledge")
 _REQUIRED = ("describe", "normalize")
 _EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
+_WHY = {"poll": "a hub replays nothing, a poll brings what was missed", "ingest": "it reads what the hub sends"}
 _NO_STAGES: Collection[Stage] = ()
 _NAME_LIMIT = 200
 _CURSOR_LIMIT = 64 * 1024
@@ -94,6 +96,9 @@ class Connector:
                     raise PluginError(f"{name} must be {'async def' if wanted else 'a plain def, without async'}")
         if "verify" in self.hooks and "ingest" not in self.hooks:
             raise PluginError("implements verify without ingest")
+        for needed in ("poll", "ingest"):
+            if "subscribe" in self.hooks and needed not in self.hooks:
+                raise PluginError(f"implements subscribe without {needed}: {_WHY[needed]}")
         if not self.doors:
             raise PluginError("has no door: it implements neither verify with ingest nor poll")
 
@@ -113,6 +118,8 @@ class Connector:
             doors.append("webhook")
         if "poll" in self.hooks:
             doors.append("poll")
+        if "subscribe" in self.hooks:
+            doors.append("realtime")
         return tuple(doors)
 
     @property
@@ -151,6 +158,15 @@ class Connector:
 
     def _setting(self, make: Callable[[Any], T] | None, default: T) -> T:
         return default if make is None else self._guard("describe", lambda: make(self.settings))
+
+    def subscribe(self) -> Subscription:
+        """Where to listen. Raises PluginError."""
+        found = self._call("subscribe", settings=self.settings)
+        if not isinstance(found, Subscription):
+            raise PluginError(f"subscribe returned {type(found).__name__}, not a Subscription")
+        for problem in found.problems():
+            raise PluginError(f"subscribe returned a Subscription that cannot be used: {problem}")
+        return found
 
     def admit(self, envelope: Envelope, now: datetime) -> Sequence[Event]:
         """Verify and read a webhook; no other road takes one to `ingest`.
@@ -302,7 +318,7 @@ class Connector:
         if hook == "ingest" and isinstance(error, RecursionError):
             return PermanentError("cannot be read: nested too deeply")
         # What an unexpected exception says is often a piece of an order; where it was raised is in the log.
-        said = f": {_text(error)}" if hook == "describe" else ""
+        said = f": {_text(error)}" if hook in ("describe", "subscribe") else ""
         return PluginError(f"{hook} failed: {type(error).__name__}{said}")
 
     def _check_event(self, hook: str, event: object) -> Event:

@@ -1,11 +1,11 @@
 """The hooks. A connector is a module that implements `describe`, at least one door, and `normalize`.
 
 A source may use fewer doors than its connector has; which doors there are follows from the hooks that are implemented:
-`verify` with `ingest` opens the webhook, `poll` starts a poller.
+`verify` with `ingest` opens the webhook, `poll` starts a poller, `subscribe` with both of `poll` and `ingest` a listener.
 
 pluggy passes arguments by name, so an implementation takes only what it uses. Every hook has exactly one answer per source.
 I/O is async, thinking is not: an implementation has the colour of its specification. The pure hooks (`verify`, `ingest`,
-`normalize`) may not look at a clock, the network, a file or a log; what they need is an argument.
+`subscribe`, `normalize`) may not look at a clock, the network, a file or a log; what they need is an argument.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pluggy
 from gateway.client import VendorClient
 from gateway.messages import Description, Envelope, Event, OpenOrder, Page, Receipt
 from gateway.orders import Order
+from gateway.subscription import Subscription
 
 PROJECT = "order-gateway"
 
@@ -55,10 +56,10 @@ def verify(envelope: Envelope, settings: Any, now: datetime) -> bool:  # type: i
 
 @hookspec(firstresult=True)
 def ingest(envelope: Envelope, settings: Any) -> Sequence[Event]:  # type: ignore[empty-body]
-    """Read a verified webhook.
+    """Read a verified webhook, or what a hub has sent.
 
-    Pure. Called once per verified request, before the commit; called again when its dead letter is replayed, then
-    without headers.
+    Pure. Called once per verified request or call of the hub, before the commit; called again when its dead letter is
+    replayed, then without headers. `envelope.door` says which of the two it is.
 
     Returns:
         The events in it; none means that there is nothing for us in it, and the sender hears 200.
@@ -91,6 +92,19 @@ async def poll(  # type: ignore[empty-body]
         TransientError: Try later; `retry_after_s` is honoured.
         AuthError: The door is down until the credentials change.
         PermanentError: The answer makes no sense; the door is down, and tried again with a growing delay.
+    """
+
+
+@hookspec(firstresult=True)
+def subscribe(settings: Any) -> Subscription:  # type: ignore[empty-body]
+    """Say where the vendor's hub is and how to listen there.
+
+    Pure. Called when the configuration is read and before every connection. A hub replays nothing, so every connection is
+    followed by a round of `poll`: needs `poll`, and `ingest` for what arrives. Not implemented: the connector has no
+    realtime door.
+
+    Returns:
+        The `Subscription`; connecting, listening, pinging and reconnecting are the core's.
     """
 
 

@@ -20,11 +20,13 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     Attributes:
         body: The raw body; a signature is checked over exactly these bytes.
+            Through `realtime` it is one call of the hub: `{"target": NAME, "arguments": [...]}`, the arguments as they came.
         headers: Name and value pairs as they came, in order, repeats included.
         received_at: Our clock, UTC.
     """
 
     source: str
+    door: Door = "webhook"
     body: bytes
     headers: Sequence[tuple[bytes, bytes]] = ()
     received_at: datetime

@@ -14,11 +14,13 @@ from gateway.assembly import Assembly, SourcePart
 from gateway.client import Api
 from gateway.clock import Clock
 from gateway.edge.poller import Poller
+from gateway.edge.realtime import Realtime
+from gateway.edge.signalr import Session
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.worker import Worker
-from gateway.outbound.session import any_unicast, global_only, open_session
+from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.source import Destination, Source
 from gateway.store.base import Store
@@ -29,16 +31,23 @@ from gateway.vitals import Vitals
 log = logging.getLogger("gateway")
 
 _VENDOR_CONNECTIONS = 8
+_HANG_UP_S = 2.0
 
 
 def vendor_session(api: Api, *, private: bool) -> aiohttp.ClientSession:
     """A session for a vendor's API: a host name may resolve to the public internet only, unless `private` says otherwise."""
-    literal = is_literal(urlsplit(api.base_url).hostname or "")
     return open_session(
-        allowed=any_unicast if literal or private else global_only,
-        connections=_VENDOR_CONNECTIONS,
-        connect_timeout_s=min(10.0, api.timeout_s),
+        allowed=_allowed(api.base_url, private=private), connections=_VENDOR_CONNECTIONS, connect_timeout_s=min(10.0, api.timeout_s)
     )
+
+
+def hub_session(url: str, *, private: bool) -> aiohttp.ClientSession:
+    """The same for a vendor's hub."""
+    return open_session(allowed=_allowed(url, private=private), connections=_VENDOR_CONNECTIONS, connect_timeout_s=10.0, upgrades=True)
+
+
+def _allowed(url: str, *, private: bool) -> AddressCheck:
+    return any_unicast if private or is_literal(urlsplit(url).hostname or "") else global_only
 
 
 class Runtime:
@@ -62,6 +71,8 @@ class Runtime:
         self._targets: dict[str, HttpTarget] = {}
         self.deliver: dict[str, Deliver] = {}
         self.pollers: dict[str, Poller] = {}
+        self.listeners: dict[str, Realtime] = {}
+        self._hubs: dict[str, aiohttp.ClientSession] = {}
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -78,6 +89,10 @@ class Runtime:
                 session = vendor_session(part.api, private=part.settings.allow_private_addresses)
                 self._sessions.append(session)
                 client = self._clients[name] = HttpVendorClient(part.api, session, self._clock)
+            if "realtime" in part.doors:
+                url = part.connector.subscribe().url
+                self._hubs[name] = hub_session(url, private=part.settings.allow_private_addresses)
+                self._sessions.append(self._hubs[name])
             self.sources[name] = Source(
                 name=name,
                 vendor=part.settings.connector,
@@ -106,11 +121,25 @@ class Runtime:
             if "poll" in source.doors:
                 self.pollers[name] = Poller(source, self._store, self._vitals, self._clock)
                 self._run(f"poll {name}", self.pollers[name].run())
+            if "realtime" in source.doors:
+                self.listeners[name] = self._listener(source)
+                self._run(f"realtime {name}", self.listeners[name].run())
             for door in source.connector.doors:
                 if door not in source.doors:
                     self._vitals.door(name, door, "off")
             if "webhook" in source.doors:
                 self._vitals.door(name, "webhook", "up")
+
+    def _listener(self, source: Source) -> Realtime:
+        http = self._hubs[source.name]
+        return Realtime(
+            source,
+            self._store,
+            self._vitals,
+            self._clock,
+            dial=lambda subscription, ears: Session(subscription, ears, http, self._clock),
+            resync=self.pollers[source.name].resync,
+        )
 
     def resume(self, source: str) -> None:
         """The credentials changed, or an operator says so: sign in anew, ask at once."""
@@ -118,6 +147,8 @@ class Runtime:
             self._clients[source].reset()
         if source in self.pollers:
             self.pollers[source].resume()
+        if source in self.listeners:
+            self.listeners[source].resume()
 
     def secrets_changed(self) -> None:
         """Something that is read from a file has another text: what waited for it tries again."""
@@ -129,6 +160,7 @@ class Runtime:
     async def stop(self, timeout_s: float) -> None:
         """Stop asking, let what is in flight finish for at most `timeout_s`, hand the rest back, close."""
         self._stopping = True
+        await asyncio.gather(*(listener.stop(_HANG_UP_S) for listener in self.listeners.values()))
         for task in self._tasks:
             if task.get_name().startswith("poll "):
                 task.cancel()

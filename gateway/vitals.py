@@ -7,7 +7,8 @@ likes. State changes and counts happen on the event loop only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Literal, TypeVar
 
@@ -32,6 +33,48 @@ class Condition(Struct, kw_only=True):
     state: State
     since: datetime
     reason: str | None = None
+    told: bool = True
+
+
+class Hubs:
+    """The realtime doors in numbers. `state`: 0 stopped, 1 connecting, 2 online, 3 waiting for the next try."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, help: str) -> Gauge:
+            return Gauge(f"gateway_realtime_{name}", help, ["source"], registry=registry)
+
+        self.state = gauge("state", "0 stopped, 1 connecting, 2 online, 3 waiting for the next try")
+        self.connects = Counter("gateway_realtime_connects", "Tries", ["source", "result"], registry=registry)
+        self.ended = Counter("gateway_realtime_ended", "Connections that were online and ended", ["source", "cause"], registry=registry)
+        self.waiting = gauge("inbox_events", "Taken from the wire and not committed yet")
+        self.blocked = Counter("gateway_realtime_blocked_seconds", "Not reading: the store takes nothing", ["source"], registry=registry)
+        self.resync = gauge("resync_seconds", "The last round of polling after a connection")
+        self._message_age = gauge("last_message_age_seconds", "Since the hub said anything, pings included")
+        self._event_age = gauge("last_event_age_seconds", "Since the hub pushed an event")
+        self._messages: dict[str, float] = {}
+        self._events: dict[str, float] = {}
+        self._clock: Clock | None = None
+
+    def watch(self, source: str, clock: Clock) -> None:
+        """Begin to measure ages; NaN until something has come."""
+        self._clock = clock
+
+        def age_of(seen: dict[str, float]) -> Callable[[], float]:
+            seen.pop(source, None)
+            return lambda: clock.monotonic() - seen[source] if source in seen else math.nan
+
+        self._message_age.labels(source).set_function(age_of(self._messages))
+        self._event_age.labels(source).set_function(age_of(self._events))
+
+    def heard(self, source: str) -> None:
+        """The hub said something."""
+        if self._clock is not None:
+            self._messages[source] = self._clock.monotonic()
+
+    def event(self, source: str) -> None:
+        """The hub pushed an event."""
+        if self._clock is not None:
+            self._events[source] = self._clock.monotonic()
 
 
 class Vitals:
@@ -51,12 +94,13 @@ class Vitals:
         self.loop_lag = Gauge("gateway_loop_lag_seconds", "How late the event loop was in the last second", registry=self.registry)
         self.accept = Histogram("gateway_accept_seconds", "Webhook to answer", buckets=_FAST, registry=self.registry)
         self.delivery = Histogram("gateway_delivery_seconds", "One attempt at a target", ["target"], buckets=_SLOW, registry=self.registry)
+        self.realtime = Hubs(self.registry)
         self.commit = Histogram("gateway_commit_seconds", "One commit of the store", buckets=_FAST, registry=self.registry)
 
-    def door(self, source: str, door: str, state: State, reason: str | None = None) -> None:
-        """Note the state of a door."""
+    def door(self, source: str, door: str, state: State, reason: str | None = None, *, starting: bool = False) -> None:
+        """Note the state of a door. One that is down because it is `starting` is no reason to warn anybody."""
         self.door_up.labels(source, door).set(state == "up")
-        self._note(self.doors, (source, door), state, reason, "door", {"source": source, "door": door})
+        self._note(self.doors, (source, door), state, reason, "door", {"source": source, "door": door}, starting)
 
     def target(self, name: str, state: State, reason: str | None = None) -> None:
         """Note the state of a target."""
@@ -79,12 +123,26 @@ class Vitals:
             if condition.state in ("down", "hold"):
                 yield {"target": name, "reason": condition.reason or condition.state}
 
-    def _note(self, where: dict[K, Condition], key: K, state: State, reason: str | None, what: str, names: dict[str, str]) -> None:
+    def _note(
+        self,
+        where: dict[K, Condition],
+        key: K,
+        state: State,
+        reason: str | None,
+        what: str,
+        names: dict[str, str],
+        starting: bool = False,
+    ) -> None:
         old = where.get(key)
         if old is not None and old.state == state:
             old.reason = reason
+            if old.told or starting:
+                return
+            old.told = True
+        else:
+            where[key] = Condition(state=state, since=self._clock.now(), reason=reason, told=not starting)
+        if starting:
             return
-        where[key] = Condition(state=state, since=self._clock.now(), reason=reason)
         if state in ("down", "hold"):
             log.warning(f"{what}.{state}", extra={**names, "reason": reason})
         elif old is not None and old.state in ("down", "hold"):

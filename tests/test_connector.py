@@ -27,6 +27,7 @@ from gateway import (
     RateLimited,
     Receipt,
     Rejected,
+    Subscription,
     TransientError,
     decimal,
     hookimpl,
@@ -64,6 +65,10 @@ async def fetch(event: Event) -> bytes:
     return b"{}"
 
 
+def subscribe(settings: Settings) -> Subscription:
+    return Subscription(url="https://hub.example/orders")
+
+
 def normalize(event: Event, document: bytes) -> Order:
     return Order()
 
@@ -72,7 +77,7 @@ async def acknowledge(receipts: Sequence[Receipt]) -> list[int]:
     return []
 
 
-HOOK = {f.__name__: f for f in (describe, verify, ingest, poll, fetch, normalize, acknowledge)}
+HOOK = {f.__name__: f for f in (describe, verify, ingest, poll, subscribe, fetch, normalize, acknowledge)}
 
 
 def module(**hooks: Callable[..., Any] | None) -> ModuleType:
@@ -94,7 +99,7 @@ def whole(**hooks: Callable[..., Any] | None) -> Connector:
 def test_a_whole_connector_fits() -> None:
     connector = whole()
     assert connector.hooks == frozenset(HOOKS) == frozenset(HOOK)
-    assert connector.doors == ("webhook", "poll")
+    assert connector.doors == ("webhook", "poll", "realtime")
     assert connector.fetches
 
 
@@ -104,6 +109,7 @@ def test_a_whole_connector_fits() -> None:
         ({"verify": verify, "ingest": ingest}, ("webhook", "poll")),
         ({"verify": verify, "ingest": ingest, "poll": None}, ("webhook",)),
         ({}, ("poll",)),
+        ({"subscribe": subscribe, "ingest": ingest}, ("poll", "realtime")),
     ],
 )
 def test_doors_follow_from_hooks(hooks: dict[str, Any], doors: tuple[str, ...]) -> None:
@@ -127,6 +133,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no normalize": ({"normalize": None}, "does not implement normalize"),
     "neither": ({"describe": None, "normalize": None}, "does not implement describe and normalize"),
     "no door": ({"poll": None}, "has no door"),
+    "no resync": (
+        {"poll": None, "verify": verify, "ingest": ingest, "subscribe": subscribe},
+        "subscribe without poll: a hub replays nothing",
+    ),
+    "nobody to read what the hub sends": ({"subscribe": subscribe}, "subscribe without ingest: it reads what the hub sends"),
+    "no door but subscribe": ({"poll": None, "ingest": ingest, "subscribe": subscribe}, "subscribe without poll"),
     "no door but ingest": ({"poll": None, "ingest": ingest}, "has no door"),
     "verify without ingest": ({"verify": verify}, "implements verify without ingest"),
     "an unknown hook": ({"normalise": hookimpl(lambda event: None)}, "normalise"),

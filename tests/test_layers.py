@@ -14,6 +14,7 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 
 # The first line of the table: no hook, no store, no HTTP.
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
+FIRST |= {"subscription"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base"}
 MAY_IMPORT = {
@@ -39,6 +40,7 @@ THIRD_PARTY = {
     "jinja2": {"web"},
     "jsonata": {"mapping"},
     "tomllib": {"config", "toml_lines"},
+    "signalrcore": {"edge"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "control", "printing", "demo", "testing", "log", "systemd"}
@@ -84,6 +86,11 @@ def test_core_imports_point_one_way(file: Path) -> None:
         allowed = MAY_IMPORT[layer(name)]
         assert target in allowed or layer(target) in allowed, f"{name} may not import gateway.{target}"
         assert layer(target) not in ROOTS
+
+
+def test_one_file_knows_signalr() -> None:
+    knowing = {module(file) for file in FILES for name in imports(file) if name.split(".")[0] == "signalrcore"}
+    assert knowing == {"edge.signalr"}
 
 
 def test_package_root_imports_only_what_authors_need() -> None:

@@ -34,6 +34,21 @@ class Poller:
         self._clock = clock
         self._failures = 0
         self._now = asyncio.Event()
+        self._asking = False
+        self._went_well = False
+        self._quiet_until = 0.0
+        self._asked: list[asyncio.Future[None]] = []
+
+    async def resync(self) -> None:
+        """Ask at once, and return when a whole round that began after this call has gone well.
+
+        A vendor that wants quiet, and one that does not know us, is not asked before its time.
+        """
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        if not self._asking and self._clock.monotonic() >= self._quiet_until:
+            self._now.set()
+        await asked
 
     def resume(self) -> None:
         """Ask at once: the credentials changed, or an operator says so."""
@@ -44,7 +59,9 @@ class Poller:
         """Poll until cancelled; a cancelled call leaves the cursor where the last commit put it."""
         self._vitals.door(self._source.name, "poll", "up")
         while True:
-            wait_s = await self.round()
+            wait_s = await self._round_for_those_who_asked()
+            if self._went_well and self._asked:  # while it was under way
+                continue
             try:
                 async with asyncio.timeout(wait_s):
                     await self._now.wait()
@@ -52,28 +69,47 @@ class Poller:
                 pass
             self._now.clear()
 
+    async def _round_for_those_who_asked(self) -> float:
+        asked, self._asked, self._asking = [one for one in self._asked if not one.done()], [], True
+        wait_s = await self.round()
+        self._asking = False
+        if not self._went_well:
+            self._asked = asked + self._asked
+            return wait_s
+        for one in asked:
+            if not one.done():
+                one.set_result(None)
+        return wait_s
+
     async def round(self) -> float:
         """Ask until there is nothing more; the seconds to wait before the next time."""
         interval_s = self._source.connector.poll_interval_s()
+        self._went_well = False
         try:
             await self._sweep()
         except StoreFailed:
             raise
         except AuthError as error:
-            return self._down(error, max(interval_s, _AUTH_PAUSE_S))
+            return self._quiet(self._down(error, max(interval_s, _AUTH_PAUSE_S)))
         except RateLimited as error:
-            return max(error.retry_after_s or 60.0, 1.0)
+            return self._quiet(max(error.retry_after_s or 60.0, 1.0))
         except StoreBusy as error:
-            return error.retry_after_s
+            return self._quiet(error.retry_after_s)
         except Exception as error:
             if not isinstance(error, (GatewayError, TimeoutError)):
                 log.error("poll.failed", exc_info=error, extra={"source": self._source.name})
             asked_s = error.retry_after_s if isinstance(error, TransientError) else None
             self._failures += 1
+            self._quiet(asked_s or 0.0)
             return self._down(error, max(asked_s or 0.0, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
-        self._failures = 0
+        self._failures, self._went_well = 0, True
         self._vitals.door(self._source.name, "poll", "up")
         return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
+
+    def _quiet(self, wait_s: float) -> float:
+        """Nobody but an operator makes us ask before that."""
+        self._quiet_until = self._clock.monotonic() + wait_s
+        return wait_s
 
     async def _sweep(self) -> None:
         cursor = await self._store.cursor(self._source.name, "poll")

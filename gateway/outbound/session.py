@@ -7,11 +7,13 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 from msgspec import Struct
@@ -75,7 +77,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def open_session(
-    *, allowed: AddressCheck, connections: int, connect_timeout_s: float, ca_file: Path | None = None
+    *, allowed: AddressCheck, connections: int, connect_timeout_s: float, ca_file: Path | None = None, upgrades: bool = False
 ) -> aiohttp.ClientSession:
     """A session for one other side. Call it inside the running loop, and close it.
 
@@ -83,6 +85,8 @@ def open_session(
         allowed: Asked about every address before a socket is made for it, literal addresses included.
         connections: At the most, at the same time.
         ca_file: PEM certificates to trust in place of the system's.
+        upgrades: WebSockets are opened on it: cookies are kept, for load balancers that pin a client to a server with them,
+            and an upgrade that is answered with a redirect is refused.
     Raises:
         OSError, ssl.SSLError: `ca_file` cannot be used.
     """
@@ -100,12 +104,25 @@ def open_session(
     connector = aiohttp.TCPConnector(limit=connections, ssl=tls, socket_factory=make_socket, keepalive_timeout=25, ttl_dns_cache=30)
     return aiohttp.ClientSession(
         connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
+        cookie_jar=aiohttp.CookieJar(unsafe=True) if upgrades else aiohttp.DummyCookieJar(),
+        trace_configs=[_no_redirects()] if upgrades else None,
         timeout=aiohttp.ClientTimeout(sock_connect=connect_timeout_s, connect=None),
         auto_decompress=True,
         raise_for_status=False,
         headers={"User-Agent": "order-gateway"},
     )
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """`ws_connect` follows redirects and cannot be told not to; other requests of ours are told."""
+
+    async def refuse(_: aiohttp.ClientSession, __: SimpleNamespace, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+        answer = redirect.response
+        raise aiohttp.WSServerHandshakeError(answer.request_info, (), status=answer.status, headers=answer.headers)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
 
 
 async def exchange(
@@ -130,7 +147,7 @@ async def exchange(
         Unanswered: It may have been done.
         TooLong: It was done, and the answer is cut.
     """
-    try:
+    with in_words():
         async with session.request(
             method,
             url,
@@ -141,6 +158,13 @@ async def exchange(
             timeout=_timeout(session.timeout.sock_connect, timeout_s),
         ) as response:
             return await _whole(response, max_bytes)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """What aiohttp raises inside, as Unreached, Untrusted or Unanswered."""
+    try:
+        yield
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, aiohttp.ClientSSLError) as error:
         raise Untrusted(f"TLS: {_plain(error)}") from error
     except aiohttp.ConnectionTimeoutError as error:

@@ -1,0 +1,92 @@
+"""How one connection to a hub ended, and how long to wait before the next. Pure but for the dice.
+
+A hub that accepts and then closes must not be hammered: the count goes back only after a connection has lasted. There is no
+last try, since nobody sits beside a gateway to restart it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Literal
+
+from gateway.subscription import Reconnect
+
+Cause = Literal[
+    "unreachable",  # nothing there: no name, no route, refused
+    "untrusted",  # its certificate is not accepted
+    "no_answer",  # not online within the deadline, or the answer broke off
+    "credential",  # 401, 403
+    "not_found",  # 404: an unknown connection id, or a wrong address
+    "refused",  # any other status; 429 and 503 may say when to come again
+    "not_a_hub",  # an answer that makes no sense, a refused negotiation or handshake: the configuration is wrong
+    "closed",  # a close frame, or a Close message that asks us to come again
+    "sent_away",  # a Close message that does not
+    "broken",  # the end without a close frame, a reset
+    "silent",  # nothing heard for the server timeout
+    "protocol",  # a record that makes no sense, or is too long
+    "connector",  # `subscribe` failed
+    "internal",  # a mistake of ours
+]
+_AT_THE_CAP: frozenset[Cause] = frozenset({"credential", "not_a_hub", "connector"})
+_MOST_STEPS = 1000
+
+
+class Ended(Exception):
+    """One connection, or one try, is over.
+
+    Attributes:
+        reason: For people: no address, no credential, nothing of what was sent.
+        retry_after_s: The other side asked for so much quiet.
+    """
+
+    def __init__(self, cause: Cause, reason: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{cause}: {reason}")
+        self.cause: Cause = cause
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Backoff:
+    """Counts tries; knows no clock.
+
+    Args:
+        least_s: Never less, whatever the dice say.
+        sent_away_s: At least, after a hub has said that we should not come again.
+        stable_s: A connection that was online for so long counts as good, and the next wait is a first one.
+    """
+
+    def __init__(
+        self,
+        *,
+        least_s: float = 0.5,
+        sent_away_s: float = 30.0,
+        stable_s: float = 30.0,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._least_s = least_s
+        self._sent_away_s = sent_away_s
+        self._stable_s = stable_s
+        self._dice = dice
+        self._steps = 0
+
+    def after(self, ended: Ended, online_s: float, reconnect: Reconnect) -> float:
+        """Seconds until the next try.
+
+        Args:
+            online_s: How long the connection was online; 0 where it never was.
+        """
+        if online_s >= self._stable_s:
+            self._steps = 0
+        near_the_cap = ended.cause in _AT_THE_CAP
+        wait_s = reconnect.cap_s * (0.5 + self._dice() / 2) if near_the_cap else self._roof_s(reconnect) * self._dice()
+        self._steps = min(self._steps + 1, _MOST_STEPS)
+        if ended.cause == "sent_away":
+            wait_s = max(wait_s, self._sent_away_s)
+        return max(wait_s, self._least_s, ended.retry_after_s or 0.0)
+
+    def _roof_s(self, reconnect: Reconnect) -> float:
+        try:
+            return min(reconnect.cap_s, reconnect.base_s * reconnect.factor**self._steps)
+        except OverflowError:
+            return reconnect.cap_s

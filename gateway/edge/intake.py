@@ -1,0 +1,161 @@
+"""What a hub has pushed, on its way into the store: in order, bounded, and never dropped because the store is slow.
+
+A hub sends nothing twice, so what has been taken from the wire is kept until it is committed. Room is given back only then:
+while the store cannot take anything, the intake fills, the session stops reading, and TCP makes the hub wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from datetime import datetime
+
+from msgspec import Struct
+
+from gateway.clock import Clock
+from gateway.connector import Misread
+from gateway.errors import PluginError, Rejected, StoreBusy, StoreFailed
+from gateway.messages import Envelope
+from gateway.source import Source, dead_letter, incoming
+from gateway.store.base import Accepted, Incoming, Store
+from gateway.vitals import Received, Vitals
+
+log = logging.getLogger("gateway.realtime")
+
+MOST_EVENTS = 256
+MOST_BYTES = 8 * 1024 * 1024
+_RETRY_S = 1.0
+_SLICE = 16
+
+
+class _Pushed(Struct, frozen=True):
+    body: bytes
+    received_at: datetime
+
+
+class _Read(Struct):
+    """One call of the hub as the store takes it: its events, or the dead letter that it is."""
+
+    body: bytes
+    events: list[Incoming]
+    outcome: Received = "stored"
+
+
+class Intake:
+    """One source's; `put` from the session, `run` as its own task."""
+
+    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+        self._source = source
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._waiting: deque[_Pushed] = deque()
+        self._count = 0
+        self._bytes = 0
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def put(self, body: bytes) -> None:
+        """Take one call; waits while there is no room."""
+        if not self._fits(body):
+            began = self._clock.monotonic()
+            while not self._fits(body):
+                self._room.clear()
+                await self._room.wait()
+            self._vitals.realtime.blocked.labels(self._source.name).inc(self._clock.monotonic() - began)
+        self._waiting.append(_Pushed(body, self._clock.now()))
+        self._count += 1
+        self._bytes += len(body)
+        self._some.set()
+        self._empty.clear()
+
+    def _fits(self, body: bytes) -> bool:
+        return not self._count or (self._count < MOST_EVENTS and self._bytes + len(body) <= MOST_BYTES)
+
+    async def run(self) -> None:
+        """Accept until cancelled: all that waits, in one commit. Raises StoreFailed."""
+        while True:
+            await self._some.wait()
+            burst, size = list(self._waiting), self._bytes
+            self._waiting.clear()
+            self._some.clear()
+            await self._accept(burst)
+            self._count -= len(burst)
+            self._bytes -= size
+            self._vitals.realtime.waiting.labels(self._source.name).set(self._count)
+            self._room.set()
+            if not self._count:
+                self._empty.set()
+
+    async def drained(self) -> None:
+        """Return when everything that was put has been accepted."""
+        await self._empty.wait()
+
+    async def _accept(self, burst: list[_Pushed]) -> None:
+        self._vitals.realtime.waiting.labels(self._source.name).set(self._count)
+        read = []
+        for n, pushed in enumerate(burst):
+            if n % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)  # a burst is milliseconds of thinking
+            read.append(self._read(pushed))
+        await self._take(read)
+
+    def _read(self, pushed: _Pushed) -> _Read:
+        source = self._source
+        envelope = Envelope(source=source.name, door="realtime", body=pushed.body, received_at=pushed.received_at)
+        try:
+            return _Read(pushed.body, incoming(source.connector.read(envelope), source.stages))
+        except Rejected as error:  # nobody is there to hear it, and a hub does not ask again
+            return _unreadable(pushed.body, f"rejected: {error.reason}", "rejected")
+        except Misread as error:
+            return _unreadable(pushed.body, str(error))
+        except PluginError as error:
+            log.error("plugin.failed", exc_info=error, extra={"source": source.name})
+            return _unreadable(pushed.body, str(error))
+
+    async def _take(self, read: list[_Read]) -> None:
+        """One commit; where that cannot be, one by one, so that nothing stands in the way of the rest."""
+        try:
+            accepted = await self._commit([event for one in read for event in one.events])
+        except StoreFailed:
+            raise
+        except Exception as error:
+            if len(read) > 1:
+                for one in read:
+                    await self._take([one])
+                return
+            log.error("realtime.not_taken", exc_info=error, extra={"source": self._source.name})
+            if read[0].outcome == "unreadable":  # as plain as can be, so it is the store
+                await self._clock.sleep(_RETRY_S)
+            await self._take([_unreadable(read[0].body, f"the store refuses it: {type(error).__name__}")])
+            return
+        self._count_outcomes(read, accepted)
+
+    async def _commit(self, events: list[Incoming]) -> list[Accepted]:
+        complained = False
+        while events:
+            try:
+                return await self._store.accept(self._source.name, "realtime", events)
+            except StoreBusy as error:
+                if not complained:
+                    self._vitals.received.labels(self._source.name, "realtime", "busy").inc()
+                    log.warning("realtime.busy", extra={"source": self._source.name, "reason": str(error), "waiting": self._count})
+                complained = True
+                await self._clock.sleep(min(error.retry_after_s, _RETRY_S))
+        return []
+
+    def _count_outcomes(self, read: list[_Read], accepted: list[Accepted]) -> None:
+        results = iter(accepted)
+        for one in read:
+            if one.outcome == "unreadable":
+                log.warning("realtime.unreadable", extra={"source": self._source.name})
+            for _ in one.events:
+                result = next(results).outcome
+                self._vitals.received.labels(self._source.name, "realtime", one.outcome if result == "stored" else result).inc()
+
+
+def _unreadable(body: bytes, reason: str, outcome: Received = "unreadable") -> _Read:
+    return _Read(body, [dead_letter(body, reason)], outcome)

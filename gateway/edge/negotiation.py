@@ -1,0 +1,145 @@
+"""Before the WebSocket: who is asked, with which credential, and where the connection is to be opened.
+
+Redirects are part of it: Azure SignalR and load balancers answer with another URL and a token for it. The vendor's key goes
+to the vendor's host only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from gateway.client import BearerAuth, HeaderAuth, QueryAuth
+from gateway.clock import Clock
+from gateway.edge.ending import Ended
+from gateway.outbound.session import exchange, retry_after_s
+from gateway.subscription import Subscription
+from gateway.urls import Url
+
+_MOST_REDIRECTS = 5
+_MOST_BYTES = 64 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Transport(Struct):
+    transport: str = ""
+
+
+class _Answer(Struct):
+    """TransportProtocols.md, `POST /negotiate`: version 1 has a connection token, version 0 only the id."""
+
+    url: str | None = None
+    accessToken: str | None = None
+    error: str | None = None
+    negotiateVersion: int = 0
+    connectionToken: str | None = None
+    connectionId: str | None = None
+    availableTransports: list[_Transport] | None = None
+
+
+class Negotiation:
+    """One negotiation, from the configured URL and the credential of now."""
+
+    def __init__(self, subscription: Subscription, http: aiohttp.ClientSession, clock: Clock) -> None:
+        self._subscription = subscription
+        self._http = http
+        self._clock = clock
+
+    async def run(self) -> tuple[str, dict[str, str]]:
+        """Where to open the WebSocket, and with which headers.
+
+        Raises:
+            Ended: The hub says no, or makes no sense.
+            Unreached, Untrusted, Unanswered, TooLong: No answer.
+        """
+        url, token = self._subscription.url, None
+        if not self._subscription.negotiate:
+            return self._dressed(url, token)
+        for _ in range(1 + _MOST_REDIRECTS):
+            answer = await self._ask(url, token)
+            if answer.url is None:
+                id = answer.connectionToken if answer.negotiateVersion > 0 else answer.connectionId
+                if not id:
+                    raise Ended("not_a_hub", "the negotiation gives no connection")
+                if "WebSockets" not in {one.transport for one in answer.availableTransports or ()}:
+                    raise Ended("not_a_hub", "the hub offers no WebSockets")
+                target, headers = self._dressed(url, token)
+                return _with(target, id=id), headers
+            url, token = self._redirected(answer.url), answer.accessToken
+        raise Ended("not_a_hub", f"the negotiation redirects more than {_MOST_REDIRECTS} times")
+
+    async def _ask(self, url: str, token: str | None) -> _Answer:
+        target, headers = self._dressed(url, token)
+        parts = urlsplit(_with(target, negotiateVersion="1"))
+        path = parts.path.rstrip("/") + "/negotiate"
+        answer = await exchange(
+            self._http,
+            "POST",
+            urlunsplit(parts._replace(path=path)),
+            headers={"Accept": "application/json", **headers},
+            body=b"",
+            timeout_s=self._subscription.connect_timeout_s,
+            max_bytes=_MOST_BYTES,
+        )
+        if answer.status != 200:
+            raise judge(answer.status, answer.headers, self._clock.now())
+        try:
+            found = msgspec.json.decode(answer.body.removeprefix(_BOM), type=_Answer)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise Ended("not_a_hub", "the negotiation's answer is not the JSON expected") from error
+        if found.error:
+            text = "".join(c if c.isprintable() else " " for c in found.error[:200])
+            raise Ended("not_a_hub", f"it refuses the negotiation: {text}")
+        return found
+
+    def _redirected(self, url: str) -> str:
+        try:
+            found = Url.parse(url)
+        except ValueError as error:
+            raise Ended("not_a_hub", "the negotiation redirects to what is no address") from error
+        if found.is_plain and urlsplit(self._subscription.url).scheme == "https":
+            raise Ended("not_a_hub", "the negotiation redirects to an unencrypted address")
+        return found
+
+    def _dressed(self, url: str, token: str | None) -> tuple[str, dict[str, str]]:
+        """The address and headers with the credential: after a redirect its token, and the vendor's key on its own host only."""
+        headers: dict[str, str] = {}
+        if _origin(url) == _origin(self._subscription.url):
+            match self._subscription.auth:
+                case HeaderAuth(name=name, value=value, prefix=prefix):
+                    headers[name] = f"{prefix} {value.reveal()}".strip()
+                case QueryAuth(name=name, value=value):
+                    url = _with(url, **{name: value.reveal()})
+                case BearerAuth(token=own):
+                    headers["Authorization"] = f"Bearer {own.reveal()}"
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return url, headers
+
+
+def judge(status: int, headers: Mapping[str, str], now: datetime) -> Ended:
+    """What another status than the right one means."""
+    wait_s = retry_after_s(headers, now)
+    if status in (401, 403):
+        return Ended("credential", f"the hub answers {status}; check the credential and what it may do", retry_after_s=wait_s)
+    if status == 404:
+        return Ended("not_found", "the hub answers 404", retry_after_s=wait_s)
+    if 300 <= status < 400:
+        return Ended("refused", f"the hub redirects ({status}); check its address", retry_after_s=wait_s)
+    return Ended("refused", f"the hub answers {status}", retry_after_s=wait_s)
+
+
+def _with(url: str, **parameters: str) -> str:
+    parts = urlsplit(url)
+    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
+    return urlunsplit(parts._replace(query=query))
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)

@@ -1,0 +1,223 @@
+"""The realtime door: connect to a vendor's hub, listen, catch up, and come back for ever.
+
+A hub replays nothing. So what is pushed is committed as it comes, and every connection is followed by a round of the
+source's poller, begun after the listening has begun: a push proves itself, not what came before. The door is up when both
+are well. Which protocol the hub speaks is the session's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.edge.ending import Backoff, Ended
+from gateway.edge.intake import Intake
+from gateway.errors import PluginError
+from gateway.source import Source
+from gateway.store.base import Store
+from gateway.subscription import Reconnect, Subscription
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway.realtime")
+
+_MOST_NAMES = 100
+
+
+class Session(Protocol):
+    """One connection, one try."""
+
+    async def run(self) -> None:
+        """Connect and listen until it ends. Raises Ended, always."""
+
+
+Dial = Callable[[Subscription, "Realtime"], Session]
+
+
+class Realtime:
+    """One source's listener; `run()` is its task, and it is the `Ears` of its sessions.
+
+    Args:
+        dial: Makes the session of one try.
+        resync: Returns when a whole round of the poller, begun after the call, has gone well.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        vitals: Vitals,
+        clock: Clock,
+        *,
+        dial: Dial,
+        resync: Callable[[], Awaitable[None]],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._source = source
+        self._vitals = vitals
+        self._clock = clock
+        self._dial = dial
+        self._resync = resync
+        self._backoff = backoff or Backoff()
+        self._intake = Intake(source, store, vitals, clock)
+        self._resumed = asyncio.Event()
+        self._online_at: float | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self._targets: Mapping[str, str] = {}
+        self._unknown: set[str] = set()
+        self._not_found = 0
+        self._listening: asyncio.Task[None] | None = None
+        self._accepting: asyncio.Task[None] | None = None
+
+    def resume(self) -> None:
+        """The credentials changed, or an operator says so: where it waits for the next try, try at once."""
+        self._resumed.set()
+
+    async def run(self) -> None:
+        """Listen until `stop`. Raises StoreFailed."""
+        name = self._source.name
+        self._vitals.door(name, "realtime", "down", "connecting", starting=True)
+        self._vitals.realtime.watch(name, self._clock)
+        self._listening = asyncio.create_task(self._listen(), name=f"realtime listen {name}")
+        self._accepting = asyncio.create_task(self._intake.run(), name=f"realtime accept {name}")
+        tasks = (self._listening, self._accepting)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done() and not task.cancelled():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._vitals.realtime.state.labels(name).set(0)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Hang up, then accept what has come, both within `timeout_s`. What is not accepted by then comes with the next resync."""
+        if self._listening is None or self._accepting is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                self._listening.cancel()
+                await asyncio.wait([self._listening])
+                drained = asyncio.ensure_future(self._intake.drained())
+                await asyncio.wait([drained, self._accepting], return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            log.warning("realtime.cut_short", extra={"source": self._source.name})
+        self._accepting.cancel()
+
+    # --- what the session tells
+
+    def online(self) -> None:
+        """See `Ears`."""
+        self._resumed.clear()
+        self._not_found = 0
+        self._online_at = self._clock.monotonic()
+        self._vitals.realtime.state.labels(self._source.name).set(2)
+        self._vitals.realtime.connects.labels(self._source.name, "online").inc()
+        self._vitals.door(self._source.name, "realtime", "down", "connected; what was missed meanwhile is being polled", starting=True)
+        log.info("realtime.online", extra={"source": self._source.name})
+        self._catching_up = asyncio.create_task(self._catch_up(), name=f"resync {self._source.name}")
+
+    def heard(self) -> None:
+        """See `Ears`."""
+        self._vitals.realtime.heard(self._source.name)
+
+    async def put(self, target: str, arguments: bytes) -> None:
+        """See `Ears`."""
+        self._vitals.realtime.event(self._source.name)
+        name = self._targets.get(target)
+        if name is None:
+            name = target
+            self._note_unknown(target)
+        await self._intake.put(b'{"target":' + msgspec.json.encode(name) + b',"arguments":' + arguments + b"}")
+
+    def _note_unknown(self, target: str) -> None:
+        if target not in self._unknown and len(self._unknown) < _MOST_NAMES:
+            self._unknown.add(target)
+            log.warning("realtime.unknown_target", extra={"source": self._source.name, "target_name": target[:100]})
+
+    # --- the loop
+
+    async def _listen(self) -> None:
+        name = self._source.name
+        while True:
+            self._resumed.clear()
+            self._online_at = None
+            self._vitals.realtime.state.labels(name).set(1)
+            reconnect, ended = await self._try()
+            online_s = 0.0 if self._online_at is None else self._clock.monotonic() - self._online_at
+            wait_s = self._backoff.after(ended, online_s, reconnect)
+            self._note(ended, online_s, wait_s)
+            await self._pause(wait_s)
+
+    async def _try(self) -> tuple[Reconnect, Ended]:
+        reconnect = Reconnect()
+        try:
+            subscription = self._source.connector.subscribe()
+            reconnect, self._targets = subscription.reconnect, {**{v: v for v in subscription.targets.values()}, **subscription.targets}
+            await self._dial(subscription, self).run()
+        except Ended as ended:
+            return reconnect, ended
+        except PluginError as error:
+            log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
+            return reconnect, Ended("connector", str(error))
+        except Exception as error:  # whatever nobody has thought of is a reason to come again, not to stay away
+            log.error("realtime.failed", exc_info=error, extra={"source": self._source.name})
+            return reconnect, Ended("internal", f"{type(error).__name__} in the gateway itself; see its log")
+        finally:
+            await self._stop_catching_up()
+        return reconnect, Ended("internal", "the session ended without a reason")
+
+    async def _catch_up(self) -> None:
+        began = self._clock.monotonic()
+        await self._resync()
+        took_s = self._clock.monotonic() - began
+        self._vitals.realtime.resync.labels(self._source.name).set(took_s)
+        self._vitals.door(self._source.name, "realtime", "up")
+        log.info("realtime.resynced", extra={"source": self._source.name, "duration_s": round(took_s, 3)})
+
+    async def _stop_catching_up(self) -> None:
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.gather(self._catching_up, return_exceptions=True)
+            self._catching_up = None
+
+    def _note(self, ended: Ended, online_s: float, wait_s: float) -> None:
+        name, vitals = self._source.name, self._vitals
+        reason = ended.reason
+        if ended.cause == "not_found":
+            self._not_found += 1
+            if self._not_found > 1:
+                reason += "; again and again, so check its address"
+        if self._online_at is None:
+            vitals.realtime.connects.labels(name, ended.cause).inc()
+        else:
+            vitals.realtime.ended.labels(name, ended.cause).inc()
+        vitals.realtime.state.labels(name).set(3)
+        vitals.door(name, "realtime", "down", reason)
+        log.log(
+            logging.WARNING if ended.cause == "sent_away" or self._not_found == 2 else logging.INFO,
+            "realtime.ended",
+            extra={
+                "source": name,
+                "cause": ended.cause,
+                "reason": reason,
+                "online_s": round(online_s, 1),
+                "next_s": round(wait_s, 1),
+            },
+        )
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait, or until `resume`."""
+        tasks = [asyncio.ensure_future(self._clock.sleep(wait_s)), asyncio.create_task(self._resumed.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

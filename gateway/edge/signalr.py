@@ -1,0 +1,238 @@
+"""One session with a SignalR hub: one try, from negotiation to its end. The only file that knows the hub protocol.
+
+The WebSocket is aiohttp's, through `outbound`; the hub protocol's handshake and message classes are signalrcore's, record by
+record. Nothing is invoked, so nothing of ours travels in messages. Sources: TransportProtocols.md and HubProtocol.md
+(github.com/dotnet/aspnetcore, docs/specs), and what Microsoft's own hub was seen to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import aiohttp
+import msgspec
+from msgspec import Raw, Struct
+from signalrcore.messages.close_message import CloseMessage  # type: ignore[import-untyped]
+from signalrcore.messages.invocation_message import InvocationMessage  # type: ignore[import-untyped]
+from signalrcore.messages.message_type import MessageType  # type: ignore[import-untyped]
+from signalrcore.messages.ping_message import PingMessage  # type: ignore[import-untyped]
+from signalrcore.protocol.json_hub_protocol import JsonHubProtocol  # type: ignore[import-untyped]
+from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
+
+from gateway.clock import Clock
+from gateway.edge.ending import Ended
+from gateway.edge.negotiation import Negotiation, judge
+from gateway.errors import PermanentError, TransientError
+from gateway.outbound.session import Unanswered, Unreached, Untrusted
+from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
+from gateway.subscription import Subscription
+
+_SEPARATOR = RECORD_SEPARATOR.encode()
+_SEVERAL = 2  # a WebSocket message holds several records
+_SAID = 200
+_protocol = JsonHubProtocol(version=1)
+_PING: str = _protocol.encode(PingMessage())
+
+
+class Ears(Protocol):
+    """Who listens. `heard` and `online` return at once."""
+
+    def online(self) -> None:
+        """The handshake is done; everything from now on arrives."""
+
+    def heard(self) -> None:
+        """The hub has said something, if only a ping."""
+
+    async def put(self, target: str, arguments: bytes) -> None:
+        """One call, its arguments as they came, as JSON; waits while there is no room."""
+
+
+class _Wire(Struct):
+    type: int | None = None
+    target: Raw = Raw(b"null")
+    arguments: Raw = Raw(b"[]")
+    error: Raw = Raw(b"null")
+    allowReconnect: Raw = Raw(b"null")
+
+
+_decoder = msgspec.json.Decoder(_Wire)
+
+
+class Session:
+    """One try; never used twice.
+
+    Args:
+        http: A session opened with `upgrades`; its cookies are forgotten at the start.
+    """
+
+    def __init__(self, subscription: Subscription, ears: Ears, http: aiohttp.ClientSession, clock: Clock) -> None:
+        self._subscription = subscription
+        self._ears = ears
+        self._http = http
+        self._clock = clock
+        self._rest = b""
+
+    async def run(self) -> None:
+        """Connect and listen. A cancellation hangs up within a second or so.
+
+        Raises:
+            Ended: Always.
+        """
+        async with self._open() as socket:
+            self._ears.online()
+            tasks = [asyncio.create_task(self._read(socket), name="hub read"), asyncio.create_task(self._ping(socket), name="hub ping")]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    if task in done:
+                        task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[WebSocket]:
+        socket: WebSocket | None = None
+        try:
+            try:
+                async with asyncio.timeout(self._subscription.connect_timeout_s):
+                    socket = await self._connect()
+                    await self._shake_hands(socket)
+            except TimeoutError as error:
+                raise Ended("no_answer", f"not online within {self._subscription.connect_timeout_s:g} s") from error
+            yield socket
+        finally:
+            if socket is not None:
+                await socket.close()
+
+    async def _connect(self) -> WebSocket:
+        self._http.cookie_jar.clear()
+        try:
+            url, headers = await Negotiation(self._subscription, self._http, self._clock).run()
+            most = self._subscription.max_message_bytes * _SEVERAL
+            return await upgrade(self._http, url, headers=headers, max_message_bytes=most)
+        except NoUpgrade as error:
+            raise judge(error.status, error.headers, self._clock.now()) from error
+        except Untrusted as error:
+            raise Ended("untrusted", str(error)) from error
+        except Unreached as error:
+            raise Ended("unreachable", str(error)) from error
+        except Unanswered as error:
+            raise Ended("no_answer", str(error)) from error
+        except PermanentError as error:
+            raise Ended("not_a_hub", str(error)) from error
+
+    async def _shake_hands(self, socket: WebSocket) -> None:
+        try:
+            await socket.send(_protocol.encode(_protocol.handshake_message()))
+            answer = b""
+            while _SEPARATOR not in answer:
+                answer += await socket.receive()
+                self._check_length(answer.partition(_SEPARATOR)[0])
+        except (TransientError, PermanentError) as error:
+            raise _end(error) from error
+        first, _, self._rest = answer.partition(_SEPARATOR)
+        try:
+            response, _ = _protocol.decode_handshake(first.decode() + RECORD_SEPARATOR)
+        except Exception as error:  # whatever an answer of another kind makes signalrcore do
+            raise Ended("not_a_hub", "the answer to the handshake is not a hub's") from error
+        if response.error:
+            raise Ended("not_a_hub", f"it refuses the handshake: {said(response.error)}")
+
+    async def _ping(self, socket: WebSocket) -> None:
+        """Say that we are here, from the start and whatever else is going on; a hub drops a client that is silent."""
+        while True:
+            try:
+                async with asyncio.timeout(self._subscription.connect_timeout_s):
+                    await socket.send(_PING)
+            except TimeoutError as error:
+                raise Ended("broken", "the hub does not read") from error
+            except TransientError as error:
+                raise Ended("broken", str(error)) from error
+            await asyncio.sleep(self._subscription.keep_alive_s)
+
+    async def _read(self, socket: WebSocket) -> None:
+        await self._records(b"")
+        while True:
+            try:
+                # Round the receiving only: while there is no room for what came, the silence is ours.
+                async with asyncio.timeout(self._subscription.server_timeout_s):
+                    data = await socket.receive()
+            except TimeoutError as error:
+                raise Ended("silent", f"nothing heard for {self._subscription.server_timeout_s:g} s") from error
+            except (TransientError, PermanentError) as error:
+                raise _end(error) from error
+            self._ears.heard()
+            await self._records(data)
+
+    async def _records(self, data: bytes) -> None:
+        """Hand over each record as it is read, so that a bad one takes no good one with it."""
+        *records, self._rest = (self._rest + data).split(_SEPARATOR)
+        for record in records:
+            self._check_length(record)
+            message = decode(record) if record else None
+            if isinstance(message, InvocationMessage):
+                await self._ears.put(message.target, message.arguments)
+            elif isinstance(message, CloseMessage):
+                text = f": {said(message.error)}" if message.error else ""
+                if message.allow_reconnect is True:
+                    raise Ended("closed", f"the hub closes{text}")
+                raise Ended("sent_away", f"the hub closes and does not ask us to come again{text}")
+        self._check_length(self._rest)
+
+    def _check_length(self, record: bytes) -> None:
+        if len(record) > self._subscription.max_message_bytes:
+            raise Ended("protocol", f"a message is longer than {self._subscription.max_message_bytes} bytes")
+
+
+def decode(record: bytes) -> object:
+    """One record as signalrcore's message; None for what has no type, or one that we do not know.
+
+    An invocation's arguments stay JSON, byte by byte: no number becomes a float on the way.
+
+    Raises:
+        Ended: It makes no sense.
+    """
+    try:
+        wire = _decoder.decode(record)
+        if wire.type is None or not _is_known(wire.type):
+            return None
+        fields: dict[str, object] = {"type": wire.type}
+        if wire.type == MessageType.invocation.value:
+            fields |= {"target": msgspec.json.decode(wire.target, type=str), "arguments": bytes(wire.arguments)}
+        elif wire.type == MessageType.close.value:
+            error = msgspec.json.decode(wire.error)
+            fields |= {"error": None if error is None else str(error), "allowReconnect": msgspec.json.decode(wire.allowReconnect)}
+        else:  # pings, and what answers calls that we never make
+            return PingMessage()
+        return JsonHubProtocol.get_message(fields)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Ended("protocol", "a record is not the hub protocol's") from error
+
+
+def _is_known(type: int) -> bool:
+    try:
+        MessageType(type)
+    except ValueError:
+        return False
+    return True
+
+
+def said(text: object) -> str:
+    """What a hub says for people, bounded and on one line."""
+    return "".join(c if c.isprintable() else " " for c in str(text)[:_SAID])
+
+
+def _end(error: Exception) -> Ended:
+    match error:
+        case Closed(code=code):
+            return Ended("closed", f"the hub closes the WebSocket ({code})" + (f": {said(error.said)}" if error.said else ""))
+        case BadFrame():
+            return Ended("protocol", str(error))
+        case Broken():
+            return Ended("broken", str(error))
+    return Ended("broken", type(error).__name__)

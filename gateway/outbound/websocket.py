@@ -1,0 +1,105 @@
+"""A WebSocket on a session of `session.py`: the same TLS, address check and words for what goes wrong. Messages are bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp import WSMsgType
+
+from gateway.errors import PermanentError, TransientError
+from gateway.outbound.session import Unanswered, in_words
+
+_CLOSE_S = 1.0
+_TOO_BIG = 1009
+
+
+class NoUpgrade(TransientError):
+    """The other side answered the upgrade with something else than a WebSocket; `headers` find theirs in any letter case."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(f"the upgrade is answered {status}")
+        self.status = status
+        self.headers = headers
+
+
+class Closed(TransientError):
+    """The other side closed the WebSocket with a close frame; `code` and `said` are in it."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(f"closed ({code})")
+        self.code = code
+        self.said = said
+
+
+class Broken(TransientError):
+    """The connection ended without a close frame."""
+
+
+class BadFrame(PermanentError):
+    """What came is no WebSocket frame, or a message over the limit."""
+
+
+class WebSocket:
+    """An open WebSocket; one reader, one sender. Pings of the other side are answered, its pongs ignored."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        self._socket = socket
+
+    async def receive(self) -> bytes:
+        """The next message, text or binary.
+
+        Raises:
+            Closed, Broken, BadFrame: There is none.
+        """
+        try:
+            message = await self._socket.receive()
+        except (OSError, aiohttp.ClientError) as error:  # the pong could not be written
+            raise Broken("the connection broke") from error
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            data = message.data
+            return data if isinstance(data, bytes) else bytes(data, "utf-8")
+        if message.type is WSMsgType.CLOSE:
+            raise Closed(int(message.data or 1005), str(message.extra or ""))
+        if isinstance(message.data, aiohttp.WebSocketError):
+            raise BadFrame("a message over the limit" if message.data.code == _TOO_BIG else "no WebSocket frame") from message.data
+        if isinstance(message.data, BaseException):
+            raise Broken("the connection broke") from message.data
+        raise Broken("the connection ended without a word")
+
+    async def send(self, text: str) -> None:
+        """Send a text message; waits where the other side does not read. Raises Broken."""
+        try:
+            await self._socket.send_str(text)
+        except (OSError, aiohttp.ClientError) as error:
+            raise Broken("the connection broke") from error
+
+    async def close(self) -> None:
+        """Say goodbye, wait a moment for theirs, close."""
+        await self._socket.close()
+
+
+async def upgrade(session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str], max_message_bytes: int) -> WebSocket:
+    """Open a WebSocket. It has no deadline of its own but that of connecting; put one round it.
+
+    Args:
+        session: Opened with `upgrades`, so that it follows no redirect.
+        max_message_bytes: A longer message is a BadFrame.
+    Raises:
+        Unreached, Untrusted, Unanswered: No connection, or no answer.
+        NoUpgrade: Another answer.
+    """
+    with in_words():
+        try:
+            socket = await session.ws_connect(
+                url,
+                headers=headers,
+                max_msg_size=max_message_bytes + 1,
+                decode_text=False,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status == 101:
+                raise Unanswered("the answer is no WebSocket's") from error
+            raise NoUpgrade(error.status, error.headers or {}) from error
+    return WebSocket(socket)
