@@ -3,7 +3,8 @@
 from gateway.testing.clock import ManualClock
 from gateway.testing.conformance import Sample, check_connector, load_samples
 from gateway.testing.erp import ErpSimulator
+from gateway.testing.hub import FaultHub
 from gateway.testing.simulator import Sent, Simulator
 from gateway.testing.vendor import vendor_client
 
-__all__ = ["ErpSimulator", "ManualClock", "Sample", "Sent", "Simulator", "check_connector", "load_samples", "vendor_client"]
+__all__ = ["ErpSimulator", "FaultHub", "ManualClock", "Sample", "Sent", "Simulator", "check_connector", "load_samples", "vendor_client"]

@@ -1,9 +1,8 @@
 """A SignalR hub that can send any frame and break in any way: raw asyncio streams, JSON hub protocol over WebSockets.
 
-    python -m gateway.testing.hub --port 5080 --key test-key --key-in header:x-api-key
-
-It follows Microsoft's TransportProtocols.md and HubProtocol.md (github.com/dotnet/aspnetcore, docs/specs, read 2026-11-24), and
-`@microsoft/signalr` is its judge (tests/edge/test_signalr_node.py). It keeps every request, handshake, ping and pong.
+Alone it is `python -m gateway.testing.hub`, with commands as in `control.py`. It follows Microsoft's TransportProtocols.md and
+HubProtocol.md (github.com/dotnet/aspnetcore, docs/specs, read 2026-11-24), and `@microsoft/signalr` is its judge
+(tests/edge/test_signalr_node.py). It keeps every request, handshake, ping and pong.
 """
 
 from __future__ import annotations
@@ -238,13 +237,14 @@ class FaultHub:
         first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
         method, target, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest if line)}
-        await reader.readexactly(int(headers.get("content-length", 0)))
+        said = await reader.readexactly(int(headers.get("content-length", 0)))
         parts = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         upgrade = headers.get("upgrade", "").lower() == "websocket"
         heard = Heard("upgrade" if upgrade else "negotiate", method, parts.path, query, headers)
         if parts.path.startswith("/control/"):
-            return False
+            status, body = await self.control(heard, said)
+            return await self._say(writer, status, body, {})
         self.heard.append(heard)
         await asyncio.sleep(self.delays_s.get(heard.where, 0))
         if self.mute == heard.where:
@@ -256,10 +256,17 @@ class FaultHub:
         if status == 101:
             await self._upgraded(heard, reader, writer)
             return False
-        lines = "".join(f"{name}: {value}\r\n" for name, value in more.items())
+        return await self._say(writer, status, body, more) and not upgrade
+
+    async def _say(self, writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[str, str]) -> bool:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body)
         await writer.drain()
-        return not upgrade
+        return True
+
+    async def control(self, heard: Heard, body: bytes) -> tuple[int, bytes]:
+        """What to answer to a request under `/control/`; see `hub.control`."""
+        return 404, b""
 
     def _answer(self, heard: Heard) -> tuple[int, bytes, dict[str, str]]:
         for refusal in self._refusals:
