@@ -100,18 +100,35 @@ class Message(Struct, frozen=True, kw_only=True):
     order: Order
 
 
+_TINY = re.compile(rb'"-?[0-9.]+E-[0-9]+"')
 _encoder = msgspec.json.Encoder(decimal_format="string")
 _message = msgspec.json.Decoder(Message)
 
 
 def encode(message: Message) -> bytes:
     """The message as JSON: the bytes that are stored, hashed, sent and sent again."""
-    return _encoder.encode(message)
+    return _encode(message)
 
 
 def encode_order(order: Order) -> bytes:
-    """An order alone, to compare it by its digest."""
-    return _encoder.encode(order)
+    """An order alone, to show it or to compare it by its digest."""
+    return _encode(order)
+
+
+def _encode(whole: Message | Order) -> bytes:
+    """Python writes an amount below 0.000001 as 1E-7, which few ERPs read: those are written out, at some cost."""
+    written = _encoder.encode(whole)
+    if b"E-" in written and _TINY.search(written):
+        return _encoder.encode(_written_out(msgspec.to_builtins(whole, builtin_types=(Decimal,))))
+    return written
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _written_out(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_written_out(one) for one in value]
+    return format(value, "f") if isinstance(value, Decimal) else value
 
 
 def read_order(body: bytes | None) -> Order | None:

@@ -21,10 +21,17 @@ def message(order: Order) -> Message:
     return Message(key="s/o/1", kind="order.placed", source="s", vendor="v", occurred_at=AT, received_at=AT, order=order)
 
 
-@pytest.mark.parametrize("text", ["12.3450", "0", "0.00", "-1.10", "1000000", "0.000001", "12345678901234567.89"])
+@pytest.mark.parametrize(
+    "text", ["12.3450", "0", "0.00", "-1.10", "1000000", "0.000001", "0.0000001", "-0.00000010", "0E-7", "12345678901234567.89"]
+)
 def test_a_decimal_comes_out_as_it_came(text: str) -> None:
     line = Line(line_number=1, unit_price=decimal(text))
-    assert f'"unit_price":"{text}"'.encode() in encode(message(Order(lines=(line,))))
+    plain = "0.0000000" if text == "0E-7" else text
+    order = Order(ordered_at=AT, lines=(line,), extra={"sku": "1E-7", "n": Decimal(1)})
+    sent = encode(message(order))
+    assert f'"unit_price":"{plain}"'.encode() in sent
+    assert b'"sku":"1E-7"' in sent
+    assert msgspec.json.decode(sent, type=Message).order.ordered_at == AT
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15, places=6))
