@@ -60,6 +60,22 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
     return Assembly(config=config, sources=sources, targets=targets, file_backed=report.file_backed)
 
 
+def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | None = None) -> Connector:
+    """One source's connector with its settings, whatever is wrong elsewhere in the file.
+
+    Raises:
+        ConfigError: There is no such source, or its own settings have problems.
+    """
+    config, report = load(path)
+    if name not in config.sources:
+        raise ConfigError(report.problems or [f"{path}: there is no source {name!r}{nearest(name, config.sources)}"])
+    before = frozenset(report.problems)
+    part = _source(name, config.sources[name], installed() if plugins is None else plugins, report)
+    if part is None:
+        raise ConfigError([problem for problem in report.problems if problem not in before])
+    return part.connector
+
+
 def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report) -> SourcePart | None:
     at = ("sources", name)
     plugin = plugins.get(source.connector)

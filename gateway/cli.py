@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import __version__, commands
+from gateway import __version__, commands, preview
 from gateway.config import DEFAULT_PATH
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", "everything known of an event, a message or a row", commands.show)
     show.add_argument("key", type=_text, metavar="KEY")
     show.add_argument("--body", action="store_true", help="print stored documents and messages too; they can hold personal data")
+    shown = add("map", "what a source's mapping makes of a saved document, as canonical fields", preview.preview)
+    shown.add_argument("--source", type=_text, required=True, metavar="NAME")
+    shown.add_argument("file", type=_text, metavar="FILE", help="one document as the vendor sends it; - reads it from the standard input")
     replay = add("replay", "try dead letters again", commands.replay)
     replay.add_argument("keys", nargs="*", type=_text, metavar="KEY")
     replay.add_argument("--status", choices=["dead"], help="all of them")

@@ -13,6 +13,12 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def readable_json(value: object) -> str:
+    """For people, and still JSON: letters as they are, what could steer a terminal as an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """For people: one line a row, columns aligned, what is too long cut; `gateway show` has it whole."""
     if not rows:

@@ -58,7 +58,8 @@ class FileBacked:
             return False
         try:
             text = read_text(self._path)
-        except ValueError:
+        except ValueError as error:
+            self._refused, self._complaint = stamp, str(error)
             return False
         if (problem := self.why_unusable(text)) is not None:
             self._refused, self._complaint = stamp, problem

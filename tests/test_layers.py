@@ -43,7 +43,8 @@ THIRD_PARTY = {
     "signalrcore": {"edge"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
-ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "control", "printing", "demo", "testing", "log", "systemd"}
+ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
+ROOTS |= {"log", "systemd"}
 
 
 def module(file: Path) -> str:

@@ -45,7 +45,7 @@ class Mapping(FileBacked):
             compiled(text)
         except ExpressionError as error:
             where = self._path or self.origin
-            return "\n".join(f"{where}:{line}:{column}: {said}" for line, column, said in error.problems)
+            return "; ".join(f"{where}:{line}:{column}: {said}" for line, column, said in error.problems)
         return None
 
     def evaluate(self, document: Any) -> Any:

@@ -1,0 +1,80 @@
+"""`gateway map`: what a source's connector, and with it the operator's mapping, makes of a saved document."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.assembly import assemble_connector
+from gateway.errors import ConfigError, GatewayError, Hold, Ignore, MappingError
+from gateway.mapping import missing_fields
+from gateway.messages import Event
+from gateway.orders import Order, encode_order
+from gateway.printing import one_line, print_json, readable_json
+
+_NAME = "preview"
+_CORES = ("order_ref", "revision")
+
+
+class Preview(Struct, frozen=True, kw_only=True):
+    """What would become of a document: an order, what is wrong with it or why there is none, and what the connector remarks."""
+
+    order: Order | None = None
+    problems: tuple[str, ...] = ()
+    remark: str | None = None
+
+
+def preview(options: argparse.Namespace) -> int:
+    """Print the order; 1 where the document makes none, or one that lacks what every ERP needs."""
+    document = _read(options.file)
+    connector = assemble_connector(options.config, options.source)
+    try:
+        made = _complete(connector.normalize(Event(key=_NAME, order_ref=_NAME), document))
+    except Hold as hold:
+        made = _complete(hold.order, remark=f"it would be held: {hold.reason}")
+    except Ignore as ignored:
+        made = Preview(problems=(f"nothing would be sent: {ignored.reason}",))
+    except GatewayError as error:
+        made = Preview(problems=_problems(error))
+    fields = None if made.order is None else _fields(made.order)
+    if options.json:
+        print_json({"order": fields, "problems": made.problems, "remark": made.remark})
+        return 1 if made.problems else 0
+    if fields is not None:
+        print(readable_json(fields))
+    for line in (*made.problems, *([made.remark] if made.remark else ())):
+        print(one_line(line), file=sys.stderr)
+    return 1 if made.problems else 0
+
+
+def _complete(order: Order | None, remark: str | None = None) -> Preview:
+    if order is None:
+        return Preview(problems=("there is no order in it",), remark=remark)
+    return Preview(order=order, problems=tuple(missing_fields(order)), remark=remark)
+
+
+def _problems(error: BaseException) -> tuple[str, ...]:
+    """Each problem of a mapping, which a connector may have put into an exception of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MappingError):
+            return cause.problems
+        cause = cause.__cause__
+    return (str(error),)
+
+
+def _fields(order: Order) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.json.decode(encode_order(order))
+    return {name: value for name, value in fields.items() if name not in _CORES}
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
