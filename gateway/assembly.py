@@ -91,6 +91,7 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     for n, door in enumerate(doors):
         if door not in connector.doors:
             report.add((*at, "doors", n), f"{source.connector} has no door {door}; it has {', '.join(connector.doors)}")
+    doors = tuple(door for door in doors if door in connector.doors)
     if "realtime" in doors and "poll" not in doors:
         report.add((*at, "doors"), "realtime needs poll beside it: a hub replays nothing, a poll brings what was missed")
     if settings is None:
