@@ -76,5 +76,5 @@ def _fields(order: Order) -> dict[str, Any]:
 def _read(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise ConfigError([f"{one_line(file)}: cannot be read: {getattr(error, 'strerror', error)}"]) from error
