@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, 
 from typing import Any
 
 from gateway.mapping.dates import BadFormat, to_iso
+from gateway.mapping.library import NULL
 from gateway.orders import decimal
 
 MAX_TEXT = 1024 * 1024
@@ -111,7 +112,7 @@ def number(value: Any) -> int | None:
     if isinstance(value, bool):
         return int(value)
     found = _number("$number", value)
-    if found != found.to_integral_value() or abs(found) > 2**53:
+    if found != found.to_integral_value() or abs(found) >= 2**53:
         raise Refusal("$number: not a whole number; amounts stay texts, see $dec, $mul, $round and $compare")
     return int(found)
 
@@ -144,17 +145,18 @@ def date(text: Any, *formats: Any) -> str | None:
 
 def pad(text: Any, width: Any, fill: Any = " ") -> str | None:
     """`$pad` as JSONata has it, but no wider than a text may be."""
-    if text is None or not isinstance(text, str):
+    if _is_null(text):
         return None
-    if isinstance(width, bool) or not isinstance(width, int) or abs(width) > MAX_TEXT or not isinstance(fill, str):
+    of_texts = isinstance(text, str) and isinstance(fill, str)
+    if not of_texts or isinstance(width, bool) or not isinstance(width, int) or abs(width) > MAX_TEXT:
         raise Refusal("$pad: takes a text, a width and a text to fill with")
     filling = ((fill or " ") * (abs(width) // len(fill or " ") + 1))[: max(0, abs(width) - len(text))]
-    return text + filling if width > 0 else filling + text
+    return f"{text}{filling}" if width > 0 else f"{filling}{text}"
 
 
 def join(values: Any, between: Any = "") -> str | None:
     """`$join` as JSONata has it, but no longer than a text may be."""
-    if values is None:
+    if _is_null(values):
         return None
     texts = values if isinstance(values, list) else [values]
     if not isinstance(between, str) or not all(isinstance(text, str) for text in texts):
@@ -166,13 +168,13 @@ def join(values: Any, between: Any = "") -> str | None:
 
 def replace(text: Any, what: Any, by: Any, limit: Any = -1) -> str | None:
     """`$replace(text, what, by, limit)` for texts; what is replaced is taken letter by letter."""
-    if text is None or not isinstance(text, str):
+    if _is_null(text):
         return None
-    if not isinstance(what, str) or not what or not isinstance(by, str) or isinstance(limit, bool) or not isinstance(limit, int):
+    if not all(isinstance(one, str) for one in (text, what, by)) or not what or isinstance(limit, bool) or not isinstance(limit, int):
         raise Refusal("$replace: takes a text, a text to replace, and a text to put there")
     if text.count(what) * len(by) > MAX_TEXT:
         raise Refusal("$replace: too long a text")
-    return text.replace(what, by, limit)
+    return str(text).replace(what, by, limit)
 
 
 def distinct(values: Any) -> Any:
@@ -186,8 +188,12 @@ def distinct(values: Any) -> Any:
 
 
 def is_nothing(value: Any) -> bool:
-    """Missing, null, or a blank text. (null is an object of JSONata's own.)"""
-    return value is None or type(value).__name__ == "NullValue" or (isinstance(value, str) and not value.strip())
+    """Missing, null, or a blank text."""
+    return _is_null(value) or (isinstance(value, str) and not value.strip())
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value is NULL
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
