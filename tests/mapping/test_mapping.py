@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from gateway import Mapping, MappingError, Order
+from gateway import Address, Customer, Line, Mapping, MappingError, Order, missing_fields
 from gateway.connector import Connector
 from gateway.decode import Report, decode
+from gateway.mapping import checks
+from gateway.mapping.functions import FUNCTIONS
 from gateway.messages import Event
 from gateway.orders import encode_order
 from gateway.testing import ErpSimulator
@@ -127,6 +130,69 @@ def test_a_connector_may_let_the_refusal_through_as_it_is() -> None:
     connector.settings = mapped.Settings(mapping=mapping("($x := $req(a, \"the 'a' of it\"); {})"))
     with pytest.raises(MappingError, match="there is no the 'a' of it"):
         connector.normalize(Event(key="k", order_ref="r"), b'{"data": {}}')
+
+
+# --- what the operator reads
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "mappings.md").read_text("utf-8")
+
+
+def block(language: str) -> str:
+    return DOCUMENT.split(f"```{language}\n")[1].split("```")[0]
+
+
+def test_the_example_of_the_manual_works_as_printed() -> None:
+    order = mapping(block("jsonata")).order(block("json").encode(), currency="DKK", zone=ZoneInfo("Europe/Copenhagen"))
+    assert missing_fields(order) == []
+    assert (order.order_number, order.references, order.customer.number) == ("PO-7", {"shop_id": "700"}, "0042")
+    assert [(line.article_number, str(line.line_total)) for line in order.lines] == [("0001-2", "49.3800"), ("0002", "99.00")]
+    assert str(order.total) == "148.3800"
+    one_row = json.loads(block("json"), parse_float=str)
+    assert len(mapping(block("jsonata")).order({**one_row, "rows": one_row["rows"][:1]}).lines) == 1
+
+
+def test_the_manual_names_every_field_and_every_function() -> None:
+    for kind in (Order, Line, Customer, Address):
+        for name in {field.name for field in msgspec.structs.fields(kind)}:
+            assert f"`{name}`" in DOCUMENT
+    for name in checks.KEPT - {"base64encode", "base64decode", "encodeUrlComponent", "encodeUrl", "decodeUrlComponent", "decodeUrl"}:
+        assert re.search(rf"\${name}\b", DOCUMENT), name
+    named = set(re.findall(r"\$([a-z]\w*)", DOCUMENT))
+    assert named - checks.KEPT - {"now", "millis", "random", "eval", "a", "b"} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "$lookup({'N': 'placed', 'X': 'cancelled'}, state)",
+        "$compare(qty, 2) = 0",
+        "rows[$compare(qty, 0) > 0]",
+        "$sort(rows, function($a, $b) { $compare($a.price, $b.price) > 0 })",
+        "$join(notes.text, '\\n')",
+        "rows.{ 'article_number': sku, 'unit': $$.default_unit }",
+        "`ship-to`.`post code`",
+    ],
+)
+def test_what_the_manual_recommends_works(expression: str) -> None:
+    assert " ".join(expression.replace("'", '"').split()) in " ".join(DOCUMENT.split())
+    document = {
+        "state": "N",
+        "qty": "2.0",
+        "rows": [{"sku": "A", "qty": "2", "price": "10"}, {"sku": "B", "qty": "0", "price": "9"}],
+        "notes": [{"text": "a"}, {"text": "b"}],
+        "default_unit": "pcs",
+        "ship-to": {"post code": "0100"},
+    }
+    made = mapping(expression).evaluate(document)
+    assert json.dumps(made) in (
+        '"placed"',
+        "true",
+        '{"sku": "A", "qty": "2", "price": "10"}',
+        '[{"sku": "B", "qty": "0", "price": "9"}, {"sku": "A", "qty": "2", "price": "10"}]',
+        '"a\\nb"',
+        '[{"article_number": "A", "unit": "pcs"}, {"article_number": "B", "unit": "pcs"}]',
+        '"0100"',
+    )
 
 
 # --- the setting
