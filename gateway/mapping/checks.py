@@ -56,6 +56,13 @@ def look_over(tree: Any) -> Iterator[tuple[int, str]]:
                 yield node.position, f"there is no ${name}" + nearest(name, known - {"", "$"})
 
 
+def comparisons(tree: Any) -> dict[int, tuple[int, int]]:
+    """Each `<`, `<=`, `>`, `>=` of a text, and its two sides, by identity: what they compare is known only as it happens."""
+    return {
+        id(node): (id(node.lhs), id(node.rhs)) for node in _nodes(tree) if node.type == "binary" and node.value in ("<", "<=", ">", ">=")
+    }
+
+
 def _is_text_and_number(*sides: Any) -> bool:
     """Whether a field of the document is compared with a number, which it never equals."""
     return any(one.type == "number" and other.type == "path" and other.steps[0].type == "name" for one, other in (sides, sides[::-1]))

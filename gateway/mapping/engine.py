@@ -14,13 +14,14 @@ compiled.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import time
 from functools import lru_cache
 from typing import Any
 
 from gateway.exact_json import check_shape
-from gateway.mapping.checks import LARGEST, look_over
+from gateway.mapping.checks import LARGEST, comparisons, look_over
 from gateway.mapping.functions import FUNCTIONS, MAX_TEXT, Refusal
 from gateway.mapping.library import NULL, JException, Jsonata
 
@@ -30,6 +31,7 @@ MAX_ITEMS = 10_000
 MAX_SOURCE = 64 * 1024
 MAX_RESULT = 100_000
 _LOOK_EVERY = 16
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]+)?\s*\Z")
 
 _EXACT = "numbers of the document are exact texts: use $add, $sub, $mul, $div, $round, and $compare instead of < and >"
 
@@ -67,6 +69,7 @@ class Expression:
             self._compiled.assign(name, _HostFunction(name, function))
         if problems:
             raise ExpressionError(sorted(set(problems)))
+        self._comparisons = comparisons(self._compiled.ast)
         self._compiled.set_validate_input(False)
         self._compiled.set_output_convert_nulls(False)
 
@@ -83,7 +86,7 @@ class Expression:
         document = _with_fixed_lists(document)
         if not hasattr(Jsonata.CURRENT, "jsonata"):
             Jsonata("null")  # else this thread would work with the parser of the one that compiled
-        guard = _Guard()
+        guard = _Guard(self._comparisons)
         try:
             found = self._compiled.evaluate(document, {"__evaluate_entry": guard.enter, "__evaluate_exit": guard.leave})
             return _plain(found, _Budget())
@@ -107,7 +110,9 @@ class Expression:
     def _in_words(self, error: JException) -> str:
         """What JSONata says, without the values that it likes to quote."""
         code, first, second = str(error.error), error.current, error.expected
-        if code in ("T2001", "T2002", "T2009", "T2010", "D1002"):
+        if code == "T2010":
+            return "compares null, a list or an object; ask first, as in: due and due < other"
+        if code in ("T2001", "T2002", "T2009", "D1002"):
             return f"not a whole number on both sides; {_EXACT}"
         if code in ("D3137", "D3141"):  # $error and $assert: the operator's words, unless they hold the document's
             return str(first) if str(first) in self._source else "refused by $error or $assert"
@@ -136,7 +141,9 @@ class _Stop(JException):  # type: ignore[misc]  # the library hands only its own
 class _Guard:
     """Called before and after each step of an evaluation."""
 
-    def __init__(self) -> None:
+    def __init__(self, comparisons: dict[int, tuple[int, int]]) -> None:
+        self._comparisons = comparisons
+        self._sides: dict[int, Any] = dict.fromkeys(side for sides in comparisons.values() for side in sides)
         self._depth = 0
         self._steps = 0
         self._until = time.thread_time() + TIME_S
@@ -153,6 +160,10 @@ class _Guard:
 
     def leave(self, step: Any, focus: Any, frame: Any, result: Any) -> None:
         self._depth -= 1
+        if id(step) in self._sides:
+            self._sides[id(step)] = result
+        if id(step) in self._comparisons and all(_is_number_text(self._sides[side]) for side in self._comparisons[id(step)]):
+            raise _Stop(step.position, 'compares two numbers letter by letter, and "10" comes before "9"; use $compare(a, b) < 0')
         kind = type(result)
         if kind is str:
             if len(result) > MAX_TEXT:
@@ -161,6 +172,12 @@ class _Guard:
             raise _Stop(step.position, f"a number that is not exact; {_EXACT}")
         elif isinstance(result, (list, dict)) and len(result) > MAX_ITEMS:
             raise _Stop(step.position, f"more than {MAX_ITEMS} items")
+
+
+def _is_number_text(value: Any) -> bool:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return isinstance(value, str) and _NUMBER.match(value) is not None
 
 
 class _NoItems(list[Any]):

@@ -107,6 +107,19 @@ def test_a_comparison_that_can_never_be_true_is_refused_when_the_text_is_read(te
     assert any("compare" in said for _, _, said in not_compiled("($x := {}; " + text + ")"))
 
 
+@pytest.mark.parametrize("text", ["lines[qty > '5']", "lines[price < qty]", "lines[0].price >= lines[1].price", "$max(lines.qty) <= '9'"])
+def test_two_numbers_are_not_compared_letter_by_letter(text: str) -> None:
+    assert "$compare" in refused(text, {"lines": LINES})
+
+
+def test_other_texts_may_be_compared() -> None:
+    document = {"lines": [{"due": "2024-04-02", "n": "x"}, {"due": "2024-05-01", "n": "y"}, {"due": None}, {}]}
+    assert result('lines[due and due < "2024-04-10"].n', document) == "x"
+    assert "ask first" in refused('lines[due < "2024-04-10"].n', document)
+    assert result("lines[0][due < missing]", document) is None
+    assert result("$count(lines) > 3", document) is True
+
+
 def test_whole_numbers_may_be_counted_with() -> None:
     assert result("$count(lines) * 10 + 1", {"lines": LINES}) == 21
     assert result("lines#$i[$i = 1].sku", {"lines": LINES}) == "0002"
