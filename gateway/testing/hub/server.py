@@ -244,7 +244,7 @@ class FaultHub:
         heard = Heard("upgrade" if upgrade else "negotiate", method, parts.path, query, headers)
         if parts.path.startswith("/control/"):
             status, body = await self.control(heard, said)
-            return await self._say(writer, status, body, {})
+            return await self._say(writer, status, body, {"Content-Type": "application/json"})
         self.heard.append(heard)
         await asyncio.sleep(self.delays_s.get(heard.where, 0))
         if self.mute == heard.where:
