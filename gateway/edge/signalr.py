@@ -137,9 +137,12 @@ class Session:
             raise _end(error) from error
         first, _, self._rest = answer.partition(_SEPARATOR)
         try:
+            is_record = _decoder.decode(first).type is not None
             response, _ = _protocol.decode_handshake(first.decode() + RECORD_SEPARATOR)
         except Exception as error:  # whatever an answer of another kind makes signalrcore do
             raise Ended("not_a_hub", "the answer to the handshake is not a hub's") from error
+        if is_record:
+            raise Ended("not_a_hub", "the hub sends a record in place of the answer to the handshake")
         if response.error:
             raise Ended("not_a_hub", f"it refuses the handshake: {said(response.error)}")
 

@@ -253,7 +253,7 @@ class FaultHub:
         if self.mute == "half_header" and upgrade:
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgr")
             await asyncio.Event().wait()
-        if status == 101:
+        if status == 101 and not more:
             await self._upgraded(heard, reader, writer)
             return False
         return await self._say(writer, status, body, more) and not upgrade

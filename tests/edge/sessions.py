@@ -1,0 +1,78 @@
+"""One session by itself, and what it heard: what the tests of sessions share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from edge.listening import KEY
+
+from gateway import HeaderAuth, Secret, Subscription
+from gateway.clock import SystemClock
+from gateway.edge.ending import Ended
+from gateway.edge.signalr import Session
+from gateway.outbound.session import any_unicast, open_session
+from gateway.testing.hub import FaultHub
+
+AUTH = HeaderAuth(name="x-api-key", value=Secret(KEY, origin="test"))
+SHORT: dict[str, Any] = {"auth": AUTH, "keep_alive_s": 0.2, "server_timeout_s": 1.0, "connect_timeout_s": 1.0}
+
+
+class Listener:
+    """Ears that remember."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.was_online = False
+        self.messages = 0
+
+    def online(self) -> None:
+        self.was_online = True
+
+    def heard(self) -> None:
+        self.messages += 1
+
+    async def put(self, target: str, arguments: bytes) -> None:
+        self.got.append((target, arguments))
+
+
+def session(url: str, ears: Any, http: aiohttp.ClientSession, kind: type[Session] = Session, **more: Any) -> Session:
+    return kind(Subscription(**{"url": url, **SHORT, **more}), ears, http, SystemClock())
+
+
+@asynccontextmanager
+async def http_session(**more: Any) -> AsyncIterator[aiohttp.ClientSession]:
+    made = open_session(**{"allowed": any_unicast, "connections": 4, "connect_timeout_s": 1.0, "upgrades": True, **more})
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def ending(made: Session, timeout_s: float = 8.0) -> Ended:
+    """How a session ends; it must."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await made.run()
+    except Ended as ended:
+        return ended
+    raise AssertionError("a session ended without a reason")
+
+
+async def try_once(
+    hub: FaultHub | str, then: Callable[[], Awaitable[None]] | None = None, *, http: aiohttp.ClientSession | None = None, **more: Any
+) -> tuple[Ended, Listener]:
+    """One session from beginning to end; `then` is done once it is online."""
+    ears = Listener()
+    url = hub if isinstance(hub, str) else hub.url
+    async with http_session() as own:
+        task = asyncio.create_task(ending(session(url, ears, http or own, **more)))
+        if then is not None:
+            assert isinstance(hub, FaultHub)
+            await hub.until(lambda: ears.was_online or task.done())
+            if not task.done():
+                await then()
+        return await task, ears
