@@ -47,7 +47,8 @@ class Event(Struct, frozen=True, kw_only=True):
         document: What came, as received: the vendor's full order, or, with `fetch`, what speaks about it.
         fetch: The order itself is not in the document; `fetch` gets it, and both are kept. Without a document always so.
         content: What makes a version of the order: two events of one order with equal `content` are the same version
-            (a repeat), with other content a revision. Put facts that are not the customer's doing (a status, a mark, the
+            (a repeat), with other content a revision; an event that comes again as it came last is a repeat, also when a newer
+            one of its order came in between. Put facts that are not the customer's doing (a status, a mark, the
             spelling of a date) outside it. None: the key alone decides, and the same key again is a repeat.
         occurred_at: When it happened at the vendor, aware, or None.
         reference: What `acknowledge` must name to the vendor; default the `order_ref`.

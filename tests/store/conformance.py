@@ -81,6 +81,14 @@ class Accepting:
         for content, outcome in (("a", ("o1", "stored")), ("b", ("o1@2", "stored")), ("a", ("o1@3", "stored")), ("a", ("o1@3", "repeat"))):
             assert await accept(store, incoming("o1", content)) == [outcome]
 
+    async def test_an_event_that_comes_again_behind_a_newer_one_of_its_order_is_a_repeat(self, store: Store) -> None:
+        """A vendor that shows every record until it is acknowledged shows the original and its revision side by side."""
+        first, second = incoming("o1", "a", key="e1"), incoming("o1", "b", key="e2")
+        assert await accept(store, first, second) == [("e1", "stored"), ("e2@2", "stored")]
+        assert await accept(store, first, second) == [("e1", "repeat"), ("e2@2", "repeat")]
+        assert await accept(store, incoming("o1", "c", key="e1"), second) == [("e1@3", "stored"), ("e2@2", "repeat")]
+        assert await accept(store, first) == [("e1@4", "stored")]
+
     async def test_accept_lets_the_key_decide_where_there_is_no_content(self, store: Store) -> None:
         assert await accept(store, incoming("o1", None, key="event-1")) == [("event-1", "stored")]
         assert await accept(store, incoming("o1", None, key="event-1")) == [("event-1", "repeat")]

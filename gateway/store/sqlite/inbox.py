@@ -23,10 +23,15 @@ _SEEN = """
             newest_key = excluded.newest_key
         WHERE excluded.content IS NULL OR content IS NOT excluded.content
     RETURNING id, versions"""
+# Where an order has several events, one that comes again as it was is a repeat, also behind a newer one.
+_BEHIND = """
+    SELECT version, content FROM inbox WHERE key = ? AND source = ?
+       AND (SELECT newest_key FROM orders WHERE orders.source = inbox.source AND order_ref = ?) <> key
+    ORDER BY version DESC LIMIT 1"""
 _STORED = """
     INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
-                       reason, fetch, sha256, document)
-    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
+                       reason, fetch, content, sha256, document)
+    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _STORED_FIRST = _STORED.format(order_id="last_insert_rowid()")
 _STORED_LATER = _STORED.format(order_id="?")
 _IGNORED = """
@@ -224,7 +229,7 @@ class Inbox(Core):
 def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: int) -> Accepted:
     ref = event.order_ref
     head: tuple[object, ...] = (source, door, event.key)
-    tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.fetch, event.sha256, event.document)
+    tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.fetch, event.content, event.sha256, event.document)
     version = 1
     if event.ignored is not None:
         came = (event.reference or ref, to_ms(event.occurred_at), now_ms, now_ms)
@@ -233,6 +238,8 @@ def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: in
         added = db.execute(_STORED_LATER, (*head, 1, None, "dead", None, *tail))
     elif db.execute(_NEW, (source, ref, event.content, event.key)).rowcount == 1:
         added = db.execute(_STORED_FIRST, (*head, 1, "ready", now_ms, *tail))
+    elif (behind := _behind(db, source, event)) is not None:
+        return Accepted(key=shown_key(event.key, behind), outcome="repeat")
     else:
         seen = db.execute(_SEEN, (source, ref, event.content, event.key)).fetchone()
         if seen is None:
@@ -250,6 +257,14 @@ def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: in
             (event.acknowledge, now_ms, now_ms, event.key, source, version),
         )
     return Accepted(key=shown_key(event.key, version), outcome="stored")
+
+
+def _behind(db: Connection, source: str, event: Incoming) -> int | None:
+    """The version that an event made when it was not yet behind a newer one, where it comes again just as it was."""
+    if event.content is None:
+        return None
+    found = db.execute(_BEHIND, (event.key, source, event.order_ref)).fetchone()
+    return int(found[0]) if found and found[1] == event.content else None
 
 
 def shown_key(key: str, version: int) -> str:

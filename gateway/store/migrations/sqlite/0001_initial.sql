@@ -52,6 +52,7 @@ CREATE TABLE inbox (
     settled_at_ms  INTEGER,
     outcome        TEXT,
     reason         TEXT,
+    content        BLOB,
     sha256         BLOB,
     document       BLOB,
     fetched_sha256 BLOB,
