@@ -5,8 +5,10 @@
              dead  -> ready (replay)  | done (drop)                  the same
              leased -> ready (retry, hand-back, restart)             the same
 
-Rows of one order form a lane: only its oldest open row can be leased, so nothing overtakes. Each method is one transaction;
-it is durable when its coroutine returns, and whole whether or not its caller was cancelled.
+Rows of one order form a lane: only its oldest open row can be leased, so nothing overtakes. No message leaves while a later
+version of its order is in the inbox and has not been looked at: it may have to wait with it, or be replaced.
+
+Each method is one transaction; it is durable when its coroutine returns, and whole whether or not its caller was cancelled.
 """
 
 from __future__ import annotations

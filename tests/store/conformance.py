@@ -301,6 +301,44 @@ class Revising:
         assert await prepare(store, "erp", kind="order.revised") == ["acme/o1/2"]
         assert await deliver(store) == ["acme/o1/2"]
 
+    async def test_a_version_does_not_leave_while_a_later_one_waits_to_be_looked_at(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"), incoming("o1", "b"))
+        assert await prepare(store, "erp", "archive") == ["acme/o1/1"]
+        assert await store.lease_outbox("erp", 10) == []
+        assert await prepare(store, "erp") == ["acme/o1/2"]
+        for target, keys in (("archive", ["acme/o1/1"]), ("erp", ["acme/o1/1"]), ("erp", ["acme/o1/2"])):
+            assert await deliver(store, target=target) == keys
+
+    async def test_hold_takes_what_came_at_the_same_time_with_it(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"), incoming("o1", "b"), incoming("o1", "c"))
+        await prepare(store)
+        (second,) = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(second, Settlement(status="held", outcome="revision"), with_earlier=True)
+        assert await deliver(store) == []
+        await store.drop(["o1@2"], "anna", "typed twice")
+        assert await deliver(store) == []  # the third is still to be looked at
+        (third,) = await store.lease_inbox("acme", 10)
+        await store.settle_inbox(third, Settlement(status="held", outcome="revision"), with_earlier=True)
+        assert await deliver(store) == []
+        await store.release(["o1@3"], "anna")
+        assert await deliver(store) == ["acme/o1/1"]
+        assert await prepare(store, kind="order.revised") == ["acme/o1/2"]
+
+    async def test_a_version_leaves_once_the_later_one_has_been_looked_at(self, store: Store) -> None:
+        ends: tuple[Any, ...] = ("dead", "done", "held")
+        for status in ends:
+            await accept(store, incoming(status, "a"), incoming(status, "b"))
+            await prepare(store)
+            (second,) = await store.lease_inbox("acme", 10)
+            await store.settle_inbox(second, Settlement(status=status, outcome="looked at"))
+            assert await deliver(store) == [f"acme/{status}/1"]
+
+    async def test_dropping_the_later_version_unseen_lets_the_earlier_one_go(self, store: Store) -> None:
+        await accept(store, incoming("o1", "a"), incoming("o1", "b"))
+        await prepare(store)
+        await store.drop(["o1@2"], "anna", "typed twice")
+        assert await deliver(store) == ["acme/o1/1"]
+
     async def test_dropping_the_held_version_lets_the_earlier_one_go(self, store: Store) -> None:
         await accept(store, incoming("o1", "a"))
         await prepare(store, "erp")

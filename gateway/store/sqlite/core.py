@@ -85,6 +85,20 @@ def advance_outbox(db: Connection, order_id: int, target: str, now_ms: int) -> N
     db.execute(_ADVANCE["outbox"], (now_ms, order_id, target))
 
 
+def advance_messages(db: Connection, order_id: int, inbox_id: int, now_ms: int) -> None:
+    """Let the messages go that waited for the version in this row, unless a later one is there to wait for."""
+    if not is_overtaken(db, order_id, inbox_id):
+        waiting = "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND status = 'ready'"
+        for (target,) in db.execute(waiting, (order_id,)).fetchall():
+            advance_outbox(db, order_id, target, now_ms)
+
+
+def is_overtaken(db: Connection, order_id: int | None, inbox_id: int) -> bool:
+    """Whether a later version of the order is there, and has not been looked at yet."""
+    later = "SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ? AND id > ? AND version > 1 AND status IN ('ready', 'leased')"
+    return db.execute(f"{later} LIMIT 1", (order_id, inbox_id)).fetchone() is not None
+
+
 def note_attempt(db: Connection, queue: Queue, row_id: int, attempt: int, end: Settlement) -> None:
     """Keep what was tried, for the operator."""
     db.execute(
@@ -107,9 +121,11 @@ def must_change(cursor: object, what: str) -> None:
 __all__ = [
     "Core",
     "advance_inbox",
+    "advance_messages",
     "advance_outbox",
     "due",
     "from_ms",
+    "is_overtaken",
     "must_change",
     "new_lease",
     "note_attempt",

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.store.base import Decided, Queue, Status
-from gateway.store.sqlite.core import Core, advance_inbox, advance_outbox
+from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
 from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.writer import Connection
 
@@ -186,14 +186,15 @@ def _drop(db: Connection, row: Found, reason: str | None, now_ms: int) -> None:
 
 
 def _let_go(db: Connection, event: Found, now_ms: int) -> None:
-    """What was held only until this decision goes on."""
-    freed = db.execute(
+    """What waited only for this decision goes on."""
+    if event.order_id is None:
+        return
+    db.execute(
         "UPDATE outbox INDEXED BY outbox_by_order SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL "
-        "WHERE order_id = ? AND held_for = ? AND status = 'held' RETURNING order_id, target",
+        "WHERE order_id = ? AND held_for = ? AND status = 'held'",
         (event.order_id, event.id),
-    ).fetchall()
-    for order_id, target in freed:
-        advance_outbox(db, order_id, target, now_ms)
+    )
+    advance_messages(db, event.order_id, event.id, now_ms)
 
 
 def _waits_behind(db: Connection, row: Found) -> str | None:

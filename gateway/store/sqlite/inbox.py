@@ -11,7 +11,7 @@ from gateway.clock import from_ms, to_ms
 from gateway.errors import LeaseLost, StoreBusy
 from gateway.messages import Door
 from gateway.store.base import Accepted, InboxRow, Incoming, Open, Prepared, Settlement
-from gateway.store.sqlite.core import Core, advance_inbox, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, is_overtaken, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection
 
 # A version counts where its content differs from the newest one's; an order whose events carry no content stays at 1.
@@ -220,6 +220,8 @@ class Inbox(Core):
                 )
             if end.status == "done":
                 advance_inbox(db, row.order_id, now_ms)
+            if row.version > 1 and end.status != "ready" and row.order_id is not None:
+                advance_messages(db, row.order_id, row.id, now_ms)
 
         await self._run(change)
         if end.status == "done":
@@ -336,8 +338,9 @@ def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
     )
     if counted.rowcount != 1 or done.rowcount != 1:
         raise LeaseLost(one.key)
+    overtaken = is_overtaken(db, row.order_id, row.id)
     for delivery in one.deliveries:
-        busy = (
+        busy = overtaken or (
             one.n > 1
             and db.execute(
                 "SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1",
@@ -360,3 +363,5 @@ def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
             ),
         )
     advance_inbox(db, row.order_id, now_ms)
+    if row.version > 1 and row.order_id is not None:
+        advance_messages(db, row.order_id, row.id, now_ms)
