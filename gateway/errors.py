@@ -86,12 +86,14 @@ class Hold(GatewayError):
     Attributes:
         reason: What the clerk has to decide, in a sentence.
         order: What goes out if the clerk releases the row. Without it, `normalize` is asked again after the release.
+        revision: It waits because it is a revision, so only where the source's `on_revision` is `hold`; elsewhere `order` goes.
     """
 
-    def __init__(self, reason: str, *, order: Order | None = None) -> None:
+    def __init__(self, reason: str, *, order: Order | None = None, revision: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.order = order
+        self.revision = revision
         self.detail: str | None = None  # what differs from the order before, for the clerk; the core's to fill
 
 

@@ -170,7 +170,7 @@ class Prepare:
         try:
             return self._source.connector.normalize(_event(row), document, previous)
         except Hold as hold:
-            if row.released and hold.order is not None:
+            if hold.order is not None and (row.released or (hold.revision and self._source.on_revision != "hold")):
                 return hold.order
             hold.detail = None if hold.order is None else _detail(previous, hold.order)
             raise

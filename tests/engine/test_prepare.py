@@ -214,6 +214,17 @@ class TestFailures:
         (message,) = await made.messages()
         assert message["order"]["order_number"] == "held one"
 
+    async def test_a_revision_of_something_unknown_is_held_under_hold_only(self, bench: Any) -> None:
+        error = Hold("nobody has seen what it revises", order=Order(order_number="N-1"), revision=True)
+        made = bench(on_revision="send")
+        await self.outcome(made, error)
+        (message,) = await made.messages()
+        assert (message["kind"], message["order"]["order_number"]) == ("order.placed", "N-1")
+        made = bench()
+        await made.accept(acme.body("o2"))
+        await made.step.turn()
+        assert [row["status"] for row in await made.rows()] == ["done", "held"]
+
     async def test_hold_without_an_order_asks_again(self, bench: Any) -> None:
         made = bench()
         await self.outcome(made, Hold("ask the customer"))
