@@ -25,7 +25,7 @@ def is_likely_new(before: Order, after: Order) -> bool:
     """Whether this is another order under an old name: another customer, or not one article in common."""
     if before.customer.number != after.customer.number:
         return True
-    old, new = ({_name(line) for line in order.lines} for order in (before, after))
+    old, new = ({line.article_number or line.scan_code for line in order.lines} - {None} for order in (before, after))
     return bool(old and new) and not old & new
 
 

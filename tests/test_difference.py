@@ -46,6 +46,11 @@ def test_each_difference_is_one_text(after: Order, said: list[str]) -> None:
     assert differences(BEFORE, after) == said
 
 
+def test_a_text_line_is_no_article_in_common() -> None:
+    before = replace(BEFORE, lines=(*BEFORE.lines, line(4, None, notes="10% off")))
+    assert is_likely_new(before, replace(before, lines=(line(1, "X"), line(4, None, notes="10% off"))))
+
+
 def test_people_and_free_texts_are_not_repeated() -> None:
     after = replace(BEFORE, notes="canary-note", customer=Customer(number="7", name="canary-name"), ship_to=Address(street="canary-street"))
     assert "canary" not in " ".join(differences(BEFORE, after)).lower()
@@ -58,6 +63,8 @@ def test_people_and_free_texts_are_not_repeated() -> None:
         (replace(BEFORE, lines=(line(1, "X"), line(2, "B"))), False),
         (replace(BEFORE, customer=Customer(number="8")), True),
         (replace(BEFORE, lines=()), False),
+        (replace(BEFORE, lines=(line(1, "X"), line(2, None))), True),
+        (replace(BEFORE, lines=(line(1, None),)), False),
     ],
 )
 def test_another_order_under_an_old_name_is_recognised(after: Order, likely: bool) -> None:
