@@ -18,7 +18,7 @@ from gateway.exact_json import read_json
 from gateway.hookspecs import hookimpl
 from gateway.mapping import Mapping, missing_fields
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
-from gateway.orders import Address, Customer, Line, Order, decimal, utc
+from gateway.orders import Address, Customer, Line, Order, Status, decimal, utc
 from gateway.secret import Secret, TextList
 from gateway.subscription import Reconnect, Subscription
 from gateway.urls import Url
@@ -56,6 +56,7 @@ __all__ = [
     "Response",
     "Secret",
     "Stage",
+    "Status",
     "Subscription",
     "TextList",
     "TransientError",

@@ -340,7 +340,14 @@ class Connector:
         return event
 
 
-_EVENT_FIELDS: dict[str, type] = {"document": bytes, "content": bytes, "occurred_at": datetime, "reference": str, "ignored": str}
+_EVENT_FIELDS: dict[str, type] = {
+    "document": bytes,
+    "content": bytes,
+    "occurred_at": datetime,
+    "reference": str,
+    "ignored": str,
+    "flagged": bool,
+}
 
 
 def _tidy(error: GatewayError) -> None:

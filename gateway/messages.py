@@ -54,6 +54,7 @@ class Event(Struct, frozen=True, kw_only=True):
         reference: What `acknowledge` must name to the vendor; default the `order_ref`.
         ignored: Why nothing is made of it (another kind of event, an order from before the start): it is kept with its
             document, done at once, and belongs to no order. Where the source acknowledges anything, so is this.
+        flagged: With `ignored`: a person should have a look, since nobody knows what it means. Outcome `flagged`, and a warning.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Event(Struct, frozen=True, kw_only=True):
     occurred_at: datetime | None = None
     reference: str | None = None
     ignored: str | None = None
+    flagged: bool = False
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):

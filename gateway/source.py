@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
@@ -13,7 +14,9 @@ from gateway.config import OnRevision
 from gateway.connector import Connector
 from gateway.messages import Door, Event, Stage, Unreadable
 from gateway.orders import Kind
-from gateway.store.base import Incoming
+from gateway.store.base import Accepted, Incoming
+
+log = logging.getLogger("gateway")
 
 
 class Destination(Struct, frozen=True, kw_only=True):
@@ -69,8 +72,16 @@ def _event(event: Event, stages: Collection[Stage]) -> Incoming:
         reference=event.reference,
         fetch=event.fetch or event.document is None,
         ignored=event.ignored,
+        flagged=event.flagged,
         acknowledge=at_once,
     )
 
 
-__all__: Sequence[str] = ["Destination", "Source", "dead_letter", "incoming"]
+def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[Accepted]) -> None:
+    """One warning for each event that is new, and that a person should look at."""
+    for event, one in zip(events, accepted, strict=True):
+        if event.flagged and one.outcome == "stored":
+            log.warning("event.flagged", extra={"source": source, "key": event.key, "reason": event.ignored})
+
+
+__all__: Sequence[str] = ["Destination", "Source", "dead_letter", "incoming", "warn_of_flagged"]

@@ -17,7 +17,7 @@ from gateway.clock import Clock
 from gateway.connector import Misread
 from gateway.errors import PluginError, Rejected, StoreBusy, StoreFailed
 from gateway.messages import Envelope
-from gateway.source import Source, dead_letter, incoming
+from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.vitals import Received, Vitals
 
@@ -138,7 +138,9 @@ class Intake:
         complained = False
         while events:
             try:
-                return await self._store.accept(self._source.name, "realtime", events)
+                accepted = await self._store.accept(self._source.name, "realtime", events)
+                warn_of_flagged(self._source.name, events, accepted)
+                return accepted
             except StoreBusy as error:
                 if not complained:
                     self._vitals.received.labels(self._source.name, "realtime", "busy").inc()

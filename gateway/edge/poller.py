@@ -13,7 +13,7 @@ from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, St
 from gateway.messages import OpenOrder, Page, Unreadable
 from gateway.orders import read_order
 from gateway.retry import backoff_s
-from gateway.source import Source, incoming
+from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Store
 from gateway.vitals import Vitals
 
@@ -141,7 +141,9 @@ class Poller:
 
     async def _commit(self, page: Page) -> dict[str, int]:
         source, events = self._source, page.events
-        accepted = await self._store.accept(source.name, "poll", incoming(events, source.stages), cursor=page.cursor)
+        taken = incoming(events, source.stages)
+        accepted = await self._store.accept(source.name, "poll", taken, cursor=page.cursor)
+        warn_of_flagged(source.name, taken, accepted)
         outcomes = {"stored": 0, "repeat": 0, "unreadable": 0}
         for event, one in zip(events, accepted, strict=True):
             unreadable = isinstance(event, Unreadable) and one.outcome == "stored"

@@ -20,7 +20,7 @@ from gateway.connector import Misread, Unverified
 from gateway.edge.server import NAME
 from gateway.errors import PluginError, Rejected, StoreError
 from gateway.messages import Envelope
-from gateway.source import Source, dead_letter, incoming
+from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
 from gateway.vitals import Received, Vitals
 
@@ -121,6 +121,7 @@ class WebhookDoor:
                 accepted = await self._store.accept(source.name, "webhook", events)
         except (StoreError, TimeoutError) as error:
             return self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0))
+        warn_of_flagged(source.name, events, accepted)
         for one in accepted:
             self._count(source, word if word != "stored" else one.outcome)
         said = word if status == 200 and word != "unreadable" else "unreadable"

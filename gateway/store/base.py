@@ -38,6 +38,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
         fetch: The order itself must be fetched.
         dead: Why it cannot be read; it becomes a dead letter at once.
         ignored: Why nothing is made of it; it is done at once, and counts as no version.
+        flagged: With `ignored`: a person should have a look.
         acknowledge: The stage that is reached with the commit, where the vendor is told of it.
     """
 
@@ -51,6 +52,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
     fetch: bool = False
     dead: str | None = None
     ignored: str | None = None
+    flagged: bool = False
     acknowledge: Stage | None = None
 
 

@@ -187,6 +187,16 @@ async def test_with_acknowledge_stored_each_event_is_acknowledged_once(bench: Be
 # --- elements that cannot be used
 
 
+async def test_an_event_that_a_person_should_look_at_is_warned_of_once(bench: Bench) -> None:
+    bench.vendor(Page(events=[Event(key="e1", order_ref="o1", document=b"?", ignored="nobody knows it", flagged=True)]))
+    with log_lines() as lines:
+        await bench.poller.round()
+        await bench.poller.round()
+    (row,) = await bench.rows()
+    assert (row["status"], row["outcome"], row["reason"]) == ("done", "flagged", "nobody knows it")
+    assert len([line for line in lines if '"event.flagged"' in line]) == 1
+
+
 async def test_one_unreadable_element_is_a_dead_letter_and_the_rest_goes_on(bench: Bench) -> None:
     page = Page(events=[*events("o1"), Unreadable(document=b"{broken", reason="no id"), *events("o2")], cursor="c1")
     bench.vendor(page)

@@ -37,7 +37,7 @@ _STORED_LATER = _STORED.format(order_id="?")
 _IGNORED = """
     INSERT INTO inbox (source, door, key, version, status, outcome, reference, occurred_at_ms, received_at_ms, settled_at_ms,
                        reason, sha256, document)
-    VALUES (?,?,?,1,'done','ignored',?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
+    VALUES (?,?,?,1,'done',?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
            reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, fetched, fetched_sha256
@@ -234,7 +234,8 @@ def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: in
     tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.fetch, event.content, event.sha256, event.document)
     version = 1
     if event.ignored is not None:
-        came = (event.reference or ref, to_ms(event.occurred_at), now_ms, now_ms)
+        outcome = "flagged" if event.flagged else "ignored"
+        came = (outcome, event.reference or ref, to_ms(event.occurred_at), now_ms, now_ms)
         added = db.execute(_IGNORED, (*head, *came, event.ignored, event.sha256, event.document))
     elif ref is None:
         added = db.execute(_STORED_LATER, (*head, 1, None, "dead", None, *tail))
