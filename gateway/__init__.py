@@ -12,7 +12,9 @@ from gateway.errors import (
     PermanentError,
     RateLimited,
     Rejected,
+    TimedOut,
     TransientError,
+    UnknownKey,
 )
 from gateway.exact_json import read_json
 from gateway.hookspecs import hookimpl
@@ -22,6 +24,7 @@ from gateway.orders import Address, Customer, Line, Order, Status, decimal, utc
 from gateway.secret import Secret, TextList
 from gateway.subscription import Reconnect, Subscription
 from gateway.urls import Url
+from gateway.webhook_auth import WebhookAuth
 
 __version__ = "0.1.0"
 
@@ -59,10 +62,13 @@ __all__ = [
     "Status",
     "Subscription",
     "TextList",
+    "TimedOut",
     "TransientError",
+    "UnknownKey",
     "Unreadable",
     "Url",
     "VendorClient",
+    "WebhookAuth",
     "decimal",
     "hookimpl",
     "missing_fields",

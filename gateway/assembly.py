@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from gateway.client import Api
+from gateway.client import Api, OAuth2
 from gateway.config import Config, SourceSettings, load
 from gateway.connector import Connector
 from gateway.decode import Report, decode
@@ -106,6 +106,7 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     try:
         api = connector.api() if _calls(connector, doors) else None
         connector.stages()
+        connector.jwks_url()
         if "poll" in doors and connector.poll_interval_s() <= 0:
             report.add((*at, "settings"), "the poll interval must be more than 0 s")
         if "realtime" in doors and report.count == before:
@@ -113,6 +114,8 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     except PluginError as error:
         report.add((*at, "settings"), str(error))
         return None
+    for key, text in api.auth.problems() if api is not None and isinstance(api.auth, OAuth2) else ():
+        report.add((*at, "settings", key) if hasattr(settings, key) else (*at, "settings"), text)
     return SourcePart(settings=source, connector=connector, doors=doors, api=api)
 
 

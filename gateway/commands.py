@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.assembly import Assembly, assemble
+from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.control import ask, is_running, who
@@ -18,9 +18,10 @@ from gateway.discovery import installed
 from gateway.errors import ConfigError, GatewayError
 from gateway.operations import Operations
 from gateway.orders import json_schema
+from gateway.outbound.jwks import KeySet
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.printing import one_line, plain, print_json, print_table
-from gateway.runtime import vendor_session
+from gateway.runtime import keys_session, vendor_session
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader, as_text
@@ -49,6 +50,7 @@ async def _online(assembly: Assembly) -> int:
     failed = 0
     clock = SystemClock()
     for name, part in assembly.sources.items():
+        failed += await _keys(name, part)
         if part.api is None:
             print(f"sources.{name}: is never called")
             continue
@@ -75,6 +77,19 @@ async def _online(assembly: Assembly) -> int:
         finally:
             await target.close()
     return 1 if failed else 0
+
+
+async def _keys(name: str, part: SourcePart) -> int:
+    """Fetch the keys that its webhooks are signed with; 1 where they cannot be had."""
+    url = part.connector.jwks_url() if "webhook" in part.doors else None
+    if url is None:
+        return 0
+    said: list[str | None] = []
+    async with keys_session(url, private=part.settings.allow_private_addresses) as session:
+        keys = KeySet(url, session, SystemClock(), said.append)
+        await keys.look_again()
+    print(f"sources.{name}: {said[0] or f'{len(keys.current)} keys at jwks_url'}")
+    return 1 if said[0] else 0
 
 
 def schema(_: Options) -> int:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,7 +21,7 @@ import pluggy
 
 from gateway import hookspecs
 from gateway.client import Api, VendorClient
-from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError
+from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
 from gateway.subscription import Subscription
@@ -33,6 +33,7 @@ _REQUIRED = ("describe", "normalize")
 _EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
 _WHY = {"poll": "a hub replays nothing, a poll brings what was missed", "ingest": "it reads what the hub sends"}
 _NO_STAGES: Collection[Stage] = ()
+NO_KEYS: Mapping[str, Any] = MappingProxyType({})
 _NAME_LIMIT = 200
 _CURSOR_LIMIT = 64 * 1024
 _REASON_LIMIT = 1000
@@ -156,6 +157,10 @@ class Connector:
         """The limit for webhook bodies: the source's own, where it is below the general one."""
         return min(general, self._setting(self.description.max_body_bytes, general))
 
+    def jwks_url(self) -> str | None:
+        """Where the keys are that `verify` wants."""
+        return self._setting(self.description.jwks_url, None)
+
     def _setting(self, make: Callable[[Any], T] | None, default: T) -> T:
         return default if make is None else self._guard("describe", lambda: make(self.settings))
 
@@ -168,17 +173,20 @@ class Connector:
             raise PluginError(f"subscribe returned a Subscription that cannot be used: {problem}")
         return found
 
-    def admit(self, envelope: Envelope, now: datetime) -> Sequence[Event]:
+    def admit(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any] = NO_KEYS) -> Sequence[Event]:
         """Verify and read a webhook; no other road takes one to `ingest`.
 
         Raises:
+            UnknownKey: Signed with a key that is not among `keys`; a newer set may hold it.
             Unverified: It does not come from the vendor.
             Rejected: The sender should hear why.
             Misread: It is genuine, and cannot be read.
             PluginError: The connector failed over it.
         """
         try:
-            verdict = self._manager.hook.verify(envelope=envelope, settings=self.settings, now=now)
+            verdict = self._manager.hook.verify(envelope=envelope, settings=self.settings, now=now, keys=keys)
+        except UnknownKey:
+            raise
         except BaseException as error:
             raise Unverified(error) from error
         if verdict is not True:

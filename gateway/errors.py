@@ -3,11 +3,13 @@
     GatewayError
     ├── ConfigError        start-up stops, exit code 2
     ├── TransientError     again later; honours retry_after_s
-    │   └── RateLimited    again later, and does not cost an attempt
+    │   ├── RateLimited    again later, and does not cost an attempt
+    │   └── TimedOut       nothing came in time
     ├── PermanentError     never again: a dead letter
     │   ├── Rejected       refused, with a reason the sender is meant to read
     │   └── MappingError   an operator's mapping does not fit the vendor's document
     ├── AuthError          that side pauses, its rows wait
+    ├── UnknownKey         a webhook is signed with a key that we do not have
     ├── Hold               a person decides: the row is held
     ├── Ignore             nothing goes out: the row is done
     ├── PluginError        a connector broke its contract: a dead letter with a traceback
@@ -56,6 +58,10 @@ class RateLimited(TransientError):
     """The other side said "not so fast"; waiting costs no attempt."""
 
 
+class TimedOut(TransientError):
+    """The request was sent, and nothing came back in time: of a call that is held open, no news."""
+
+
 class PermanentError(GatewayError):
     """It will never work as it is; the row becomes a dead letter until a person replays it."""
 
@@ -78,6 +84,13 @@ class MappingError(PermanentError, ValueError):
 
 class AuthError(GatewayError):
     """The other side does not accept our credentials; trying again unchanged cannot help."""
+
+
+class UnknownKey(GatewayError):
+    """`keys` does not hold the key that a webhook's token is signed with; nothing else was found wrong with it so far.
+
+    Raised by `verify`: the keys are fetched anew, unless that was done just now, and `verify` is asked once more.
+    """
 
 
 class Hold(GatewayError):

@@ -10,7 +10,7 @@ I/O is async, thinking is not: an implementation has the colour of its specifica
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +39,7 @@ def describe() -> Description:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def verify(envelope: Envelope, settings: Any, now: datetime) -> bool:  # type: ignore[empty-body]
+def verify(envelope: Envelope, settings: Any, now: datetime, keys: Mapping[str, Any]) -> bool:  # type: ignore[empty-body]
     """Decide whether a webhook really comes from the vendor.
 
     Pure. Called once per request, before anything is parsed or stored. Compare secrets in constant time. Not implemented:
@@ -49,8 +49,13 @@ def verify(envelope: Envelope, settings: Any, now: datetime) -> bool:  # type: i
         envelope: Raw body and headers; `envelope.header(name)` is None for a missing and for a doubled header.
         settings: The source's decoded settings.
         now: UTC, for schemes that sign a timestamp.
+        keys: The public keys by `kid` that the core keeps from the description's `jwks_url`; empty without one. `WebhookAuth`
+            knows what to do with them.
     Returns:
         True accepts. Anything else, an awaitable and an exception included, is a 401 without detail.
+    Raises:
+        UnknownKey: Signed with a key that is not among `keys`: they are fetched anew, unless that was done just now, and it
+            is called once more.
     """
 
 

@@ -138,6 +138,8 @@ class Description(Struct, frozen=True, kw_only=True):
         poll_interval_s: Makes the seconds between two polls from the settings.
         unreadable_status: What the sender of a genuine but unreadable webhook hears: 400 where it must know that the
             order was not taken, 200 where a 4xx would end the subscription.
+        jwks_url: Where the public keys are that webhooks' tokens are signed with; the core keeps them fresh and hands them to
+            `verify`.
         max_body_bytes: Makes a source's own limit for webhook bodies from the settings, where it is below the general one.
         fetch_retry: Makes the schedule of `fetch` from the settings; without it, growing pauses for a day.
         compares_fetched: What `fetch` brings makes the versions: where the canonical order differs from the one before it is
@@ -152,6 +154,7 @@ class Description(Struct, frozen=True, kw_only=True):
     acknowledge: Callable[[Any], Collection[Stage]] | None = None
     poll_interval_s: Callable[[Any], float] | None = None
     unreadable_status: Literal[200, 400] = 400
+    jwks_url: Callable[[Any], str | None] | None = None
     max_body_bytes: Callable[[Any], int] | None = None
     fetch_retry: Callable[[Any], FetchRetry] | None = None
     compares_fetched: bool = False

@@ -20,6 +20,7 @@ from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.worker import Worker
+from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.source import Destination, Source
@@ -39,6 +40,11 @@ def vendor_session(api: Api, *, private: bool) -> aiohttp.ClientSession:
     return open_session(
         allowed=_allowed(api.base_url, private=private), connections=_VENDOR_CONNECTIONS, connect_timeout_s=min(10.0, api.timeout_s)
     )
+
+
+def keys_session(url: str, *, private: bool) -> aiohttp.ClientSession:
+    """The same for a vendor's public keys."""
+    return open_session(allowed=_allowed(url, private=private), connections=1, connect_timeout_s=5.0)
 
 
 def hub_session(url: str, *, private: bool) -> aiohttp.ClientSession:
@@ -68,6 +74,7 @@ class Runtime:
         self._on_dead = on_dead
         self._sessions: list[aiohttp.ClientSession] = []
         self._clients: dict[str, HttpVendorClient] = {}
+        self._key_sets: dict[str, KeySet] = {}
         self._targets: dict[str, HttpTarget] = {}
         self.deliver: dict[str, Deliver] = {}
         self.pollers: dict[str, Poller] = {}
@@ -105,6 +112,7 @@ class Runtime:
                 max_requests_per_second=part.settings.max_requests_per_second,
                 since=since[name],
                 client=client,
+                keys=self._keys(name, part),
             )
 
     def start(self) -> None:
@@ -129,6 +137,8 @@ class Runtime:
                     self._vitals.door(name, door, "off")
             if "webhook" in source.doors:
                 self._vitals.door(name, "webhook", "up")
+            if name in self._key_sets:
+                self._run(f"keys {name}", self._key_sets[name].run())
 
     def _listener(self, source: Source) -> Realtime:
         http = self._hubs[source.name]
@@ -177,6 +187,20 @@ class Runtime:
             await target.close()
         for session in self._sessions:
             await session.close()
+
+    def _keys(self, name: str, part: SourcePart) -> KeySet | None:
+        """What its webhooks are signed with; its webhook door is up while there are keys."""
+        url = part.connector.jwks_url() if "webhook" in part.doors else None
+        if url is None:
+            return None
+        session = keys_session(url, private=part.settings.allow_private_addresses)
+        self._sessions.append(session)
+
+        def noted(problem: str | None) -> None:
+            self._vitals.door(name, "webhook", "up" if problem is None else "down", problem)
+
+        self._key_sets[name] = KeySet(url, session, self._clock, noted)
+        return self._key_sets[name]
 
     def _destinations(self, part: SourcePart) -> tuple[Destination, ...]:
         names = part.settings.targets if part.settings.targets is not None else tuple(self.assembly.targets)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -26,12 +27,24 @@ class Destination(Struct, frozen=True, kw_only=True):
     accepts: frozenset[Kind]
 
 
+class Keys(Protocol):
+    """The public keys that a source's webhooks are signed with, kept fresh by somebody."""
+
+    @property
+    def current(self) -> Mapping[str, Any]:
+        """The keys of now, by `kid`; empty before the first were had."""
+
+    async def look_again(self) -> bool:
+        """Fetch them anew, unless that was done just now; whether `current` can be relied on."""
+
+
 class Source(Struct, kw_only=True):
     """What the doors and the engine need to know of one source.
 
     Attributes:
         since: When it was first started.
         client: None where the vendor is never called.
+        keys: None where nothing is signed with keys that are kept elsewhere.
     """
 
     name: str
@@ -45,6 +58,7 @@ class Source(Struct, kw_only=True):
     since: datetime
     vendor: str
     client: VendorClient | None = None
+    keys: Keys | None = None
 
 
 def incoming(events: Iterable[Event | Unreadable], stages: Collection[Stage] = ()) -> list[Incoming]:
@@ -84,4 +98,4 @@ def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[
             log.warning("event.flagged", extra={"source": source, "key": event.key, "reason": event.ignored})
 
 
-__all__: Sequence[str] = ["Destination", "Source", "dead_letter", "incoming", "warn_of_flagged"]
+__all__: Sequence[str] = ["Destination", "Keys", "Source", "dead_letter", "incoming", "warn_of_flagged"]

@@ -14,7 +14,7 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 
 # The first line of the table: no hook, no store, no HTTP.
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
-FIRST |= {"subscription"}
+FIRST |= {"assertion", "jwk", "subscription", "webhook_auth"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base"}
 MAY_IMPORT = {
@@ -39,6 +39,8 @@ THIRD_PARTY = {
     "prometheus_client": {"vitals", "web", "edge", "engine"},
     "jinja2": {"web"},
     "jsonata": {"mapping"},
+    "jwt": {"assertion", "jwk", "webhook_auth"},
+    "cryptography": {"assertion", "jwk"},
     "tomllib": {"config", "toml_lines"},
     "signalrcore": {"edge"},
 }

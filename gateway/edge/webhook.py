@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 
 import msgspec
@@ -18,8 +18,8 @@ from prometheus_client import Counter
 from gateway.clock import Clock
 from gateway.connector import Misread, Unverified
 from gateway.edge.server import NAME
-from gateway.errors import PluginError, Rejected, StoreError
-from gateway.messages import Envelope
+from gateway.errors import PluginError, Rejected, StoreError, UnknownKey
+from gateway.messages import Envelope, Event
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
 from gateway.vitals import Received, Vitals
@@ -28,6 +28,7 @@ log = logging.getLogger("gateway.webhook")
 
 BODY_TIMEOUT_S = 10.0
 COMMIT_TIMEOUT_S = 3.0
+_REFUSALS_EVERY_S = 60.0
 _PATH = "/in/"
 _HEADERS = {"Content-Type": "application/json", "Server": NAME}
 _CLOSE: Mapping[str, str] = {"Connection": "close"}
@@ -52,6 +53,7 @@ class WebhookDoor:
         self._clock = clock
         self._body_timeout_s = body_timeout_s
         self._pace: dict[str, tuple[int, int]] = {}
+        self._refusals: dict[str, tuple[int, float]] = {}
         self._counters: dict[tuple[str, Received], Counter] = {}
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -86,13 +88,14 @@ class WebhookDoor:
         return answer
 
     async def _take(self, source: Source, envelope: Envelope) -> web.Response:
-        connector = source.connector
         try:
-            events = incoming(connector.admit(envelope, envelope.received_at), source.stages)
+            events = incoming(await self._admitted(source, envelope), source.stages)
+        except UnknownKey:
+            return self._busy(source, "the keys that it is signed with cannot be had", 30)
         except Unverified as error:
             if error.cause is not None:
                 log.warning("webhook.verify_failed", extra={"source": source.name, "error": type(error.cause).__name__})
-            self._count(source, "refused")
+            self._refused(source)
             return _answer(401, {"status": "unauthorized"})
         except Rejected as error:
             self._count(source, "rejected")
@@ -104,6 +107,35 @@ class WebhookDoor:
             log.error("plugin.failed", exc_info=error, extra={"source": source.name})
             return await self._keep(source, envelope.body, str(error))
         return await self._store_events(source, events, 200, "stored")
+
+    async def _admitted(self, source: Source, envelope: Envelope) -> Sequence[Event]:
+        """Its events. A key that we do not have is looked for once; UnknownKey says that it could not even be looked for."""
+        admit, keys = source.connector.admit, source.keys
+        if keys is None:
+            try:
+                return admit(envelope, envelope.received_at)
+            except UnknownKey as error:
+                raise Unverified(error) from error
+        try:
+            return admit(envelope, envelope.received_at, keys.current)
+        except UnknownKey:
+            reliable = await keys.look_again()
+        try:
+            return admit(envelope, envelope.received_at, keys.current)
+        except UnknownKey as error:
+            if reliable:
+                raise Unverified(None) from error
+            raise
+
+    def _refused(self, source: Source) -> None:
+        """One line a minute, with how many there were: a rise is worth a look (another secret, another issuer's key)."""
+        self._count(source, "refused")
+        count, at = self._refusals.get(source.name, (0, -_REFUSALS_EVERY_S))
+        if self._clock.monotonic() - at < _REFUSALS_EVERY_S:
+            self._refusals[source.name] = (count + 1, at)
+            return
+        log.warning("webhook.refused", extra={"source": source.name, "status": 401, "since_last_line": count + 1})
+        self._refusals[source.name] = (0, self._clock.monotonic())
 
     async def _keep(self, source: Source, body: bytes, reason: str) -> web.Response:
         """Genuine and unreadable: ours to keep, whatever the sender hears."""

@@ -1,22 +1,32 @@
-"""OAuth2 client credentials (RFC 6749, 4.4): one token, one renewal at a time, renewed before it runs out."""
+"""OAuth2 client credentials (RFC 6749, 4.4): one token, one renewal at a time, renewed before it runs out.
+
+A client proves itself with a secret, or with an assertion that it signs (RFC 7523, 2.2). A refused assertion is not followed by
+another one for some minutes: what is wrong with it a person or a clock has to put right, and a new secret starts over at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import uuid
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Struct
 
+from gateway.assertion import ASSERTION_TYPE, Signer, causes, signer
 from gateway.client import OAuth2
 from gateway.clock import Clock
 from gateway.errors import AuthError, PermanentError, RateLimited, TransientError
-from gateway.outbound.session import Answer, retry_after_s
+from gateway.outbound.session import Answer, date_of, retry_after_s
+
+log = logging.getLogger("gateway.token")
 
 _EARLY_S = 60.0
 _UNSAID_S = 3600.0
+_REFUSED_PAUSE_S = 300.0
 _CODE = re.compile(r"[a-z_]{1,40}")
 
 Send = Callable[[str, str, dict[str, str], bytes], Awaitable[Answer]]
@@ -42,6 +52,8 @@ class TokenSource:
         self._clock = clock
         self._token: str | None = None
         self._good_until = 0.0
+        self._refusal = ""
+        self._refused_until = 0.0
         self._turn = asyncio.Lock()
 
     async def token(self, *, instead_of: str | None = None) -> str:
@@ -60,6 +72,8 @@ class TokenSource:
     async def _renew(self) -> None:
         self._token = None
         asked_at = self._clock.monotonic()
+        if asked_at < self._refused_until:
+            raise AuthError(self._refusal)
         answer = await self._answer()
         try:
             token = msgspec.json.decode(answer.body, type=_Token, strict=False)
@@ -84,32 +98,81 @@ class TokenSource:
             raise RateLimited("the token endpoint says that we call too often (429)", retry_after_s=wait_s or 60.0)
         if answer.status in (408, 425) or answer.status >= 500:
             raise TransientError(f"the token endpoint answers {answer.status}", retry_after_s=wait_s)
+        if self._settings.client_auth == "private_key_jwt" and answer.status in (400, 401) and _code(answer.body) == "invalid_client":
+            raise self._refused(answer)
         if answer.status in (400, 401, 403):
-            raise AuthError(f"the token endpoint answers {answer.status}{_reason(answer.body)}; check client_id and client_secret")
+            proof = self._settings.client_auth.removesuffix("_jwt")
+            raise AuthError(f"the token endpoint answers {answer.status}{_reason(answer.body)}; check client_id and {proof}")
         if answer.status != 200:
             raise AuthError(f"the token endpoint answers {answer.status}; check token_url")
         return answer
+
+    def _refused(self, answer: Answer) -> AuthError:
+        """Our assertion was not accepted: say what it can be, and ask nothing more for a while."""
+        settings, now = self._settings, self._clock.now()
+        why = causes(self._signer(), audience=self._audience, lifetime_s=settings.assertion_s, now=now, their_now=date_of(answer.headers))
+        self._refusal = f"the token endpoint answers {answer.status} (invalid_client); {why}"
+        self._refused_until = self._clock.monotonic() + _REFUSED_PAUSE_S
+        log.warning("token.refused", extra={"client_id": settings.client_id, "reason": self._refusal, "again_in_s": _REFUSED_PAUSE_S})
+        return AuthError(self._refusal)
 
     def _request(self) -> tuple[dict[str, str], bytes]:
         fields = {
             "grant_type": "client_credentials",
             "client_id": self._settings.client_id,
-            "client_secret": self._settings.client_secret.reveal(),
+            **self._proof(),
             **({"scope": self._settings.scope} if self._settings.scope else {}),
         }
         if self._settings.encoding == "json":
             return {"Content-Type": "application/json", "Accept": "application/json"}, msgspec.json.encode(fields)
         return {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}, urlencode(fields).encode()
 
+    def _proof(self) -> dict[str, str]:
+        """The secret, or an assertion that nobody has seen before."""
+        settings = self._settings
+        if settings.client_auth == "client_secret":
+            if settings.client_secret is None:
+                raise AuthError("there is no client_secret")
+            return {"client_secret": settings.client_secret.reveal()}
+        signed = self._signer().sign(
+            client_id=settings.client_id,
+            audience=self._audience,
+            jti=str(uuid.uuid4()),
+            now=self._clock.now(),
+            lifetime_s=settings.assertion_s,
+            with_certificate=settings.send_certificate,
+        )
+        return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
+
+    @property
+    def _audience(self) -> str:
+        return self._settings.audience or self._settings.token_url
+
+    def _signer(self) -> Signer:
+        """The key of now: its file may have changed, and its certificate's not yet."""
+        settings = self._settings
+        if settings.private_key is None:
+            raise AuthError("there is no private_key")
+        try:
+            return signer(settings.private_key.reveal(), settings.certificate and settings.certificate.reveal())
+        except ValueError as error:
+            raise AuthError(f"private_key and certificate cannot be used: {error}") from error
+
 
 class _Refusal(Struct):
     error: str | None = None
 
 
-def _reason(body: bytes) -> str:
-    """The standard's `error` code (RFC 6749, 5.2); nothing else of the answer is repeated, it could hold what we sent."""
+def _code(body: bytes) -> str:
+    """The standard's `error` code (RFC 6749, 5.2), or nothing."""
     try:
         code = msgspec.json.decode(body, type=_Refusal).error
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ""
-    return f" ({code})" if code and _CODE.fullmatch(code) else ""
+    return code if code and _CODE.fullmatch(code) else ""
+
+
+def _reason(body: bytes) -> str:
+    """The code in brackets; nothing else of the answer is repeated, it could hold what we sent."""
+    code = _code(body)
+    return f" ({code})" if code else ""

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import aiohttp
 from msgspec import Struct
 
-from gateway.errors import PermanentError, TransientError
+from gateway.errors import PermanentError, TimedOut, TransientError
 
 AddressCheck = Callable[[str], bool]
 _LONGEST_WAIT_S = 86400.0
@@ -36,6 +36,10 @@ class Untrusted(Unreached):
 
 class Unanswered(TransientError):
     """Something was sent and no whole answer came back: the other side may have done it."""
+
+
+class Silent(Unanswered, TimedOut):
+    """The same, since time ran out."""
 
 
 class TooLong(PermanentError):
@@ -176,7 +180,7 @@ def in_words() -> Iterator[None]:
     except ValueError as error:  # aiohttp looks at them before it connects
         raise Unreached("nothing was sent: a header or credential holds a character that HTTP cannot carry") from error
     except TimeoutError as error:
-        raise Unanswered("no answer in time") from error
+        raise Silent("no answer in time") from error
     except aiohttp.ClientError as error:
         raise Unanswered(f"the connection broke: {_plain(error)}") from error
 
@@ -213,6 +217,15 @@ def _plain(error: aiohttp.ClientError) -> str:
     if isinstance(cause, aiohttp.ServerDisconnectedError):
         return "closed without an answer"
     return "the answer breaks off" if isinstance(cause, aiohttp.ClientPayloadError) else "the answer is not HTTP"
+
+
+def date_of(headers: Mapping[str, str]) -> datetime | None:
+    """What the other side's clock says, UTC, to the second; None where it says nothing."""
+    try:
+        at = parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:

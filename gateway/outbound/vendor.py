@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -29,19 +29,28 @@ class HttpVendorClient:
         self._budget = CallBudget(api.calls_per_minute, clock)
         self._one_at_a_time = asyncio.Lock()
         self._refusals = 0
-        self._tokens: TokenSource | None = None
+        self._tokens: dict[str, TokenSource] = {}
         self.reset()
 
     def reset(self) -> None:
         """Start over with the credentials of now."""
-        auth = self._api.auth
-        self._tokens = TokenSource(auth, self._send, self._clock) if isinstance(auth, OAuth2) else None
+        self._tokens = {}
         self._refusals = 0
 
     async def sign_in(self) -> None:
         """Get a token where the API needs one. Raises what `request` raises."""
-        if self._tokens:
-            await self._tokens.token()
+        tokens = self._tokens_for(None)
+        if tokens:
+            await tokens.token()
+
+    def _tokens_for(self, scope: str | None) -> TokenSource | None:
+        auth = self._api.auth
+        if not isinstance(auth, OAuth2):
+            return None
+        wanted = auth.scope if scope is None else scope
+        if wanted not in self._tokens:
+            self._tokens[wanted] = TokenSource(msgspec.structs.replace(auth, scope=wanted), self._send, self._clock)
+        return self._tokens[wanted]
 
     async def request(
         self,
@@ -52,17 +61,24 @@ class HttpVendorClient:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
+        scope: str | None = None,
+        timeout_s: float | None = None,
     ) -> Response:
         url = self._address(path)
         body = None if json is None else msgspec.json.encode(json)
         sent = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
+
+        async def send(token: str | None) -> Answer:
+            return await self._send(method, url, {**sent, **self._credentials(token)}, body, params, timeout_s)
+
+        tokens = self._tokens_for(scope)
         if self._api.stop_after_auth_failures is None:
-            return self._judge(await self._authorised(method, url, sent, body, params), accept)
+            return self._judge(await _authorised(tokens, send), accept)
         async with self._one_at_a_time:  # two at the same time could both be the last one too many
             self._refuse_to_be_locked_out(self._api.stop_after_auth_failures)
-            answer = await self._authorised(method, url, sent, body, params)
+            answer = await _authorised(tokens, send)
             self._refusals = self._refusals + 1 if answer.status == 401 else 0
             self._refuse_to_be_locked_out(self._api.stop_after_auth_failures)
             return self._judge(answer, accept)
@@ -74,21 +90,12 @@ class HttpVendorClient:
                 "until the secret changes, the configuration is reloaded, or `gateway resume SOURCE`"
             )
 
-    async def _authorised(
-        self, method: str, url: str, sent: Mapping[str, str], body: bytes | None, params: Mapping[str, str] | None
-    ) -> Answer:
-        token = await self._tokens.token() if self._tokens else None
-        answer = await self._send(method, url, {**sent, **self._credentials(token)}, body, params)
-        if answer.status == 401 and self._tokens:
-            token = await self._tokens.token(instead_of=token)
-            answer = await self._send(method, url, {**sent, **self._credentials(token)}, body, params)
-        return answer
-
     def _address(self, path: str) -> str:
         url = urljoin(self._api.base_url.rstrip("/") + "/", path)
-        ours, theirs = urlsplit(self._api.base_url), urlsplit(url)
-        if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
-            raise PermanentError(f"{theirs.netloc} is not the vendor's host {ours.netloc}; credentials do not go there")
+        theirs = urlsplit(url)
+        ours = [urlsplit(one) for one in (self._api.base_url, *self._api.also)]
+        if not any((one.scheme, one.netloc) == (theirs.scheme, theirs.netloc) for one in ours):
+            raise PermanentError(f"{theirs.netloc} is not the vendor's host {ours[0].netloc}; credentials do not go there")
         return url
 
     def _credentials(self, token: str | None) -> dict[str, str]:
@@ -103,7 +110,13 @@ class HttpVendorClient:
         return {}
 
     async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        params: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> Answer:
         await self._budget.take()
         return await exchange(
@@ -113,7 +126,7 @@ class HttpVendorClient:
             headers=headers,
             body=body,
             params=params,
-            timeout_s=self._api.timeout_s,
+            timeout_s=timeout_s or self._api.timeout_s,
             max_bytes=self._api.max_response_bytes,
         )
 
@@ -131,3 +144,12 @@ class HttpVendorClient:
         if 300 <= status < 400:
             raise PermanentError(f"the vendor redirects ({status}); check base_url, redirects are not followed")
         raise PermanentError(f"the vendor answers {status}")
+
+
+async def _authorised(tokens: TokenSource | None, send: Callable[[str | None], Awaitable[Answer]]) -> Answer:
+    """Send with a token, and once more with a new one where the first is refused."""
+    token = await tokens.token() if tokens else None
+    answer = await send(token)
+    if answer.status == 401 and tokens:
+        answer = await send(await tokens.token(instead_of=token))
+    return answer

@@ -1,0 +1,139 @@
+"""Who we are, proven with a key in place of a secret: `private_key_jwt`, client assertions of RFC 7521 and RFC 7523, RS256.
+
+Pure: what time it is comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from gateway.secret import Secret
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_MIN_BITS = 2048
+
+
+class Signer:
+    """A private key, and the certificate that the other side knows it by.
+
+    Args:
+        private_key: PEM, RSA of 2048 bits or more, without a passphrase.
+        certificate: PEM; None sends no `x5t`.
+    Raises:
+        ValueError: One of them cannot be used, or they do not belong together.
+    """
+
+    def __init__(self, private_key: str, certificate: str | None) -> None:
+        self._key = _read_key(private_key)
+        self._certificate = None if certificate is None else _read_certificate(certificate)
+        if self._certificate is not None and self._certificate.public_key() != self._key.public_key():
+            raise ValueError("is not the certificate of private_key; put the two of one pair there")
+
+    @property
+    def thumbprint(self) -> str:
+        """The certificate's SHA-1 in hex, as certificate stores show it; what `x5t` says in another spelling."""
+        return "" if self._certificate is None else self._certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - RFC 7515 4.1.7
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the certificate runs out, UTC."""
+        return None if self._certificate is None else self._certificate.not_valid_after_utc
+
+    def sign(self, *, client_id: str, audience: str, jti: str, now: datetime, lifetime_s: float, with_certificate: bool = False) -> str:
+        """An assertion for one token request.
+
+        Args:
+            jti: Another one each time; the other side refuses one that it has seen.
+            with_certificate: Send the certificate itself along, in `x5c`.
+        """
+        issued = int(now.timestamp())
+        claims = {
+            "iss": client_id,
+            "sub": client_id,
+            "aud": audience,
+            "jti": jti,
+            "iat": issued,
+            "nbf": issued,
+            "exp": issued + round(lifetime_s),
+        }
+        headers: dict[str, object] = {}
+        if self._certificate is not None:
+            headers["x5t"] = _url64(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303 - a name, RFC 7515 4.1.7
+            if with_certificate:
+                headers["x5c"] = [base64.b64encode(self._certificate.public_bytes(Encoding.DER)).decode()]
+        return jwt.encode(claims, self._key, algorithm="RS256", headers=headers)
+
+
+@lru_cache(maxsize=16)
+def signer(private_key: str, certificate: str | None) -> Signer:
+    """The same signer for the same texts: reading a key takes milliseconds. Raises ValueError."""
+    return Signer(private_key, certificate)
+
+
+def problems(private_key: Secret, certificate: Secret | None) -> Iterable[tuple[str, str]]:
+    """What is wrong with the two, as pairs of a setting's name and a text, for `gateway check`."""
+    readable = True
+    for name, secret, read in (("private_key", private_key, _read_key), ("certificate", certificate, _read_certificate)):
+        if secret is not None:
+            try:
+                read(secret.reveal())
+            except ValueError as error:
+                readable = False
+                yield name, f"{error} ({secret.origin})"
+    if readable and certificate is not None:
+        try:
+            signer(private_key.reveal(), certificate.reveal())
+        except ValueError as error:
+            yield "certificate", f"{error} ({certificate.origin})"
+
+
+def _read_key(text: str) -> RSAPrivateKey:
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except TypeError as error:
+        raise ValueError("is encrypted with a passphrase; write it out without one: openssl pkey -in KEY -out PLAIN-KEY") from error
+    except Exception as error:  # cryptography raises many kinds, and their texts can quote the key
+        instead = "a certificate" if "BEGIN CERTIFICATE" in text else "a public key" if "PUBLIC KEY" in text else "no PEM private key"
+        raise ValueError(f"is {instead}; it begins with -----BEGIN PRIVATE KEY-----") from error
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("is no RSA key, and RS256 needs one; make it with: openssl req -x509 -newkey rsa:2048 ...")
+    if key.key_size < _MIN_BITS:
+        raise ValueError(f"has {key.key_size} bits, which is too few; make one of {_MIN_BITS}")
+    return key
+
+
+def _read_certificate(text: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(text.encode())
+    except Exception as error:
+        instead = "a private key" if "PRIVATE KEY" in text else "no PEM certificate"
+        raise ValueError(f"is {instead}; it begins with -----BEGIN CERTIFICATE-----") from error
+
+
+def _url64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def causes(said: Signer, *, audience: str, lifetime_s: float, now: datetime, their_now: datetime | None) -> str:
+    """Why a token endpoint may say `invalid_client` to an assertion, the likeliest first (vendors/scalepoint.md 4, case 7)."""
+    ahead_s = None if their_now is None else round((now - their_now).total_seconds())
+    if ahead_s is None:
+        clock = "our clock is wrong (their answer has no date to compare with)"
+    elif abs(ahead_s) < lifetime_s / 4:
+        clock = f"our clock is wrong (hardly: it differs by {abs(ahead_s)} s from theirs)"
+    else:
+        side = "ahead of" if ahead_s > 0 else "behind"
+        clock = f"our clock is wrong: it is {abs(ahead_s)} s {side} theirs, and an assertion lives {lifetime_s:g} s"
+    registered = f"the certificate {said.thumbprint or 'of private_key'} is not registered there"
+    if said.ends_at is not None and said.ends_at < now:
+        registered += f", or refused since it ran out on {said.ends_at.astimezone(UTC):%Y-%m-%d}"
+    return f"check three things: {clock}; `aud` is not what they expect (we say {audience}); {registered}"
