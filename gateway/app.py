@@ -23,6 +23,7 @@ from gateway.edge.webhook import WebhookDoor
 from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
 from gateway.operations import Operations
 from gateway.runtime import Runtime
+from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.vitals import Vitals
@@ -289,11 +290,12 @@ class Gateway:
 
     async def _reread_files(self) -> None:
         parts = self._runtime.assembly.file_backed
-        changed = await asyncio.to_thread(lambda: [part.origin for part in parts if part.refresh()])
+        changed = await asyncio.to_thread(lambda: [part for part in parts if part.refresh()])
         for problem in filter(None, (part.complaint() for part in parts)):
             log.warning("config.file_refused", extra={"problem": problem, "advice": "the text from before is still in use"})
         if changed:
-            log.info("config.file_changed", extra={"files": ", ".join(changed)})
+            log.info("config.file_changed", extra={"files": ", ".join(part.origin for part in changed)})
+        if any(isinstance(part, Secret) for part in changed):  # a new list or mapping is no reason to try a refused password again
             self._runtime.secrets_changed()
 
 

@@ -272,6 +272,22 @@ async def test_a_file_that_is_not_used_is_in_the_log_once(start: Start, erp: Erp
     assert broken.order(b"{}") == Order(total=Decimal(1))
 
 
+async def test_a_changed_mapping_does_not_try_a_refused_password_again(
+    start: Start, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start(erp.url)
+    made = Mapping.from_reference(_written(running.folder / "vendor.jsonata", "{}"), running.folder)
+    tried: list[str] = []
+    monkeypatch.setattr(running.gateway._runtime, "secrets_changed", lambda: tried.append("again"))
+    running.gateway._runtime.assembly.file_backed.append(made)
+    _written(running.folder / "vendor.jsonata", '{"total": "1"}')
+    await running.gateway._reread_files()
+    assert (made.order(b"{}").total, tried) == (Decimal(1), [])
+    _written(running.folder / "secret", "another")
+    await running.gateway._reread_files()
+    assert tried == ["again"]
+
+
 def _written(file: Path, text: str) -> str:
     file.write_text(text)
     return file.name
