@@ -22,7 +22,7 @@ from typing import Any
 
 from gateway.discovery import installed
 from gateway.errors import GatewayError
-from gateway.testing.compare import compare, print_table, torn_keys
+from gateway.testing.compare import Row, compare, print_table, torn_keys
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator
 
@@ -163,8 +163,7 @@ async def once(demo: Demo) -> int:
         if number == 0:
             say("demo", "kill -9, in the middle of it")
             demo.kill()
-    await _arrival(demo, sent)
-    rows = compare(sent, demo.erp.messages(), torn_keys(demo.erp))
+    rows = await _arrival(demo, sent)
     held = (await demo.status())["inbox"]["held"]
     wanted = sum(order.expected == "held" for _, order in sent)
     print_table(rows)
@@ -210,14 +209,20 @@ async def _show_arrivals(demo: Demo) -> None:
             shown += 1
 
 
-async def _arrival(demo: Demo, sent: Sequence[tuple[str, Sent]]) -> None:
-    """Wait until what should arrive has arrived, and nothing is under way any more."""
-    wanted = sum(order.expected == "placed" for _, order in sent)
+async def _arrival(demo: Demo, sent: Sequence[tuple[str, Sent]]) -> list[Row]:
+    """Wait until what should arrive has arrived, and nothing is under way any more; how they compare then."""
+
+    def rows() -> list[Row]:
+        return compare(sent, demo.erp.messages(), torn_keys(demo.erp))
+
     with contextlib.suppress(TimeoutError):
-        await demo.erp.wait_for(wanted, _ARRIVE_S)
+        async with asyncio.timeout(_ARRIVE_S):
+            while any(row.verdict != "ok" for row in rows()):
+                await asyncio.sleep(0.2)
     async with asyncio.timeout(_ARRIVE_S):
         while _under_way(await demo.status()):
             await asyncio.sleep(0.2)
+    return rows()
 
 
 def _under_way(status: dict[str, Any]) -> bool:

@@ -72,7 +72,7 @@ MESSAGE = {
     "key": "v/o1/1",
     "kind": "order.placed",
     "source": "v",
-    "order": {"order_ref": "o1", "order_number": "PO-1", "lines": [{}], "total": "12.50"},
+    "order": {"order_ref": "o1", "order_number": "PO-1", "status": "placed", "lines": [{}], "total": "12.50"},
 }
 
 
@@ -105,6 +105,15 @@ def changed(**changes: Any) -> dict[str, Any]:
 )
 def test_compare_sees(messages: list[dict[str, Any]], verdict: str) -> None:
     assert any(verdict in said for said in verdicts([order()], messages))
+
+
+def test_compare_takes_all_that_is_said_of_an_order_whose_vendor_goes_on_reporting() -> None:
+    later = changed(key="v/o1/2", kind="order.status") | {"order": MESSAGE["order"] | {"status": "picked_up", "lines": [{}, {}]}}  # type: ignore[operator]
+    sent = order(status="picked_up", lines=2)
+    assert verdicts([sent], [MESSAGE, later]) == ["ok"]
+    assert verdicts([sent], [MESSAGE]) == ["lines is 1, sent 2; status is 'placed', sent 'picked_up'"]
+    assert verdicts([sent], [MESSAGE, later, later | {"key": "v/o1/3"}]) == ["v/o1/3 says nothing new"]
+    assert verdicts([sent], [MESSAGE, later | {"kind": "order.revised"}]) == ["v/o1/2 is a order.revised"]
 
 
 def test_compare_sees_what_should_not_have_arrived() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
@@ -42,7 +43,8 @@ def compare(sent: Sequence[tuple[str, Sent]], messages: Sequence[dict[str, Any]]
     rows = []
     for source, order in sent:
         waiting = left.get((source, order.order_ref), [])
-        got = waiting.pop(0) if order.expected == "placed" and waiting else None
+        many = len(waiting) if order.status is not None else 1
+        got, waiting[:] = (waiting[:many], waiting[many:]) if order.expected == "placed" else ([], waiting)
         rows.append(_row(source, order, got, torn))
     for (source, order_ref), extra in left.items():
         for message in extra:
@@ -51,21 +53,26 @@ def compare(sent: Sequence[tuple[str, Sent]], messages: Sequence[dict[str, Any]]
     return rows
 
 
-def _row(source: str, sent: Sent, got: dict[str, Any] | None, torn: set[str]) -> Row:
-    if got is None:
+def _row(source: str, sent: Sent, got: Sequence[dict[str, Any]], torn: set[str]) -> Row:
+    """One order; `got` are its messages, in the order in which they came."""
+    if not got:
         verdict = "did not arrive" if sent.expected == "placed" else "ok"
         return Row(source=source, sent=sent, arrived="-", verdict=verdict)
-    order, wrong = got["order"], []
+    order = got[-1]["order"]
     facts = {
         "order number": (order["order_number"], sent.order_number),
         "lines": (len(order["lines"]), sent.lines),
         "total": (order["total"], sent.total),
-        "kind": (got["kind"], "order.placed"),
+        "kind": (got[0]["kind"], "order.placed"),
     }
+    if sent.status is not None:
+        facts["status"] = (order["status"], sent.status)
     wrong = [f"{name} is {found!r}, sent {expected!r}" for name, (found, expected) in facts.items() if found != expected]
-    if got["key"] in torn:
+    wrong += [f"{later['key']} is a {later['kind']}" for later in got[1:] if later["kind"] not in ("order.status", "order.cancelled")]
+    wrong += [f"{later['key']} says nothing new" for before, later in pairwise(got) if before["order"] == later["order"]]
+    if torn & {message["key"] for message in got}:
         wrong.append("came with different bodies under one key")
-    return Row(source=source, sent=sent, arrived=got["key"], verdict="; ".join(wrong) or "ok")
+    return Row(source=source, sent=sent, arrived=got[-1]["key"], verdict="; ".join(wrong) or "ok")
 
 
 def print_table(rows: Sequence[Row]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from gateway.messages import Door
+from gateway.orders import Status
 
 GROUP = "gateway.simulators"
 
@@ -27,6 +28,7 @@ class Sent(Struct, frozen=True, kw_only=True):
             (no answer, or a 5xx: a person at the vendor's customer would send it again).
         expected: What the ERP should hold in the end: one `order.placed`; nothing; or nothing until a person decides.
         total: As the vendor wrote it.
+        status: Where the vendor reports how an order goes on: its status in the end, and `lines` are those of then.
         note: What this one shows, in a few words.
     """
 
@@ -37,6 +39,7 @@ class Sent(Struct, frozen=True, kw_only=True):
     expected: Literal["placed", "nothing", "held"]
     lines: int
     total: str | None
+    status: Status | None = None
     note: str = ""
 
 
