@@ -7,7 +7,7 @@ last try, since nobody sits beside a gateway to restart it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from gateway.subscription import Reconnect
@@ -45,6 +45,13 @@ class Ended(Exception):
         self.cause: Cause = cause
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+    def without(self, secrets: Iterable[str]) -> Ended:
+        """The same with every secret in the other side's words masked."""
+        reason = self.reason
+        for secret in filter(None, secrets):
+            reason = reason.replace(secret, "***")
+        return Ended(self.cause, reason, retry_after_s=self.retry_after_s)
 
 
 class Backoff:

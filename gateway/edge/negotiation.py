@@ -18,6 +18,7 @@ from gateway.client import BearerAuth, HeaderAuth, QueryAuth
 from gateway.clock import Clock
 from gateway.edge.ending import Ended
 from gateway.outbound.session import exchange, retry_after_s
+from gateway.secret import Secret
 from gateway.subscription import Subscription
 from gateway.urls import Url
 
@@ -43,12 +44,13 @@ class _Answer(Struct):
 
 
 class Negotiation:
-    """One negotiation, from the configured URL and the credential of now."""
+    """One negotiation, from the configured URL and the credential of now; `secrets` is what may not be repeated to anybody."""
 
     def __init__(self, subscription: Subscription, http: aiohttp.ClientSession, clock: Clock) -> None:
         self._subscription = subscription
         self._http = http
         self._clock = clock
+        self.secrets: set[str] = set()
 
     async def run(self) -> tuple[str, dict[str, str]]:
         """Where to open the WebSocket, and with which headers.
@@ -112,14 +114,20 @@ class Negotiation:
         if _origin(url) == _origin(self._subscription.url):
             match self._subscription.auth:
                 case HeaderAuth(name=name, value=value, prefix=prefix):
-                    headers[name] = f"{prefix} {value.reveal()}".strip()
+                    headers[name] = f"{prefix} {self._revealed(value)}".strip()
                 case QueryAuth(name=name, value=value):
-                    url = _with(url, **{name: value.reveal()})
+                    url = _with(url, **{name: self._revealed(value)})
                 case BearerAuth(token=own):
-                    headers["Authorization"] = f"Bearer {own.reveal()}"
+                    headers["Authorization"] = f"Bearer {self._revealed(own)}"
         if token:
+            self.secrets.add(token)
             headers["Authorization"] = f"Bearer {token}"
         return url, headers
+
+    def _revealed(self, secret: Secret) -> str:
+        text = secret.reveal()
+        self.secrets.add(text)
+        return text
 
 
 def judge(status: int, headers: Mapping[str, str], now: datetime) -> Ended:

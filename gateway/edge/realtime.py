@@ -100,15 +100,17 @@ class Realtime:
         """Hang up, then accept what has come, both within `timeout_s`. What is not accepted by then comes with the next resync."""
         if self._listening is None or self._accepting is None:
             return
+        drained = asyncio.create_task(self._intake.drained(), name=f"realtime drain {self._source.name}")
         try:
             async with asyncio.timeout(timeout_s):
                 self._listening.cancel()
                 await asyncio.wait([self._listening])
-                drained = asyncio.ensure_future(self._intake.drained())
                 await asyncio.wait([drained, self._accepting], return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             log.warning("realtime.cut_short", extra={"source": self._source.name})
-        self._accepting.cancel()
+        finally:
+            drained.cancel()
+            self._accepting.cancel()
 
     # --- what the session tells
 

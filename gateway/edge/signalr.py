@@ -73,6 +73,7 @@ class Session:
         self._ears = ears
         self._http = http
         self._clock = clock
+        self._negotiation = Negotiation(subscription, http, clock)
         self._rest = b""
 
     async def run(self) -> None:
@@ -81,6 +82,12 @@ class Session:
         Raises:
             Ended: Always.
         """
+        try:
+            await self._live()
+        except Ended as ended:
+            raise ended.without(self._negotiation.secrets) from ended.__cause__
+
+    async def _live(self) -> None:
         async with self._open() as socket:
             self._ears.online()
             tasks = [asyncio.create_task(self._read(socket), name="hub read"), asyncio.create_task(self._ping(socket), name="hub ping")]
@@ -112,7 +119,7 @@ class Session:
     async def _connect(self) -> WebSocket:
         self._http.cookie_jar.clear()
         try:
-            url, headers = await Negotiation(self._subscription, self._http, self._clock).run()
+            url, headers = await self._negotiation.run()
             most = self._subscription.max_message_bytes * _SEVERAL
             return await upgrade(self._http, url, headers=headers, max_message_bytes=most)
         except NoUpgrade as error:

@@ -99,7 +99,8 @@ async def upgrade(session: aiohttp.ClientSession, url: str, *, headers: Mapping[
                 timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
             )
         except aiohttp.WSServerHandshakeError as error:
+            # Without its text, which holds the whole address.
             if error.status == 101:
-                raise Unanswered("the answer is no WebSocket's") from error
-            raise NoUpgrade(error.status, error.headers or {}) from error
+                raise Unanswered("the answer is no WebSocket's") from None
+            raise NoUpgrade(error.status, error.headers or {}) from None
     return WebSocket(socket)

@@ -187,8 +187,12 @@ class FaultHub:
 
     async def burst(self, count: int, per_frame: int, target: str, make: Callable[[int], Sequence[object]]) -> None:
         """Many calls, encoded before the first byte is written."""
-        records = [invocation(target, *make(n)) for n in range(count)]
-        await self.write(b"".join(frame(b"".join(records[n : n + per_frame])) for n in range(0, count, per_frame)))
+        frames = []
+        for n in range(0, count, per_frame):
+            frames.append(frame(b"".join(invocation(target, *make(one)) for one in range(n, min(n + per_frame, count)))))
+            if n % 500 < per_frame:
+                await asyncio.sleep(0)  # pings go on
+        await self.write(b"".join(frames))
 
     async def write(self, raw: bytes) -> None:
         """Any bytes to every connected client."""
