@@ -28,10 +28,10 @@ async def check_silence_is_noticed(folder: Path, **more: Any) -> None:
 
 
 async def check_goodbye(folder: Path, **more: Any) -> None:
-    """C14: who is stopped hangs up."""
-    async with fault_hub(client_timeout_s=60) as hub:
-        async with listening(folder, hub, **more) as door:
-            await door.up()
+    """C14: who is stopped hangs up, whatever else goes on."""
+    async with fault_hub(client_timeout_s=60) as hub, listening(folder, hub, **more) as door:
+        await door.up()
+        await door.realtime.stop(2)
         await hub.until(hub.lines[0].over.is_set, 2)
 
 

@@ -129,8 +129,9 @@ async def listening(folder: Path, hub: FaultHub | str, **more: Any) -> AsyncIter
 @asynccontextmanager
 async def fault_hub(**more: Any) -> AsyncIterator[FaultHub]:
     """A hub that pings every 0.2 s and wants the key, while this is open."""
+    tls = more.pop("tls", None)
     hub = FaultHub(**{"key": KEY, "ping_s": 0.2, "client_timeout_s": 1.0, **more})
-    await hub.start()
+    await hub.start(tls=tls)
     try:
         yield hub
     finally:
