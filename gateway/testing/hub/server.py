@@ -302,7 +302,7 @@ class FaultHub:
         if self.redirect is not None:
             url, token = self.redirect
             return 200, json.dumps({"url": url, "accessToken": token}).encode(), {}
-        token = secrets.token_urlsafe(16) + "+/="  # a real one may hold any character
+        token = secrets.token_urlsafe(16)  # Microsoft's client puts it into the address as it is
         self._ids.add(token)
         said: dict[str, object] = {"availableTransports": [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}]}
         if version:
@@ -368,7 +368,7 @@ class FaultHub:
                 await self.close("Connection closed with an error.", True)
                 return
             if opcode == CLOSE:
-                line.close_code = int.from_bytes(payload[:2], "big")
+                line.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
                 await line.write(frame(payload[:2], CLOSE))
                 return
             if opcode == PING:
