@@ -15,13 +15,14 @@ from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.control import ask, is_running, who
 from gateway.discovery import installed
+from gateway.edge.signalr import Deaf, Session
 from gateway.errors import ConfigError, GatewayError
 from gateway.operations import Operations
 from gateway.orders import json_schema
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.printing import one_line, plain, print_json, print_table
-from gateway.runtime import keys_session, vendor_session
+from gateway.runtime import hub_session, keys_session, vendor_session
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader, as_text
@@ -50,7 +51,7 @@ async def _online(assembly: Assembly) -> int:
     failed = 0
     clock = SystemClock()
     for name, part in assembly.sources.items():
-        failed += await _keys(name, part)
+        failed += await _keys(name, part) + await _hub(name, part)
         if part.api is None:
             print(f"sources.{name}: is never called")
             continue
@@ -90,6 +91,17 @@ async def _keys(name: str, part: SourcePart) -> int:
         await keys.look_again()
     print(f"sources.{name}: {said[0] or f'{len(keys.current)} keys at jwks_url'}")
     return 1 if said[0] else 0
+
+
+async def _hub(name: str, part: SourcePart) -> int:
+    """Connect to its hub, and hang up at once; 1 where that cannot be done."""
+    if "realtime" not in part.doors:
+        return 0
+    subscription = part.connector.subscribe()
+    async with hub_session(subscription.url, private=part.settings.allow_private_addresses) as http:
+        ended = await Session(subscription, Deaf(), http, SystemClock()).try_out()
+    print(f"sources.{name}: hub: {'connected' if ended is None else ended.reason}")
+    return 0 if ended is None else 1
 
 
 def schema(_: Options) -> int:

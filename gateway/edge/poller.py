@@ -48,7 +48,11 @@ class Poller:
         self._asked.append(asked)
         if not self._asking and self._clock.monotonic() >= self._quiet_until:
             self._now.set()
-        await asked
+        try:
+            await asked
+        finally:
+            if asked in self._asked:
+                self._asked.remove(asked)
 
     def resume(self) -> None:
         """Ask at once: the credentials changed, or an operator says so."""
@@ -70,11 +74,11 @@ class Poller:
             self._now.clear()
 
     async def _round_for_those_who_asked(self) -> float:
-        asked, self._asked, self._asking = [one for one in self._asked if not one.done()], [], True
+        asked, self._asked, self._asking = self._asked, [], True
         wait_s = await self.round()
         self._asking = False
         if not self._went_well:
-            self._asked = asked + self._asked
+            self._asked = [one for one in asked if not one.done()] + self._asked
             return wait_s
         for one in asked:
             if not one.done():

@@ -50,6 +50,19 @@ class Ears(Protocol):
         """One call, its arguments as they came, as JSON; waits while there is no room."""
 
 
+class Deaf:
+    """Ears of somebody who does not want to listen."""
+
+    def online(self) -> None:
+        """See `Ears`."""
+
+    def heard(self) -> None:
+        """See `Ears`."""
+
+    async def put(self, target: str, arguments: bytes) -> None:
+        """See `Ears`."""
+
+
 class _Wire(Struct):
     type: int | None = None
     target: Raw = Raw(b"null")
@@ -83,23 +96,31 @@ class Session:
             Ended: Always.
         """
         try:
-            await self._live()
+            async with self._open() as socket:
+                await self._live(socket)
         except Ended as ended:
             raise ended.without(self._negotiation.secrets) from ended.__cause__
 
-    async def _live(self) -> None:
-        async with self._open() as socket:
-            self._ears.online()
-            tasks = [asyncio.create_task(self._read(socket), name="hub read"), asyncio.create_task(self._ping(socket), name="hub ping")]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in tasks:
-                    if task in done:
-                        task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+    async def try_out(self) -> Ended | None:
+        """Connect, and hang up at once; why it could not be done, or None."""
+        try:
+            async with self._open():
+                return None
+        except Ended as ended:
+            return ended.without(self._negotiation.secrets)
+
+    async def _live(self, socket: WebSocket) -> None:
+        self._ears.online()
+        tasks = [asyncio.create_task(self._read(socket), name="hub read"), asyncio.create_task(self._ping(socket), name="hub ping")]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task in done:
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[WebSocket]:
