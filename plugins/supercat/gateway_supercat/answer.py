@@ -1,0 +1,175 @@
+"""What SuperCat answers: an envelope whose `status` says whether it worked, whatever HTTP says (seed, Downloading Orders).
+
+    {"status": "success", "error": null, "data": [{...}, {...}]}
+
+The list has also been documented as a bare array. Everything else is a call that failed: another status, a missing key, a
+sign-in page, a redirect, an answer that breaks off. Nothing of such an answer is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from gateway import AuthError, PermanentError, Response, TransientError, VendorClient
+from gateway_supercat.settings import Settings
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_TELLING = (400, 404, 409, 422, 500)  # statuses whose body may say why
+_SIGN_IN = re.compile(r"log[-_]?[io]n|sign[-_]?[io]n|session|password", re.IGNORECASE)
+_PASSWORD_FIELD = re.compile(rb"""type\s*=\s*["']?password""", re.IGNORECASE)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_CREDENTIALS = "check org, username and password, and whether the account is locked"
+_LONGEST = 200
+
+
+class _Envelope(Struct):
+    status: Any = UNSET
+    error: Any = UNSET
+    data: Raw = Raw(b"")
+
+
+async def call(client: VendorClient, method: str, path: str, settings: Settings, *, json: Any = None) -> Response:
+    """One request whose answer is JSON.
+
+    Raises:
+        AuthError: 401 or 403, or a sign-in page in place of an answer.
+        TransientError, PermanentError: It failed; the text says how.
+    """
+    answer = await client.request(method, path, json=json, headers=settings.headers, accept=(*_REDIRECTS, *_TELLING))
+    if answer.status in _REDIRECTS:
+        raise _redirect(answer)
+    if _is_page(answer):
+        raise _page(answer)
+    if answer.status in _TELLING:
+        said = f"SuperCat answers {answer.status}{_reason(answer.body)}"
+        raise TransientError(said) if answer.status >= 500 else PermanentError(said)
+    return answer
+
+
+def records(body: bytes) -> list[bytes]:
+    """The order records of a list, each as it stands there.
+
+    Raises:
+        TransientError: SuperCat says that it failed.
+        PermanentError: The answer is not what SuperCat documents.
+    """
+    body = _bare(body)
+    try:
+        data = body if body.startswith(b"[") else _data(body)
+        return [bytes(record) for record in _list.decode(data) or ()]
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _cut(body, error)
+
+
+def results(body: bytes) -> dict[str, Any]:
+    """What became of each order number that was marked. Raises as `records` does."""
+    try:
+        return _object.decode(_data(_bare(body)))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def _data(body: bytes) -> bytes:
+    envelope = _envelope.decode(body)
+    missing = [name for name in ("status", "error", "data") if getattr(envelope, name) in (UNSET, Raw(b""))]
+    if missing:
+        raise PermanentError(f"SuperCat's answer lacks {' and '.join(missing)}")
+    if not isinstance(envelope.status, str) or envelope.status.strip().lower() != "success":
+        raise TransientError(f"SuperCat says {_words(envelope.status)}: {_words(envelope.error)}")
+    return bytes(envelope.data)
+
+
+def _bare(body: bytes) -> bytes:
+    return body.removeprefix(b"\xef\xbb\xbf").strip()
+
+
+def _no_json(error: Exception) -> PermanentError:
+    return PermanentError(f"SuperCat's answer breaks off, or is not the JSON that it documents: {error}")
+
+
+def _redirect(answer: Response) -> Exception:
+    try:
+        target = urlsplit(answer.headers.get("location", ""))
+    except ValueError:
+        target = urlsplit("")
+    said = f"SuperCat redirects ({answer.status}) to {_words((target.hostname or '') + target.path)}, which is not followed"
+    if _SIGN_IN.search(target.path):
+        return AuthError(f"{said}; {_CREDENTIALS}")
+    return PermanentError(f"{said}; check base_url, org and list_path")
+
+
+def _is_page(answer: Response) -> bool:
+    return "html" in answer.headers.get("content-type", "") or _bare(answer.body[:100]).startswith(b"<")
+
+
+def _page(answer: Response) -> Exception:
+    if _PASSWORD_FIELD.search(answer.body):
+        return AuthError(f"SuperCat answers with a sign-in page; {_CREDENTIALS}")
+    return TransientError(f"SuperCat answers {answer.status} with a page for people: maintenance? Else check base_url, org and list_path")
+
+
+def _reason(body: bytes) -> str:
+    try:
+        envelope = _envelope.decode(_bare(body))
+    except (msgspec.MsgspecError, RecursionError):
+        return ""
+    return f": {_words(envelope.error)}"
+
+
+def _words(said: Any) -> str:
+    """A text of theirs on one short line."""
+    text = " ".join(said.split()) if isinstance(said, str) else ""
+    return "".join(letter for letter in text if letter.isprintable())[:_LONGEST] or "nothing"
+
+
+def _cut(body: bytes, error: Exception) -> list[bytes]:
+    """The records of an answer that is no JSON as a whole: one that is poison (NaN, half of a surrogate pair, nested without
+    end) does not stop the others, and becomes a dead letter. An answer that breaks off has no end to be found.
+    """
+    depth = 0 if body.startswith(b"[") else 1
+    found: list[bytes] = []
+    key, opened, begin, level = b"", -1, 0, 0
+    for token, start, end in _tokens(body):
+        if token in (b"[", b"{"):
+            level += 1
+            if level == depth + 1 and token == b"[" and (depth == 0 or key == b'"data"'):
+                opened, begin = start, end
+        elif token in (b"]", b"}"):
+            level -= 1
+            if opened >= 0 and level == depth:
+                found += filter(None, [body[begin:start].strip()])
+                return _whole(body[:opened] + b"[]" + body[end:], found, error)
+        elif token == b",":
+            if opened >= 0 and level == depth + 1:
+                found.append(body[begin:start].strip())
+                begin = end
+        elif level == depth:
+            key = token
+    raise _no_json(error) from error
+
+
+def _whole(rest: bytes, found: list[bytes], error: Exception) -> list[bytes]:
+    """What was cut out, where nothing is wrong with the rest."""
+    try:
+        if _any.decode(rest) != []:
+            _data(rest)
+    except (msgspec.MsgspecError, RecursionError):
+        raise _no_json(error) from error
+    return found
+
+
+def _tokens(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    for token in _TOKEN.finditer(body):
+        yield token.group(), token.start(), token.end()
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_list = msgspec.json.Decoder(list[Raw] | None)
+_object = msgspec.json.Decoder(dict[str, Any])
+_any = msgspec.json.Decoder()
