@@ -23,7 +23,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _TELLING = (400, 404, 409, 422, 500)  # statuses whose body may say why
 _SIGN_IN = re.compile(r"log[-_]?[io]n|sign[-_]?[io]n|session|password", re.IGNORECASE)
 _PASSWORD_FIELD = re.compile(rb"""type\s*=\s*["']?password""", re.IGNORECASE)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*("?)|[\[\]{},]', re.DOTALL)
 _CREDENTIALS = "check org, username and password, and whether the account is locked"
 _LONGEST = 200
 
@@ -142,7 +142,7 @@ def _cut(body: bytes, error: Exception) -> list[bytes]:
                 opened, begin = start, end
         elif token in (b"]", b"}"):
             level -= 1
-            if opened >= 0 and level == depth:
+            if opened >= 0 and level == depth and token == b"]":
                 found += filter(None, [body[begin:start].strip()])
                 return _whole(body[:opened] + b"[]" + body[end:], found, error)
         elif token == b",":
@@ -166,7 +166,9 @@ def _whole(rest: bytes, found: list[bytes], error: Exception) -> list[bytes]:
 
 def _tokens(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     for token in _TOKEN.finditer(body):
-        yield token.group(), token.start(), token.end()
+        if token[1] == b"":  # a text that does not end: what looks like brackets from here on may be part of it
+            return
+        yield token[0], token.start(), token.end()
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
