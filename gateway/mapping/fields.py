@@ -50,7 +50,7 @@ def missing_fields(order: Order) -> list[str]:
     """What an order lacks that no ERP can do without, by path; none for a complete one.
 
     Needed are an order number or a reference, and, unless it is cancelled, a line; of each line an article number, a scan code
-    or a name, and a quantity.
+    or a name, and a quantity. A line of notes alone, a promotion for instance, needs neither.
     """
     found = []
     if not order.order_number and not order.references:
@@ -58,6 +58,8 @@ def missing_fields(order: Order) -> list[str]:
     if not order.lines and order.status != "cancelled":
         found.append("lines: missing")
     for n, line in enumerate(order.lines):
+        if line.notes and (line.article_number, line.scan_code, line.quantity, line.unit_price, line.line_total) == (None,) * 5:
+            continue
         if not (line.article_number or line.scan_code or line.name):
             found.append(f"lines[{n}].article_number: missing, and so are scan_code and name")
         if line.quantity is None:

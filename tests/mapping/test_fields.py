@@ -191,6 +191,8 @@ def test_a_mapping_error_makes_a_dead_letter_with_its_whole_text() -> None:
         ({"references": {"id": "1"}, "lines": {"name": "A", "quantity": "0"}}, []),
         ({"order_number": "1", "status": "cancelled"}, []),
         ({"order_number": "1", "lines": [{"article_number": "A", "quantity": "1"}, {"scan_code": "4"}]}, ["lines[1].quantity: missing"]),
+        ({"order_number": "1", "lines": [{"name": "A", "notes": "10% off"}, {"notes": "call first"}]}, []),
+        ({"order_number": "1", "lines": {"name": "A", "notes": "10% off", "unit_price": "1"}}, ["lines[0].quantity: missing"]),
         ({"order_number": "1", "lines": {"quantity": "1"}}, ["lines[0].article_number: missing, and so are scan_code and name"]),
     ],
 )
