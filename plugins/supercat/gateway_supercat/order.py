@@ -54,7 +54,8 @@ def _texts_apart(lines: tuple[Line, ...], settings: Settings) -> tuple[tuple[Lin
         if settings.text_lines == "goods" or (line.unit_price is not None and line.quantity):
             kept.append(line)
             continue
-        kept.append(Line(line_number=line.line_number, name=line.name or line.article_number, notes=line.notes))
+        notes = line.notes or ("without a price" if line.quantity else "without a quantity")
+        kept.append(Line(line_number=line.line_number, name=line.name or line.article_number, notes=notes))
         texts.append({name: _plain(value) for name in line.__struct_fields__ if (value := getattr(line, name)) is not None})
     return tuple(kept), texts
 

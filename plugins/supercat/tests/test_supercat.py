@@ -10,10 +10,11 @@ import gateway_supercat
 import pytest
 from gateway_supercat.constructed import PROMOTION, line, record
 from gateway_supercat.record import found
+from gateway_supercat.settings import Start
 from gateway_supercat.unknown import spoken_of, unknown_fields
 from gateway_supercat.versions import taken_apart
 
-from gateway import Event, Hold, MappingError, Order, Unreadable
+from gateway import Event, Hold, MappingError, Order, Unreadable, missing_fields
 from gateway.testing import check_connector, load_samples
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -68,8 +69,6 @@ def test_content_is_the_record_in_one_spelling(settings: Any) -> None:
 
 
 def test_what_is_up_to_the_start_is_ignored(settings: Any) -> None:
-    from gateway_supercat.settings import Start
-
     for after_id, ignored in ((1000000, False), (1000001, True), (1000002, True)):
         event = found(written(), settings(start=Start(after_id=after_id)))[1]
         assert isinstance(event, Event)
@@ -166,7 +165,7 @@ def test_case_16_lines_without_a_price_or_a_quantity_stay_texts(normalize: Any) 
         (4, "LAMP_7", None, "3", "0.00"),
         (5, "A-1001", None, "-1", "1249.00"),
     ]
-    assert order.lines[1].notes == "10% off over $3,500"
+    assert [one.notes for one in order.lines] == [None, "10% off over $3,500", "without a quantity", None, None]
     assert order.flags == ("text_lines", "zero_price")
     assert [text["article_number"] for text in order.extra["text_lines"]] == ["PROMO26", "9KAYABLD71CL"]
     assert order.extra["text_lines"][1]["unit_price"] == "280.00"
@@ -232,6 +231,16 @@ def test_a_mapping_speaks_of_the_names_that_begin_its_paths(mapping: str, spoken
 
 def test_names_of_the_record_are_never_unknown() -> None:
     assert unknown_fields({"id": "1", "uuid": "u", "order_number": "n", "a": "1"}, "b") == {"a": "1"}
+
+
+def test_the_example_makes_complete_orders_of_the_samples(normalize: Any) -> None:
+    for sample in load_samples(SAMPLES):
+        try:
+            order = normalize(sample.body)
+        except Hold as hold:
+            assert hold.order is not None
+            order = hold.order
+        assert missing_fields(order) == (["lines: missing"] if "empty_order" in order.flags else [])
 
 
 def test_a_mapping_that_does_not_fit_is_a_dead_letter_that_names_every_problem(normalize: Any) -> None:
