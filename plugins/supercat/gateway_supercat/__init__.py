@@ -19,6 +19,7 @@ from gateway_supercat.record import found, read
 from gateway_supercat.settings import Settings
 
 _BIG_BYTES = 256 * 1024
+_POLLED = "polled"
 
 
 @hookimpl
@@ -42,13 +43,15 @@ def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
 
 @hookimpl
 async def poll(cursor: str | None, now: datetime, client: VendorClient, settings: Settings) -> Page:
-    """Everything that is not marked, in one answer; the vendor has no pages and no filter, so there is no cursor."""
+    """Everything that is not marked, in one answer, without pages or a filter; the cursor says that there was a poll before."""
     if settings.is_quiet(now):
         return Page(cursor=cursor)
     answer = await call(client, "GET", settings.list_at(), settings)
     if len(answer.body) > _BIG_BYTES:  # the first one may hold years of orders
-        return Page(events=await asyncio.to_thread(_events, answer.body, settings))
-    return Page(events=_events(answer.body, settings))
+        events = await asyncio.to_thread(_events, answer.body, settings, cursor is None)
+    else:
+        events = _events(answer.body, settings, cursor is None)
+    return Page(events=events, cursor=_POLLED)
 
 
 @hookimpl
@@ -67,9 +70,9 @@ async def acknowledge(receipts: Sequence[Receipt], client: VendorClient, setting
     return await marks.mark(receipts, client, settings)
 
 
-def _events(body: bytes, settings: Settings) -> list[Event | Unreadable]:
+def _events(body: bytes, settings: Settings, is_first: bool) -> list[Event | Unreadable]:
     """Oldest first, so that the versions of an order go one after the other (`id` is assigned in sequence, seed)."""
-    by_id = sorted((found(document, settings) for document in records(body)), key=lambda one: one[0])
+    by_id = sorted((found(document, settings, is_first=is_first) for document in records(body)), key=lambda one: one[0])
     return [one for _, one in by_id]
 
 

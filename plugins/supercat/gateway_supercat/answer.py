@@ -26,6 +26,7 @@ _PASSWORD_FIELD = re.compile(rb"""type\s*=\s*["']?password""", re.IGNORECASE)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*("?)|[\[\]{},]', re.DOTALL)
 _CREDENTIALS = "check org, username and password, and whether the account is locked"
 _LONGEST = 200
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # bytes that are no UTF-8 are a ValueError
 
 
 class _Envelope(Struct):
@@ -63,7 +64,7 @@ def records(body: bytes) -> list[bytes]:
     try:
         data = body if body.startswith(b"[") else _data(body)
         return [bytes(record) for record in _list.decode(data) or ()]
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         return _cut(body, error)
 
 
@@ -71,7 +72,7 @@ def results(body: bytes) -> dict[str, Any]:
     """What became of each order number that was marked. Raises as `records` does."""
     try:
         return _object.decode(_data(_bare(body)))
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _no_json(error) from error
 
 
@@ -117,7 +118,7 @@ def _page(answer: Response) -> Exception:
 def _reason(body: bytes) -> str:
     try:
         envelope = _envelope.decode(_bare(body))
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         return ""
     return f": {_words(envelope.error)}"
 
@@ -159,7 +160,7 @@ def _whole(rest: bytes, found: list[bytes], error: Exception) -> list[bytes]:
     try:
         if _any.decode(rest) != []:
             _data(rest)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         raise _no_json(error) from error
     return found
 

@@ -46,25 +46,32 @@ def read(document: bytes) -> Record:
     return Record(id=_id(fields.get("id")), uuid=_uuid(fields.get("uuid")), number=_number(fields.get("order_number")), fields=fields)
 
 
-def found(document: bytes, settings: Settings) -> tuple[int, Event | Unreadable]:
+def found(document: bytes, settings: Settings, *, is_first: bool = True) -> tuple[int, Event | Unreadable]:
     """A record of a poll answer as an event behind its id, or as a dead letter of its own behind none."""
     try:
         record = read(document)
     except ValueError as error:
         return 0, Unreadable(document=document, reason=f"not a SuperCat order: {error}")
-    return record.id, event(record, document, settings)
+    return record.id, event(record, document, settings, is_first=is_first)
 
 
-def event(record: Record, document: bytes, settings: Settings) -> Event:
-    """The record as an event; one from before the start is kept and marked, and nothing is made of it."""
+def event(record: Record, document: bytes, settings: Settings, *, is_first: bool = True) -> Event:
+    """The record as an event; one from before the start is kept and marked, and nothing is made of it.
+
+    Args:
+        is_first: It is, or may be, of the first poll. An old id that turns up later is flagged: it may be a draft from before the
+            start that was submitted only now.
+    """
     after_id = settings.start.after_id if settings.start else 0
+    is_old = record.id <= after_id
     return Event(
         key=str(record.id),
         order_ref=record.uuid,
         reference=record.number,
         document=document,
         content=content(record, settings.volatile),
-        ignored=f"id {record.id} is not after start.after_id = {after_id}" if record.id <= after_id else None,
+        ignored=f"id {record.id} is not after start.after_id = {after_id}" if is_old else None,
+        flagged=is_old and not is_first,
     )
 
 

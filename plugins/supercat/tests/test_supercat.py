@@ -235,12 +235,16 @@ def test_names_of_the_record_are_never_unknown() -> None:
 
 def test_the_example_makes_complete_orders_of_the_samples(normalize: Any) -> None:
     for sample in load_samples(SAMPLES):
-        try:
-            order = normalize(sample.body)
-        except Hold as hold:
-            assert hold.order is not None
-            order = hold.order
+        order = released(normalize, sample.body)
         assert missing_fields(order) == (["lines: missing"] if "empty_order" in order.flags else [])
+
+
+def released(normalize: Any, document: bytes) -> Order:
+    try:
+        order: Order = normalize(document)
+    except Hold as hold:
+        return hold.order or Order()
+    return order
 
 
 def test_a_mapping_that_does_not_fit_is_a_dead_letter_that_names_every_problem(normalize: Any) -> None:

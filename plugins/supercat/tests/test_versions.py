@@ -359,3 +359,20 @@ async def test_first_run_ignores_old_records_once_however_often_they_come(simula
         assert await made.round() == []
         simulator.edit(old, placeholder_po=str(made.clock.now()))
     assert await made.inbox("outcome") == [("ignored",)]
+
+
+async def test_an_old_id_that_turns_up_after_the_first_run_is_shown_to_a_person(
+    simulator: SupercatSimulator, bench: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A draft from before the start, submitted only now, is not forwarded either; somebody must hear of it."""
+    old, draft = simulator.submit(), simulator.submit()
+    waiting = simulator.submitted.pop(draft)
+    made = await bench(start=Start(after_id=draft))
+    assert await made.round() == []
+    simulator.submitted[draft] = waiting
+    for _ in range(2):
+        assert await made.round() == []
+    assert await made.inbox("key", "outcome") == [(f"supercat/{old}", "ignored"), (f"supercat/{draft}", "flagged")]
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+    await made.marked()
+    assert simulator.submitted[draft].marked_by == "gateway"
