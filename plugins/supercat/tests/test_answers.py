@@ -179,11 +179,12 @@ async def test_case_15_a_huge_first_download_leaves_others_their_turn(simulator:
 
     made = await side()
     ticking = asyncio.create_task(ticks())
+    began = time.perf_counter()
     events = await made.poll()
-    stop = True
+    took, stop = time.perf_counter() - began, True
     await ticking
     assert len(events) == 5000
-    assert longest < 1.0
+    assert longest < took / 2  # read on the event loop, it is nearly all of it
 
 
 async def test_case_15_an_answer_over_the_limit_is_a_failed_poll(simulator: SupercatSimulator, side: Any) -> None:
