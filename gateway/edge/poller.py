@@ -106,7 +106,7 @@ class Poller:
             self._failures += 1
             self._quiet(asked_s or 0.0)
             return self._down(error, max(asked_s or 0.0, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
-        self._failures, self._went_well = 0, True
+        self._failures, self._went_well, self._quiet_until = 0, True, 0.0
         self._vitals.door(self._source.name, "poll", "up")
         return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
 

@@ -113,7 +113,7 @@ class Session:
         self._ears.online()
         tasks = [asyncio.create_task(self._read(socket), name="hub read"), asyncio.create_task(self._ping(socket), name="hub ping")]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in tasks:
                 if task in done:
                     task.result()
@@ -182,8 +182,8 @@ class Session:
                     await socket.send(_PING)
             except TimeoutError as error:
                 raise Ended("broken", "the hub does not read") from error
-            except TransientError as error:
-                raise Ended("broken", str(error)) from error
+            except TransientError:
+                return  # the connection is gone; the reader finds its end, after what has still come
             await asyncio.sleep(self._subscription.keep_alive_s)
 
     async def _read(self, socket: WebSocket) -> None:

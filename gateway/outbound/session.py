@@ -90,7 +90,7 @@ def open_session(
         connections: At the most, at the same time.
         ca_file: PEM certificates to trust in place of the system's.
         upgrades: WebSockets are opened on it: cookies are kept, for load balancers that pin a client to a server with them,
-            and an upgrade that is answered with a redirect is refused.
+            an upgrade that is answered with a redirect is refused, and no connection waits for a next request.
     Raises:
         OSError, ssl.SSLError: `ca_file` cannot be used.
     """
@@ -105,7 +105,14 @@ def open_session(
 
     tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    connector = aiohttp.TCPConnector(limit=connections, ssl=tls, socket_factory=make_socket, keepalive_timeout=25, ttl_dns_cache=30)
+    connector = aiohttp.TCPConnector(
+        limit=connections,
+        ssl=tls,
+        socket_factory=make_socket,
+        force_close=upgrades,
+        keepalive_timeout=None if upgrades else 25,
+        ttl_dns_cache=30,
+    )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.CookieJar(unsafe=True) if upgrades else aiohttp.DummyCookieJar(),

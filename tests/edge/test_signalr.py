@@ -256,6 +256,27 @@ async def test_every_ending_is_told_apart(end: Any, cause: Cause, reason: str) -
     assert (ended.cause, bool(re.search(reason, ended.reason))) == (cause, True), ended.reason
 
 
+async def test_what_came_before_the_end_is_heard_however_long_it_takes() -> None:
+    """Our pings fail long before the reader has come to the end of what was sent."""
+    slow = asyncio.Event()
+
+    class Slow(Listener):
+        async def put(self, target: str, arguments: bytes) -> None:
+            await super().put(target, arguments)
+            await slow.wait()
+
+    ears = Slow()
+    async with fault_hub() as hub, http_session() as http:
+        task = asyncio.create_task(ending(session(hub.url, ears, http, keep_alive_s=0.02)))
+        await hub.until(lambda: ears.was_online)
+        await hub.burst(100, 1, "T", lambda n: [n])
+        await hub.stop()
+        await asyncio.sleep(0.3)
+        assert not task.done()
+        slow.set()
+        assert ((await task).cause, len(ears.got)) == ("broken", 100)
+
+
 async def test_a_hub_that_says_nothing_any_more_is_given_up_after_the_server_timeout() -> None:
     async with fault_hub(ping_s=0, client_timeout_s=30) as hub:
         began = time.monotonic()
