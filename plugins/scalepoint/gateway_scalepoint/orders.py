@@ -1,0 +1,114 @@
+"""The answer of the Order Data API, of which the vendor publishes an address and no field (vendors/scalepoint.md section 2).
+
+So it may be a list, an object, or one of those in a wrapper; what the fields mean is the operator's mapping to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
+
+from gateway import Event, Hold, Order, missing_fields, read_json
+from gateway_scalepoint.events import Told, read
+from gateway_scalepoint.settings import Settings
+
+KNOWN_MAJOR = 1
+NEW_VERSION = "new_payload_version"
+
+# What is ours in an order, and the operator's mapping does not make.
+_REFERENCES = ("order_token", "case_number", "claim_id")
+_EXTRA = ("case", "payload_version")
+
+# What an order itself has no reason to be called, and what may stand beside it in an envelope.
+_WRAPPERS = ("data", "value", "order", "orders", "result", "results")
+_BESIDE = {"links", "meta", "metadata", "count", "total", "totalcount", "page", "pagesize", "next", "previous", "status", "success"}
+
+
+def found(document: bytes, order_at: str = "") -> list[Any]:
+    """The orders in an answer; none for an empty answer, list or object.
+
+    Args:
+        order_at: Where they are, as in `data.orders`; by default where such answers usually have them.
+    Raises:
+        ValueError: It is not JSON with one meaning, or there is nothing where the operator says.
+    """
+    if not document.strip():
+        return []
+    said = read_json(document)
+    for step in filter(None, order_at.split(".")):
+        if not isinstance(said, Mapping) or step not in said:
+            raise ValueError("it has nothing at order_at")
+        said = said[step]
+    return _listed(said if order_at else _inside(said))
+
+
+def _inside(said: Any) -> Any:
+    if not isinstance(said, Mapping):
+        return said
+    holds = [key for key in said if key.lower() in _WRAPPERS and isinstance(said[key], (list, dict, type(None)))]
+    rest = [key for key in said if key not in holds and not (key.startswith(("@", "$")) or key.lower() in _BESIDE)]
+    return said[holds[0]] if len(holds) == 1 and not rest else said
+
+
+def _listed(said: Any) -> list[Any]:
+    if isinstance(said, list):
+        return [one for one in said if one not in (None, {})]
+    return [said] if said else []
+
+
+def canonical(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
+    """The canonical order.
+
+    Raises:
+        Hold: There is no mapping yet, it leaves out what no ERP can do without, or there is not one order.
+        ValueError: The document or the mapping cannot be used.
+    """
+    orders = found(document, settings.order_at)
+    if len(orders) != 1:
+        raise too_many(orders)
+    if settings.mapping is None:
+        raise Hold("there is no mapping: write one that fits this document (`gateway map` tries it), then release the order")
+    order = settings.mapping.order(orders[0], currency=settings.currency, zone=settings.zone())
+    order = _with_case(order, event, previous)
+    missing = missing_fields(order)
+    if missing:
+        raise Hold(f"the mapping leaves out what is needed: {'; '.join(missing)}", order=order)
+    return order
+
+
+def too_many(orders: Sequence[Any]) -> Hold:
+    """What to say where there is not exactly one order for a token."""
+    return Hold(f"there are {len(orders)} orders for one token; ask Scalepoint which one it is, then release or drop it")
+
+
+def _with_case(order: Order, event: Event, previous: Order | None) -> Order:
+    """The order with what only its event says: the claim that it belongs to.
+
+    It stays as the first event said it. Another event of the same order may spell it in another way (other token prefix, null in
+    place of an id: samples 5.1 and 5.2), and that is no change of the order.
+    """
+    if previous is not None:
+        ours = {key: text for key, text in previous.references.items() if key in _REFERENCES}
+        extra = {key: value for key, value in previous.extra.items() if key in _EXTRA}
+        flags = [NEW_VERSION] if NEW_VERSION in previous.flags else []
+    elif event.document is None:
+        return order
+    else:
+        told = read(event.document, type="unsaid")
+        ours, extra = _references(told), {"case": dict(told.case)} if told.case else {}
+        flags = [NEW_VERSION] if told.major not in (None, KNOWN_MAJOR) else []
+        if flags:
+            extra["payload_version"] = told.version
+    return structs.replace(
+        order,
+        references={**ours, **order.references},
+        extra={**extra, **order.extra},
+        flags=tuple(dict.fromkeys([*order.flags, *flags])),
+    )
+
+
+def _references(told: Told) -> dict[str, str]:
+    named = {"order_token": told.token, "case_number": told.case.get("number"), "claim_id": told.case.get("externalClaimId")}
+    return {name: text for name, text in named.items() if text}

@@ -1,0 +1,131 @@
+"""What `[sources.NAME.settings]` may hold for Scalepoint (CONTRACT section 3; vendors/scalepoint.md section 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, tzinfo
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Meta, Struct
+
+from gateway import Api, FetchRetry, Mapping, OAuth2, Secret, Url, WebhookAuth
+
+ORDER_URL = "https://www.scalepoint.com/api/Orders?ExternalId={orderToken}"
+ORDER_CREATED = "order_created"
+
+_CURRENCY = re.compile(r"[A-Z]{3}\Z")
+_SCOPES = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*\Z")  # RFC 6749, 3.3
+
+Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Start(_Table, frozen=True, kw_only=True):
+    """Where long polling begins: behind this event. Ids look like `_122047`; they are opaque."""
+
+    after_event: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Settings(_Table, frozen=True, kw_only=True):
+    """See README.md for what each one means, and where the vendor's documents leave it open."""
+
+    webhook_auth: WebhookAuth | None = None
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262144
+    order_events: Annotated[tuple[str, ...], Meta(min_length=1, max_length=20)] = (ORDER_CREATED,)
+
+    order_url: Url = Url(ORDER_URL)
+    order_at: str = ""
+    fetch_retry_s: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=20)] = (5.0, 15.0, 60.0, 300.0, 900.0)
+    fetch_give_up_s: Seconds = 86400.0
+    calls_per_minute: Annotated[int, Meta(ge=1, le=6000)] | None = None
+
+    token_url: Url | None = None
+    client_id: str = ""
+    client_auth: Literal["private_key_jwt", "client_secret"] = "private_key_jwt"
+    private_key: Secret | None = None
+    certificate: Secret | None = None
+    send_certificate: bool = False
+    client_secret: Secret | None = None
+    audience: str = ""
+    assertion_s: Annotated[float, Meta(ge=10, le=600)] = 60.0
+    scope: str = ""
+    allow_plain_http: bool = False
+
+    receive_url: Url | None = None
+    events_scope: str = "events"
+    start: Start | None = None
+    poll_timeout_s: Annotated[float, Meta(ge=1, le=240)] = 120.0
+    poll_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 1.0
+
+    mapping: Mapping | None = None
+    currency: str | None = None
+    time_zone: str = "UTC"
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        """What a type does not say."""
+        for key, url, place in (("order_url", self.order_url, "{orderToken}"), ("receive_url", self.receive_url, "{lastEventId}")):
+            if url is not None and (url.count(place) != 1 or place in (urlsplit(url).netloc + urlsplit(url).fragment)):
+                yield key, f"must hold {place} once, in its path or its query"
+        if not all(squashed(name) for name in self.order_events):
+            yield "order_events", "must be the names of events, as in order_created"
+        if self.currency is not None and not _CURRENCY.match(self.currency):
+            yield "currency", 'must be three capital letters, as in "DKK"'
+        for key, scope in (("scope", self.scope), ("events_scope", self.events_scope)):
+            if scope and not _SCOPES.match(scope):
+                yield key, "must be names with single spaces between them"
+        try:
+            self.zone()
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            yield "time_zone", 'is no time zone of this machine; write one as in "Europe/Copenhagen" (Debian package tzdata)'
+
+    def zone(self) -> tzinfo:
+        """The zone of times that come without one. `UTC` needs no time zone database."""
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
+
+    def api(self) -> Api:
+        """Both APIs, with a token for each scope; where we sign in is not known without `token_url` and `client_id`."""
+        auth = None
+        if self.token_url and self.client_id:
+            auth = OAuth2(
+                token_url=self.token_url,
+                client_id=self.client_id,
+                client_auth=self.client_auth,
+                client_secret=self.client_secret,
+                private_key=self.private_key,
+                certificate=self.certificate,
+                send_certificate=self.send_certificate,
+                audience=self.audience,
+                assertion_s=self.assertion_s,
+                scope=self.scope,
+            )
+        also = () if self.receive_url is None else (_origin(self.receive_url),)
+        return Api(
+            base_url=_origin(self.order_url),
+            also=also,
+            auth=auth,
+            calls_per_minute=self.calls_per_minute,
+            max_response_bytes=4 * 1024 * 1024,
+        )
+
+    def fetch_retry(self) -> FetchRetry:
+        return FetchRetry(schedule_s=self.fetch_retry_s, give_up_s=self.fetch_give_up_s)
+
+    def is_order_event(self, name: str) -> bool:
+        """Whether an event of this type means: fetch this order."""
+        return squashed(name) in {squashed(one) for one in self.order_events}
+
+
+def squashed(name: str) -> str:
+    """A name as names are compared: the seed's prose has `ORDER-CREATED`, its payload `order_created`."""
+    return re.sub(r"[-_\s]", "", name).lower()
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
