@@ -2,7 +2,8 @@
 
 A sample is a pair of files: `NAME.http`, a webhook as it came over the wire (request line, headers, empty line, body), and
 `NAME.order.json`, the canonical order that it must become (the `order` of a message, without `order_ref` and `revision`).
-A document that a poll brought is `NAME.json` in place of `NAME.http`.
+In place of `NAME.http`, a document that a poll brought is `NAME.json`, and a call of a hub, `{"target": ..., "arguments": [...]}`,
+is `NAME.push.json`. What `fetch` brings for it is `NAME.fetched.json`.
 """
 
 from __future__ import annotations
@@ -19,39 +20,54 @@ from msgspec import Struct
 
 from gateway.connector import Connector, Unverified
 from gateway.errors import GatewayError, Hold
-from gateway.messages import Envelope, Event
+from gateway.messages import Door, Envelope, Event
 from gateway.orders import Order
 
 _AT = datetime(2024, 3, 31, 12, 0, tzinfo=UTC)
+_DOORS: dict[str, Door] = {"http": "webhook", "json": "poll", "push.json": "realtime"}
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """One recorded or constructed delivery. `order` is what it must become, as JSON, or None where that is not checked."""
+    """One recorded or constructed delivery.
+
+    Attributes:
+        fetched: What `fetch` brings for it.
+        order: What it must become, as JSON, or None where that is not checked.
+    """
 
     name: str
+    door: Door
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    fetched: bytes | None
     order: dict[str, Any] | None
-
-    @property
-    def is_webhook(self) -> bool:
-        return bool(self.headers)
 
 
 def load_samples(folder: Path) -> list[Sample]:
     """Every sample of a folder, by name."""
     found = []
-    for file in sorted([*folder.glob("*.http"), *(f for f in folder.glob("*.json") if not f.name.endswith(".order.json"))]):
+    for file in sorted([*folder.glob("*.http"), *folder.glob("*.json")]):
+        name, _, kind = file.name.partition(".")
+        if kind not in _DOORS:
+            continue
         raw = file.read_bytes()
         headers: tuple[tuple[bytes, bytes], ...] = ()
-        if file.suffix == ".http":
+        if kind == "http":
             head, _, raw = raw.partition(b"\n\n")
             pairs = (line.partition(b":") for line in head.split(b"\n")[1:])
             headers = tuple((name.strip(), value.strip()) for name, _, value in pairs)
-        expected = file.with_suffix(".order.json")
-        order = msgspec.json.decode(expected.read_bytes()) if expected.exists() else None
-        found.append(Sample(name=file.stem, headers=headers, body=raw, order=order))
+        expected, fetched = folder / f"{name}.order.json", folder / f"{name}.fetched.json"
+        found.append(
+            Sample(
+                name=name,
+                door=_DOORS[kind],
+                headers=headers,
+                body=raw,
+                fetched=fetched.read_bytes() if fetched.exists() else None,
+                order=msgspec.json.decode(expected.read_bytes()) if expected.exists() else None,
+            )
+        )
     return found
 
 
@@ -69,8 +85,10 @@ def check_connector(module: ModuleType, settings: Struct, samples: Iterable[Samp
     connector.settings = settings
     wrong: list[str] = []
     for sample in samples:
-        if sample.is_webhook:
+        if sample.door == "webhook":
             wrong += [f"{sample.name}: {text}" for text in _webhook(connector, sample)]
+        elif sample.door == "realtime":
+            wrong += [f"{sample.name}: {text}" for text in _read(connector, sample, _envelope((), sample.body, "realtime"))]
         else:
             event = Event(key=sample.name, order_ref=sample.name, document=sample.body)
             wrong += [f"{sample.name}: {text}" for text in _order(connector, sample, event)]
@@ -99,17 +117,26 @@ def _webhook(connector: Connector, sample: Sample) -> Iterable[str]:
             yield f"a delivery with another {name.decode()} is accepted"
         if _passes(connector, (*sample.headers, (name, other)), sample.body):
             yield f"a delivery with {name.decode()} twice is accepted"
-    envelope = _envelope(sample.headers, sample.body)
+    yield from _read(connector, sample, _envelope(sample.headers, sample.body))
+
+
+def _read(connector: Connector, sample: Sample, envelope: Envelope) -> Iterable[str]:
     first, second = connector.read(envelope), connector.read(envelope)
     if list(first) != list(second):
         yield "ingest answers differently the second time"
     for event in first:
-        yield from _order(connector, sample, event)
+        if event.ignored is None:
+            yield from _order(connector, sample, event)
 
 
 def _order(connector: Connector, sample: Sample, event: Event) -> Iterable[str]:
-    document = event.document if event.document is not None else sample.body
-    bare = msgspec.structs.replace(event, document=None, content=None)
+    """As the core would ask for it: what was fetched stands beside the event's own document."""
+    wants_fetch = event.fetch or event.document is None
+    document = sample.fetched if wants_fetch else event.document
+    if document is None:
+        yield "an event is without its order, and there is no .fetched.json"
+        return
+    bare = msgspec.structs.replace(event, document=event.document if wants_fetch else None, content=None)
     try:
         first, second = _made(connector, bare, document), _made(connector, bare, document)
     except GatewayError as error:
@@ -144,8 +171,8 @@ def _passes(connector: Connector, headers: tuple[tuple[bytes, bytes], ...], body
     return True
 
 
-def _envelope(headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> Envelope:
-    return Envelope(source="sample", body=body, headers=headers, received_at=_AT)
+def _envelope(headers: tuple[tuple[bytes, bytes], ...], body: bytes, door: Door = "webhook") -> Envelope:
+    return Envelope(source="sample", door=door, body=body, headers=headers, received_at=_AT)
 
 
 def _without(headers: tuple[tuple[bytes, bytes], ...], n: int) -> tuple[tuple[bytes, bytes], ...]:
