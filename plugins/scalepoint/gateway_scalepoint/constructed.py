@@ -29,7 +29,7 @@ _ADDRESS = {
 }
 
 
-def event(token: str, *, case: int, correlation: str, at: datetime, **fields: Any) -> dict[str, Any]:
+def event(token: str, *, claim: int, correlation: str, at: datetime, **fields: Any) -> dict[str, Any]:
     """`order_created` as the seed has it; the timestamp with an offset without a colon."""
     return {
         "eventType": "order_created",
@@ -37,8 +37,8 @@ def event(token: str, *, case: int, correlation: str, at: datetime, **fields: An
         "correlationId": correlation,
         "timestamp": at.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "case": {
-            "uuid": f"0a1b2c3d-1111-4111-8111-{case:012x}",
-            "number": f"CH{99000000 + case}",
+            "uuid": f"0a1b2c3d-1111-4111-8111-{claim:012x}",
+            "number": f"CH{99000000 + claim}",
             "externalClaimId": "",
             "token": f"c.{correlation}",
             "caseType": "contentClaim",

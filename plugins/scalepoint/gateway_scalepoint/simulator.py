@@ -186,7 +186,7 @@ class ScalepointSimulator:
         again = self.new(lines=[(0, 2)])
         await webhook(again, "then another event of the same order, which is as it was")
         await self.push(url, self.again(again))
-        await webhook(self.new(case=1, lines=[(1, 1)]), "a second order of the first claim")
+        await webhook(self.new(claim=1, lines=[(1, 1)]), "a second order of the first claim")
         await webhook(self.new(payloadVersion="2.0.0"), "a new major version of the event, flagged")
         await webhook(self.new(shape="two"), "two orders for one token", "held")
         for body, proof, note in (
@@ -201,18 +201,18 @@ class ScalepointSimulator:
         return done
 
     def new(
-        self, *, case: int | None = None, shape: Shape = "list", late: int = 0, absent: Literal["404", "empty"] = "404", **more: Any
+        self, *, claim: int | None = None, shape: Shape = "list", late: int = 0, absent: Literal["404", "empty"] = "404", **more: Any
     ) -> Placed:
         """An order of its own, and the event that says so; nobody has been told yet.
 
         Args:
-            case: The claim; by default one for each order.
+            claim: Which one; by default one for each order.
             more: `lines` of the order, and fields of the event.
         """
         self._count += 1
         token = f"{self._prefix}-2222-4222-8222-{self._count:012X}".upper()
         lines = {"lines": more.pop("lines")} if "lines" in more else {}
-        told = event(token, case=case or self._count, correlation=self._id(), at=self.now(), **more)
+        told = event(token, claim=claim or self._count, correlation=self._id(), at=self.now(), **more)
         one = Placed(order=order(token, at=self.now(), **lines), event=told, shape=shape, late=late, absent=absent)
         self.placed[token.lower()] = one
         return one
