@@ -235,6 +235,9 @@ class Preparing:
             return version
 
         assert [await compared(f"e{n}", content) for n, content in enumerate("aabba")] == [1, None, 2, None, 3]
+        again = await accept(store, *(incoming("o1", None, key=f"e{n}", fetch=True) for n in range(5)))
+        assert again == [(key, "repeat") for key in ("e0", "e1", "e2@2", "e3", "e4@3")]
+        assert await store.lease_inbox("acme", 10) == []
 
     async def test_the_newest_message_of_an_order_is_there_for_the_next(self, store: Store) -> None:
         await accept(store, incoming("o1", "a"), incoming("o2", "a"))

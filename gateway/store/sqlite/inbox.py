@@ -28,6 +28,7 @@ _BEHIND = """
     SELECT version, content FROM inbox WHERE key = ? AND source = ?
        AND (SELECT newest_key FROM orders WHERE orders.source = inbox.source AND order_ref = ?) <> key
     ORDER BY version DESC LIMIT 1"""
+_KNOWN = "SELECT version FROM inbox WHERE key = ? AND source = ? ORDER BY version DESC LIMIT 1"
 _STORED = """
     INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
                        reason, fetch, content, sha256, document)
@@ -244,6 +245,10 @@ def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: in
     elif (behind := _behind(db, source, event)) is not None:
         return Accepted(key=shown_key(event.key, behind), outcome="repeat")
     else:
+        # A row that was compared has another version than the 1 that it came with, and its event is known all the same.
+        known = None if event.content is not None else db.execute(_KNOWN, (event.key, source)).fetchone()
+        if known is not None:
+            return Accepted(key=shown_key(event.key, *known), outcome="repeat")
         seen = db.execute(_SEEN, (source, ref, event.content, event.key)).fetchone()
         if seen is None:
             newest = "SELECT newest_key, versions FROM orders WHERE source = ? AND order_ref = ?"

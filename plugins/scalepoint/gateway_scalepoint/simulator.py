@@ -217,6 +217,10 @@ class ScalepointSimulator:
         self.placed[token.lower()] = one
         return one
 
+    def change(self, one: Placed, lines: Sequence[tuple[int, int]]) -> None:
+        """The order changes at Scalepoint; nobody is told."""
+        one.order = order(one.order["externalId"], at=datetime.strptime(one.order["createdAt"], "%Y-%m-%dT%H:%M:%S%z"), lines=lines)
+
     def again(self, one: Placed, **fields: Any) -> dict[str, Any]:
         """Another event of the same order: spelt differently, with nulls, and with another correlation id (sample 5.2)."""
         case = one.event["case"] | {"uuid": None, "externalClaimId": None, "token": f"ic.{self._id().lower()}"}

@@ -67,7 +67,7 @@ def mapping() -> Mapping:
 def make_settings(simulator: ScalepointSimulator | None = None, **changes: Any) -> Settings:
     values: dict[str, Any] = {"webhook_auth": BearerToken(token=secret(SECRET)), "mapping": mapping(), "currency": "DKK"}
     if simulator is not None:
-        made = pair()
+        made = pair("one")
         simulator.identity.registered[made.x5t] = made
         said = simulator.settings()
         values |= {
