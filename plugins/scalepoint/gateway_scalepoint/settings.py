@@ -37,11 +37,11 @@ class Settings(_Table, frozen=True, kw_only=True):
 
     webhook_auth: WebhookAuth | None = None
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262144
-    order_events: Annotated[tuple[str, ...], Meta(min_length=1, max_length=20)] = (ORDER_CREATED,)
+    order_events: tuple[str, ...] = (ORDER_CREATED,)
 
     order_url: Url = Url(ORDER_URL)
     order_at: str = ""
-    fetch_retry_s: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=20)] = (5.0, 15.0, 60.0, 300.0, 900.0)
+    fetch_retry_s: tuple[Seconds, ...] = (5.0, 15.0, 60.0, 300.0, 900.0)
     fetch_give_up_s: Seconds = 86400.0
     calls_per_minute: Annotated[int, Meta(ge=1, le=6000)] | None = None
 
@@ -72,8 +72,10 @@ class Settings(_Table, frozen=True, kw_only=True):
         for key, url, place in (("order_url", self.order_url, "{orderToken}"), ("receive_url", self.receive_url, "{lastEventId}")):
             if url is not None and (url.count(place) != 1 or place in (urlsplit(url).netloc + urlsplit(url).fragment)):
                 yield key, f"must hold {place} once, in its path or its query"
-        if not all(squashed(name) for name in self.order_events):
-            yield "order_events", "must be the names of events, as in order_created"
+        if not self.order_events or not all(squashed(name) for name in self.order_events):
+            yield "order_events", 'must be names of events, as in ["order_created"]'
+        if not self.fetch_retry_s:
+            yield "fetch_retry_s", "is empty; leave it out for the default"
         if self.currency is not None and not _CURRENCY.match(self.currency):
             yield "currency", 'must be three capital letters, as in "DKK"'
         for key, scope in (("scope", self.scope), ("events_scope", self.events_scope)):

@@ -10,6 +10,7 @@ import pytest
 from gateway_scalepoint.constructed import CATALOGUE, foreign
 from gateway_scalepoint.simulator import Placed, ScalepointSimulator
 
+from gateway import Secret
 from gateway.testing import ManualClock
 
 RETRY_S = (5, 15, 60, 300, 900)
@@ -387,8 +388,6 @@ async def test_case_9_a_token_that_ran_out_is_renewed_early_or_after_one_401(
 
 
 async def test_an_account_with_a_client_secret_signs_in_with_that(bench: Any, simulator: ScalepointSimulator) -> None:
-    from gateway import Secret
-
     simulator.identity.client_secret = "constructed-client-secret"
     made = await bench(client_auth="client_secret", client_secret=Secret("constructed-client-secret", origin="test"), private_key=None)
     await made.webhook(simulator.new().event)

@@ -1,0 +1,188 @@
+"""A whole gateway, its vendor and its ERP, each proof of a webhook in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import gateway_scalepoint
+import pytest
+from gateway_scalepoint.simulator import ScalepointSimulator
+
+from gateway.app import Gateway
+from gateway.assembly import assemble
+from gateway.demo import to_toml
+from gateway.discovery import Plugin
+from gateway.outbound import jwks
+from gateway.testing import ErpSimulator
+
+PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-scalepoint", version="0", module=gateway_scalepoint)}
+
+
+@pytest.fixture
+async def erp() -> AsyncIterator[ErpSimulator]:
+    erp = ErpSimulator()
+    await erp.start()
+    yield erp
+    await erp.stop()
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[ScalepointSimulator]:
+    """A simulator whose clock is the machine's, as the gateway's is."""
+    simulator = ScalepointSimulator()
+    await simulator.start()
+    yield simulator
+    await simulator.stop()
+
+
+@pytest.fixture
+async def start(live: ScalepointSimulator, erp: ErpSimulator, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """`await start(webhook_kind="jwt")`: a whole gateway in this process, as configured for the demo; its address."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**changes: Any) -> Gateway:
+            source = live.source(tmp_path)
+            source["settings"] |= changes
+            tables: dict[str, Any] = {
+                "gateway": {"data_dir": "data"},
+                "store": {"reserve_bytes": 0},
+                "http": {"listen": "127.0.0.1:0"},
+                "admin": {"listen": "127.0.0.1:0"},
+                "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
+                "sources": {"claims": source},
+            }
+            config = tmp_path / "gateway.toml"
+            config.write_text(to_toml(tables))
+            gateway = Gateway(config, assemble(config, PLUGINS))
+            task = asyncio.create_task(gateway.run())
+            await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
+
+            async def stop() -> None:
+                gateway.end()
+                assert await task == 0
+
+            stack.push_async_callback(stop)
+            return gateway
+
+        yield make
+
+
+def url(gateway: Gateway) -> str:
+    return f"http://127.0.0.1:{gateway.vendors.port}"
+
+
+async def pages(gateway: Gateway, path: str) -> Any:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{gateway.pages.port}{path}") as answer:
+        return await answer.json()
+
+
+@pytest.mark.parametrize("kind", ["bearer", "basic", "jwt"])
+async def test_an_order_comes_in_by_each_door_with_each_proof(start: Any, live: ScalepointSimulator, erp: ErpSimulator, kind: Any) -> None:
+    live.webhook_kind = kind
+    gateway = await start()
+    sent = [await live.place(url(gateway), "claims", door) for door in live.doors]
+    assert [one.answer for one in sent] == ["taken", "taken"]
+    await erp.wait_for(2)
+    assert {message["order"]["order_ref"] for message in erp.messages()} == {one.order_ref for one in sent}
+    assert await live.post(f"{url(gateway)}/in/claims", b"{}", "Bearer wrong") == 401
+
+
+async def test_the_simulators_script_ends_as_it_says(start: Any, live: ScalepointSimulator, erp: ErpSimulator) -> None:
+    gateway = await start()
+    sent = await live.script(url(gateway), "claims")
+    placed = [one for one in sent if one.expected == "placed"]
+    await erp.wait_for(len(placed))
+    held: list[Any] = []
+    async with asyncio.timeout(10):
+        while len(held) < sum(one.expected == "held" for one in sent):
+            held = await pages(gateway, "/api/inbox?status=held")
+    assert [row["order_ref"] for row in held] == [one.order_ref for one in sent if one.expected == "held"]
+    assert [one.answer for one in sent if one.expected == "nothing"] == ["taken", "taken", "refused"]
+    got = {m["order"]["order_ref"]: m["order"] for m in erp.messages()}
+    assert {ref: (o["order_number"], len(o["lines"]), o["total"]) for ref, o in got.items()} == {
+        one.order_ref: (one.order_number, one.lines, one.total) for one in placed
+    }
+    assert [order["flags"] for order in got.values() if order["flags"]] == [["new_payload_version"]]
+    assert len(erp.messages()) == len(placed)
+
+
+async def test_case_16_an_issuer_that_changes_its_key_is_followed_at_once(
+    start: Any, live: ScalepointSimulator, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "QUIET_S", 0.2)
+    live.webhook_kind = "jwt"
+    gateway = await start()
+    assert (await live.place(url(gateway), "claims", "webhook")).answer == "taken"
+    old = live.proof()
+    live.identity.rotate(keep=False)
+    await asyncio.sleep(0.25)
+    assert (await live.place(url(gateway), "claims", "webhook")).answer == "taken"
+    assert await live.post(f"{url(gateway)}/in/claims", b"{}", old) == 401
+    await erp.wait_for(2)
+
+
+async def test_the_webhook_asks_to_come_again_while_the_issuers_keys_cannot_be_had(
+    start: Any, live: ScalepointSimulator, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "QUIET_S", 0.1)
+    live.webhook_kind = "jwt"
+    keys, live.identity.key_set = live.identity.key_set, lambda: {"keys": []}  # type: ignore[method-assign]
+    gateway = await start()
+    one = live.new()
+    assert await live.post(f"{url(gateway)}/in/claims", b"{}") == 503
+    (reason,) = (await pages(gateway, "/readyz"))["reasons"]
+    assert (reason["door"], reason["reason"]) == (
+        "webhook",
+        "the keys at jwks_url cannot be had: it holds no key that tokens can be checked with",
+    )
+    live.identity.key_set = keys  # type: ignore[method-assign]
+    assert await live.push(f"{url(gateway)}/in/claims", one.event) == "taken"
+    await erp.wait_for(1)
+    assert (await pages(gateway, "/readyz"))["status"] == "ready"
+
+
+async def test_a_mapping_that_was_put_right_lets_a_held_order_go(
+    start: Any, live: ScalepointSimulator, erp: ErpSimulator, tmp_path: Path
+) -> None:
+    """The first order shows what its fields are called; then the mapping is written, in force within seconds, and it is released."""
+    (tmp_path / "own.jsonata").write_text('{"order_number": id}')
+    gateway = await start(mapping=str(tmp_path / "own.jsonata"))
+    sent = await live.place(url(gateway), "claims", "webhook")
+    held: list[Any] = []
+    async with asyncio.timeout(10):
+        while not held:
+            held = await pages(gateway, "/api/inbox?status=held")
+    assert "lines: missing" in held[0]["reason"]
+    (tmp_path / "own.jsonata").write_text((tmp_path / "scalepoint.jsonata").read_text())
+    os.utime(tmp_path / "own.jsonata", ns=(1, 1))
+    async with asyncio.timeout(10):
+        while "externalId" not in gateway._runtime.sources["claims"].connector.settings.mapping.reveal():
+            await asyncio.sleep(0.05)
+    await gateway._store.release([held[0]["key"].removeprefix("claims/")], "test")
+    await erp.wait_for(1)
+    (message,) = erp.messages()
+    assert (message["order"]["order_number"], message["order"]["total"]) == (sent.order_number, sent.total)
+
+
+async def test_case_16_orders_are_taken_while_the_token_endpoint_refuses_us_and_go_out_when_it_does_not(
+    start: Any, live: ScalepointSimulator, erp: ErpSimulator
+) -> None:
+    gateway = await start()
+    registered = dict(live.identity.registered)
+    live.identity.registered.clear()
+    live.identity.expire_tokens()
+    sent = await live.place(url(gateway), "claims", "webhook")
+    assert sent.answer == "taken"
+    rows: list[Any] = []
+    async with asyncio.timeout(10):
+        while not any("invalid_client" in str(row["reason"]) for row in rows):
+            rows = await pages(gateway, "/api/inbox")
+    live.identity.registered |= registered
+    gateway._runtime.resume("claims")
+    await erp.wait_for(1)
