@@ -87,7 +87,7 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
         return None
     connector = Connector(plugin.module, name)
     settings = decode(connector.description.settings, source.settings, (*at, "settings"), report)
-    doors = source.doors if source.doors is not None else connector.doors
+    doors = source.doors if source.doors is not None else _usual_doors(connector, settings)
     for n, door in enumerate(doors):
         if door not in connector.doors:
             report.add((*at, "doors", n), f"{source.connector} has no door {door}; it has {', '.join(connector.doors)}")
@@ -117,6 +117,12 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     for key, text in api.auth.problems() if api is not None and isinstance(api.auth, OAuth2) else ():
         report.add((*at, "settings", key) if hasattr(settings, key) else (*at, "settings"), text)
     return SourcePart(settings=source, connector=connector, doors=doors, api=api)
+
+
+def _usual_doors(connector: Connector, settings: Struct | None) -> tuple[Door, ...]:
+    """Every door, but for those that a setting opens, and which is not there."""
+    keys = connector.description.opened_by
+    return tuple(door for door in connector.doors if door not in keys or getattr(settings, keys[door], None))
 
 
 def _calls(connector: Connector, doors: tuple[Door, ...]) -> bool:

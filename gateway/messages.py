@@ -133,6 +133,7 @@ class Description(Struct, frozen=True, kw_only=True):
         title: The vendor's product, for people.
         settings: The Struct that `[sources.NAME.settings]` is decoded into.
         needs: For each door the names of the settings that it cannot work without.
+        opened_by: Doors that few use: where a source names no doors, such a one is open only with this setting.
         api: Makes the description of the vendor's API from the settings; None where nothing is ever called.
         acknowledge: Makes the stages to acknowledge from the settings; none by default.
         poll_interval_s: Makes the seconds between two polls from the settings.
@@ -150,6 +151,7 @@ class Description(Struct, frozen=True, kw_only=True):
     title: str
     settings: type[Struct]
     needs: Mapping[Door, Sequence[str]] = {}
+    opened_by: Mapping[Door, str] = {}
     api: Callable[[Any], Api] | None = None
     acknowledge: Callable[[Any], Collection[Stage]] | None = None
     poll_interval_s: Callable[[Any], float] | None = None

@@ -26,6 +26,7 @@ def describe() -> Description:
         title="Scalepoint ClaimShop",
         settings=Settings,
         needs={"webhook": ["webhook_auth", *signs_in], "poll": ["receive_url", "start", *signs_in]},
+        opened_by={"poll": "receive_url"},
         api=lambda settings: settings.api(),
         poll_interval_s=lambda settings: float(settings.poll_interval_s),
         unreadable_status=200,

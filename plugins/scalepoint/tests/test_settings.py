@@ -22,7 +22,7 @@ PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-s
 def check(tmp_path: Path, pairs: Any) -> Any:
     """`check(currency="DKK")`: the assembly of CONTRACT's source with these settings changed; None leaves one out."""
 
-    def call(doors: Any = ("webhook",), **changes: Any) -> Assembly:
+    def call(doors: Any = None, **changes: Any) -> Assembly:
         made, other = pairs("one"), pairs("two")
         for name, text in (("key", made.key), ("cert", made.certificate), ("other", other.certificate), ("webhook", "s3cret")):
             (tmp_path / name).write_text(text)
@@ -43,7 +43,7 @@ def check(tmp_path: Path, pairs: Any) -> Any:
             "max_body_bytes": 262144,
         }
         table = {key: value for key, value in (settings | changes).items() if value is not None}
-        source: dict[str, Any] = {"connector": "scalepoint", "doors": list(doors), "settings": table}
+        source: dict[str, Any] = {"connector": "scalepoint", "settings": table} | ({"doors": list(doors)} if doors else {})
         (tmp_path / "gateway.toml").write_text(to_toml({"targets": {"erp": {"url": "https://erp.example"}}, "sources": {"claims": source}}))
         return assemble(tmp_path / "gateway.toml", PLUGINS)
 
@@ -90,7 +90,10 @@ def test_the_poll_door_needs_to_know_where_to_ask_and_where_to_begin(check: Any)
         "settings: needs the key start for the door poll, or leave the door out of `doors`",
     ]
     receive = "https://www.scalepoint.com/api/events/v1/dk/external/tenant/receive?lastEventId={lastEventId}"
-    assert check(doors=("poll",), webhook_auth=None, receive_url=receive, start={"after_event": "_122047"})
+    long_polling = {"receive_url": receive, "start": {"after_event": "_122047"}}
+    assert check(doors=("poll",), webhook_auth=None, **long_polling)
+    assert check(**long_polling).sources["claims"].doors == ("webhook", "poll")
+    assert problems(check, receive_url=receive) == ["settings: needs the key start for the door poll, or leave the door out of `doors`"]
 
 
 @pytest.mark.parametrize(
