@@ -89,7 +89,7 @@ async def _keys(name: str, part: SourcePart) -> int:
     async with keys_session(url, private=part.settings.allow_private_addresses) as session:
         keys = KeySet(url, session, SystemClock(), said.append)
         await keys.look_again()
-    print(f"sources.{name}: {said[0] or f'{len(keys.current)} keys at jwks_url'}")
+    print(f"sources.{name}: {said[0] or f'keys at jwks_url: {len(keys.current)}'}")
     return 1 if said[0] else 0
 
 

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.connector import Connector, Unverified
-from gateway.errors import GatewayError, Hold
+from gateway.errors import GatewayError, Hold, UnknownKey
 from gateway.messages import Door, Envelope, Event
 from gateway.orders import Order
 
@@ -167,7 +167,7 @@ def _made(connector: Connector, event: Event, document: bytes) -> Order:
 def _passes(connector: Connector, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> bool:
     try:
         connector.admit(_envelope(headers, body), _AT)
-    except Unverified:
+    except (Unverified, UnknownKey):
         return False
     except Exception:
         return True  # it got past verify, which is what is asked here

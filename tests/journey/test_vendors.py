@@ -147,6 +147,9 @@ async def everything(tmp_path: Path, erp: ErpSimulator) -> AsyncIterator[Everyth
         }
         (tmp_path / "gateway.toml").write_text(to_toml(tables))
         clock = LaterClock()
+        for simulator in vendors.values():
+            if hasattr(simulator, "now"):  # one that looks at the time in what we sign lives in ours
+                simulator.now = clock.now
         gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml"), clock=clock)
         task = asyncio.create_task(gateway.run())
         await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)

@@ -94,7 +94,7 @@ def event(document: bytes, settings: Settings, *, type: str | None = None) -> Ev
     kind, token = squashed(told.type), (told.token or "").lower()
     at = instant(told.timestamp, settings.zone())
     if settings.is_order_event(told.type):
-        if not told.token:
+        if not told.token or not told.token.strip(" ."):  # dots alone would be another path
             raise PermanentError("an order event without an orderToken")
         key = _key(kind, token, (told.correlation or "").lower())
         return Event(key=key, order_ref=token, document=document, fetch=True, occurred_at=at, reference=told.token)

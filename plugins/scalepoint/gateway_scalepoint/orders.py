@@ -103,10 +103,15 @@ def _with_case(order: Order, event: Event, previous: Order | None) -> Order:
             extra["payload_version"] = told.version
     return structs.replace(
         order,
-        references={**ours, **order.references},
-        extra={**extra, **order.extra},
+        references={**_without(ours, order.references), **order.references},
+        extra={**_without(extra, order.extra), **order.extra},
         flags=tuple(dict.fromkeys([*order.flags, *flags])),
     )
+
+
+def _without(ours: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """What the mapping does not make itself; the order of keys counts where two orders are compared."""
+    return {key: value for key, value in ours.items() if key not in made}
 
 
 def _references(told: Told) -> dict[str, str]:

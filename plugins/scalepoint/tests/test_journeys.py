@@ -14,6 +14,7 @@ import gateway_scalepoint
 import pytest
 from gateway_scalepoint.simulator import ScalepointSimulator
 
+from gateway import commands
 from gateway.app import Gateway
 from gateway.assembly import assemble
 from gateway.demo import to_toml
@@ -170,7 +171,7 @@ async def test_a_mapping_that_was_put_right_lets_a_held_order_go(
     assert (message["order"]["order_number"], message["order"]["total"]) == (sent.order_number, sent.total)
 
 
-async def test_case_16_orders_are_taken_while_the_token_endpoint_refuses_us_and_go_out_when_it_does_not(
+async def test_case_7_orders_are_taken_while_the_token_endpoint_refuses_us_and_go_out_when_it_does_not(
     start: Any, live: ScalepointSimulator, erp: ErpSimulator
 ) -> None:
     gateway = await start()
@@ -186,3 +187,23 @@ async def test_case_16_orders_are_taken_while_the_token_endpoint_refuses_us_and_
     live.identity.registered |= registered
     gateway._runtime.resume("claims")
     await erp.wait_for(1)
+
+
+async def test_check_online_fetches_the_keys_and_signs_in(
+    live: ScalepointSimulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live.webhook_kind = "jwt"
+    tables = {"targets": {"erp": {"url": "http://127.0.0.1:9/"}}, "sources": {"claims": live.source(tmp_path)}}
+    (tmp_path / "gateway.toml").write_text(to_toml(tables))
+    assembly = assemble(tmp_path / "gateway.toml", PLUGINS)
+    await commands._online(assembly)
+    live.identity.registered.clear()
+    live.identity.key_set = lambda: {"keys": []}  # type: ignore[method-assign]
+    await commands._online(assembly)
+    said = [line.removeprefix("sources.claims: ") for line in capsys.readouterr().out.splitlines() if line.startswith("sources")]
+    assert said[:3] == [
+        "keys at jwks_url: 1",
+        "signed in",
+        "the keys at jwks_url cannot be had: it holds no key that tokens can be checked with",
+    ]
+    assert said[3].startswith("the token endpoint answers 401 (invalid_client); check three things")
