@@ -1,0 +1,103 @@
+"""Notifications and answers as changes and as events: what names an event (vendors/pickup_cloud.md section 4, case 7).
+
+An event's key is made of order, article, due date, state and change date, so the same said twice is one event, by whichever
+door. SCHEDULED has no change date. What a notification says then is an event each time, since nothing tells a repeat from the
+next interval; what an answer says is named by the state that it follows. Whether it changes anything is for `state` to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime, tzinfo
+
+from gateway import Event, OpenOrder
+from gateway_pickup_cloud.push import Push, Strange, read_push
+from gateway_pickup_cloud.state import Change, advance, recall
+from gateway_pickup_cloud.wire import OrderResponse, filled, instant, number, status
+
+
+def pushed(body: bytes, received_at: datetime, zone: tzinfo) -> Event:
+    """A notification of the hub. Its order is fetched beside it; what nobody can read any further is kept and flagged.
+
+    Raises:
+        ValueError: It does not have what belongs to it.
+    """
+    push = read_push(body)
+    if isinstance(push, Strange):
+        return Event(key=f"call-{_digest(body)}", order_ref="unknown", document=body, ignored=push.reason, flagged=True)
+    change = pushed_change(push, zone)
+    if change is None:
+        return _of_unknown_state(push.order_number, push.state, body, since=push.changed)
+    key = _key(push.order_number, change, since=received_at)
+    return Event(key=key, order_ref=push.order_number, document=body, fetch=True, occurred_at=change.changed_at)
+
+
+def answered(one: OpenOrder, order: OrderResponse, body: bytes, zone: tzinfo) -> Event | None:
+    """What an answer says that was not known of the order; None where that is nothing. Raises ValueError."""
+    shown = status(order.state)
+    if shown is None and filled(order.state):
+        return _of_unknown_state(one.order_ref, str(order.state), body, since=order.last_update_date)
+    before = recall(one.order)
+    _, news, _ = advance(before, list(answered_changes(order, zone)), shown=shown)
+    if not news:
+        return None
+    keys = []
+    for change in news:
+        stood = before if change.article_id is None else before.occurrence(change)
+        keys.append(_key(one.order_ref, change, since=(stood.status, stood.changed_at) if stood else None))
+    key = keys[0] if len(keys) == 1 else f"answer-{_digest(*keys)}"
+    occurred_at = max((change.changed_at for change in news if change.changed_at), default=None)
+    return Event(key=key, order_ref=one.order_ref, document=body, occurred_at=occurred_at)
+
+
+def pushed_change(push: Push, zone: tzinfo) -> Change | None:
+    """What a notification says; None where it is a state that nobody knows. Raises ValueError."""
+    known, article = status(push.state), push.article
+    if known is None:
+        return None
+    return Change(
+        status=known,
+        changed_at=instant(push.changed, zone),
+        article_id=article.article_id if article else None,
+        due_at=instant(article.due_date, zone) if article else None,
+        due_date=article.due_date if article else None,
+        quantity=number(article.required_quantity) if article else None,
+    )
+
+
+def answered_changes(order: OrderResponse, zone: tzinfo) -> Iterator[Change]:
+    """What an answer says of the order, and of its articles where it says anything. Raises ValueError."""
+    shown = status(order.state)
+    if shown is not None:
+        yield Change(status=shown, changed_at=order.changed_at(zone))
+    for article in order.articles or ():
+        known, code = status(article.order_article_state), filled(article.scan_code)
+        if known is not None and code is not None:
+            yield Change(
+                status=known,
+                changed_at=instant(article.order_article_state_changed_date, zone),
+                article_id=code,
+                due_at=instant(article.due_date, zone),
+                due_date=article.due_date,
+                quantity=number(article.quantity_ordered),
+            )
+
+
+def _of_unknown_state(order_ref: str, state: str, body: bytes, *, since: str | None) -> Event:
+    reason = f"the state {ascii(state[:40])[1:-1]} is none that we know"
+    return Event(key=f"state-{_digest(order_ref, state, since)}", order_ref=order_ref, document=body, ignored=reason, flagged=True)
+
+
+def _key(order_ref: str, change: Change, *, since: object) -> str:
+    what = "order" if change.article_id is None else "article"
+    return f"{what}-{_digest(order_ref, change.article_id, change.due_at, change.status, change.changed_at or since)}"
+
+
+def _digest(*parts: object) -> str:
+    """128 bits that name them; length by length, so that no two lists of parts read alike."""
+    read = hashlib.sha256()
+    for part in parts:
+        written = part if isinstance(part, bytes) else str(part).encode()
+        read.update(b"%d:" % len(written) + written)
+    return read.hexdigest()[:32]

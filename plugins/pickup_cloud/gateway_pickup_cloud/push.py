@@ -1,0 +1,94 @@
+"""What the hub calls us with (vendors/pickup_cloud.md section 1, from the vendor's page on the realtime push mechanism).
+
+    OrderStateChanged(OrderNumber, PickupCode, OrderState, OrderStateChangedDate, ExtraData)
+    OrderArticleStateChanged(OrderNumber, PickupCode, ArticleStatusChangedDto)
+
+The page leaves open whether ExtraData is a fourth argument or in the DTO, and .NET may send one object in place of the list.
+All of that is read, in any letter case; what comes beyond it is not looked at. OrderArticleWithPackStateChanged is named by a
+newer variant of the page that was not seen whole: it is read where it has an article's state in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway import read_json
+from gateway_pickup_cloud.wire import ArticleStatus, Name, fold
+
+ORDER, ARTICLE, PACK = "OrderStateChanged", "OrderArticleStateChanged", "OrderArticleWithPackStateChanged"
+
+
+class Push(Struct, frozen=True, kw_only=True):
+    """One notification, read: the state of an order, or of one of its articles."""
+
+    order_number: str
+    state: str
+    changed: str | None
+    article: ArticleStatus | None = None
+
+
+class Strange(Struct, frozen=True, kw_only=True):
+    """A notification that nobody has told us how to read."""
+
+    reason: str
+
+
+class _Call(Struct, frozen=True):
+    target: str
+    arguments: list[Any]
+
+
+class _Order(Struct, frozen=True, kw_only=True):
+    ordernumber: Name
+    orderstate: Name
+    orderstatechangeddate: Name | None = None
+
+
+def read_push(body: bytes) -> Push | Strange:
+    """Read `{"target": ..., "arguments": [...]}`.
+
+    Raises:
+        ValueError: A notification that we know does not have what belongs to it.
+    """
+    call = msgspec.convert(fold(read_json(body)), _Call)
+    if call.target == ORDER:
+        return _order(call.arguments)
+    if call.target == ARTICLE:
+        return _article(call.arguments)
+    if call.target != PACK:
+        return Strange(reason="a notification that nobody knows")
+    try:
+        return _article(call.arguments)
+    except ValueError:
+        return Strange(reason="a pack's notification without the state of an article, and its parameters are not published")
+
+
+def _order(arguments: list[Any]) -> Push:
+    if len(arguments) == 1:
+        members = _object(arguments[0])
+    else:
+        members = dict(zip(("ordernumber", "pickupcode", "orderstate", "orderstatechangeddate"), arguments, strict=False))
+    read = msgspec.convert(members, _Order)
+    return Push(order_number=read.ordernumber, state=read.orderstate, changed=read.orderstatechangeddate)
+
+
+def _article(arguments: list[Any]) -> Push:
+    if len(arguments) == 1:
+        members = _object(arguments[0])
+        number, parts = members.get("ordernumber"), [*members.values(), members]  # the DTO is a member, or its members are
+    else:
+        number, parts = next(iter(arguments), None), arguments[2:]
+    if not isinstance(number, str):
+        raise ValueError("an article's notification without an order number")
+    dto = next((part for part in parts if isinstance(part, dict) and "articleid" in part), None)
+    read = msgspec.convert(dto, ArticleStatus)
+    return Push(order_number=number, state=read.order_article_state, changed=read.order_article_state_changed_date, article=read)
+
+
+def _object(argument: Any) -> dict[str, Any]:
+    if not isinstance(argument, dict):
+        raise ValueError("one argument that is no object")
+    return argument

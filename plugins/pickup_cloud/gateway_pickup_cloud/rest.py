@@ -1,0 +1,91 @@
+"""An order by its number over REST, for one event and for the resync (vendors/pickup_cloud.md section 2).
+
+    GET {base_url}/api/{version}/orders/by-ordernumber/{orderNumber}       x-api-key: ...
+
+What a wrong number is answered is not documented; 404 is taken for "not known".
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from gateway import Api, Event, HeaderAuth, OpenOrder, PermanentError, RateLimited, TransientError, Unreadable, VendorClient
+from gateway_pickup_cloud.events import answered
+from gateway_pickup_cloud.settings import Settings
+from gateway_pickup_cloud.wire import read_order
+
+KEY_HEADER = "x-api-key"
+_UNKNOWN = 404
+_FAILURES_IN_A_ROW = 10
+
+
+def api(settings: Settings) -> Api:
+    """The API; the same key as for the hub."""
+    return Api(
+        base_url=settings.base_url,
+        auth=HeaderAuth(name=KEY_HEADER, value=settings.api_key),
+        calls_per_minute=settings.calls_per_minute,
+    )
+
+
+async def order(number: str, client: VendorClient, settings: Settings) -> bytes:
+    """The answer that shows the order.
+
+    Raises:
+        TransientError: It is not known, or not yet; or something else was answered.
+        PermanentError: There can be no address for it.
+    """
+    answer = await client.request("GET", _path(number, settings), accept=(_UNKNOWN,))
+    if answer.status == _UNKNOWN:
+        raise TransientError("Pickup Cloud does not know this order: it is not ours, or not there yet")
+    try:
+        shown = read_order(answer.body)
+    except ValueError as error:
+        raise TransientError("what Pickup Cloud answers is no order") from error
+    if shown.order_number != number:
+        raise TransientError("Pickup Cloud answers with another order")
+    return answer.body
+
+
+async def resync(open_orders: Sequence[OpenOrder], client: VendorClient, settings: Settings) -> AsyncIterator[Event | Unreadable]:
+    """What the answers say that was not known; orders that Pickup Cloud does not know, any more, say nothing.
+
+    An order that cannot be asked for costs the others nothing and is asked for again in the next round.
+
+    Raises:
+        AuthError, RateLimited: As the client does.
+        TransientError, PermanentError: Several in a row could not be asked for, or none of those there are.
+    """
+    failures = 0
+    for one in open_orders:
+        try:
+            answer = await client.request("GET", _path(one.order_ref, settings), accept=(_UNKNOWN,))
+        except RateLimited:
+            raise
+        except (TransientError, PermanentError):
+            failures += 1
+            if failures == min(_FAILURES_IN_A_ROW, len(open_orders)):
+                raise
+            continue
+        failures = 0
+        if answer.status == _UNKNOWN:
+            continue
+        try:
+            shown = read_order(answer.body)
+            event = answered(one, shown, answer.body, settings.zone())
+        except ValueError:
+            yield Unreadable(document=answer.body, reason="what Pickup Cloud answers for an open order cannot be read")
+            continue
+        if shown.order_number != one.order_ref:
+            yield Unreadable(document=answer.body, reason="Pickup Cloud answers for an open order with another one")
+            continue
+        if event is not None:
+            yield event
+
+
+def _path(number: str, settings: Settings) -> str:
+    """Every character of the number percent-encoded: it may hold `/`, `#`, `?`, `%` and spaces (section 4, case 10)."""
+    if number in (".", ".."):
+        raise PermanentError("an order whose number means a folder in an address, so that it cannot be asked for")
+    encoded = "".join(f"%{byte:02X}" for byte in number.encode())
+    return settings.status_path.replace("{api_version}", settings.api_version).replace("{order_number}", encoded)

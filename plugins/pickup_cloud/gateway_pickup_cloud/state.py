@@ -1,0 +1,180 @@
+"""How an order stands, and what a change makes of it. Pure, and the only place that decides.
+
+An order has a state, and each of its articles has one for each due date; neither is derived from the other, since a partial
+pick-up leaves them different (vendors/pickup_cloud.md section 4, case 8). Nothing goes backwards (cases 2 and 5): by the change
+date where both have one, else by rank. A recurrent order begins again: another due date of an article is another occurrence,
+and an order that was picked up is open again once the vendor itself shows it so (case 6).
+
+What must be remembered from one message to the next stands in `extra` of the order itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway import Order, Status
+from gateway_pickup_cloud.wire import STATES
+
+RANK: dict[Status, int] = {status: rank for rank, status in enumerate(("placed", *STATES.values()))}
+OVER: tuple[Status, ...] = ("picked_up", "cancelled")
+
+
+class Occurrence(Struct, frozen=True, kw_only=True):
+    """An article for one due date. `due_date` is that date as it was written, since in UTC the day may be another one;
+    `line_number` is None where no line could be told to be its own."""
+
+    article_id: str
+    due_at: datetime | None = None
+    due_date: str | None = None
+    status: Status
+    changed_at: datetime | None = None
+    quantity: Decimal | None = None
+    line_number: int | None = None
+
+    @property
+    def name(self) -> tuple[str, datetime | None]:
+        return self.article_id, self.due_at
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """What one notification or answer says: this state, since then. Of an article where there is an `article_id`."""
+
+    status: Status
+    changed_at: datetime | None
+    article_id: str | None = None
+    due_at: datetime | None = None
+    due_date: str | None = None
+    quantity: Decimal | None = None
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """How an order stands; `status` is None where nothing was made of it yet."""
+
+    status: Status | None = None
+    changed_at: datetime | None = None
+    recurrent: bool = False
+    articles: tuple[Occurrence, ...] = ()
+
+    def occurrence(self, change: Change) -> Occurrence | None:
+        return next((one for one in self.articles if one.name == (change.article_id, change.due_at)), None)
+
+
+class Memory(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of a standing that a canonical order has no place for."""
+
+    state_changed_at: datetime | None = None
+    recurrent: bool = False
+    articles: tuple[Occurrence, ...] = ()
+
+
+def recall(previous: Order | None) -> Standing:
+    """How the order stood after the last message; the beginning where there was none."""
+    if previous is None:
+        return Standing()
+    try:
+        memory = msgspec.convert(previous.extra, Memory)
+    except msgspec.ValidationError:  # made by another version
+        memory = Memory()
+    return Standing(status=previous.status, changed_at=memory.state_changed_at, recurrent=memory.recurrent, articles=memory.articles)
+
+
+def is_open(order: Order) -> bool:
+    """Whether it may still change: a one-time order until it is picked up or cancelled, a recurrent one until it is cancelled."""
+    return order.status not in OVER or (order.status == "picked_up" and recall(order).recurrent)
+
+
+def remember(standing: Standing) -> dict[str, Any]:
+    """What `recall` needs, as JSON has it."""
+    memory = Memory(state_changed_at=standing.changed_at, recurrent=standing.recurrent, articles=standing.articles)
+    made: dict[str, Any] = msgspec.to_builtins(memory)
+    return made
+
+
+def advance(standing: Standing, changes: Sequence[Change], *, shown: Status | None) -> tuple[Standing, list[Change], list[str]]:
+    """What changes make of an order: how it stands then, those that counted, and why the others did not.
+
+    Args:
+        shown: The order's state as the REST API shows it just now; None where that is not known.
+    """
+    news, against = [], []
+    for change in changes:
+        reason = _against_it(standing, change, shown)
+        if reason is not None:
+            against.append(reason)
+            continue
+        news.append(change)
+        if change.article_id is None:
+            standing = msgspec.structs.replace(standing, status=change.status, changed_at=change.changed_at)
+        else:
+            standing = _with(standing, change)
+    return msgspec.structs.replace(standing, recurrent=standing.recurrent or _recurs(standing)), news, against
+
+
+def _against_it(standing: Standing, change: Change, shown: Status | None) -> str | None:
+    if change.article_id is None:
+        reopened = shown is not None and RANK[shown] < RANK["picked_up"]
+        return _against(standing.status, standing.changed_at, change, reopened=reopened)
+    found = standing.occurrence(change)
+    return _is_past(standing, change) if found is None else _against(found.status, found.changed_at, change)
+
+
+def _against(now: Status | None, since: datetime | None, change: Change, *, reopened: bool = False) -> str | None:
+    """Why a change does not count; None where it does."""
+    if now is None:
+        return None
+    if change.status == now:
+        return f"it is {now} already"
+    if since and change.changed_at and since != change.changed_at:
+        return None if change.changed_at > since else f"it is older than the change to {now}"
+    if RANK[change.status] > RANK[now] or (now == "picked_up" and reopened):
+        return None
+    return f"{change.status} comes before {now}"
+
+
+def _is_past(standing: Standing, change: Change) -> str | None:
+    """Why a due date does not open again that `_kept` has let go of."""
+    over = (one.due_at for one in standing.articles if one.article_id == change.article_id and one.status in OVER and one.due_at)
+    newest = max(over, default=None)
+    is_past = newest is not None and change.due_at is not None and change.due_at < newest
+    return "a later due date of the article is over already" if is_past else None
+
+
+def _with(standing: Standing, change: Change) -> Standing:
+    """With the occurrence as the change says."""
+    assert change.article_id is not None
+    found = standing.occurrence(change)
+    occurrence = Occurrence(
+        article_id=change.article_id,
+        due_at=change.due_at,
+        due_date=change.due_date,
+        status=change.status,
+        changed_at=change.changed_at,
+        quantity=change.quantity if change.quantity is not None or found is None else found.quantity,
+        line_number=found.line_number if found else None,
+    )
+    articles = [occurrence if one is found else one for one in standing.articles]
+    if found is None:
+        articles.append(occurrence)
+    return msgspec.structs.replace(standing, articles=tuple(_kept(articles)))
+
+
+def _kept(articles: Sequence[Occurrence]) -> Iterator[Occurrence]:
+    """All that are under way, and of each article's that are over the one that was due last: a daily order has hundreds."""
+    last: dict[str, Occurrence] = {}
+    for one in articles:
+        before = last.get(one.article_id)
+        if one.status in OVER and (before is None or (one.due_at is not None and (before.due_at is None or one.due_at > before.due_at))):
+            last[one.article_id] = one
+    return (one for one in articles if one.status not in OVER or one is last[one.article_id])
+
+
+def _recurs(standing: Standing) -> bool:
+    """Only recurrent orders are ever scheduled (seed 001), and only they have one article for several due dates."""
+    due = [one.name for one in standing.articles if one.due_at]
+    return standing.status == "scheduled" or any(o.status == "scheduled" for o in standing.articles) or len({a for a, _ in due}) < len(due)
