@@ -23,6 +23,7 @@ SECTIONS = {
     "backlog": Course.waiting,
     "footprint": Course.footprint,
     "latency": Course.paced,
+    "burst": Course.burst,
 }
 
 

@@ -44,6 +44,7 @@ class Gateway:
         folder: For its configuration, data and log.
         erp: Where the measured target is.
         concurrency: Of the measured target.
+        doors: As TOML.
         down: Add a target that cannot be reached; no order of the benchmark goes there.
         launch: How the `gateway` command is started, for a profiler in between.
     """
@@ -57,11 +58,12 @@ class Gateway:
         erp: str,
         concurrency: int = 32,
         down: bool = False,
+        doors: str = '["webhook"]',
         launch: Sequence[str] = ("-m", "gateway.cli"),
     ) -> None:
         self.name = name
         self.folder = folder
-        self.port, self._admin = _free_port(), _free_port()
+        self.port, self._admin = free_port(), free_port()
         self._vendor = vendor
         self._launch = launch
         self._env = {"PYTHONPATH": vendor.python_path}
@@ -70,7 +72,7 @@ class Gateway:
         self.config = folder / "gateway.toml"
         self.config.write_text(_CONFIG.format(
             data=folder / "data", host=_HOST, port=self.port, admin=self._admin, erp=erp, concurrency=concurrency, source=SOURCE,
-            connector=vendor.connector, settings=vendor.settings, down=_DOWN if down else "",
+            connector=vendor.connector, settings=vendor.settings, doors=doors, down=_DOWN if down else "",
         ))  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -129,7 +131,8 @@ class Gateway:
             return {name: float(value) for name, value in _SAMPLE.findall(answer.read().decode())}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has at the moment."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]
@@ -156,7 +159,7 @@ concurrency = {concurrency}
 [sources.{source}]
 connector = "{connector}"
 targets = ["erp"]
-doors = ["webhook"]
+doors = {doors}
 max_requests_per_second = 1000000
 [sources.{source}.settings]
 {settings}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from benchmarks import backlog
+from benchmarks import backlog, burst
 from benchmarks.contestants import Gateway, Plain
 from benchmarks.measures import Spread, spread
 from benchmarks.report import Entry, Section, Verdict
@@ -20,13 +20,14 @@ PACE = 200
 
 
 class Size(Struct, frozen=True, kw_only=True):
-    """How much: orders in a round, rounds, waiting orders, starts, seconds of the paced load.
+    """How much: orders in a round, events in a burst, rounds, waiting orders, starts, seconds of the paced load.
 
     `settle_s`: between ready and looking at the memory. `patience_s`: how long to wait, in all, until nobody else uses the machine.
     """
 
     accept: int
     through: int
+    burst: int
     rounds: int
     waiting: int
     starts: int
@@ -35,9 +36,9 @@ class Size(Struct, frozen=True, kw_only=True):
     patience_s: float
 
 
-FULL = Size(accept=2000, through=1500, rounds=9, waiting=100_000, starts=4, paced_s=8, settle_s=2, patience_s=60)
-QUICK = Size(accept=800, through=600, rounds=3, waiting=100_000, starts=2, paced_s=2, settle_s=0.5, patience_s=5)
-TINY = Size(accept=200, through=200, rounds=1, waiting=400, starts=1, paced_s=0.5, settle_s=0.1, patience_s=0)
+FULL = Size(accept=2000, through=1500, burst=10_000, rounds=9, waiting=100_000, starts=4, paced_s=8, settle_s=2, patience_s=60)
+QUICK = Size(accept=800, through=600, burst=10_000, rounds=3, waiting=100_000, starts=2, paced_s=2, settle_s=0.5, patience_s=5)
+TINY = Size(accept=200, through=200, burst=500, rounds=1, waiting=400, starts=1, paced_s=0.5, settle_s=0.1, patience_s=0)
 
 Contestant = Gateway | Plain
 
@@ -139,6 +140,10 @@ class Course:
                 Verdict(name="p99, gateway", value=tail, unit=" ms", aim=50, at_least=False),
             ],
         )
+
+    def burst(self) -> Section:
+        """A hub's events on disk, over a client that only decodes them."""
+        return burst.measure(self._folder, self._size.burst, min(self._size.rounds, 5))
 
     def _turns(
         self, contestants: Sequence[Contestant], go: Callable[[Contestant], Round], *, most: int = 99

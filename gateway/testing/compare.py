@@ -11,6 +11,8 @@ from msgspec import Struct
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import Sent
 
+_WIDEST = 52
+
 
 class Row(Struct, frozen=True, kw_only=True):
     """One line of the comparison; `verdict` is `ok`, or says what is wrong."""
@@ -80,7 +82,8 @@ def print_table(rows: Sequence[Row]) -> None:
     cells = [("source", "door", "order", "vendor heard", "expected", "in the ERP", "verdict", "")]
     for row in rows:
         sent = row.sent
-        cells.append((row.source, sent.door, sent.order_number, sent.answer, sent.expected, row.arrived, row.verdict, sent.note))
+        number, arrived = (text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…" for text in (sent.order_number, row.arrived))
+        cells.append((row.source, sent.door, number, sent.answer, sent.expected, arrived, row.verdict, sent.note))
     widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
     print()
     for cell in cells:
