@@ -317,7 +317,7 @@ class PickupCloudSimulator:
         shown = self.orders[number].shown or {"articles": []}
         return Sent(
             order_ref=number,
-            order_number=number,
+            order_number=number if len(number) <= 200 else f"{number[:10]}...",
             door=door,
             answer=answer,
             expected=expected,
