@@ -7,19 +7,23 @@ after every commit point; the vendor does not hear acknowledgements for a day; t
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 
+from gateway import hookimpl
 from gateway.app import Gateway
 from gateway.assembly import assemble
 from gateway.clock import SystemClock, to_ms
 from gateway.demo import simulators, to_toml
-from gateway.discovery import installed
+from gateway.discovery import Plugin, installed
 from gateway.testing import ErpSimulator, Sent, Simulator
 
 from .process import driven
@@ -116,12 +120,17 @@ class Everything:
     def __init__(self, gateway: Gateway, clock: LaterClock, vendors: dict[str, Simulator]) -> None:
         self.gateway, self.clock, self.vendors = gateway, clock, vendors
 
-    async def place(self) -> dict[str, Sent]:
-        """One order through every door of every vendor."""
+    async def place(self, *, but: str = "") -> dict[str, Sent]:
+        """One order through every door of every vendor, but for one."""
         url = f"http://127.0.0.1:{self.gateway.vendors.port}"
-        return {
-            f"{name} {door}": await simulator.place(url, name, door) for name, simulator in self.vendors.items() for door in simulator.doors
-        }
+        ways = [(name, door) for name, simulator in self.vendors.items() for door in simulator.doors if name != but]
+        return {f"{name} {door}": await self.vendors[name].place(url, name, door) for name, door in ways}
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """What an operator sees."""
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{self.gateway.pages.port}{path}") as answer:
+                return answer.status, await answer.text()
 
     async def hours(self, count: int) -> None:
         """Let hours pass; whoever waits for a time looks at the clock after each."""
@@ -135,6 +144,12 @@ class Everything:
 
 @pytest.fixture
 async def everything(tmp_path: Path, erp: ErpSimulator) -> AsyncIterator[Everything]:
+    async with running(tmp_path, erp) as made:
+        yield made
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, erp: ErpSimulator, plugins: dict[str, Plugin] | None = None) -> AsyncIterator[Everything]:
     vendors = simulators()
     async with started(vendors):
         tables: dict[str, Any] = {
@@ -150,7 +165,7 @@ async def everything(tmp_path: Path, erp: ErpSimulator) -> AsyncIterator[Everyth
         for simulator in vendors.values():
             if hasattr(simulator, "now"):  # one that looks at the time in what we sign lives in ours
                 simulator.now = clock.now
-        gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml"), clock=clock)
+        gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml", plugins), clock=clock)
         task = asyncio.create_task(gateway.run())
         await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
         yield Everything(gateway, clock, vendors)
@@ -197,3 +212,41 @@ async def test_a_day_in_which_the_vendors_hear_no_acknowledgement_loses_none(eve
         if vendor.acknowledged is not None:
             await holds(lambda v=vendor, one=one: one.order_ref in v.acknowledged, f"{way}: {one.order_number} was not acknowledged")
         check(erp, one)
+
+
+@pytest.mark.parametrize("name", [name for name, simulator in simulators().items() if set(simulator.doors) & {"poll", "realtime"}])
+async def test_a_vendor_that_is_away_is_named_and_holds_up_no_other(everything: Everything, erp: ErpSimulator, name: str) -> None:
+    await everything.vendors[name].stop()
+    sent = await everything.place(but=name)
+    for way, one in sent.items():
+        await holds(lambda one=one: arrived(erp, one), f"{way}: {one.order_number} did not arrive")
+    async with asyncio.timeout(30):
+        while (ready := await everything.page("/readyz"))[0] == 200:
+            await asyncio.sleep(0.1)
+    assert {reason["source"] for reason in json.loads(ready[1])["reasons"]} == {name}
+    status, page = await everything.page("/")
+    assert status == 200
+    assert "down" in page
+    assert name in page
+
+
+@pytest.mark.parametrize("name", simulators())
+async def test_a_connector_that_crashes_ends_in_its_own_source(tmp_path: Path, erp: ErpSimulator, name: str) -> None:
+    """SystemExit, in the hook that every order goes through."""
+
+    @hookimpl
+    def normalize(document: bytes) -> None:
+        raise SystemExit(3)
+
+    plugins = dict(installed())
+    module = SimpleNamespace(**{**vars(plugins[name].module), "normalize": normalize})
+    plugins[name] = Plugin(name=name, distribution="broken", version="0", module=module)
+    async with running(tmp_path, erp, plugins) as everything:
+        sent = await everything.place()
+        for way, one in sent.items():
+            if way.split()[0] != name:
+                await holds(lambda one=one: arrived(erp, one), f"{way}: {one.order_number} did not arrive")
+        async with asyncio.timeout(30):
+            while not json.loads((await everything.page(f"/api/inbox?status=dead&name={name}"))[1]):
+                await asyncio.sleep(0.1)
+        assert not any(arrived(erp, one) for way, one in sent.items() if way.split()[0] == name)

@@ -144,15 +144,18 @@ class FaultHub:
         self._ids: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._stopped = False
 
     async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """Listen; after a `stop` on the same port again, where none is given."""
         self._tls = tls or self._tls
+        self._stopped = False
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port or self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """As when the process ends: no Close message, no close frame, TCP ends."""
+        self._stopped = True
         if self._server is None:
             return
         self._server.close()
@@ -220,6 +223,9 @@ class FaultHub:
     # --- connections
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopped:  # accepted in the moment of the end
+            writer.transport.abort()
+            return
         self.connections += 1
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
