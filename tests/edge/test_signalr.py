@@ -311,18 +311,17 @@ async def test_a_hub_that_stops_half_way_is_given_up_at_the_deadline(mute: Any, 
     async with fault_hub(client_timeout_s=30) as hub:
         hub.mute = mute
         began = time.monotonic()
-        ended, _ = await try_once(hub)
+        ended, _ = await try_once(hub, connect_timeout_s=0.3, server_timeout_s=0.3)
         assert ended.cause == cause
-        assert 0.9 < time.monotonic() - began < 4
+        assert 0.2 < time.monotonic() - began < 3
 
 
-@pytest.mark.parametrize("where", ["negotiate", "upgrade", "handshake"])
-async def test_the_deadline_is_one_for_all_steps(where: str) -> None:
+async def test_the_deadline_is_one_for_all_steps() -> None:
     async with fault_hub() as hub:
-        hub.delays_s = {"negotiate": 0.4, "upgrade": 0.4, "handshake": 0.4}
+        hub.delays_s = {"negotiate": 0.2, "upgrade": 0.2, "handshake": 0.2}
         began = time.monotonic()
-        ended, _ = await try_once(hub)
-        assert (ended.cause, "within 1 s" in ended.reason) == ("no_answer", True)
+        ended, _ = await try_once(hub, connect_timeout_s=0.5)
+        assert (ended.cause, ended.reason) == ("no_answer", "not online within 0.5 s")
         assert time.monotonic() - began < 3
 
 
