@@ -74,7 +74,9 @@ async def main() -> None:
         await hub.start()
         with tempfile.TemporaryDirectory() as folder:
             gc.collect()
-            stuck = await hub_checks.check_a_stuck_store_loses_nothing(Path(folder), hub, count=25_000, bytes_each=4000, server_timeout_s=1.2)
+            stuck = await hub_checks.check_a_stuck_store_loses_nothing(
+                Path(folder), hub, count=25_000, bytes_each=4000, server_timeout_s=1.2
+            )
         print(f"a store stuck for 3.6 s with 100 MB waiting: RSS +{stuck['grown_mb']:.1f} MB, online, all in order afterwards")
     finally:
         hub.kill()
