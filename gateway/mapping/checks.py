@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from gateway.mapping.functions import FUNCTIONS
@@ -27,10 +27,10 @@ INSTEAD = {
 }
 
 
-def look_over(tree: Any) -> Iterator[tuple[int, str]]:
-    """What stands in a text and will not work: (position, what)."""
+def look_over(tree: Any, more: Collection[str] = (), *, numbers_are_texts: bool = True) -> Iterator[tuple[int, str]]:
+    """What stands in a text and will not work: (position, what). `more` names the functions beside FUNCTIONS."""
     nodes = list(_nodes(tree))
-    known = KEPT | set(FUNCTIONS) | {"", "$"}
+    known = KEPT | set(FUNCTIONS) | set(more) | {"", "$"}
     for node in nodes:
         known |= {str(node.lhs.value)} if node.type == "bind" else set()
         known |= {str(one.value) for one in node.arguments or ()} if node.type == "lambda" else set()
@@ -45,7 +45,7 @@ def look_over(tree: Any) -> Iterator[tuple[int, str]]:
             yield node.position, 'a number that is not exact here; write it in quotes, as in "0.25"'
         elif node.type == "variable" and str(node.value).startswith("__"):
             yield node.position, "names do not begin with __"
-        elif node.type == "binary" and node.value in ("=", "!=", "in") and _is_text_and_number(node.lhs, node.rhs):
+        elif numbers_are_texts and node.type == "binary" and node.value in ("=", "!=", "in") and _is_text_and_number(node.lhs, node.rhs):
             yield node.position, 'a number of the document is a text: compare it with "5", or write $compare(x, 5) = 0'
         elif node.type == "variable" and str(node.value) not in known:
             name = str(node.value)

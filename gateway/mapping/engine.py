@@ -17,8 +17,9 @@ import inspect
 import re
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.exact_json import check_shape
 from gateway.mapping.checks import LARGEST, comparisons, look_over
@@ -48,10 +49,32 @@ class EvaluationError(ValueError):
     """A text that could not be evaluated over this document; says where in the text, and quotes nothing of the document."""
 
 
-class Expression:
-    """A compiled JSONata text. Raises ExpressionError."""
+class Where(Protocol):
+    """What a function that is bound for one evaluation may ask about the moment it is called."""
 
-    def __init__(self, source: str) -> None:
+    @property
+    def line_number(self) -> int | None:
+        """The `line_number` of the innermost object that is being looked at and has one."""
+
+    @property
+    def place(self) -> str:
+        """Line and column of the text, in words."""
+
+
+Bound = Callable[[Where], Mapping[str, Callable[..., Any]]]
+
+
+class Expression:
+    """A compiled JSONata text.
+
+    Args:
+        more: Names of functions that each evaluation binds anew (`functions` of `evaluate`), beside FUNCTIONS or in their place.
+        numbers_are_texts: The documents come from `gateway.read_json`. Without, whole numbers are numbers in them.
+    Raises:
+        ExpressionError: It cannot be read, or names what there is not.
+    """
+
+    def __init__(self, source: str, more: Collection[str] = (), *, numbers_are_texts: bool = True) -> None:
         self._source = source
         if len(source) > MAX_SOURCE:
             raise ExpressionError([(1, 1, f"longer than {MAX_SOURCE} characters")])
@@ -64,7 +87,7 @@ class Expression:
         except Exception:  # the tokenizer runs over the end of the text
             at = max(source.rfind("/*"), 0)
             raise ExpressionError([(*self._place(at + 1), "cannot be read; a comment or a text without its end?")]) from None
-        problems = [(*self._place(at), text) for at, text in look_over(self._compiled.ast)]
+        problems = [(*self._place(at), text) for at, text in self._looked_over(more, numbers_are_texts)]
         for name, function in FUNCTIONS.items():
             self._compiled.assign(name, _HostFunction(name, function))
         if problems:
@@ -73,9 +96,15 @@ class Expression:
         self._compiled.set_validate_input(False)
         self._compiled.set_output_convert_nulls(False)
 
-    def evaluate(self, document: Any) -> Any:
+    def _looked_over(self, more: Collection[str], numbers_are_texts: bool) -> Iterator[tuple[int, str]]:
+        return look_over(self._compiled.ast, more, numbers_are_texts=numbers_are_texts)
+
+    def evaluate(self, document: Any, functions: Bound | None = None, *, marked: bool = False) -> Any:
         """What it makes of a document as `gateway.read_json` gives it: plain JSON, numbers whole or exact texts.
 
+        Args:
+            functions: Makes the functions of this one evaluation.
+            marked: The numbers that functions made stay `Exact`; else they are texts like any other.
         Raises:
             EvaluationError: Over a bound, or what a function refuses, or what JSONata has no meaning for.
         """
@@ -86,10 +115,11 @@ class Expression:
         document = _with_fixed_lists(document)
         if not hasattr(Jsonata.CURRENT, "jsonata"):
             Jsonata("null")  # else this thread would work with the parser of the one that compiled
-        guard = _Guard(self._comparisons)
+        guard = _Guard(self._comparisons, self._place)
+        hosts = {name: _HostFunction(name, function) for name, function in functions(guard).items()} if functions else {}
         try:
-            found = self._compiled.evaluate(document, {"__evaluate_entry": guard.enter, "__evaluate_exit": guard.leave})
-            return _plain(found, _Budget())
+            found = self._compiled.evaluate(document, {**hosts, "__evaluate_entry": guard.enter, "__evaluate_exit": guard.leave})
+            return _plain(found, _Budget(marked))
         except _Stop as stop:
             at, said = stop.location, str(stop.said)
         except JException as error:
@@ -141,16 +171,30 @@ class _Stop(JException):  # type: ignore[misc]  # the library hands only its own
 class _Guard:
     """Called before and after each step of an evaluation."""
 
-    def __init__(self, comparisons: dict[int, tuple[int, int]]) -> None:
+    def __init__(self, comparisons: dict[int, tuple[int, int]], place: Callable[[int], tuple[int, int]]) -> None:
         self._comparisons = comparisons
+        self._place = place
+        self._foci: list[Any] = []
         self._sides: dict[int, Any] = dict.fromkeys(side for sides in comparisons.values() for side in sides)
         self._depth = 0
         self._steps = 0
         self._until = time.thread_time() + TIME_S
         self.at = 0
 
+    @property
+    def line_number(self) -> int | None:
+        for focus in reversed(self._foci):
+            if isinstance(focus, dict) and isinstance(number := focus.get("line_number"), int):
+                return number
+        return None
+
+    @property
+    def place(self) -> str:
+        return "line {}, column {}".format(*self._place(self.at))
+
     def enter(self, step: Any, focus: Any, frame: Any) -> None:
         self._depth += 1
+        self._foci.append(focus)
         self._steps += 1
         self.at = step.position or self.at
         if self._depth > MAX_DEPTH:
@@ -160,6 +204,7 @@ class _Guard:
 
     def leave(self, step: Any, focus: Any, frame: Any, result: Any) -> None:
         self._depth -= 1
+        self._foci.pop()
         if id(step) in self._sides:
             self._sides[id(step)] = result
         if id(step) in self._comparisons and all(_is_number_text(self._sides[side]) for side in self._comparisons[id(step)]):
@@ -196,7 +241,9 @@ def _with_fixed_lists(value: Any) -> Any:
 
 
 class _Budget:
-    left = MAX_RESULT
+    def __init__(self, marked: bool) -> None:
+        self.left = MAX_RESULT
+        self.marked = marked
 
 
 def _plain(value: Any, budget: _Budget, deep: int = 0) -> Any:
@@ -206,7 +253,9 @@ def _plain(value: Any, budget: _Budget, deep: int = 0) -> Any:
         raise _Stop(0, f"a result of more than {MAX_RESULT} values, or too deep")
     if value is None or value is NULL:
         return None
-    if isinstance(value, (str, bool)) or (isinstance(value, int) and abs(value) <= LARGEST):
+    if isinstance(value, str):
+        return value if budget.marked else str(value)
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) <= LARGEST):
         return value
     if isinstance(value, dict):
         return {key: _plain(one, budget, deep + 1) for key, one in value.items()}

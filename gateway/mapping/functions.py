@@ -31,6 +31,12 @@ class Refusal(Exception):
     """A function cannot do what it was asked; the text is for the operator."""
 
 
+class Exact(str):
+    """The text of a number that a function made: where numbers are written in another form, this says that it is one."""
+
+    __slots__ = ()
+
+
 def dec(value: Any, mark: Any = None) -> str | None:
     """`$dec(value)`: an exact number; `$dec("1.234,50", ",")` reads a decimal comma, and groups of three digits."""
     if is_nothing(value):
@@ -224,7 +230,7 @@ def _fold(name: str, with_: Callable[[Decimal, Decimal], Decimal], values: Seque
     return _written(result)
 
 
-def _rounded(name: str, value: Decimal, digits: Any) -> str:
+def _rounded(name: str, value: Decimal, digits: Any) -> Exact:
     if isinstance(digits, str) and digits.isascii() and digits.isdigit():
         digits = int(digits[:3])
     if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= _MOST_DIGITS:
@@ -241,5 +247,5 @@ def _present(values: Any) -> list[Any]:
     return [value for value in (values if isinstance(values, list) else [values]) if not is_nothing(value)]
 
 
-def _written(value: Decimal) -> str:
-    return format(value, "f")
+def _written(value: Decimal) -> Exact:
+    return Exact(format(value, "f"))
