@@ -13,7 +13,7 @@ from gateway import __version__, commands, preview
 from gateway.config import DEFAULT_PATH
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
-from gateway.store.base import STATUSES
+from gateway.store.base import Queue, statuses_of
 from gateway.systemd import logs_to_journal
 
 
@@ -69,10 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     add("status", "how the gateway is doing", commands.status)
     add("sources", "the configured sources and their doors", commands.sources)
     add("plugins", "the installed connectors, broken ones too", commands.plugins)
-    for queue in ("inbox", "outbox"):
+    queues: tuple[Queue, ...] = ("inbox", "outbox")
+    for queue in queues:
         listing = add(queue, f"the newest rows of the {queue}", commands.listing)
         listing.set_defaults(queue=queue)
-        listing.add_argument("--status", choices=STATUSES)
+        listing.add_argument("--status", choices=statuses_of(queue))
         listing.add_argument("--source" if queue == "inbox" else "--target", dest="name", type=_text, metavar="NAME")
         listing.add_argument("--limit", type=_count, default=50)
     orders = add("orders", "the newest orders and where their newest message is", commands.orders)

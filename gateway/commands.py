@@ -146,8 +146,8 @@ def status(options: Options) -> int:
     print()
     print_table(("target", "state", "reason"), [(name, one["state"], one.get("reason")) for name, one in said["targets"].items()])
     print()
-    words, queues = ("ready", "leased", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements")
-    print_table(("queue", *words), [(queue, *(said[queue][word] for word in words)) for queue in queues])
+    words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements")
+    print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
     for reason in said["reasons"]:
         where = " ".join(filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("target"))))
         print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else reason["reason"]))
@@ -236,7 +236,8 @@ def _everything(row: dict[str, Any]) -> str:
     """One row for people."""
     name = {"inbox": "", "outbox": "target", "acknowledgements": "stage"}[row["queue"]]
     facts = {**row, name: row["name"], "came": row["at"], "due": row["due_at"], "tries": row["attempts"]}
-    names = ("source", "order_ref", "door", name, "kind", "came", "due", "tries", "reason")
+    facts["its order"] = " ".join(filter(None, (row.get("erp_number"), row.get("erp_id") and f"({row['erp_id']})"))) or None
+    names = ("source", "order_ref", "door", name, "kind", "came", "due", "tries", "its order", "reason")
     lines = [f"{row['row']}  {row['key']}  {row['status']}" + (f" ({row['outcome']})" if row["outcome"] else "")]
     lines += [f"    {fact:10} {one_line(facts[fact])}" for fact in names if fact and facts[fact] is not None]
     for tried in row["tried"]:

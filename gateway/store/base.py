@@ -4,6 +4,8 @@
              held  -> ready (release) | done (drop)                  the same
              dead  -> ready (replay)  | done (drop)                  the same
              leased -> ready (retry, hand-back, restart)             the same
+                                                                     leased -> unknown (nobody knows whether it was taken)
+                                                                     unknown -> leased (to look it up) -> done | unknown | ready | held
 
 Rows of one order form a lane: only its oldest open row can be leased, so nothing overtakes. No message leaves while a later
 version of its order is in the inbox and has not been looked at: it may have to wait with it, or be replaced.
@@ -22,9 +24,15 @@ from msgspec import Struct
 from gateway.messages import Door, Stage
 from gateway.orders import Kind
 
-Status = Literal["ready", "leased", "done", "held", "dead"]
+Status = Literal["ready", "leased", "done", "held", "dead", "unknown"]
 Queue = Literal["inbox", "outbox", "acknowledgements"]
 STATUSES: tuple[Status, ...] = ("ready", "leased", "done", "held", "dead")
+OUTBOX_STATUSES: tuple[Status, ...] = (*STATUSES, "unknown")
+
+
+def statuses_of(queue: Queue) -> tuple[Status, ...]:
+    """The statuses that a row of this queue can have."""
+    return OUTBOX_STATUSES if queue == "outbox" else STATUSES
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
@@ -120,7 +128,18 @@ class Open(Struct, frozen=True, kw_only=True):
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
-    """A leased delivery."""
+    """A leased delivery.
+
+    Attributes:
+        maybe_taken: An earlier attempt may have reached the target.
+        unknown_since: Since when nobody knows whether the last request was done; None where that is known.
+        looks: How many look-ups since then have not found it.
+        strikes: How many attempts ended in an answer that is believed a few times only.
+        erp_id, erp_number: What the target calls the order, once it has said so.
+        step: How many of the target's requests for this order are finished; 0: not even the first.
+        item: How many requests of the step after those are finished.
+        sent_sha256: Of the body that was announced last.
+    """
 
     id: int
     lease: int
@@ -137,6 +156,29 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     received_at: datetime
     body: bytes | None
     sha256: bytes
+    maybe_taken: bool = False
+    unknown_since: datetime | None = None
+    looks: int = 0
+    strikes: int = 0
+    erp_id: str | None = None
+    erp_number: str | None = None
+    step: int = 0
+    item: int = 0
+    sent_sha256: bytes | None = None
+
+    @property
+    def unclear(self) -> bool:
+        """Whether it may be at the target without anybody knowing."""
+        return self.unknown_since is not None or (self.maybe_taken and self.step == 0)
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far an order is that takes several requests; see `OutboxRow`."""
+
+    step: int
+    item: int = 0
+    erp_id: str | None = None
+    erp_number: str | None = None
 
 
 class AckRow(Struct, frozen=True, kw_only=True):
@@ -160,7 +202,11 @@ class Settlement(Struct, frozen=True, kw_only=True):
         outcome: One word for logs, metrics and people: `delivered`, `duplicate`, `retry` ...
         due_in_s: For `ready`, seconds from now.
         counts: False gives the attempt back (rate limited, cut short by a shutdown).
-        maybe_taken: The other side may have taken it although we cannot tell; it sticks to the row.
+        maybe_taken: The other side may have taken it although we cannot tell; it sticks to the row until `cleared`.
+        cleared: It is certain that the last request was not done.
+        looked: A look-up did not find it; counted.
+        strike: An answer that is believed a few times only; counted.
+        erp_id, erp_number: What the target calls the order.
         detail: What the other side said, bounded, for the operator.
     """
 
@@ -170,6 +216,11 @@ class Settlement(Struct, frozen=True, kw_only=True):
     due_in_s: float = 0.0
     counts: bool = True
     maybe_taken: bool = False
+    cleared: bool = False
+    looked: bool = False
+    strike: bool = False
+    erp_id: str | None = None
+    erp_number: str | None = None
     http_status: int | None = None
     detail: str | None = None
     started_at_ms: int = 0
@@ -227,8 +278,21 @@ class Store(Protocol):
     async def settle_inbox(self, row: InboxRow, end: Settlement, *, with_earlier: bool = False) -> None:
         """End one attempt. With `with_earlier`, what has not left of the same order is held with it."""
 
-    async def lease_outbox(self, target: str, limit: int) -> list[OutboxRow]:
-        """Take due deliveries, oldest due first, one per order."""
+    async def lease_outbox(self, target: str, limit: int, *, announces: bool = False) -> list[OutboxRow]:
+        """Take due deliveries, oldest due first, one per order.
+
+        With `announces`, whoever takes them says before each request that it is `sending`: what a crash finds leased and
+        not announced has surely not left. Without, whatever a crash finds leased may have been taken.
+        """
+
+    async def sending(self, row: OutboxRow, sha256: bytes | None) -> None:
+        """A request for this row is about to leave. If nothing more is heard of it, the row is `unknown`. Raises LeaseLost."""
+
+    async def finished(self, row: OutboxRow, progress: Progress) -> None:
+        """One of several requests is done; a restart goes on behind it. Raises LeaseLost."""
+
+    async def claimant(self, row: OutboxRow, erp_id: str) -> str | None:
+        """The key of another order's message that became this order of the target, or None."""
 
     async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
         """End one attempt; with `acknowledge`, the last delivery of an event makes its delivered-stage acknowledgement."""
@@ -246,7 +310,8 @@ class Store(Protocol):
         """The wall clock jumped by `delta_ms`: due times move with it, and none is further away than `longest_ms`."""
 
     async def take_over(self) -> None:
-        """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken."""
+        """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken, what was
+        announced as being sent is `unknown`."""
 
     def callers(self) -> int:
         """How many transactions wait for their commit now; many means that senders are waiting."""
@@ -264,7 +329,7 @@ class Store(Protocol):
         """Held rows go on; what waited for the decision goes on before them."""
 
     async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
-        """Rows end here without delivery; what waited for the decision goes on."""
+        """Rows end here without delivery, those that may have been taken too; what waited for the decision goes on."""
 
     async def erase_bodies(self, before: datetime, limit: int) -> int:
         """Erase documents, bodies, answers and attempts of rows settled before; keys and digests stay. Returns the rows changed."""

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from gateway import __version__
 from gateway.errors import GatewayError
-from gateway.store.base import STATUSES, Queue, Reader, Status
+from gateway.store.base import Queue, Reader, Status, statuses_of
 from gateway.urls import is_loopback
 
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
@@ -139,8 +139,8 @@ class Admin:
 
     async def _rows(self, queue: Queue, query: Mapping[str, str]) -> Sequence[dict[str, Any]]:
         status = query.get("status")
-        if status is not None and status not in STATUSES:
-            raise web.HTTPBadRequest(text=f"status must be one of {', '.join(STATUSES)}")
+        if status is not None and status not in statuses_of(queue):
+            raise web.HTTPBadRequest(text=f"status must be one of {', '.join(statuses_of(queue))}")
         return await self._reader.rows(queue, status=status, name=query.get("name"), limit=_limit(query))
 
 

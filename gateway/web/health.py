@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import Gauge, generate_latest
 
 from gateway.errors import StoreError
-from gateway.store.base import STATUSES, Reader
+from gateway.store.base import Reader, statuses_of
 from gateway.vitals import Vitals
 
 _PROVE_WITHIN_S = 3.0
@@ -58,7 +58,7 @@ class Health:
     async def metrics(self, _: web.Request) -> web.Response:
         """Prometheus text."""
         for queue, counts in (await self._reader.summary()).items():
-            for status in STATUSES:
+            for status in statuses_of(queue):
                 self._rows.labels(queue, status).set(counts[status])
             oldest_ms = counts["oldest_ms"]
             self._oldest.labels(queue).set(0 if oldest_ms is None else max(0.0, time() - oldest_ms / 1000))

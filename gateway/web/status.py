@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.store.base import STATUSES, Reader
+from gateway.store.base import Reader, statuses_of
 from gateway.vitals import Vitals
 
 
@@ -29,8 +29,7 @@ async def status(
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
         "reasons": [*vitals.complaints(), *refusal] if vitals else refusal,
         "targets": {name: _target(name, vitals) for name in targets},
-        **{queue: {word: counts[word] for word in STATUSES} for queue, counts in summary.items()},
-        "outbox": {**{word: summary["outbox"][word] for word in STATUSES}, "unknown": 0},
+        **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},
     }
 
 

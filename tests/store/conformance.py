@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.errors import LeaseLost
-from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Settlement, Store
+from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Progress, Settlement, Store
 from gateway.testing import ManualClock
 
 DONE = Settlement(status="done", outcome="delivered")
@@ -482,6 +482,137 @@ class Delivering:
         assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o1/1"]
 
 
+UNKNOWN = Settlement(status="unknown", outcome="unknown", due_in_s=30, maybe_taken=True)
+RETRY = Settlement(status="ready", outcome="retry")
+
+
+class Unclear:
+    """A target that recognises no repeat: what is not known to have arrived is looked up, and never just sent again."""
+
+    async def announced(self, store: Store, ref: str = "o1") -> OutboxRow:
+        await accept(store, incoming(ref))
+        await prepare(store)
+        return await self.again(store)
+
+    async def again(self, store: Store) -> OutboxRow:
+        (row,) = await store.lease_outbox("erp", 10, announces=True)
+        return row
+
+    async def test_what_a_crash_finds_announced_is_unknown(self, store: Store, clock: ManualClock) -> None:
+        row = await self.announced(store)
+        await store.sending(row, sha(b"body"))
+        clock.advance(5)
+        await store.take_over()
+        row = await self.again(store)
+        assert (row.unclear, row.unknown_since, row.maybe_taken, row.sent_sha256) == (True, clock.now(), True, sha(b"body"))
+
+    async def test_what_a_crash_finds_leased_and_not_announced_has_not_left(self, store: Store) -> None:
+        await self.announced(store)
+        await store.take_over()
+        row = await self.again(store)
+        assert (row.unclear, row.maybe_taken) == (False, False)
+
+    async def test_what_a_crash_finds_while_it_is_looked_up_is_still_unknown(self, store: Store, clock: ManualClock) -> None:
+        since = clock.now()
+        await store.settle_outbox(await self.announced(store), UNKNOWN)
+        clock.advance(30)
+        await self.again(store)
+        await store.take_over()
+        row = await self.again(store)
+        assert (row.unclear, row.unknown_since) == (True, since)
+
+    async def test_an_unknown_row_is_due_when_it_says_and_keeps_since_when(self, store: Store, clock: ManualClock) -> None:
+        since = clock.now()
+        await store.settle_outbox(await self.announced(store), UNKNOWN)
+        assert await store.lease_outbox("erp", 10, announces=True) == []
+        assert await store.next_due_s("outbox", "erp") == 30
+        for looks in range(3):
+            clock.advance(30)
+            row = await self.again(store)
+            assert (row.unknown_since, row.looks) == (since, looks)
+            await store.settle_outbox(row, replace(UNKNOWN, looked=True, counts=False))
+        assert (row.attempts, row.unclear) == (2, True)
+
+    async def test_an_unknown_row_stops_its_own_order_only(self, store: Store) -> None:
+        await store.settle_outbox(await self.announced(store), UNKNOWN)
+        await accept(store, incoming("o1", "b"), incoming("o2"))
+        await prepare(store)
+        assert (await self.again(store)).key == "acme/o2/1"
+
+    async def test_what_is_surely_not_there_is_as_new(self, store: Store, clock: ManualClock) -> None:
+        await store.settle_outbox(await self.announced(store), replace(UNKNOWN, strike=True))
+        clock.advance(30)
+        await store.settle_outbox(await self.again(store), replace(RETRY, cleared=True))
+        row = await self.again(store)
+        assert (row.unclear, row.maybe_taken, row.unknown_since, row.looks, row.strikes) == (False, False, None, 0, 1)
+
+    async def test_a_newer_version_does_not_take_what_is_unknown_away(self, store: Store) -> None:
+        await store.settle_outbox(await self.announced(store), UNKNOWN)
+        await accept(store, incoming("o1", "b"))
+        (row,) = await store.lease_inbox("acme", 10)
+        assert await store.sent_before(row, supersede=True) == {"erp"}
+        (decided,) = await store.drop(["acme/o1/1"], "anna", "ordered by phone")
+        assert decided.problem is None
+
+    async def test_release_of_a_held_unknown_row_says_that_it_is_not_there(self, store: Store) -> None:
+        await store.settle_outbox(await self.announced(store), replace(UNKNOWN, status="held"))
+        assert await store.lease_outbox("erp", 10, announces=True) == []
+        (decided,) = await store.release(["acme/o1/1"], "anna")
+        assert decided.problem is None
+        row = await self.again(store)
+        assert (row.unclear, row.maybe_taken, row.attempts) == (False, False, 1)
+
+    async def test_a_restart_goes_on_behind_the_last_finished_request(self, store: Store) -> None:
+        row = await self.announced(store)
+        await store.sending(row, None)
+        await store.finished(row, Progress(step=1, erp_id="42", erp_number="SO-42"))
+        await store.finished(row, Progress(step=1, item=2))
+        await store.take_over()
+        row = await self.again(store)
+        assert (row.step, row.item, row.erp_id, row.erp_number) == (1, 2, "42", "SO-42")
+        assert (row.unclear, row.maybe_taken) == (False, True)
+
+    async def test_an_unclear_later_request_leaves_the_order_taken(self, store: Store) -> None:
+        row = await self.announced(store)
+        await store.finished(row, Progress(step=1, erp_id="42"))
+        await store.sending(row, None)
+        await store.take_over()
+        row = await self.again(store)
+        assert (row.unclear, row.step) == (True, 1)
+        await store.settle_outbox(row, replace(RETRY, cleared=True))
+        row = await self.again(store)
+        assert (row.unclear, row.maybe_taken) == (False, True)
+
+    async def test_nobody_announces_or_finishes_after_a_lost_lease(self, store: Store) -> None:
+        row = await self.announced(store)
+        await store.take_over()
+        with pytest.raises(LeaseLost):
+            await store.sending(row, None)
+        with pytest.raises(LeaseLost):
+            await store.finished(row, Progress(step=1))
+        assert (await self.again(store)).step == 0
+
+    async def test_an_order_of_the_target_belongs_to_one_of_ours(self, store: Store) -> None:
+        await store.settle_outbox(await self.announced(store), replace(DONE, erp_id="42", erp_number="SO-42"))
+        other = await self.announced(store, "o2")
+        assert await store.claimant(other, "42") == "acme/o1/1"
+        assert await store.claimant(other, "43") is None
+        await store.settle_outbox(other, DONE)
+        await accept(store, incoming("o1", "b"))
+        await prepare(store)
+        assert await store.claimant(await self.again(store), "42") is None
+
+    async def test_how_long_it_is_unknown_follows_a_jump_of_the_clock(self, store: Store, clock: ManualClock) -> None:
+        since = clock.now()
+        await store.settle_outbox(await self.announced(store), UNKNOWN)
+        clock.jump(86_400)
+        await store.shift_due(86_400_000, 10**9)
+        clock.advance(30)
+        row = await self.again(store)
+        assert row.unknown_since is not None
+        assert (row.unknown_since - since).total_seconds() == 86_400
+
+
 class Acknowledging:
     async def test_stored_acknowledgements_come_with_the_event(self, store: Store) -> None:
         await accept(store, incoming("o1", reference="R-1", acknowledge="stored"), incoming("o1", reference="R-1", acknowledge="stored"))
@@ -674,5 +805,5 @@ class Keeping:
         assert await accept(store, incoming("after")) == [("after", "stored")]
 
 
-class StoreConformance(Accepting, Preparing, Revising, Delivering, Acknowledging, Deciding, Keeping):
+class StoreConformance(Accepting, Preparing, Revising, Delivering, Unclear, Acknowledging, Deciding, Keeping):
     """All of it."""

@@ -71,7 +71,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
         return db
 
     def scenario(store: SqliteStore) -> list[Any]:
-        parts = (suite.Revising, suite.Delivering, suite.Acknowledging, suite.Deciding)
+        parts = (suite.Revising, suite.Delivering, suite.Unclear, suite.Acknowledging, suite.Deciding)
         return [getattr(part(), name) for part in parts for name in vars(part) if name.startswith("test_")]
 
     for test in scenario(SqliteStore(tmp_path / "unused.db", clock=clock)):
@@ -90,7 +90,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
     await reader._db._execute(reader._db._conn.set_trace_callback, said.add)  # type: ignore[union-attr]
     await reader.summary()
     for queue in ("inbox", "outbox", "acknowledgements"):
-        for status in (None, "ready", "leased", "held", "dead"):
+        for status in (None, "ready", "leased", "unknown", "held", "dead"):
             await reader.rows(queue, status=status)  # type: ignore[arg-type]
     await reader.orders()
     await reader.show("o1")

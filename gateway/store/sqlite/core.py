@@ -14,7 +14,7 @@ from gateway.store.sqlite.writer import Change, Connection, Writer
 T = TypeVar("T")
 
 # What the partial indexes of the queues are made of; a query must say it word for word to use them.
-ACTIVE = "status IN ('ready', 'leased')"
+ACTIVE = "status IN ('ready', 'leased', 'unknown')"
 WAITING = "status IN ('held', 'dead')"
 
 # The oldest open row of a lane has a due time; the others wait behind it with none.
@@ -109,7 +109,7 @@ def note_attempt(db: Connection, queue: Queue, row_id: int, attempt: int, end: S
 
 def due(end: Settlement, now_ms: int) -> int | None:
     """The due time of a row that ends as `end` says."""
-    return now_ms + round(end.due_in_s * 1000) if end.status == "ready" else None
+    return now_ms + round(end.due_in_s * 1000) if end.status in ("ready", "unknown") else None
 
 
 def must_change(cursor: object, what: str) -> None:

@@ -41,7 +41,7 @@ class Decisions(Core):
         return await self._decide(keys, who, "release", None, ("held",), _reopen)
 
     async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
-        return await self._decide(keys, who, "drop", reason, ("held", "dead", "ready"), _drop)
+        return await self._decide(keys, who, "drop", reason, ("held", "dead", "ready", "unknown"), _drop)
 
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
         now_ms = self._clock.now_ms()
@@ -159,7 +159,8 @@ def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> Non
     else:
         db.execute(
             "UPDATE outbox SET status = 'ready', due_at_ms = NULL, attempts = 0, first_attempt_ms = NULL, held_for = NULL, reason = NULL, "
-            "outcome = NULL WHERE id = ?",
+            "outcome = NULL, looks = 0, strikes = 0, maybe_taken = CASE WHEN unknown_since_ms IS NULL THEN maybe_taken ELSE step > 0 END, "
+            "unknown_since_ms = NULL WHERE id = ?",  # who releases what is unknown says that it is not there
             (row.id,),
         )
         assert row.order_id is not None

@@ -44,7 +44,7 @@ _LEASE = """
            reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, fetched, fetched_sha256
     FROM inbox INDEXED BY inbox_active
     LEFT JOIN (SELECT id, order_ref, messages FROM orders) AS orders ON orders.id = inbox.order_id
-    WHERE source = ? AND status IN ('ready', 'leased') AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
+    WHERE source = ? AND status IN ('ready', 'leased', 'unknown') AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
 
 
 _NEWEST_MESSAGE = "SELECT body FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND body IS NOT NULL ORDER BY id DESC LIMIT 1"

@@ -7,20 +7,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.clock import from_ms
-from gateway.store.base import AckRow, OutboxRow, Settlement
+from gateway.store.base import AckRow, OutboxRow, Progress, Settlement
 from gateway.store.sqlite.core import ACTIVE, Core, advance_outbox, due, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection
 
 _LEASE = """
     SELECT outbox.id, target, inbox.source, outbox.order_id, orders.order_ref, outbox.inbox_id, outbox.key, kind,
-           outbox.attempts + 1, first_attempt_ms, inbox.occurred_at_ms, inbox.received_at_ms, body, outbox.sha256
+           outbox.attempts + 1, first_attempt_ms, inbox.occurred_at_ms, inbox.received_at_ms, body, outbox.sha256,
+           maybe_taken, unknown_since_ms, looks, strikes, erp_id, erp_number, step, item, sent_sha256
     FROM outbox INDEXED BY outbox_active JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
-    WHERE target = ? AND outbox.status IN ('ready', 'leased') AND outbox.due_at_ms <= ? ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
+    WHERE target = ? AND outbox.status IN ('ready', 'leased', 'unknown') AND outbox.due_at_ms <= ?
+    ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
 _SETTLE = """
-    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, maybe_taken = maybe_taken OR ?,
+    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, sending = NULL,
+                      maybe_taken = CASE WHEN ? THEN step > 0 ELSE maybe_taken OR ? END,
                       first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
-                      duration_ms = ?, http_status = ?, answer = ?
+                      duration_ms = ?, http_status = ?, answer = ?, looks = looks + ?, strikes = strikes + ?,
+                      erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number)
     WHERE id = ? AND lease = ?"""
+_CLEARED = "UPDATE outbox SET unknown_since_ms = NULL, looks = 0 WHERE id = ?"
+_UNCLEAR = "UPDATE outbox SET unknown_since_ms = coalesce(unknown_since_ms, ?) WHERE id = ?"
+_CLAIMANT = """
+    SELECT key FROM outbox INDEXED BY outbox_by_erp_id
+    WHERE target = ? AND erp_id = ? AND erp_id IS NOT NULL AND order_id <> ? ORDER BY id LIMIT 1"""
 _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
     SELECT ?, 'delivered', ?, 'ready', ?, ?
@@ -33,25 +42,57 @@ _LEASE_ACKS = """
            acknowledgements.attempts + 1, first_attempt_ms
     FROM acknowledgements INDEXED BY acknowledgements_active
     JOIN inbox ON inbox.id = inbox_id LEFT JOIN orders ON orders.id = inbox.order_id
-    WHERE acknowledgements.source = ? AND acknowledgements.status IN ('ready', 'leased') AND acknowledgements.due_at_ms <= ?
+    WHERE acknowledgements.source = ? AND acknowledgements.status IN ('ready', 'leased', 'unknown') AND acknowledgements.due_at_ms <= ?
     ORDER BY acknowledgements.due_at_ms, acknowledgements.id LIMIT ?"""
 
 
 class Outbox(Core):
     """See `gateway.store.base.Store`."""
 
-    async def lease_outbox(self, target: str, limit: int) -> list[OutboxRow]:
+    async def lease_outbox(self, target: str, limit: int, *, announces: bool = False) -> list[OutboxRow]:
         now_ms, lease = self._clock.now_ms(), new_lease()
 
         def change(db: Connection) -> list[OutboxRow]:
             rows = [_row(found, lease) for found in db.execute(_LEASE, (target, now_ms, limit)).fetchall()]
             if rows:
                 db.execute(
-                    "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL "
+                    "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, sending = ? "
                     "WHERE id IN (SELECT value FROM json_each(?))",
-                    (lease, json.dumps([row.id for row in rows])),
+                    (lease, 0 if announces else None, json.dumps([row.id for row in rows])),
                 )
             return rows
+
+        return await self._run(change)
+
+    async def sending(self, row: OutboxRow, sha256: bytes | None) -> None:
+        def change(db: Connection) -> None:
+            must_change(
+                db.execute(
+                    "UPDATE outbox SET sending = 1, sent_sha256 = coalesce(?, sent_sha256) WHERE id = ? AND lease = ?",
+                    (sha256, row.id, row.lease),
+                ),
+                row.key,
+            )
+
+        await self._run(change)
+
+    async def finished(self, row: OutboxRow, progress: Progress) -> None:
+        def change(db: Connection) -> None:
+            must_change(
+                db.execute(
+                    "UPDATE outbox SET sending = sending * 0, step = ?, item = ?, maybe_taken = 1, unknown_since_ms = NULL, looks = 0, "
+                    "strikes = 0, erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number) WHERE id = ? AND lease = ?",
+                    (progress.step, progress.item, progress.erp_id, progress.erp_number, row.id, row.lease),
+                ),
+                row.key,
+            )
+
+        await self._run(change)
+
+    async def claimant(self, row: OutboxRow, erp_id: str) -> str | None:
+        def change(db: Connection) -> str | None:
+            found = db.execute(_CLAIMANT, (row.target, erp_id, row.order_id)).fetchone()
+            return found and str(found[0])
 
         return await self._run(change)
 
@@ -66,6 +107,7 @@ class Outbox(Core):
                         end.status,
                         due(end, now_ms),
                         0 if end.counts else 1,
+                        end.cleared,
                         end.maybe_taken,
                         end.started_at_ms or None,
                         end.outcome,
@@ -74,12 +116,20 @@ class Outbox(Core):
                         end.duration_ms,
                         end.http_status,
                         end.detail,
+                        end.looked,
+                        end.strike,
+                        end.erp_id,
+                        end.erp_number,
                         row.id,
                         row.lease,
                     ),
                 ),
                 row.key,
             )
+            if end.cleared:
+                db.execute(_CLEARED, (row.id,))
+            elif "unknown" in (end.status, end.outcome):
+                db.execute(_UNCLEAR, (now_ms, row.id))
             if end.status != "done":
                 note_attempt(db, "outbox", row.id, row.attempts, end)
             else:
@@ -151,7 +201,10 @@ class Outbox(Core):
 
 
 def _row(found: Any, lease: int) -> OutboxRow:
-    id_, target, source, order_id, order_ref, inbox_id, key, kind, attempts, first_ms, occurred_ms, received_ms, body, sha256 = found
+    id_, target, source, order_id, order_ref, inbox_id, key, kind, attempts, first_ms, occurred_ms, received_ms, body, sha256, *state = (
+        found
+    )
+    maybe_taken, unknown_ms, looks, strikes, erp_id, erp_number, step, item, sent_sha256 = state
     return OutboxRow(
         id=id_,
         lease=lease,
@@ -168,6 +221,15 @@ def _row(found: Any, lease: int) -> OutboxRow:
         received_at=from_ms(received_ms),
         body=body,
         sha256=sha256,
+        maybe_taken=bool(maybe_taken),
+        unknown_since=from_ms(unknown_ms),
+        looks=looks,
+        strikes=strikes,
+        erp_id=erp_id,
+        erp_number=erp_number,
+        step=step,
+        item=item,
+        sent_sha256=sent_sha256,
     )
 
 

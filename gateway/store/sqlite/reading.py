@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.clock import from_ms
 from gateway.errors import StoreFailed
-from gateway.store.base import STATUSES, Queue, Status
+from gateway.store.base import Queue, Status, statuses_of
 from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import Found, find
 from gateway.store.sqlite.inbox import shown_key
@@ -35,7 +35,7 @@ _LIST: Mapping[Queue, str] = {
         FROM inbox LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
     "outbox": """
         SELECT outbox.id, 'outbox' AS queue, source, target AS name, outbox.key, 1 AS version, order_ref, outbox.status,
-               NULL AS door, kind, attempts, due_at_ms, created_at_ms AS at_ms, outcome, reason
+               NULL AS door, kind, attempts, due_at_ms, created_at_ms AS at_ms, outcome, reason, erp_id, erp_number
         FROM outbox JOIN (SELECT id AS oid, order_ref, source FROM orders) ON oid = order_id""",
     "acknowledgements": """
         SELECT acknowledgements.id, 'acknowledgements' AS queue, acknowledgements.source, stage AS name, inbox.key, version, order_ref,
@@ -86,7 +86,7 @@ class SqliteReader:
         """Per queue: counts by status over all names, by name, and when the oldest open row came (ms, None where none)."""
         return {
             queue: {
-                **{status: sum(by.get(status, 0) for by in counts.values()) for status in STATUSES},
+                **{status: sum(by.get(status, 0) for by in counts.values()) for status in statuses_of(queue)},
                 "by_name": {name: by for name, by in counts.items() if name != "*"},
                 "oldest_ms": oldest,
             }
@@ -116,7 +116,10 @@ class SqliteReader:
         sql = f"SELECT * FROM ({_LIST[queue]}) WHERE 1=1"
         values: list[Any] = []
         if status:
-            index = {"ready": f" AND {ACTIVE}", "leased": f" AND {ACTIVE}", "held": f" AND {WAITING}", "dead": f" AND {WAITING}"}
+            index = {
+                **dict.fromkeys(("ready", "leased", "unknown"), f" AND {ACTIVE}"),
+                **dict.fromkeys(("held", "dead"), f" AND {WAITING}"),
+            }
             sql, values = sql + index.get(status, "") + " AND status = ?", [status]
         if name:
             sql, values = sql + " AND ? IN (source, name)", [*values, name]

@@ -64,12 +64,20 @@ def room_is_low(folder: Path) -> bool:
     return usage.free < min(usage.total * _LOW_SHARE, _LOW_BYTES)
 
 
+# What was announced as being sent is unknown from now on; where nothing is announced, the lease says that it may have been sent.
+_SENT = """,
+    status = CASE WHEN sending = 1 OR unknown_since_ms IS NOT NULL THEN 'unknown' ELSE 'ready' END,
+    unknown_since_ms = CASE WHEN sending = 1 THEN :now ELSE unknown_since_ms END,
+    maybe_taken = maybe_taken OR coalesce(sending, 1), sending = NULL"""
+
+
 def recover(db: Connection, now_ms: int) -> None:
     """Take over what the last process had leased; what was being sent may have been taken."""
     for table in _QUEUES:
-        maybe_taken = ", maybe_taken = 1" if table == "outbox" else ""
+        changes = _SENT if table == "outbox" else ", status = 'ready'"
         db.execute(
-            f"UPDATE {table} SET status = 'ready', due_at_ms = ?, lease = NULL{maybe_taken} WHERE {ACTIVE} AND status = 'leased'", (now_ms,)
+            f"UPDATE {table} SET due_at_ms = ?1, lease = NULL{changes} WHERE {ACTIVE} AND status = 'leased'".replace(":now", "?1"),
+            (now_ms,),
         )
 
 
@@ -79,6 +87,10 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
         db.execute(
             f"UPDATE {table} SET due_at_ms = min(due_at_ms + ?, ?) WHERE {ACTIVE} AND due_at_ms > ?",
             (delta_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
+        )
+    if delta_ms:
+        db.execute(
+            f"UPDATE outbox SET unknown_since_ms = unknown_since_ms + ? WHERE {ACTIVE} AND unknown_since_ms IS NOT NULL", (delta_ms,)
         )
 
 

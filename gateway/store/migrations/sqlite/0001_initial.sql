@@ -1,4 +1,4 @@
--- Instants are milliseconds since 1970, UTC. Statuses: ready leased done held dead.
+-- Instants are milliseconds since 1970, UTC. Statuses: ready leased done held dead, and unknown in the outbox.
 -- `due_at_ms` NULL on a ready row: an earlier row of its order is still open, and this one waits behind it.
 -- `lease` is the fencing token of the one attempt that may settle a leased row.
 
@@ -60,10 +60,12 @@ CREATE TABLE inbox (
 );
 CREATE UNIQUE INDEX inbox_by_key ON inbox (key, source, version);
 CREATE INDEX inbox_by_order ON inbox (order_id, id);
-CREATE INDEX inbox_active ON inbox (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
+CREATE INDEX inbox_active ON inbox (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased', 'unknown');
 CREATE INDEX inbox_waiting ON inbox (status, source) WHERE status IN ('held', 'dead');
 CREATE INDEX inbox_erasable ON inbox (settled_at_ms) WHERE status = 'done' AND coalesce(document, fetched) IS NOT NULL;
 
+-- `sending`: NULL where the lease is all that is known, else whether a request has been announced. `unknown_since_ms`: since
+-- when nobody knows whether the last request was done. `step`, `item`: how many requests of a row that needs several are finished.
 CREATE TABLE outbox (
     id               INTEGER PRIMARY KEY,
     target           TEXT NOT NULL,
@@ -85,12 +87,23 @@ CREATE TABLE outbox (
     duration_ms      INTEGER,
     http_status      INTEGER,
     answer           TEXT,
+    sending          INTEGER,
+    unknown_since_ms INTEGER,
+    looks            INTEGER NOT NULL DEFAULT 0,
+    strikes          INTEGER NOT NULL DEFAULT 0,
+    step             INTEGER NOT NULL DEFAULT 0,
+    item             INTEGER NOT NULL DEFAULT 0,
+    erp_id           TEXT,
+    erp_number       TEXT,
+    sent_sha256      BLOB,
     sha256           BLOB NOT NULL,
     body             BLOB
 );
 CREATE UNIQUE INDEX outbox_by_key ON outbox (key, target);
 CREATE INDEX outbox_by_order ON outbox (order_id, target, id);
-CREATE INDEX outbox_active ON outbox (target, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
+CREATE INDEX outbox_active ON outbox (target, due_at_ms, id, status) WHERE status IN ('ready', 'leased', 'unknown');
+-- Which of our messages an order of the target was made of.
+CREATE INDEX outbox_by_erp_id ON outbox (target, erp_id) WHERE erp_id IS NOT NULL;
 CREATE INDEX outbox_waiting ON outbox (status, target) WHERE status IN ('held', 'dead');
 CREATE INDEX outbox_erasable ON outbox (settled_at_ms) WHERE status = 'done' AND body IS NOT NULL;
 
@@ -109,7 +122,7 @@ CREATE TABLE acknowledgements (
     reason           TEXT
 );
 CREATE UNIQUE INDEX acknowledgements_by_event ON acknowledgements (inbox_id, stage);
-CREATE INDEX acknowledgements_active ON acknowledgements (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased');
+CREATE INDEX acknowledgements_active ON acknowledgements (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased', 'unknown');
 CREATE INDEX acknowledgements_waiting ON acknowledgements (status, source) WHERE status IN ('held', 'dead');
 
 -- What was tried and did not end well, for the operator; how a delivery ended well stands in its own row.
