@@ -77,8 +77,9 @@ def dotted(at: KeyPath) -> str:
 def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | None:
     """One table as a Struct; None where anything in it was wrong, which `report` then says.
 
-    Understands nested and tagged Structs, dicts and lists of them, `Secret`, `TextList` and `Url` beside what msgspec
-    understands. A Struct may have a method `check() -> Iterable[tuple[key, text]]` for what concerns several keys.
+    Understands nested and tagged Structs, dicts and lists of them, `Secret` and what else is `FileBacked`, and texts that
+    `parse` themselves, as `Url` does, beside what msgspec understands. A Struct may have a method
+    `check() -> Iterable[tuple[key, text]]` for what concerns several keys; a key of several tables down is a tuple.
     """
     if not isinstance(value, Mapping):
         report.add(at, f"must be a table, as in [{dotted(at)}]")
@@ -110,7 +111,8 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | Non
         return None
     check = getattr(made, "check", None)
     for key, text in check() if check is not None else ():
-        report.add((*at, key) if key else at, text)
+        below = key if isinstance(key, tuple) else (key,) if key else ()
+        report.add((*at, *below), text)
     return made if report.count == before else None
 
 
@@ -121,7 +123,8 @@ def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
     if structs and (isinstance(value, Mapping) or len(structs) == len(choices)):
         chosen = _chosen(structs, value, at, report)
         return chosen and decode(chosen, value, at, report)
-    only = choices[0] if len(choices) == 1 else None
+    plain = [choice for choice in choices if choice not in structs]
+    only = plain[0] if len(plain) == 1 else None
     origin, args = get_origin(only), get_args(only)
     if origin is dict and isinstance(value, Mapping):
         return {key: _value(args[1], item, (*at, key), report) for key, item in value.items()}
@@ -131,8 +134,8 @@ def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
         if isinstance(only, type) and issubclass(only, FileBacked):
             report.file_backed.append(made := only.from_reference(value, report.base(at)))
             return made
-        if only is Url:
-            return Url.parse(value)
+        if isinstance(only, type) and hasattr(only, "parse"):  # a text with a form of its own, such as Url
+            return only.parse(value)
         if only is Path:
             return report.base(at) / _path(value)
         if isinstance(value, float) and not math.isfinite(value):

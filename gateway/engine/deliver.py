@@ -8,15 +8,13 @@ import logging
 from collections.abc import Mapping
 from time import perf_counter
 
-from msgspec.structs import replace
-
 from gateway.clock import Clock
 from gateway.engine.breaker import Breaker
+from gateway.engine.settlement import settlement
 from gateway.engine.worker import settled
 from gateway.errors import LeaseLost, StoreBusy
-from gateway.retry import backoff_s, is_over
 from gateway.source import Source
-from gateway.store.base import OutboxRow, Settlement, Store
+from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
 from gateway.target.classify import Outcome
 from gateway.target.http import HttpTarget
 from gateway.vitals import Vitals
@@ -26,6 +24,38 @@ log = logging.getLogger("gateway.deliver")
 _HASTEN_WITHIN_S = 5.0
 _LOOK_S = 5.0
 _UNSETTLED = 4
+
+
+class _Journal:
+    """What an attempt makes durable, and how far it is: what a shutdown finds on its way is unknown where repeats are not recognised.
+
+    Attributes:
+        left: A request may have reached the target.
+    """
+
+    def __init__(self, store: Store, row: OutboxRow, clock: Clock, *, announces: bool) -> None:
+        self._store = store
+        self._row = row
+        self._clock = clock
+        self._announces = announces
+        self.left = not announces
+        self.unclear = announces and row.unclear
+
+    async def sending(self, sha256: bytes | None) -> None:
+        await settled(self._clock, lambda: self._store.sending(self._row, sha256))
+        self.left = self.unclear = True
+
+    async def finished(self, progress: Progress) -> None:
+        await settled(self._clock, lambda: self._store.finished(self._row, progress))
+        self.left, self.unclear = True, False
+
+    async def claimant(self, erp_id: str) -> str | None:
+        return await settled(self._clock, lambda: self._store.claimant(self._row, erp_id))
+
+    def handed_back(self) -> Settlement:
+        """The end of an attempt that is cut short."""
+        status: Status = "unknown" if self.unclear else "ready"
+        return Settlement(status=status, outcome="handed_back", counts=False, maybe_taken=self.left)
 
 
 class Deliver:
@@ -89,7 +119,7 @@ class Deliver:
         async with self._turn:  # `drain` waits for what is being leased: it is in flight as well
             if self._stopping:
                 return 0
-            rows = await self._store.lease_outbox(self.name, limit)
+            rows = await self._store.lease_outbox(self.name, limit, announces=self._target.announces)
             for row in rows:
                 self._start(row)
             return len(rows)
@@ -109,6 +139,9 @@ class Deliver:
 
     def _free(self) -> int:
         now = self._clock.monotonic()
+        closed_s = self._target.closed_for_s()
+        if closed_s > 0:
+            self._quiet_until = max(self._quiet_until, now + min(closed_s, _LOOK_S))
         if self._held is not None or now < self._quiet_until or len(self._tasks) >= _UNSETTLED * self._target.settings.concurrency:
             return 0
         return self._breaker.may_fly(now) - self._flying
@@ -143,22 +176,32 @@ class Deliver:
 
     async def _one(self, row: OutboxRow) -> None:
         began, began_ms = perf_counter(), self._clock.now_ms()
+        journal = _Journal(self._store, row, self._clock, announces=self._target.announces)
         try:
-            outcome = await self._send(row)
+            outcome = await self._send(row, journal)
+        except LeaseLost:
+            log.warning("delivery.lease_lost", extra={"target": self.name, "key": row.key})
+            return
         except asyncio.CancelledError:
-            outcome = Outcome(meaning="retry", reason="cut short by a shutdown", maybe_taken=True)
-            await asyncio.shield(self._settle(row, Settlement(status="ready", outcome="handed_back", counts=False, maybe_taken=True)))
+            await asyncio.shield(self._settle(row, journal.handed_back()))
             raise
         finally:
             self._flying -= 1
             self._changed.set()
         duration_s = perf_counter() - began
         self._judge(outcome)
-        end = self._settlement(row, outcome, began_ms, round(duration_s * 1000))
+        end = settlement(
+            row,
+            outcome,
+            self._target.settings.retry,
+            now=self._clock.now(),
+            began_ms=began_ms,
+            duration_ms=round(duration_s * 1000),
+        )
         self._vitals.delivery.labels(self.name).observe(duration_s)
         self._vitals.deliveries.labels(self.name, end.outcome).inc()
         log.log(
-            logging.INFO if end.status in ("done", "ready") else logging.WARNING,
+            logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and row.unclear) else logging.WARNING,
             "delivery.attempted",
             extra={
                 "source": row.source,
@@ -169,20 +212,23 @@ class Deliver:
                 "outcome": end.outcome,
                 "status": outcome.http_status,
                 "duration_s": round(duration_s, 4),
-                "next_in_s": round(end.due_in_s, 1) if end.status == "ready" else None,
+                "next_in_s": round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
             },
         )
         await self._settle(row, end)
 
-    async def _send(self, row: OutboxRow) -> Outcome:
+    async def _send(self, row: OutboxRow, journal: _Journal) -> Outcome:
         if row.body is None or hashlib.sha256(row.body).digest() != row.sha256:
             log.critical("store.damaged_body", extra={"target": self.name, "key": row.key})
             return Outcome(meaning="refused", reason="the stored message is damaged: its SHA-256 differs from the one it was stored with")
         try:
-            return await self._target.send(row)
+            return await self._target.send(row, journal, probing=self._breaker.is_open)
+        except LeaseLost:
+            raise
         except Exception as error:
             log.error("delivery.failed", exc_info=error, extra={"target": self.name, "key": row.key})
-            return Outcome(meaning="retry", reason=f"{type(error).__name__} in the gateway itself; see its log", maybe_taken=True)
+            reason = f"{type(error).__name__} in the gateway itself; see its log"
+            return Outcome(meaning="retry", reason=reason, maybe_taken=journal.left, unclear=journal.unclear)
 
     def _judge(self, outcome: Outcome) -> None:
         now = self._clock.monotonic()
@@ -207,34 +253,6 @@ class Deliver:
 
     async def _hasten(self) -> None:
         await self._store.hasten(self.name, _HASTEN_WITHIN_S)
-
-    def _settlement(self, row: OutboxRow, outcome: Outcome, began_ms: int, duration_ms: int) -> Settlement:
-        retry = self._target.settings.retry
-        end = Settlement(
-            status="ready",
-            outcome="retry",
-            reason=outcome.reason,
-            http_status=outcome.http_status,
-            detail=outcome.detail,
-            started_at_ms=began_ms,
-            duration_ms=duration_ms,
-            maybe_taken=outcome.maybe_taken,
-        )
-        match outcome.meaning:
-            case "delivered" | "duplicate":
-                return replace(end, status="done", outcome=outcome.meaning, reason=None)
-            case "refused":
-                return replace(end, status="dead", outcome="refused")
-            case "hold" | "throttled":
-                wait_s = outcome.retry_after_s or (0.0 if outcome.meaning == "hold" else retry.base_s)
-                return replace(end, outcome=outcome.meaning, due_in_s=wait_s, counts=False)
-        first_at = row.first_attempt_at
-        age_s = (self._clock.now() - first_at).total_seconds() if first_at else 0.0
-        if is_over(age_s, retry.max_age_s):
-            reason = f"not delivered in {age_s / 3600:.0f} h of trying: {outcome.reason}"
-            return replace(end, status="dead", outcome="given_up", reason=reason)
-        wait_s = max(outcome.retry_after_s or 0.0, backoff_s(row.attempts, base_s=retry.base_s, cap_s=retry.cap_s))
-        return replace(end, due_in_s=wait_s)
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:
         source = self._sources.get(row.source)

@@ -1,24 +1,39 @@
-"""What an ERP's answer means: the default outcomes of CONTRACT section 5. Pure."""
+"""What an ERP's answer means. Pure.
+
+Two tables of defaults: CONTRACT section 5 for a target whose ERP recognises a repeated key, where sending again is always
+right, and erp_targets.md 4.2 for every other, where it may make a second order. A target's own rules stand in front of both.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.outbound.session import Answer, retry_after_s
+from gateway.target.policy import Class, Rule
 
-Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "hold"]
+Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "hold", "unknown", "held"]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """One attempt's end, as the engine needs it.
 
     Attributes:
+        meaning: `hold` is the target's, `held` the order's: it waits for a person. `unknown`: nobody knows whether it was
+            taken, and a look-up will tell.
         maybe_taken: The ERP may have the order although it did not say so.
+        unclear: It goes on being unknown, whatever the meaning.
+        cleared: It is certain that the last request was not done.
+        looked: A look-up did not find it, at a time when that counts.
+        strike: An answer that is believed a few times only.
         unwell: The target as a whole looks down; enough of these in a row open the breaker.
         detail: The ERP's words, bounded, for the operator.
+        wait_s: When to go on; None: by the retry settings.
+        erp_id, erp_number: What the ERP calls the order.
     """
 
     meaning: Meaning
@@ -27,24 +42,41 @@ class Outcome(Struct, frozen=True, kw_only=True):
     detail: str | None = None
     retry_after_s: float | None = None
     maybe_taken: bool = False
+    unclear: bool = False
+    cleared: bool = False
+    looked: bool = False
+    strike: bool = False
     unwell: bool = False
+    wait_s: float | None = None
+    erp_id: str | None = None
+    erp_number: str | None = None
 
 
 _DETAIL_CHARACTERS = 2000
+_LONGEST_WAIT_S = 86400.0
+_SINCE_1970 = 1_000_000_000
+_MEANINGS: Mapping[Class, Meaning] = {
+    "success": "delivered",
+    "duplicate": "duplicate",
+    "refused": "refused",
+    "retry": "retry",
+    "throttled": "throttled",
+    "auth": "hold",
+    "unknown": "unknown",
+}
 
 
 def classify(answer: Answer, now: datetime) -> Outcome:
-    """The outcome of a whole answer."""
+    """The outcome of a whole answer of an ERP that recognises a repeated key."""
     status = answer.status
-    detail = answer.body[: 4 * _DETAIL_CHARACTERS].decode("utf-8", "replace")[:_DETAIL_CHARACTERS] or None
+    detail = words(answer)
     wait_s = retry_after_s(answer.headers, now)
     if 200 <= status < 300:
         return Outcome(meaning="delivered", reason="taken", http_status=status, detail=detail)
     if status == 409:
         return Outcome(meaning="duplicate", reason="the target has it already", http_status=status, detail=detail)
     if status == 429:
-        reason = "the target asks for a slower pace (429)"
-        return Outcome(meaning="throttled", reason=reason, http_status=status, detail=detail, retry_after_s=wait_s)
+        return _throttled(status, detail, wait_s)
     if status in (408, 425) or status >= 500:
         return Outcome(
             meaning="retry",
@@ -56,11 +88,102 @@ def classify(answer: Answer, now: datetime) -> Outcome:
             unwell=status != 425,
         )
     if status in (401, 403, 404) or status < 400:
-        return Outcome(meaning="hold", reason=f"the target answers {status}: {_advice(status)}", http_status=status, detail=detail)
+        return _hold(status, detail)
     return Outcome(meaning="refused", reason=f"the target refuses the order ({status})", http_status=status, detail=detail)
 
 
-def _advice(status: int) -> str:
+def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: bool) -> Outcome | None:
+    """The same of an ERP that makes two orders of two requests; None is a 409, which has two meanings.
+
+    Args:
+        creates: The request was to make the order; else one of those that follow.
+        can_look: The target has a look-up that finds out what became of an order.
+    """
+    status = answer.status
+    detail = words(answer)
+    plain = Outcome(meaning="refused", reason=f"the target refuses the order ({status})", http_status=status, detail=detail)
+    if status == 202 and can_look and creates:
+        return replace(plain, meaning="unknown", reason="the target has put it aside for later (202)")
+    if 200 <= status < 300:
+        return replace(plain, meaning="delivered", reason="taken")
+    if status == 409:
+        return None
+    if status == 429:
+        return _throttled(status, detail, _pause_s(answer, now))
+    if status in (423, 425):
+        return replace(plain, meaning="retry", reason=f"the target answers {status}")
+    if status == 503 and can_look:
+        return replace(plain, meaning="retry", reason="the target answers 503", retry_after_s=_pause_s(answer, now), unwell=True)
+    if status == 500:
+        return replace(plain, meaning="unknown", reason="the target answers 500", strike=True)
+    if status == 408 or (status > 501 and status != 505):
+        return replace(plain, meaning="unknown", reason=f"the target answers {status}", unwell=True)
+    if status in (401, 403) or status < 400 or (status == 404 and creates):
+        return _hold(status, detail)
+    return plain
+
+
+def by_rule(rules: Sequence[Rule], answer: Answer, document: Mapping[str, Any], now: datetime) -> Outcome | None:
+    """The outcome by the first rule that fits, or None.
+
+    Raises:
+        MappingError: A rule's expression cannot be evaluated over this answer.
+    """
+    for rule in rules:
+        if not rule.has_status(answer.status) or not _has_headers(rule, document["headers"]):
+            continue
+        if rule.where is not None and rule.where.evaluate(document) is not True:
+            continue
+        said = rule.message and rule.message.evaluate(document)
+        reason = f"the target answers {answer.status}: {rule.class_} by its classify rule"
+        if isinstance(said, str) and said.strip():
+            reason = " ".join(said.split())[:300]
+        return Outcome(
+            meaning=_MEANINGS[rule.class_],
+            reason=reason,
+            http_status=answer.status,
+            detail=words(answer),
+            retry_after_s=_pause_s(answer, now) if rule.class_ in ("retry", "throttled") else None,
+        )
+    return None
+
+
+def words(answer: Answer) -> str | None:
+    """What an answer says, bounded, for the operator."""
+    return answer.body[: 4 * _DETAIL_CHARACTERS].decode("utf-8", "replace")[:_DETAIL_CHARACTERS] or None
+
+
+def has_error(document: Mapping[str, Any]) -> bool:
+    """Whether an answer speaks of an error in a body that a 2xx carries, as JSON-RPC does."""
+    body = document["body"]
+    return isinstance(body, dict) and bool(body.get("error"))
+
+
+def _has_headers(rule: Rule, headers: Mapping[str, str]) -> bool:
+    return all(text.lower() in headers.get(name.lower(), "\n").lower() for name, text in rule.header.items())
+
+
+def _throttled(status: int, detail: str | None, wait_s: float | None) -> Outcome:
+    reason = f"the target asks for a slower pace ({status})"
+    return Outcome(meaning="throttled", reason=reason, http_status=status, detail=detail, retry_after_s=wait_s)
+
+
+def _hold(status: int, detail: str | None) -> Outcome:
+    return Outcome(meaning="hold", reason=f"the target answers {status}: {advice(status)}", http_status=status, detail=detail)
+
+
+def _pause_s(answer: Answer, now: datetime) -> float | None:
+    """What `Retry-After` asks for, else `X-RateLimit-Reset`: seconds from now, or seconds since 1970 where it is that large."""
+    asked_s = retry_after_s(answer.headers, now)
+    reset = answer.headers.get("x-ratelimit-reset", "").strip()
+    if asked_s is not None or not (reset.isascii() and reset.isdigit()):
+        return asked_s
+    seconds = float(reset[:12])
+    return min(max(0.0, seconds - now.timestamp() if seconds > _SINCE_1970 else seconds), _LONGEST_WAIT_S)
+
+
+def advice(status: int) -> str:
+    """What to look at when a target answers so."""
     return {
         401: "check its credentials",
         403: "check what its credentials may do",

@@ -1,24 +1,38 @@
-"""An HTTP target: one order, one request, one outcome."""
+"""An HTTP target: its connections, and an attempt for each delivery."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import ssl
-from datetime import datetime
-from urllib.parse import quote
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 
 from gateway.clock import Clock
 from gateway.errors import ConfigError
-from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted, any_unicast, exchange, open_session
-from gateway.store.base import OutboxRow
-from gateway.target.classify import Outcome, classify
-from gateway.target.settings import Basic, Bearer, Header, TargetSettings
+from gateway.outbound.session import Answer, any_unicast, open_session
+from gateway.store.base import OutboxRow, Progress
+from gateway.target.attempt import Attempt, Journal
+from gateway.target.classify import Outcome
+from gateway.target.envelope import envelope_headers
+from gateway.target.flow import Pace, closed_for_s
+from gateway.target.plain import PlainBuilder, PlainSender
+from gateway.target.request import Context, Request, Sender
+from gateway.target.settings import TargetSettings
 
-_MAX_ANSWER_BYTES = 1024 * 1024
-# CloudEvents 1.0, HTTP binding 3.1.3.2: what is not printable ASCII, and space, quote and percent, is percent-encoded.
-_SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}"
+
+class NoJournal:
+    """For an attempt of which nothing is kept: a target that recognises repeats, and tests."""
+
+    async def sending(self, sha256: bytes | None) -> None:
+        pass
+
+    async def finished(self, progress: Progress) -> None:
+        pass
+
+    async def claimant(self, erp_id: str) -> str | None:
+        return None
 
 
 class HttpTarget:
@@ -29,6 +43,18 @@ class HttpTarget:
         self.settings = settings
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._builder = PlainBuilder()
+        self._sender: Sender | None = None
+        self._names = _Names()
+
+    @property
+    def announces(self) -> bool:
+        """Whether each request is announced before it leaves: the ERP makes two orders of two requests."""
+        return self.settings.idempotency.strategy != "header"
+
+    def closed_for_s(self) -> float:
+        """Seconds until the maintenance window that is open now is over; 0 where there is none."""
+        return closed_for_s(self.settings.flow, self._clock.now()) if self.settings.flow.maintenance else 0.0
 
     async def open(self) -> None:
         """Make the session. Raises ConfigError where `ca_file` cannot be used."""
@@ -42,76 +68,67 @@ class HttpTarget:
             )
         except (OSError, ssl.SSLError) as error:
             raise ConfigError([f"targets.{self.name}.ca_file: cannot be used: {error}"]) from error
+        self._sender = PlainSender(self._session, settings, Pace(settings.flow.rate, self._clock))
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session:
             await self._session.close()
 
-    async def send(self, row: OutboxRow) -> Outcome:
-        """Offer one delivery to the ERP; never raises for what the ERP or the network does."""
-        assert self._session is not None
-        assert row.body is not None
+    async def send(self, row: OutboxRow, journal: Journal | None = None, *, probing: bool = False) -> Outcome:
+        """One attempt; never raises for what the ERP or the network does.
+
+        Args:
+            journal: What has to be durable meanwhile.
+            probing: The target counts as down; where it has a look-up, that goes first.
+        """
+        assert self._sender is not None
+        attempt = Attempt(
+            row,
+            self.settings,
+            make=self._make,
+            builder=self._builder,
+            sender=self._sender,
+            journal=journal or NoJournal(),
+            now=self._clock.now,
+            probing=probing,
+        )
+        if self.settings.idempotency.strategy != "lookup":
+            return await attempt.run()
+        async with self._names.one_at_a_time(attempt.name()):
+            return await attempt.run()
+
+    async def _make(self, row: OutboxRow, context: Callable[[], Context]) -> Request:
         settings = self.settings
-        try:
-            answer = await exchange(
-                self._session,
-                settings.method,
-                settings.url,
-                headers={**settings.headers, **self._credentials(), **envelope_headers(row)},
-                body=row.body,
-                timeout_s=settings.read_timeout_s,
-                max_bytes=_MAX_ANSWER_BYTES,
-            )
-        except Untrusted as error:
-            return Outcome(meaning="hold", reason=f"{error}; check its certificate, or set ca_file")
-        except Unreached as error:
-            return Outcome(meaning="retry", reason=str(error), unwell=True)
-        except Unanswered as error:
-            return Outcome(meaning="retry", reason=f"{error}; it may have been taken", maybe_taken=True, unwell=True)
-        except TooLong as error:
-            return classify(error.answer, self._clock.now())
-        return classify(answer, self._clock.now())
+        headers = {**settings.headers, **envelope_headers(row, settings.idempotency)}
+        return Request(method=settings.method, url=settings.url, headers=headers, body=row.body)
 
     async def probe(self) -> Answer:
         """Ask for the headers of the url, with the credentials and without an order. Raises what `exchange` raises."""
-        assert self._session is not None
-        settings = self.settings
-        return await exchange(
-            self._session,
-            "HEAD",
-            settings.url,
-            headers={**settings.headers, **self._credentials()},
-            body=None,
-            timeout_s=settings.read_timeout_s,
-            max_bytes=_MAX_ANSWER_BYTES,
-        )
-
-    def _credentials(self) -> dict[str, str]:
-        match self.settings.auth:
-            case Basic(username=username, password=password):
-                pair = f"{username}:{password.reveal()}".encode()
-                return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-            case Bearer(token=token):
-                return {"Authorization": f"Bearer {token.reveal()}"}
-            case Header(name=name, value=value, prefix=prefix):
-                return {name: f"{prefix} {value.reveal()}".strip()}
-        return {}
+        assert self._sender is not None
+        return await self._sender.send(Request(method="HEAD", url=self.settings.url, headers=dict(self.settings.headers)))
 
 
-def envelope_headers(row: OutboxRow) -> dict[str, str]:
-    """The headers that say which message this is (CONTRACT section 5)."""
-    key = quote(row.key, safe=_SAFE)
-    return {
-        "Content-Type": "application/json",
-        "Idempotency-Key": key,
-        "ce-specversion": "1.0",
-        "ce-id": key,
-        "ce-source": f"/sources/{row.source}",
-        "ce-type": row.kind,
-        "ce-time": _instant(row.occurred_at or row.received_at),
-    }
+class _Names:
+    """One attempt at a time for all that the ERP would find under the same name, whatever rows they are."""
+
+    def __init__(self) -> None:
+        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def one_at_a_time(self, name: str | None) -> AsyncIterator[None]:
+        if name is None:
+            yield
+            return
+        lock, waiting = self._busy.get(name, (asyncio.Lock(), 0))
+        self._busy[name] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._busy.pop(name)
+            if waiting > 1:
+                self._busy[name] = (lock, waiting - 1)
 
 
-def _instant(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+__all__ = ["HttpTarget", "NoJournal", "envelope_headers"]

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from gateway.config import Positive, PositiveInt
 from gateway.orders import Kind
 from gateway.secret import Secret
+from gateway.target.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
 from gateway.urls import Url
 
 _HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -89,12 +90,6 @@ class Breaker(_Table, frozen=True, kw_only=True):
     cooldown_s: Positive = 30.0
 
 
-class Idempotency(_Table, frozen=True, kw_only=True):
-    """`header`: the ERP recognises a repeated Idempotency-Key. This version knows no other strategy."""
-
-    strategy: Literal["header"] = "header"
-
-
 class TargetSettings(_Table, frozen=True, kw_only=True):
     """Where canonical orders go, and how."""
 
@@ -111,6 +106,11 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
     idempotency: Idempotency = Idempotency()
+    preflight: Preflight | None = None
+    steps: tuple[Step, ...] = ()
+    classify: tuple[Rule, ...] = ()
+    capture: Capture | None = None
+    flow: Flow = Flow()
 
     def check(self) -> Iterable[tuple[str, str]]:
         for name, value in self.headers.items():
@@ -124,6 +124,7 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
             yield "accepts", "is empty, so nothing would ever be sent; leave it out for every kind"
         if self.ca_file is not None and not _holds_certificates(self.ca_file):
             yield "ca_file", f"{self.ca_file} is no PEM file with the authority that signed the target's certificate; export it as PEM"
+        yield from policy_problems(self.idempotency, self.preflight, self.steps)
 
 
 def _holds_certificates(path: Path) -> bool:

@@ -4,6 +4,10 @@
 
 `POST /orders` takes a message. `POST /faults` arms faults, as JSON: `[{"fault": "status", "status": 503, "times": 3}]`.
 `GET /received` lists every request that was heard, `GET /orders` what the ERP holds, by key.
+
+With `honours_key=False` (`--unkeyed`) it is an ERP as most are: every request makes an order of its own, whatever its key.
+`GET /orders?name=REF` looks for the orders of an `order_ref`, and orders can be followed by `POST /orders/{id}/lines` and
+`POST /orders/{id}/confirm`.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +34,7 @@ class Armed(Struct, kw_only=True):
 
     `slow`: answer `delay_s` late. `lose_answer`: take the order, then close without an answer. `drop_before`: close
     without taking it. `reset`: take it, then reset. `half_answer`: take it, and break off inside the answer. `status`:
-    answer this status, with `headers`, without taking it.
+    answer this status, with `headers`, without taking it. `on`: for orders, look-ups, or what follows an order.
     """
 
     fault: Fault
@@ -39,6 +44,21 @@ class Armed(Struct, kw_only=True):
     headers: dict[str, str] = {}
     body: str = ""
     only: str | None = None
+    on: Literal["order", "look", "step"] = "order"
+
+
+class Made(Struct, kw_only=True):
+    """An order as an ERP has it that recognises no repeat. `lines` and `confirmed` count further requests."""
+
+    id: int
+    name: str
+    key: str
+    lines: list[str] = []
+    confirmed: int = 0
+
+    @property
+    def number(self) -> str:
+        return f"SO-{self.id:06}"
 
 
 class Heard(Struct, frozen=True, kw_only=True):
@@ -55,14 +75,20 @@ class ErpSimulator:
     """An ERP that honours `Idempotency-Key`: the second request with a key changes nothing and is answered as the first.
 
     Args:
+        honours_key: False: every request that is taken makes an order; `made` has them all.
         token: Where given, a request without `Authorization: Bearer TOKEN` is a 401.
         duplicate_status: How a repeated key is answered.
         log: A file that gets one line per request, flushed before the answer leaves, so that a test that kills things can
             read what was really taken.
     """
 
-    def __init__(self, *, token: str | None = None, duplicate_status: int = 200, log: Path | None = None) -> None:
+    def __init__(self, *, token: str | None = None, duplicate_status: int = 200, log: Path | None = None, honours_key: bool = True) -> None:
         self.token = token
+        self.honours_key = honours_key
+        self.made: list[Made] = []
+        self.looks = 0
+        self.lost_share = 0.0
+        self.dice: Callable[[], float] = random.random
         self.duplicate_status = duplicate_status
         self.heard: list[Heard] = []
         self.orders: dict[str, bytes] = {}
@@ -80,6 +106,8 @@ class ErpSimulator:
         application.router.add_post("/faults", self._arm)
         application.router.add_get("/received", self._received)
         application.router.add_get("/orders", self._orders)
+        application.router.add_post("/orders/{id}/lines", self._add_line)
+        application.router.add_post("/orders/{id}/confirm", self._confirm)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port or self._port, reuse_address=True)
@@ -136,17 +164,26 @@ class ErpSimulator:
             return self._cut(request)
         if armed is not None and armed.fault == "status":
             return self._note(request, key, body, armed.status, taken=False, text=armed.body, headers=armed.headers)
-        known = key in self.orders
+        known = key in self.orders and self.honours_key
+        if not self.honours_key:
+            self.made.append(Made(id=len(self.made) + 1, name=str(msgspec.json.decode(body)["order"]["order_ref"]), key=key))
         answer = self._note(request, key, body, self.duplicate_status if known else 201, taken=True)
+        if self.lost_share and self.dice() < self.lost_share:
+            return self._cut(request)
         if armed is not None and armed.fault in ("lose_answer", "reset"):
             return self._cut(request, reset=armed.fault == "reset")
         if armed is not None and armed.fault == "half_answer":
             return await self._half(request)
         return answer
 
-    def _next(self, key: str) -> Armed | None:
+    def doubled(self) -> list[str]:
+        """The keys of messages of which more than one order was made."""
+        keys = [made.key for made in self.made]
+        return sorted({key for key in keys if keys.count(key) > 1})
+
+    def _next(self, key: str, on: str = "order") -> Armed | None:
         for armed in self._armed:
-            if armed.only is None or armed.only == key:
+            if armed.on == on and (armed.only is None or armed.only == key):
                 armed.times -= 1
                 if armed.times <= 0:
                     self._armed.remove(armed)
@@ -173,7 +210,10 @@ class ErpSimulator:
         if self._log is not None:
             entry = {"key": key, "body": body.decode("utf-8", "replace"), "taken": taken, "status": status}
             self._log.write(json.dumps(entry).encode() + b"\n")
-        said = text.encode() if text else msgspec.json.encode({"id": f"SO-{len(self.sequence):06}", "key": key})
+        number = f"SO-{len(self.sequence if self.honours_key else self.made):06}"
+        said = text.encode() if text else msgspec.json.encode({"id": number, "key": key})
+        if not self.honours_key and taken and not text:
+            said = msgspec.json.encode({"id": self.made[-1].id, "number": number})
         return web.Response(status=status or 500, body=said, content_type="application/json", headers=headers)
 
     def _cut(self, request: web.Request, *, reset: bool = False) -> web.StreamResponse:
@@ -201,12 +241,57 @@ class ErpSimulator:
     async def _received(self, _: web.Request) -> web.Response:
         return web.json_response([{"key": h.key, "status": h.status, "taken": h.taken} for h in self.heard])
 
-    async def _orders(self, _: web.Request) -> web.Response:
+    async def _broken(self, request: web.Request, on: str) -> web.StreamResponse | None:
+        """The armed fault of a request beside orders, where it keeps the request from doing anything."""
+        armed = self._next("", on)
+        if armed is None or armed.fault in ("lose_answer", "reset"):
+            return None
+        if armed.fault == "slow":
+            await asyncio.sleep(armed.delay_s)
+            return None
+        if armed.fault == "status":
+            return web.Response(status=armed.status, text=armed.body, headers=armed.headers)
+        return self._cut(request)
+
+    async def _followed(self, request: web.Request, change: Callable[[Made], None]) -> web.StreamResponse:
+        """One more request for an order: it is done, also where its answer is lost."""
+        loses = any(armed.on == "step" and armed.fault in ("lose_answer", "reset") for armed in self._armed[:1])
+        if (broken := await self._broken(request, "step")) is not None:
+            return broken
+        found = [made for made in self.made if str(made.id) == request.match_info["id"]]
+        if not found:
+            return web.json_response({"error": "no such order"}, status=404)
+        change(found[0])
+        return self._cut(request) if loses else web.json_response({"id": found[0].id})
+
+    async def _add_line(self, request: web.Request) -> web.StreamResponse:
+        body = msgspec.json.decode(await request.read())
+        return await self._followed(request, lambda made: made.lines.append(str(body["article"])))
+
+    async def _confirm(self, request: web.Request) -> web.StreamResponse:
+        def confirm(made: Made) -> None:
+            made.confirmed += 1
+
+        return await self._followed(request, confirm)
+
+    async def _look(self, request: web.Request) -> web.StreamResponse:
+        self.looks += 1
+        if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.Response(status=401)
+        if (broken := await self._broken(request, "look")) is not None:
+            return broken
+        found = [made for made in self.made if made.name == request.query["name"]]
+        rows = [{"id": m.id, "number": m.number, "lines": len(m.lines), "confirmed": m.confirmed} for m in found]
+        return web.json_response({"value": rows})
+
+    async def _orders(self, request: web.Request) -> web.StreamResponse:
+        if "name" in request.query:
+            return await self._look(request)
         return web.Response(body=b"[" + b",".join(self.orders[key] for key in self.sequence) + b"]", content_type="application/json")
 
 
-async def _serve(host: str, port: int, log: Path | None, token: str | None) -> None:
-    erp = ErpSimulator(log=log, token=token)
+async def _serve(host: str, port: int, log: Path | None, token: str | None, honours_key: bool) -> None:
+    erp = ErpSimulator(log=log, token=token, honours_key=honours_key)
     await erp.start(host, port)
     print(f"simulated ERP takes orders at {erp.url}", flush=True)
     await asyncio.Event().wait()
@@ -218,10 +303,11 @@ def main() -> None:
     parser.add_argument("--listen", default="127.0.0.1:9090", metavar="ADDRESS:PORT")
     parser.add_argument("--log", type=Path, help="append one JSON line per request")
     parser.add_argument("--token-env", metavar="NAME", help="demand the bearer token that this environment variable holds")
+    parser.add_argument("--unkeyed", action="store_true", help="make an order of every request, whatever its key")
     options = parser.parse_args()
     host, _, port = options.listen.rpartition(":")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(host, int(port), options.log, os.environ[options.token_env] if options.token_env else None))
+        asyncio.run(_serve(host, int(port), options.log, os.environ[options.token_env] if options.token_env else None, not options.unkeyed))
 
 
 if __name__ == "__main__":

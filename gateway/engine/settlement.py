@@ -1,0 +1,60 @@
+"""What becomes of a delivery after an attempt. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from gateway.retry import backoff_s, is_over
+from gateway.store.base import OutboxRow, Settlement
+from gateway.target.classify import Outcome
+from gateway.target.settings import Retry
+
+
+def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime, began_ms: int, duration_ms: int) -> Settlement:
+    """How the row ends this attempt. What is unclear stays so until it is known, or a person decides; it is never given up."""
+    end = Settlement(
+        status="unknown" if outcome.unclear else "ready",
+        outcome="unknown" if outcome.unclear else "retry",
+        reason=outcome.reason,
+        http_status=outcome.http_status,
+        detail=outcome.detail,
+        started_at_ms=began_ms,
+        duration_ms=duration_ms,
+        maybe_taken=outcome.maybe_taken,
+        cleared=outcome.cleared,
+        looked=outcome.looked,
+        strike=outcome.strike,
+        erp_id=outcome.erp_id,
+        erp_number=outcome.erp_number,
+        counts=not row.unclear or not outcome.unclear,
+    )
+    match outcome.meaning:
+        case "delivered" | "duplicate":
+            return replace(end, status="done", outcome=outcome.meaning, reason=_remark(outcome))
+        case "refused" | "held" if outcome.unclear:
+            return replace(end, status="held")
+        case "refused":
+            return replace(end, status="dead", outcome="refused")
+        case "held":
+            return replace(end, status="held", outcome="held")
+        case "hold" | "throttled":
+            wait_s = outcome.retry_after_s or (0.0 if outcome.meaning == "hold" else retry.base_s)
+            return replace(end, outcome="unknown" if outcome.unclear else outcome.meaning, due_in_s=wait_s, counts=False)
+    since = row.unknown_since if outcome.unclear else row.first_attempt_at
+    age_s = (now - since).total_seconds() if since else 0.0
+    if is_over(age_s, retry.max_age_s):
+        if outcome.unclear:
+            return replace(end, status="held", reason=f"unknown for {age_s / 3600:.0f} h: {outcome.reason}")
+        reason = f"not delivered in {age_s / 3600:.0f} h of trying: {outcome.reason}"
+        return replace(end, status="dead", outcome="given_up", reason=reason)
+    if outcome.wait_s is not None:
+        return replace(end, due_in_s=outcome.wait_s)
+    pause_s = backoff_s(row.attempts, base_s=retry.base_s, cap_s=retry.cap_s)
+    return replace(end, due_in_s=max(outcome.retry_after_s or 0.0, pause_s))
+
+
+def _remark(outcome: Outcome) -> str | None:
+    """What a person should read although it ended well."""
+    return outcome.reason if " times" in outcome.reason else None
