@@ -110,7 +110,18 @@ def new_key_each_time() -> None:
     http.envelope_headers = fresh
 
 
-TWINS = {twin.__name__: twin for twin in (answer_before_commit, no_unique_index, forget_order, new_key_each_time)}
+def preflight_skipped() -> None:
+    """Known-bad twin: nobody asks the ERP; what it has is never seen."""
+    from gateway.target import attempt
+    from gateway.target.look import Seen
+
+    async def skipped(*_: Any) -> Seen:
+        return Seen(found=False)
+
+    attempt.look = skipped
+
+
+TWINS = {twin.__name__: twin for twin in (answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped)}
 
 
 def child(config: Path) -> int:

@@ -1,0 +1,126 @@
+"""An ERP that makes an order of every request, one answer in five lost, kills in between: every order is one order.
+
+`UNKEYED_ORDERS` orders (default 200; 5,000 before a release) and `UNKEYED_KILLS` kills (default 8), seed printed and repeatable
+with `KILL_SEED`. With a look-up each order is there exactly once; without, what is unclear waits for a person, and nothing is
+lost or doubled. The known-bad twin skips the look-up and must be caught.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import acme
+import aiohttp
+import pytest
+
+from gateway.store.sqlite.reading import SqliteReader
+from gateway.testing import ErpSimulator
+
+from .process import Process, process, send_until_taken
+
+ORDERS = int(os.environ.get("UNKEYED_ORDERS", "200"))
+KILLS = int(os.environ.get("UNKEYED_KILLS", "8"))
+SEED = int(os.environ.get("KILL_SEED", str(time.time_ns() % 10**6)))
+LOST = 0.2
+SENDERS = 8
+PACE = "concurrency = 16\nread_timeout_s = 2\nretry = { base_s = 0.05, cap_s = 0.5 }\nbreaker = { failures = 1000, cooldown_s = 0.1 }\n"
+LOOKUP = """
+idempotency = { strategy = "lookup" }
+[targets.erp.preflight]
+url = "URL"
+query = { name = "{order.order_ref}" }
+found = "$count(body.value) > 0"
+id = "body.value.id"
+settle_s = 1
+attempts = 3
+[targets.erp.capture]
+erp_id = "body.id"
+"""
+NONE = 'idempotency = { strategy = "none" }\n'
+Rows = dict[str, dict[str, Any]]
+
+
+async def run(folder: Path, strategy: str, *arguments: str, orders: int = ORDERS, kills: int = KILLS) -> tuple[ErpSimulator, Rows]:
+    """All orders are answered 2xx, and nothing more happens; what the ERP has then, and what the outbox says."""
+    dice = random.Random(SEED)
+    erp = ErpSimulator(honours_key=False)
+    erp.lost_share, erp.dice = LOST, dice.random
+    await erp.start()
+    try:
+        async with process(folder, erp.url, *arguments, target=PACE + strategy.replace("URL", erp.url)) as gateway:
+            await gateway.start()
+            await under_kills(gateway, orders, kills, dice)
+            rows = await settled(folder, orders)
+    finally:
+        await erp.stop()
+    return erp, rows
+
+
+async def under_kills(gateway: Process, orders: int, kills: int, dice: random.Random) -> None:
+    waiting = [f"o{n}" for n in range(orders)]
+    async with aiohttp.ClientSession() as session:
+
+        async def sender() -> None:
+            while waiting:
+                await send_until_taken(session, gateway, acme.body(waiting.pop()))
+
+        senders = [asyncio.create_task(sender()) for _ in range(SENDERS)]
+        for _ in range(kills):
+            await asyncio.sleep(dice.uniform(0.1, 0.6))
+            await gateway.kill()
+            await gateway.start()
+        await asyncio.gather(*senders)
+
+
+async def settled(folder: Path, orders: int) -> Rows:
+    """Until nothing is under way any more."""
+    reader = SqliteReader(folder / "data" / "gateway.db")
+    await reader.open()
+    try:
+        async with asyncio.timeout(60 + orders / 20):
+            while True:
+                counts = (await reader.summary())["outbox"]
+                if counts["done"] + counts["held"] + counts["dead"] == orders:
+                    break
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)  # for what should not come
+        return {row["key"]: row for row in await reader.rows("outbox", limit=orders + 1)}
+    finally:
+        await reader.close()
+
+
+def report(capsys: pytest.CaptureFixture[str], what: str, erp: ErpSimulator, rows: Rows) -> None:
+    outcomes = [str(row["outcome"]) for row in rows.values()]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
+    with capsys.disabled():
+        print(f"\n  {what}: seed {SEED}, {KILLS} kills, {len(erp.made)} orders made of {len(rows)}, {len(erp.doubled())} doubled; {counts}")
+
+
+async def test_with_a_look_up_every_order_is_there_exactly_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    erp, rows = await run(tmp_path, LOOKUP)
+    report(capsys, "look-up", erp, rows)
+    assert erp.doubled() == [], f"KILL_SEED={SEED}"
+    assert {order.key for order in erp.made} == set(rows), f"KILL_SEED={SEED}"
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert sum(row["outcome"] == "duplicate" for row in rows.values()) > ORDERS / 20, "hardly an answer was lost: the run proved nothing"
+
+
+async def test_without_a_look_up_what_is_unclear_waits_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    erp, rows = await run(tmp_path, NONE)
+    report(capsys, "no look-up", erp, rows)
+    there, done = {order.key for order in erp.made}, {key for key, row in rows.items() if row["status"] == "done"}
+    assert erp.doubled() == [], f"KILL_SEED={SEED}"
+    assert len(rows) == ORDERS
+    assert done <= there, f"KILL_SEED={SEED}: {sorted(done - there)} counts as delivered"
+    assert {(row["status"], row["outcome"]) for key, row in rows.items() if key not in done} == {("held", "unknown")}
+    assert len(rows) - len(done) > ORDERS / 20, "hardly an answer was lost: the run proved nothing"
+
+
+async def test_a_skipped_look_up_is_caught(tmp_path: Path) -> None:
+    erp, _ = await run(tmp_path, LOOKUP, "--twin", "preflight_skipped", orders=50, kills=1)
+    assert erp.doubled() != [], f"the harness does not see it; KILL_SEED={SEED}"
