@@ -22,6 +22,7 @@ from gateway.orders import json_schema
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.printing import one_line, plain, print_json, print_table
+from gateway.reconcile import reconcile
 from gateway.runtime import hub_session, keys_session, vendor_session
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
@@ -317,7 +318,9 @@ def resume(options: Options) -> int:
 
 
 def target(options: Options) -> int:
-    """Hold or release a target."""
+    """Hold or release a target, or compare what is there."""
+    if options.action == "reconcile":
+        return reconcile(options)
     _operate(options, Command(action=f"target-{options.action}", who=who(), name=options.name, reason=options.reason))
     _done(options, {options.action: options.name}, f"{options.action}: {options.name}")
     return 0

@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "signalrcore": {"edge"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
-ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
+ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing", "reconcile"}
 ROOTS |= {"log", "systemd"}
 
 

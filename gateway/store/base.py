@@ -350,6 +350,10 @@ class Reader(Protocol):
     async def rows(self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest rows of a queue."""
 
+    async def deliveries(self, target: str, *, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Deliveries that are done, held, dead or unknown, newest first, from below the id `before`, with their bodies; what
+        was dropped or superseded is left out."""
+
     async def orders(self, *, source: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest orders."""
 

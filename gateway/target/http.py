@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from gateway.clock import Clock
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Hold, PermanentError
 from gateway.outbound.session import Answer, any_unicast, open_session
 from gateway.store.base import OutboxRow, Progress
 from gateway.target.attempt import Attempt, Journal
 from gateway.target.classify import Outcome
 from gateway.target.envelope import envelope_headers
 from gateway.target.flow import Pace, closed_for_s
+from gateway.target.look import Ended, Seen, look
 from gateway.target.plain import PlainBuilder, PlainSender
 from gateway.target.request import Context, Request, Sender
 from gateway.target.settings import TargetSettings
@@ -97,6 +98,17 @@ class HttpTarget:
             return await attempt.run()
         async with self._names.one_at_a_time(attempt.name()):
             return await attempt.run()
+
+    async def look(self, body: bytes) -> Seen:
+        """Whether the ERP has the order of a canonical message. Needs a preflight. Raises Ended: it cannot be asked."""
+        assert self._sender is not None
+        assert self.settings.preflight is not None
+        context = self._builder.context(body)
+        try:
+            request = self._builder.render(self.settings.preflight, context, where="preflight")
+        except (Hold, PermanentError) as error:
+            raise Ended(Outcome(meaning="refused", reason=str(error))) from error
+        return await look(self.settings.preflight, request, context, self._sender, self._clock.now())
 
     async def _make(self, row: OutboxRow, context: Callable[[], Context]) -> Request:
         settings = self.settings

@@ -125,6 +125,18 @@ class SqliteReader:
             sql, values = sql + " AND ? IN (source, name)", [*values, name]
         return [_shown(row) for row in await self._rows(sql + " ORDER BY id DESC LIMIT ?", (*values, limit))]
 
+    async def deliveries(self, target: str, *, before: int | None, limit: int) -> list[Row]:
+        """Deliveries that have come to an end or stand still, newest first, with their bodies."""
+        return await self._rows(
+            """
+            SELECT id, key, kind, order_id, status, outcome, reason, erp_id, erp_number, created_at_ms, body
+            FROM outbox
+            WHERE id < ? AND target = ? AND status IN ('done', 'held', 'dead', 'unknown')
+                  AND coalesce(outcome, '') NOT IN ('dropped', 'superseded')
+            ORDER BY id DESC LIMIT ?""",
+            (2**62 if before is None else before, target, limit),
+        )
+
     async def orders(self, *, source: str | None = None, limit: int = 50) -> list[Row]:
         """The newest orders, with how many versions came and messages were made, and where the newest message is."""
         return await self._rows(
