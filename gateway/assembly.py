@@ -16,6 +16,7 @@ from gateway.errors import ConfigError, PluginError
 from gateway.messages import Door
 from gateway.secret import FileBacked
 from gateway.spelling import nearest
+from gateway.target.examples import body_problems, watch
 from gateway.target.settings import TargetSettings
 
 
@@ -48,7 +49,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
     targets: dict[str, TargetSettings] = {}
     sources: dict[str, SourcePart] = {}
     for name, table in config.targets.items():
-        target = decode(TargetSettings, table, ("targets", name), report)
+        target = _target(name, table, report)
         if target is not None:
             targets[name] = target
     for name, source in config.sources.items():
@@ -74,6 +75,37 @@ def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | No
     if part is None:
         raise ConfigError([problem for problem in report.problems if problem not in before])
     return part.connector
+
+
+def assemble_target(path: Path, name: str) -> TargetSettings:
+    """One target's settings, whatever is wrong elsewhere in the file.
+
+    Raises:
+        ConfigError: There is no such target, or its own settings have problems.
+    """
+    config, report = load(path)
+    if name not in config.targets:
+        raise ConfigError(report.problems or [f"{path}: there is no target {name!r}{nearest(name, config.targets)}"])
+    before = frozenset(report.problems)
+    target = _target(name, config.targets[name], report)
+    if target is None:
+        raise ConfigError([problem for problem in report.problems if problem not in before])
+    return target
+
+
+def _target(name: str, table: object, report: Report) -> TargetSettings | None:
+    """A target whose mapping makes a body of each of its examples."""
+    at = ("targets", name)
+    target = decode(TargetSettings, table, at, report)
+    if target is None:
+        return None
+    before = report.count
+    for key, text in body_problems(target):
+        report.add((*at, *key), text)
+    if report.count > before:
+        return None
+    watch(target)
+    return target
 
 
 def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report) -> SourcePart | None:

@@ -15,7 +15,6 @@ from msgspec import Struct
 from gateway.secret import FileBacked
 from gateway.spelling import likely, nearest
 from gateway.toml_lines import Path as KeyPath
-from gateway.urls import Url
 
 S = TypeVar("S", bound=Struct)
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -100,7 +99,7 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | Non
     plain_allowed = values.get("allow_plain_http") is True
     for name, field in known.items():
         url = values.get(field.name)
-        if isinstance(url, Url) and url.is_plain and not plain_allowed:
+        if getattr(url, "is_plain", False) and not plain_allowed:
             report.add((*at, name), "would travel unencrypted; use https, or say allow_plain_http = true beside it")
     if report.count > before:
         return None

@@ -39,6 +39,7 @@ THIRD_PARTY = {
     "prometheus_client": {"vitals", "web", "edge", "engine"},
     "jinja2": {"web"},
     "jsonata": {"mapping"},
+    "jsonschema": {"target"},
     "jwt": {"assertion", "jwk", "webhook_auth"},
     "cryptography": {"assertion", "jwk"},
     "tomllib": {"config", "toml_lines"},

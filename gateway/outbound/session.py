@@ -17,8 +17,10 @@ from types import SimpleNamespace
 
 import aiohttp
 from msgspec import Struct
+from yarl import URL
 
 from gateway.errors import PermanentError, TimedOut, TransientError
+from gateway.secret import Secret
 
 AddressCheck = Callable[[str], bool]
 _LONGEST_WAIT_S = 86400.0
@@ -80,8 +82,28 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
+def why_no_client_cert(certificate: Path, key: Path | None, password: Secret | None) -> str | None:
+    """Why a client certificate cannot be used; None where it can."""
+    try:
+        _present(ssl.create_default_context(), certificate, key, password)
+    except (OSError, ValueError) as error:  # what ssl raises is an OSError, too
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        return f"{certificate} and its key cannot be used ({reason}); both as PEM, the key in client_key or in the same file"
+    return None
+
+
+def _present(tls: ssl.SSLContext, certificate: Path, key: Path | None, password: Secret | None) -> None:
+    tls.load_cert_chain(certificate, key, password.reveal() if password else "")  # without a password ssl would ask at the terminal
+
+
 def open_session(
-    *, allowed: AddressCheck, connections: int, connect_timeout_s: float, ca_file: Path | None = None, upgrades: bool = False
+    *,
+    allowed: AddressCheck,
+    connections: int,
+    connect_timeout_s: float,
+    ca_file: Path | None = None,
+    client_cert: tuple[Path, Path | None, Secret | None] | None = None,
+    upgrades: bool = False,
 ) -> aiohttp.ClientSession:
     """A session for one other side. Call it inside the running loop, and close it.
 
@@ -89,10 +111,11 @@ def open_session(
         allowed: Asked about every address before a socket is made for it, literal addresses included.
         connections: At the most, at the same time.
         ca_file: PEM certificates to trust in place of the system's.
+        client_cert: PEM certificate to show, its key where it stands in another file, and the key's password.
         upgrades: WebSockets are opened on it: cookies are kept, for load balancers that pin a client to a server with them,
             an upgrade that is answered with a redirect is refused, and no connection waits for a next request.
     Raises:
-        OSError, ssl.SSLError: `ca_file` cannot be used.
+        OSError, ssl.SSLError: `ca_file` or `client_cert` cannot be used.
     """
 
     def make_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -105,6 +128,8 @@ def open_session(
 
     tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    if client_cert is not None:
+        _present(tls, *client_cert)
     connector = aiohttp.TCPConnector(
         limit=connections,
         ssl=tls,
@@ -139,7 +164,7 @@ def _no_redirects() -> aiohttp.TraceConfig:
 async def exchange(
     session: aiohttp.ClientSession,
     method: str,
-    url: str,
+    url: str | URL,
     *,
     headers: Mapping[str, str],
     body: bytes | None,

@@ -1,4 +1,4 @@
-"""A target's configuration: `[targets.NAME]` (CONTRACT section 3)."""
+"""A target's configuration: `[targets.NAME]` (CONTRACT section 3, erp_targets.md 4.3)."""
 
 from __future__ import annotations
 
@@ -7,66 +7,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from gateway.config import Positive, PositiveInt
 from gateway.orders import Kind
+from gateway.outbound.session import why_no_client_cert
 from gateway.secret import Secret
+from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1
+from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
+from gateway.target.expressions import Jsonata
 from gateway.target.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
-from gateway.urls import Url
-
-_HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
-_CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
-_RESERVED = ("idempotency-key", "content-type", "content-length", "host", "transfer-encoding", "connection")
+from gateway.target.request_settings import RequestTable, address_of, header_problems, origin_of, request_problems
+from gateway.target.templates import RESERVED_NAMES, Template, UrlTemplate
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
-
-
-class NoAuth(_Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
-    """Nothing: the network decides who may send."""
-
-
-class Basic(_Table, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
-    username: str
-    password: Secret
-
-    def check(self) -> Iterable[tuple[str, str]]:
-        if ":" in self.username or not self.username.isprintable():
-            yield "username", "may not hold a colon or a control character; HTTP cannot carry it"
-        yield from _one_line("password", self.password)
-
-
-class Bearer(_Table, frozen=True, kw_only=True, tag_field="kind", tag="bearer"):
-    token: Secret
-
-    def check(self) -> Iterable[tuple[str, str]]:
-        yield from _one_line("token", self.token)
-
-
-class Header(_Table, frozen=True, kw_only=True, tag_field="kind", tag="header"):
-    """A header of any name: `name: prefix value`, as in `Authorization: token KEY` or `DOLAPIKEY: KEY`."""
-
-    name: Annotated[str, Meta(pattern=_HEADER_NAME)]
-    value: Secret
-    prefix: str = ""
-
-    def check(self) -> Iterable[tuple[str, str]]:
-        if _is_ours(self.name):
-            yield "name", f"{self.name} is set by the gateway itself; name the header that holds the credential"
-        yield from _one_line("value", self.value)
-        if not self.prefix.isprintable():
-            yield "prefix", "may not hold a line break or another control character"
-
-
-def _is_ours(name: str) -> bool:
-    return name.lower() in _RESERVED or name.lower().startswith("ce-")
-
-
-def _one_line(key: str, secret: Secret) -> Iterable[tuple[str, str]]:
-    if not secret.reveal().isprintable():
-        yield key, f"holds a line break or another character that no HTTP header can carry ({secret.origin}); leave just the secret there"
 
 
 class Retry(_Table, frozen=True, kw_only=True):
@@ -91,13 +47,33 @@ class Breaker(_Table, frozen=True, kw_only=True):
 
 
 class TargetSettings(_Table, frozen=True, kw_only=True):
-    """Where canonical orders go, and how."""
+    """Where orders go, and how: the canonical message as it is, or with `body` a request of the ERP's own making.
 
-    url: Url
+    Attributes:
+        vars: What the operator says once; `{name}` in every template is it, as it stands.
+        values: Further names for templates, each a JSONata text over the context.
+        renew_on: The statuses that mean "sign in again".
+        max_consecutive_auth_failures: After so many refusals in a row nothing more is sent, lest the account be locked.
+    """
+
+    url: UrlTemplate
     allow_plain_http: bool = False
-    method: Literal["POST", "PUT"] = "POST"
-    auth: NoAuth | Basic | Bearer | Header = NoAuth()
-    headers: dict[str, str] = {}
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    query: dict[str, Template] = {}
+    headers: dict[str, Template] = {}
+    vars: dict[str, str] = {}
+    values: dict[str, Jsonata] = {}
+    auth: Auth = NoAuth()
+    csrf: Csrf | None = None
+    renew_on: tuple[int, ...] = (401,)
+    max_consecutive_auth_failures: Annotated[int, Meta(ge=1, le=10)] = 2
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    client_key_password: Secret | None = None
+    body: BodySettings | None = None
+    tables: dict[str, CodeTable] = {}
+    lookups: dict[str, LookupSettings] = {}
+    check_request: RequestTable | None = field(name="check", default=None)
     accepts: tuple[Kind, ...] = ("order.placed", "order.revised", "order.cancelled", "order.status")
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
     connect_timeout_s: Positive = 5.0
@@ -112,19 +88,50 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
     capture: Capture | None = None
     flow: Flow = Flow()
 
-    def check(self) -> Iterable[tuple[str, str]]:
-        for name, value in self.headers.items():
-            if _is_ours(name):
-                yield "headers", f"{name} is set by the gateway itself; leave it out"
-            elif name.lower() in _CREDENTIALS:
-                yield "headers", f"{name} would stand in the file for all to read; use auth = {{ ... }} with a secret by reference"
-            if not name.isascii() or not value.isprintable() or not name.replace("-", "").replace("_", "").isalnum():
-                yield "headers", f"{name!r} is not a header that HTTP can carry"
+    def check(self) -> Iterable[tuple[str | tuple[str | int, ...], str]]:
+        yield from header_problems(self.headers)
+        yield from self._requests()
         if not self.accepts:
             yield "accepts", "is empty, so nothing would ever be sent; leave it out for every kind"
         if self.ca_file is not None and not _holds_certificates(self.ca_file):
             yield "ca_file", f"{self.ca_file} is no PEM file with the authority that signed the target's certificate; export it as PEM"
         yield from policy_problems(self.idempotency, self.preflight, self.steps)
+        if self.client_cert is not None:
+            problem = why_no_client_cert(self.client_cert, self.client_key, self.client_key_password)
+            if problem:
+                yield "client_cert", problem
+        elif self.client_key is not None:
+            yield "client_key", "is the key of a client_cert, and there is none"
+
+    def _requests(self) -> Iterable[tuple[str | tuple[str | int, ...], str]]:
+        """Every request of this table: known names, hosts that are fixed and the same."""
+        for name in self.vars:
+            if not name.isidentifier() or name in RESERVED_NAMES or name in self.values:
+                yield "vars", f"{name!r} cannot be the name of a variable; {', '.join(RESERVED_NAMES)} and the names in values are taken"
+        there, problem = address_of(self.url, self.vars)
+        origin = "" if problem else origin_of(there)
+        own = RequestTable(url=self.url, query=self.query, headers=self.headers)
+        yield from request_problems(own, self.vars, self.values, "", plain=self.allow_plain_http or self.url.is_plain)
+        for key, more in self.other_requests():
+            for below, text in request_problems(more, self.vars, self.values, origin, plain=self.allow_plain_http):
+                yield (*key, below), text
+
+    def other_requests(self) -> Iterable[tuple[tuple[str | int, ...], RequestTable]]:
+        """Every request beside the one that makes the order, by its place in the table."""
+        for name, lookup in self.lookups.items():
+            yield ("lookups", name), lookup
+        if self.preflight is not None:
+            yield ("preflight",), self.preflight
+        for n, step in enumerate(self.steps):
+            yield ("steps", n), step
+        if self.check_request is not None:
+            yield ("check",), self.check_request
+        if isinstance(self.auth, Login):
+            yield ("auth",), RequestTable(url=self.auth.url, headers=self.auth.headers)
+            if self.auth.logout is not None:
+                yield ("auth", "logout"), self.auth.logout
+        if self.csrf is not None:
+            yield ("csrf",), RequestTable(url=self.csrf.url)
 
 
 def _holds_certificates(path: Path) -> bool:
@@ -133,3 +140,20 @@ def _holds_certificates(path: Path) -> bool:
     except OSError:  # what ssl raises is one, too
         return False
     return True
+
+
+__all__ = [
+    "Auth",
+    "Basic",
+    "Bearer",
+    "Breaker",
+    "ClientCredentials",
+    "Csrf",
+    "Header",
+    "Idempotency",
+    "Login",
+    "NoAuth",
+    "OAuth1",
+    "Retry",
+    "TargetSettings",
+]

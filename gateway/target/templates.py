@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from gateway.orders import Message
 from gateway.spelling import nearest
+from gateway.urls import Url
 
 Place = Literal["path", "query", "header"]
 
@@ -97,6 +98,23 @@ class Template(str):
         if place == "header" and not made.isprintable():
             raise Unfilled("holds a line break or another character that no header can carry")
         return made
+
+
+class UrlTemplate(Template):
+    """The target's own address: where it has no holes, an address like any other in the configuration."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> UrlTemplate:
+        if isinstance(text, str) and "{" in text:
+            return cls(Template.parse(text))
+        return cls(Url.parse(text))
+
+    @property
+    def is_plain(self) -> bool:
+        """As `Url.is_plain`; False where that depends on `vars`."""
+        return not self.holes and Url(self).is_plain
 
 
 @lru_cache(maxsize=1024)

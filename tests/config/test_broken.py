@@ -220,7 +220,7 @@ CASES = {
     "data_dir is no path": case('gateway.data_dir: must be a path, as in "/', gateway="[gateway]\ndata_dir = 5 #!"),
     # authentication
     "unknown kind of authentication": case(
-        "targets.erp.auth.kind: must be one of none, basic, bearer, header; did you mean bearer?",
+        "targets.erp.auth.kind: must be one of none, basic, bearer, header, oauth2, oauth1, session; did you mean bearer?",
         target='[targets.erp]\nurl = "https://e.example"\nauth = { kind = "barer", token = { file = "secret" } } #!',
     ),
     "authentication without a kind": case(

@@ -14,6 +14,7 @@ import acme
 import msgspec
 import pytest
 from conftest import plugins
+from peers import certificate
 
 from gateway import Secret, TextList, Url
 from gateway.assembly import Assembly, assemble, is_same_machinery
@@ -359,6 +360,13 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("erp-token", "apicbase-webhook", "apicbase-client"):
         (tmp_path / "run" / f"secrets_{name}").write_text(name)
     (tmp_path / "erp-ca.pem").write_text(AUTHORITY)
+    made = certificate(tmp_path)
+    made.pem.rename(tmp_path / "gateway.pem")
+    made.key.rename(tmp_path / "gateway.key")
+    (tmp_path / "run" / "secrets_gateway-key").write_text("not encrypted")
+    (tmp_path / "erp.jsonata").write_text('{"number": order.order_number, "lines": [order.lines.{"sku": article_number}]}')
+    (tmp_path / "erp.schema.json").write_text('{"type": "object", "required": ["number", "lines"]}')
+    (tmp_path / "order.json").write_text('{"order_number": "1", "lines": [{"line_number": 1, "article_number": "A"}]}')
     copy = tmp_path / "gateway.toml"
     copy.write_text((ROOT / "etc/gateway.toml").read_text("utf-8"))
     return copy

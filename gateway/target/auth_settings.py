@@ -1,0 +1,167 @@
+"""How a target signs in: `auth = { kind = ... }`, `csrf = { ... }`, `client_cert`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from gateway.client import OAuth2
+from gateway.secret import Secret
+from gateway.target.expressions import Jsonata
+from gateway.target.request_settings import RequestTable, Table, is_ours
+from gateway.target.templates import Template
+from gateway.urls import Url
+
+HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+
+
+class NoAuth(Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
+    """Nothing: the network decides who may send."""
+
+
+class Basic(Table, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
+    username: str
+    password: Secret
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        if ":" in self.username or not self.username.isprintable():
+            yield "username", "may not hold a colon or a control character; HTTP cannot carry it"
+        yield from _one_line("password", self.password)
+
+
+class Bearer(Table, frozen=True, kw_only=True, tag_field="kind", tag="bearer"):
+    token: Secret
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        yield from _one_line("token", self.token)
+
+
+class Header(Table, frozen=True, kw_only=True, tag_field="kind", tag="header"):
+    """A header of any name: `name: prefix value`, as in `Authorization: token KEY` or `DOLAPIKEY: KEY`."""
+
+    name: Annotated[str, Meta(pattern=HEADER_NAME)]
+    value: Secret
+    prefix: str = ""
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        if is_ours(self.name):
+            yield "name", f"{self.name} is set by the gateway itself; name the header that holds the credential"
+        yield from _one_line("value", self.value)
+        if not self.prefix.isprintable():
+            yield "prefix", "may not hold a line break or another control character"
+
+
+class ClientCredentials(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth2"):
+    """OAuth2 client credentials; the fields are those of `gateway.client.OAuth2`."""
+
+    token_url: Url
+    allow_plain_http: bool = False
+    client_id: str
+    client_secret: Secret | None = None
+    scope: str = ""
+    encoding: Literal["form", "json"] = "form"
+    client_auth: Literal["client_secret", "private_key_jwt"] = "client_secret"
+    private_key: Secret | None = None
+    certificate: Secret | None = None
+    send_certificate: bool = False
+    audience: str = ""
+    assertion_s: Annotated[float, Meta(ge=10, le=3600)] = 60.0
+
+    @property
+    def oauth2(self) -> OAuth2:
+        """As the token source takes it."""
+        return OAuth2(
+            token_url=self.token_url,
+            client_id=self.client_id,
+            client_secret=self.client_secret,
+            scope=self.scope,
+            encoding=self.encoding,
+            client_auth=self.client_auth,
+            private_key=self.private_key,
+            certificate=self.certificate,
+            send_certificate=self.send_certificate,
+            audience=self.audience,
+            assertion_s=self.assertion_s,
+        )
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        yield from self.oauth2.problems()
+
+
+class OAuth1(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth1"):
+    """OAuth 1.0 with HMAC-SHA256, each request signed (RFC 5849); NetSuite's TBA wants its account as `realm`."""
+
+    consumer_key: Secret
+    consumer_secret: Secret
+    token: Secret
+    token_secret: Secret
+    realm: str = ""
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        for key in ("consumer_key", "consumer_secret", "token", "token_secret"):
+            yield from _one_line(key, getattr(self, key))
+        if not self.realm.isprintable() or '"' in self.realm:
+            yield "realm", "may not hold a quote or a control character"
+
+
+class Login(Table, frozen=True, kw_only=True, tag_field="kind", tag="session"):
+    """A login request; its cookies, and the headers made of its answer, go with every request after it.
+
+    Attributes:
+        body: JSONata over `vars` and `secret`; sent as JSON, or as a form with `encoding = "form"`.
+        secrets: What `secret.NAME` is in the texts of this table.
+        ok: JSONata over the answer: whether it is a login. Default: any 2xx.
+        send: Headers for the requests after it, each JSONata over `status`, `headers`, `body`, `text`, `vars` and `secret`.
+        cookies: Keep the cookies of the answers and send them.
+        lifetime_s: Log in again before it is so old; default: when the ERP refuses it.
+        logout: A request at the end.
+    """
+
+    url: Template
+    method: Literal["GET", "POST"] = "POST"
+    headers: dict[str, Template] = {}
+    body: Jsonata | None = None
+    encoding: Literal["json", "form"] = "json"
+    secrets: dict[str, Secret] = {}
+    ok: Jsonata | None = None
+    send: dict[str, Jsonata] = {}
+    cookies: bool = True
+    lifetime_s: Annotated[float, Meta(gt=0, le=86400 * 30)] | None = None
+    logout: RequestTable | None = None
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        if not self.cookies and not self.send:
+            yield "", 'keeps neither cookies nor a header of the login\'s answer; set `send`, as in { X-Session = "body.token" }'
+        for name in self.send:
+            if is_ours(name):
+                yield "send", f"{name} is set by the gateway itself"
+
+
+class Csrf(Table, frozen=True, kw_only=True):
+    """A token that changing requests must carry, on top of another kind: fetched, kept with its cookies, fetched again when refused.
+
+    The defaults are SAP's: a GET with `X-CSRF-Token: Fetch`, and 403 with `x-csrf-token: Required` where it has run out.
+    """
+
+    url: Template
+    method: Literal["GET", "HEAD"] = "GET"
+    header: Annotated[str, Meta(pattern=HEADER_NAME)] = "X-CSRF-Token"
+    fetch: str = "Fetch"
+    status: tuple[int, ...] = (403,)
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        if is_ours(self.header):
+            yield "header", f"{self.header} is set by the gateway itself"
+
+
+Auth = NoAuth | Basic | Bearer | Header | ClientCredentials | OAuth1 | Login
+
+
+def _one_line(key: str, secret: Secret) -> Iterable[tuple[str, str]]:
+    if not secret.reveal().isprintable():
+        yield key, f"holds a line break or another character that no HTTP header can carry ({secret.origin}); leave just the secret there"
+
+
+__all__ = ["Auth", "Basic", "Bearer", "ClientCredentials", "Csrf", "Header", "Login", "NoAuth", "OAuth1"]

@@ -1,0 +1,225 @@
+"""From an order to the exact request: look-ups, mapping, schema, address. Sends nothing but look-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from gateway.clock import Clock
+from gateway.errors import MappingError
+from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
+from gateway.target.encoding import encode_body
+from gateway.target.expressions import Jsonata, read_whole
+from gateway.target.lookups import Lookup
+from gateway.target.request import Context, Refused, Request, Sender, Unknown
+from gateway.target.request_settings import RequestTable
+from gateway.target.schema import violations
+from gateway.target.scope import Rows, Scope
+from gateway.target.templates import Template, Unfilled
+
+_JSON = {"Content-Type": "application/json"}
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """A body as far as it could be made.
+
+    Attributes:
+        missing: What the order, a table or the ERP lacks, by line and code.
+        wrong: What the mapping did with it that may not leave.
+    """
+
+    body: bytes | None
+    missing: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self.missing + self.wrong
+
+
+class Making(Protocol):
+    """Of a target's settings, what makes its requests."""
+
+    @property
+    def url(self) -> Template: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def query(self) -> Mapping[str, Template]: ...
+    @property
+    def headers(self) -> Mapping[str, Template]: ...
+    @property
+    def vars(self) -> Mapping[str, str]: ...
+    @property
+    def values(self) -> Mapping[str, Jsonata]: ...
+    @property
+    def body(self) -> BodySettings | None: ...
+    @property
+    def tables(self) -> Mapping[str, CodeTable]: ...
+    @property
+    def lookups(self) -> Mapping[str, LookupSettings]: ...
+
+
+class Builder:
+    """One target's requests.
+
+    Args:
+        settings: The target's; read anew for every request, since files that it names may change.
+        sender: For look-ups; None where nothing may be sent (`gateway target map`, examples).
+        mapping, schema: Texts to try in place of those of the settings.
+    """
+
+    def __init__(
+        self, settings: Making, sender: Sender | None, clock: Clock, *, mapping: str | None = None, schema: str | None = None
+    ) -> None:
+        self._settings = settings
+        self._mapping = mapping
+        self._schema = schema
+        self.lookups: dict[str, Lookup] = {}
+        if sender is not None:
+            for name, lookup in settings.lookups.items():
+                self.lookups[name] = Lookup(name, lookup, sender, self.render, clock)
+
+    def context(self, body: bytes) -> Context:
+        """What expressions see of a canonical message; `lookup` is empty until `look_up`."""
+        message = read_whole(body)
+        context = {"order": message["order"], "message": message, "vars": dict(self._settings.vars), "lookup": {}, "captured": {}}
+        return {**context, "_raw": body}
+
+    async def look_up(self, context: Context, *, fresh: bool = False) -> Context:
+        """The context with what the ERP knows of the order's codes.
+
+        Args:
+            fresh: Ask again for codes that were unknown the last time; say so for a message that has been tried before.
+        Raises:
+            Refused: A code is unknown to the ERP (`on_missing = "refuse"`), or a look-up cannot be made. Names all of them.
+            Unknown: The same with `on_missing = "hold"`.
+            AuthError, TransientError: As `Sender.send`.
+        """
+        found, asked = dict(context["lookup"]), {}
+        refused: list[str] = []
+        held: list[str] = []
+        for name, lookup in self.lookups.items():
+            context = {**context, "lookup": found}
+            codes = lookup.codes(context, self._evaluate)
+            rows = await lookup.rows(codes, context, fresh=fresh)
+            asked[name] = codes
+            missing = lookup.missing(codes, rows, context["order"])
+            (refused if lookup.settings.on_missing == "refuse" else held).extend(missing)
+            found[name] = (rows.get(codes[0]) if codes else None) if lookup.settings.one else rows
+            context = {**context, "lookup": found, "_rows": {**context.get("_rows", {}), name: rows}}
+        if refused:
+            raise Refused(refused + held)
+        if held:
+            raise Unknown(held)
+        return {**context, "_asked": asked}
+
+    async def request(self, context: Context, *, fresh: bool = False) -> Request:
+        """The request that creates the order, look-ups included. Raises what `look_up` and `create` raise."""
+        return self.create(await self.look_up(context, fresh=fresh) if self.lookups else context)
+
+    def create(self, context: Context) -> Request:
+        """The request that creates the order, of a context that has its look-ups.
+
+        Raises:
+            Refused: The mapping misses something, its result does not fit the schema, or the address lacks a value.
+        """
+        settings = self._settings
+        made = self.body(context)
+        if made.problems:
+            raise Refused(made.problems)
+        return self._rendered(settings.method, settings.url, settings.query, settings.headers, settings.values, made.body, context, "")
+
+    def body(self, context: Context) -> Made:
+        """The body as it would leave; the canonical message where the target has no mapping."""
+        body = self._settings.body
+        if body is None:
+            return Made(body=context["_raw"])
+        scope = self._scope(context)
+        try:
+            result = scope.evaluate(self._mapping or body.mapping.reveal(), _visible(context))
+        except MappingError as error:
+            return Made(body=None, missing=tuple(scope.problems), wrong=(f"{body.mapping.name}: {error}",))
+        if not isinstance(result, (dict, list)) or not result:
+            wrong = (f"{body.mapping.name}: makes no body of this order; it must give an object",)
+            return Made(body=None, missing=tuple(scope.problems), wrong=wrong)
+        made = encode_body(result, body.decimal, omit_null=body.omit_null)
+        if scope.problems or body.schema is None:
+            return Made(body=made, missing=tuple(scope.problems))
+        return Made(body=made, wrong=tuple(f"{body.schema.name}: {one}" for one in violations(made, self._schema or body.schema.reveal())))
+
+    def render(self, table: RequestTable, context: Context, *, where: str = "") -> Request:
+        """Any other request of the configuration: a look-up, a preflight, a step, a check. Raises Refused."""
+        body = None
+        if table.body is not None:
+            result = self._evaluate(table.body, context)
+            body = encode_body(result, self._settings.body.decimal if self._settings.body else "number")
+        values = {**self._settings.values, **table.values}
+        return self._rendered(table.method, table.url, table.query, table.headers, values, body, context, where)
+
+    def _rendered(
+        self,
+        method: str,
+        url: Template,
+        query: Mapping[str, Template],
+        headers: Mapping[str, Template],
+        expressions: Mapping[str, Jsonata],
+        body: bytes | None,
+        context: Context,
+        where: str,
+    ) -> Request:
+        constants = self._settings.vars
+        named = {hole.name.split(".")[0] for template in (url, *query.values(), *headers.values()) for hole in template.holes}
+        values = {name: self._evaluate(text, context) for name, text in expressions.items() if name in named}
+        values |= {name: value for name, value in context.items() if name in named and name != "vars"}
+        problems: list[str] = []
+
+        def filled(what: str, fill: Callable[[], str]) -> str:
+            try:
+                return fill()
+            except Unfilled as error:
+                problems.append(f"{where + ' ' if where else ''}{what}: {error}")
+                return ""
+
+        address = filled("url", lambda: url.fill_url(values, constants))
+        given = {name: filled(f"query {name}", lambda t=text: t.fill("query", values, constants)) for name, text in query.items()}  # type: ignore[misc]
+        sent = {name: filled(f"header {name}", lambda t=text: t.fill("header", values, constants)) for name, text in headers.items()}  # type: ignore[misc]
+        if problems:
+            raise Refused(problems)
+        if given:
+            encoded = "&".join(f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in given.items())
+            address += ("&" if "?" in address else "?") + encoded
+        return Request(method=method, url=address, headers={**(_JSON if body is not None else {}), **sent}, body=body)
+
+    def _evaluate(self, text: str, context: Context) -> Any:
+        """A text of the configuration over the context, with the functions of a mapping. Raises Refused."""
+        scope = self._scope(context)
+        try:
+            found = scope.evaluate(text, _visible(context))
+        except MappingError as error:
+            raise Refused([*scope.problems, str(error)]) from error
+        if scope.problems:
+            raise Refused(scope.problems)
+        return found
+
+    def _scope(self, context: Context) -> Scope:
+        tables = {name: table.codes for name, table in self._settings.tables.items()}
+        rows: dict[str, Rows] = {name: {} for name in self._settings.lookups}
+        rows.update(context.get("_rows", {}))
+        asked: Mapping[str, Sequence[str]] | None = context.get("_asked")
+        return Scope(tables, rows, asked)
+
+
+def with_rows(context: Context, rows: Mapping[str, Rows], ones: Mapping[str, bool]) -> Context:
+    """A context as if the ERP had been asked and had known these rows (examples, `gateway target map`)."""
+    found: dict[str, Any] = {}
+    for name, known in rows.items():
+        found[name] = next(iter(known.values()), None) if ones.get(name) else dict(known)
+    return {**context, "lookup": found, "_rows": {name: dict(known) for name, known in rows.items()}}
+
+
+def _visible(context: Context) -> Context:
+    return {name: value for name, value in context.items() if not name.startswith("_")}

@@ -1,0 +1,140 @@
+"""Codes to what the ERP knows of them: one request for all codes of an order, remembered for a while, misses briefly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.errors import AuthError, MappingError, RateLimited, TransientError
+from gateway.mapping.functions import is_nothing
+from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
+from gateway.target.body_settings import LookupSettings
+from gateway.target.expressions import answer_document
+from gateway.target.request import Context, Refused, Request, Sender
+from gateway.target.scope import lines_with, shown
+
+_MOST_REMEMBERED = 50_000
+_MOST_CODES = 10_000
+
+Render = Callable[[LookupSettings, Context], Request]
+Row = dict[str, Any]
+
+
+class Lookup:
+    """One look-up of one target.
+
+    Args:
+        render: Makes the request from the settings and a context that has `codes`.
+    """
+
+    def __init__(self, name: str, settings: LookupSettings, sender: Sender, render: Render, clock: Clock) -> None:
+        self.name = name
+        self.settings = settings
+        self._sender = sender
+        self._render = render
+        self._clock = clock
+        self._known: dict[str, tuple[float, Row | None]] = {}
+        self._turn = asyncio.Lock()
+
+    def codes(self, context: Context, evaluate: Callable[[str, Context], Any]) -> list[str]:
+        """The codes that an order needs, each once. Raises Refused, MappingError."""
+        found = evaluate(self.settings.codes, context)
+        items = found if isinstance(found, list) else [found]
+        if any(not isinstance(item, (str, int)) or isinstance(item, bool) for item in items if not is_nothing(item)):
+            raise MappingError([f"{self.name}: codes must give a text, or a list of texts"])
+        codes = list(dict.fromkeys(str(item) for item in items if not is_nothing(item)))
+        if len(codes) > _MOST_CODES:
+            raise Refused([f"{self.name}: {len(codes)} codes in one order; {_MOST_CODES} are looked up"])
+        return codes
+
+    async def rows(self, codes: Sequence[str], context: Context, *, fresh: bool = False) -> dict[str, Row]:
+        """What the ERP knows, by code; a code that it does not know is left out.
+
+        Args:
+            fresh: Ask again for what was missing the last time: somebody may have put it right.
+        Raises:
+            Refused: The ERP refuses the look-up, or has a code twice.
+            AuthError, TransientError: As `Sender.send`; nothing was changed at the ERP.
+        """
+        async with self._turn:  # of ten orders with the same article one asks, the others find it remembered
+            found: dict[str, Row] = {}
+            wanted: list[str] = []
+            for code in codes:
+                known = self._remembered(code, fresh=fresh)
+                if known is None:
+                    wanted.append(code)
+                elif known[1] is not None:
+                    found[code] = known[1]
+            for at in range(0, len(wanted), self.settings.batch):
+                found |= await self._ask(wanted[at : at + self.settings.batch], context)
+            return found
+
+    def missing(self, codes: Sequence[str], rows: Mapping[str, Row], order: Mapping[str, Any]) -> list[str]:
+        """A reason for each code that the ERP does not know, with the lines that name it."""
+        return [f"{lines_with(order, code)}{self.name}: the ERP has no {shown(code)}" for code in codes if code not in rows]
+
+    def _remembered(self, code: str, *, fresh: bool) -> tuple[float, Row | None] | None:
+        known = self._known.get(code)
+        if known is None or known[0] <= self._clock.monotonic() or (fresh and known[1] is None):
+            return None
+        return known
+
+    async def _ask(self, codes: list[str], context: Context) -> dict[str, Row]:
+        request = self._render(self.settings, {**context, "codes": codes})
+        answer = await self._answer(request)
+        rows = self._read(answer, frozenset(codes)) if answer is not None else {}
+        now = self._clock.monotonic()
+        for code in codes:
+            ttl_s = self.settings.cache_ttl_s if code in rows else self.settings.negative_ttl_s
+            self._known.pop(code, None)
+            if ttl_s > 0:
+                self._known[code] = (now + ttl_s, rows.get(code))
+        while len(self._known) > _MOST_REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+        return rows
+
+    async def _answer(self, request: Request) -> Answer | None:
+        """A 2xx; None where the ERP says that there is nothing (404)."""
+        try:
+            answer = await self._sender.send(request)
+        except TooLong as error:
+            raise Refused([f"{self.name}: {error}; ask for fewer fields, or lower `batch`"]) from error
+        except Unanswered as error:  # nothing can have been done by asking
+            raise TransientError(f"the look-up {self.name}: {error}") from error
+        status, wait_s = answer.status, retry_after_s(answer.headers, self._clock.now())
+        if 200 <= status < 300:
+            return answer
+        if status == 404:
+            return None
+        said = f"the look-up {self.name}: the ERP answers {status}"
+        if status == 429:
+            raise RateLimited(said, retry_after_s=wait_s)
+        if status in (408, 423, 425) or status >= 500:
+            raise TransientError(said, retry_after_s=wait_s)
+        if status in (401, 403) or status < 400:
+            raise AuthError(f"{said}; check the credentials, what they may read, and the look-up's url")
+        raise Refused([f"{said}; check its url and query with `gateway target check`"])
+
+    def _read(self, answer: Answer, codes: frozenset[str]) -> dict[str, Row]:
+        document = answer_document(answer)
+        if document["body"] is None and document["text"].strip() not in ("", "null"):
+            raise AuthError(f"the look-up {self.name}: the ERP answers with something that is not JSON; a login page, or another url?")
+        if isinstance(document["body"], dict) and document["body"].get("error"):
+            raise Refused([f"the look-up {self.name}: the ERP answers with an error; try it with `gateway target check`"])
+        found = self.settings.rows.evaluate(document)
+        items = [] if found is None else found if isinstance(found, list) else [found]
+        rows: dict[str, Row] = {}
+        for item in items:
+            if not isinstance(item, dict):
+                raise MappingError([f"the look-up {self.name}: rows must give objects; the ERP's answer has none there"])
+            code = item.get(self.settings.code)
+            if code is None and self.settings.one and len(codes) == len(items) == 1:
+                code = next(iter(codes))  # asked for one, answered with one
+            if str(code) not in codes:
+                continue
+            if str(code) in rows:
+                raise Refused([f"{self.name}: the ERP has {shown(code)} more than once; which one is meant must be clear to it"])
+            rows[str(code)] = item
+        return rows

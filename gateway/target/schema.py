@@ -1,0 +1,81 @@
+"""A JSON Schema over the bytes that are about to leave: what is a list is one, what is required is there."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend, validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+_MOST_PROBLEMS = 20
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", Decimal: "a number"}
+
+
+def why_no_schema(text: str) -> str | None:
+    """What is wrong with the text of a schema; None where it is one."""
+    try:
+        schema = json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {error}"
+    if not isinstance(schema, dict):
+        return "is no JSON Schema: it must be an object"
+    try:
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        next(_validator(text).iter_errors({}), None)
+    except SchemaError as error:
+        return f"is no JSON Schema: at {error.json_path}: {error.message[:200]}"
+    except Unresolvable as error:
+        return f"refers to {error.ref!r}, which is not in it; nothing is fetched, put it into $defs"
+    except Exception as error:  # a pattern that Python cannot read, for instance
+        return f"cannot be used: {error}"[:300]
+    return None
+
+
+def violations(body: bytes, schema: str) -> list[str]:
+    """Why a body does not fit, by path, without values that may be a person's."""
+    document = json.loads(body, parse_float=Decimal)
+    found = sorted(_validator(schema).iter_errors(document), key=lambda error: [str(part) for part in error.absolute_path])
+    return [_in_words(error) for error in found[:_MOST_PROBLEMS]]
+
+
+@lru_cache(maxsize=32)
+def _validator(schema: str) -> Validator:
+    made = json.loads(schema, parse_float=Decimal)
+    kind = validator_for(made, default=Draft202012Validator)
+    types = kind.TYPE_CHECKER.redefine("integer", _is_whole).redefine("number", _is_number)
+    validator: Validator = extend(kind, type_checker=types)(made, registry=Registry())  # a registry of its own: nothing is fetched
+    return validator
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
+
+
+def _is_whole(_: Any, value: Any) -> bool:
+    return _is_number(_, value) and value == int(value)
+
+
+def _in_words(error: ValidationError) -> str:
+    if error.context:  # of anyOf and oneOf, what comes nearest
+        nearest = best_match(error.context)
+        if nearest is not None and nearest.validator != error.validator:
+            error = nearest
+    at = error.json_path.removeprefix("$").lstrip(".") or "the body"
+    rule, value, found = error.validator, error.validator_value, error.instance
+    if rule == "required":
+        missing = [name for name in value if name not in found]
+        return f"{at}: lacks {', '.join(map(str, missing))}"
+    if rule == "additionalProperties":
+        unknown = sorted(set(found) - set(error.schema.get("properties", {})))
+        return f"{at}: has the unknown keys {', '.join(unknown)[:200]}"
+    if rule == "type":
+        wanted = " or ".join(value) if isinstance(value, list) else value
+        return f"{at}: must be of type {wanted}, and is {_KINDS.get(type(found), 'null')}"
+    return f"{at}: does not fit {rule} {json.dumps(value, default=str)[:120]}"
