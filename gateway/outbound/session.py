@@ -85,15 +85,35 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def why_no_client_cert(certificate: Path, key: Path | None, password: Secret | None) -> str | None:
     """Why a client certificate cannot be used; None where it can."""
     try:
-        _present(ssl.create_default_context(), certificate, key, password)
+        present(ssl.create_default_context(), certificate, key, password)
     except (OSError, ValueError) as error:  # what ssl raises is an OSError, too
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         return f"{certificate} and its key cannot be used ({reason}); both as PEM, the key in client_key or in the same file"
     return None
 
 
-def _present(tls: ssl.SSLContext, certificate: Path, key: Path | None, password: Secret | None) -> None:
+def present(tls: ssl.SSLContext, certificate: Path, key: Path | None, password: Secret | None) -> None:
+    """Show this certificate in every handshake from now on. Raises OSError, ssl.SSLError."""
     tls.load_cert_chain(certificate, key, password.reveal() if password else "")  # without a password ssl would ask at the terminal
+
+
+ClientCertificate = tuple[Path, Path | None, Secret | None]
+
+
+def tls_context(ca_file: Path | None = None, client_certificate: ClientCertificate | None = None) -> ssl.SSLContext:
+    """How we speak TLS: verified, 1.2 at least.
+
+    Args:
+        ca_file: PEM certificates to trust in place of the system's.
+        client_certificate: PEM certificate to show, its key where it stands in another file, and the key's password.
+    Raises:
+        OSError, ssl.SSLError: One of them cannot be used.
+    """
+    tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    if client_certificate is not None:
+        present(tls, *client_certificate)
+    return tls
 
 
 def open_session(
@@ -102,7 +122,7 @@ def open_session(
     connections: int,
     connect_timeout_s: float,
     ca_file: Path | None = None,
-    client_cert: tuple[Path, Path | None, Secret | None] | None = None,
+    tls: ssl.SSLContext | None = None,
     upgrades: bool = False,
 ) -> aiohttp.ClientSession:
     """A session for one other side. Call it inside the running loop, and close it.
@@ -111,11 +131,11 @@ def open_session(
         allowed: Asked about every address before a socket is made for it, literal addresses included.
         connections: At the most, at the same time.
         ca_file: PEM certificates to trust in place of the system's.
-        client_cert: PEM certificate to show, its key where it stands in another file, and the key's password.
+        tls: In place of what `ca_file` makes.
         upgrades: WebSockets are opened on it: cookies are kept, for load balancers that pin a client to a server with them,
             an upgrade that is answered with a redirect is refused, and no connection waits for a next request.
     Raises:
-        OSError, ssl.SSLError: `ca_file` or `client_cert` cannot be used.
+        OSError, ssl.SSLError: `ca_file` cannot be used.
     """
 
     def make_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -126,10 +146,7 @@ def open_session(
         made.setblocking(False)
         return made
 
-    tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    if client_cert is not None:
-        _present(tls, *client_cert)
+    tls = tls or tls_context(ca_file)
     connector = aiohttp.TCPConnector(
         limit=connections,
         ssl=tls,

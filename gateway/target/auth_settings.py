@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from gateway.client import OAuth2
-from gateway.secret import Secret
+from gateway.secret import Secret, read_text, stamp_of
 from gateway.target.expressions import Jsonata
 from gateway.target.request_settings import RequestTable, Table, is_ours
 from gateway.target.templates import Template
 from gateway.urls import Url
 
 HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+
+
+class PemFile(Secret):
+    """`client_cert = "gateway.pem"`: a path, since that is what TLS reads; looked at again when it changes."""
+
+    __slots__ = ("path",)
+    path: Path
+
+    @classmethod
+    def from_reference(cls, value: object, base: Path) -> PemFile:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise ValueError('must be the path of a PEM file, as in "gateway.pem"')
+        path = base / value
+        stamp = stamp_of(path)
+        made = cls(read_text(path), origin=f"file {value}", path=path, stamp=stamp)
+        made.path = path
+        return made
 
 
 class NoAuth(Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
@@ -164,4 +182,4 @@ def _one_line(key: str, secret: Secret) -> Iterable[tuple[str, str]]:
         yield key, f"holds a line break or another character that no HTTP header can carry ({secret.origin}); leave just the secret there"
 
 
-__all__ = ["Auth", "Basic", "Bearer", "ClientCredentials", "Csrf", "Header", "Login", "NoAuth", "OAuth1"]
+__all__ = ["Auth", "Basic", "Bearer", "ClientCredentials", "Csrf", "Header", "Login", "NoAuth", "OAuth1", "PemFile"]

@@ -11,9 +11,9 @@ from msgspec import Meta, Struct, field
 
 from gateway.config import Positive, PositiveInt
 from gateway.orders import Kind
-from gateway.outbound.session import why_no_client_cert
+from gateway.outbound.session import ClientCertificate, why_no_client_cert
 from gateway.secret import Secret
-from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1
+from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.target.expressions import Jsonata
 from gateway.target.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
@@ -67,8 +67,8 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
     csrf: Csrf | None = None
     renew_on: tuple[int, ...] = (401,)
     max_consecutive_auth_failures: Annotated[int, Meta(ge=1, le=10)] = 2
-    client_cert: Path | None = None
-    client_key: Path | None = None
+    client_cert: PemFile | None = None
+    client_key: PemFile | None = None
     client_key_password: Secret | None = None
     body: BodySettings | None = None
     tables: dict[str, CodeTable] = {}
@@ -96,12 +96,19 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
         if self.ca_file is not None and not _holds_certificates(self.ca_file):
             yield "ca_file", f"{self.ca_file} is no PEM file with the authority that signed the target's certificate; export it as PEM"
         yield from policy_problems(self.idempotency, self.preflight, self.steps)
-        if self.client_cert is not None:
-            problem = why_no_client_cert(self.client_cert, self.client_key, self.client_key_password)
+        if self.client_certificate is not None:
+            problem = why_no_client_cert(*self.client_certificate)
             if problem:
                 yield "client_cert", problem
         elif self.client_key is not None:
             yield "client_key", "is the key of a client_cert, and there is none"
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """What to show in handshakes."""
+        if self.client_cert is None:
+            return None
+        return self.client_cert.path, self.client_key.path if self.client_key else None, self.client_key_password
 
     def _requests(self) -> Iterable[tuple[str | tuple[str | int, ...], str]]:
         """Every request of this table: known names, hosts that are fixed and the same."""

@@ -1,0 +1,267 @@
+"""Requests with a target's credentials: signs in once for all, again where the ERP refuses, and stops before it locks the account.
+
+Until a proof (a password, a token, a session) has been accepted once, one request goes at a time: sixteen orders at once with
+a wrong password would be sixteen tries. A refused proof that had been accepted has run out, and is renewed, once for everybody
+who was refused with it; one that never was counts, and after `max_consecutive_auth_failures` nothing more is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from yarl import URL
+
+from gateway.clock import Clock
+from gateway.errors import AuthError, ConfigError, TransientError
+from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
+from gateway.target.auth_settings import Csrf, NoAuth
+from gateway.target.request import Request
+from gateway.target.settings import TargetSettings
+from gateway.target.signing import Proof, keep_cookies, signer_for, with_cookies
+from gateway.target.templates import Unfilled
+
+_MAX_ANSWER_BYTES = 5 * 1024 * 1024
+_SAFE = ("GET", "HEAD")
+
+Pace = Callable[[], Awaitable[None]]
+
+
+class AuthSender:
+    """`gateway.target.request.Sender` for one target. `open()` inside the running loop, `close()` at the end.
+
+    Args:
+        pace: Awaited before every request, those for signing in included.
+    """
+
+    def __init__(self, name: str, settings: TargetSettings, clock: Clock, pace: Pace | None = None) -> None:
+        self._name = name
+        self._settings = settings
+        self._clock = clock
+        self._pace = pace
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._signer = signer_for(settings.auth, self._ask, settings.vars, clock)
+        self._csrf = _CsrfTokens(settings.csrf, self) if settings.csrf else None
+        self._signing = asyncio.Lock()
+        self._gate = asyncio.Lock()
+        self._proven = 0
+        self._refused = 0
+        self._failures = 0
+
+    async def open(self) -> None:
+        """Make the session. Raises ConfigError where `ca_file` or the client certificate cannot be used."""
+        settings = self._settings
+        try:
+            self._tls = tls_context(settings.ca_file, settings.client_certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError([f"targets.{self._name}: ca_file or client_cert cannot be used: {error}"]) from error
+        self._session = open_session(
+            allowed=any_unicast, connections=settings.concurrency, connect_timeout_s=settings.connect_timeout_s, tls=self._tls
+        )
+
+    async def close(self) -> None:
+        """Sign out, where there is something to sign out of, and close the connections."""
+        if self._session:
+            await self._signer.close()
+            await self._session.close()
+
+    def reset(self) -> None:
+        """A secret changed, or a person says so: try anew with the secrets of now."""
+        self._failures = 0
+        self._proven = 0
+        self._signer.reset()
+        if self._csrf:
+            self._csrf.forget()
+        if self._tls is not None and self._settings.client_certificate is not None:
+            try:
+                present(self._tls, *self._settings.client_certificate)
+            except (OSError, ValueError):  # certificate and key are two files: the other one follows, and says so again
+                pass
+
+    async def sign_in(self) -> None:
+        """Get a token or a session where the ERP wants one; nothing where it does not. Raises as `send`."""
+        await self._proof(None)
+
+    async def send(self, request: Request) -> Answer:
+        """See `Sender.send`."""
+        proof = await self._proof(None)
+        answer = await self._offer(request, proof)
+        if answer is not None and not self._is_refusal(answer):
+            return answer
+        proof = await self._proof(proof)
+        answer = await self._offer(request, proof)
+        if answer is not None and not self._is_refusal(answer):
+            return answer
+        raise self._no_entry()
+
+    async def _proof(self, instead_of: Proof | None) -> Proof:
+        async with self._signing:
+            if self._failures >= self._settings.max_consecutive_auth_failures:
+                raise AuthError(
+                    f"the target refused our credentials {self._failures} times; nothing more is sent, so that the account is not "
+                    f"locked, until the secret changes, SIGHUP, or `gateway target release {self._name}`"
+                )
+            try:
+                proof = await self._signer.proof(instead_of)
+            except AuthError:
+                self._failures += 1
+                raise
+            if proof is instead_of:  # a password, or a token endpoint that gives the same token again
+                raise self._no_entry()
+            return proof
+
+    async def _offer(self, request: Request, proof: Proof) -> Answer | None:
+        """One try; None where this proof has been refused meanwhile, and nothing was sent."""
+        if proof.serial == self._proven or isinstance(self._settings.auth, NoAuth):
+            return self._judged(await self._exchange(request, proof), proof)
+        async with self._gate:
+            if proof.serial <= self._refused:
+                return None
+            if proof.serial != self._proven:
+                return self._judged(await self._exchange(request, proof), proof)
+        return self._judged(await self._exchange(request, proof), proof)
+
+    def _judged(self, answer: Answer, proof: Proof) -> Answer:
+        if self._is_refusal(answer):
+            if proof.serial > self._refused:
+                self._refused = proof.serial
+                self._failures += proof.serial != self._proven
+        elif answer.status < 500 and proof.serial > self._refused:
+            self._proven, self._failures = proof.serial, 0
+        return answer
+
+    def _is_refusal(self, answer: Answer) -> bool:
+        return answer.status in self._settings.renew_on and not isinstance(self._settings.auth, NoAuth)
+
+    def _no_entry(self) -> AuthError:
+        statuses = ", ".join(map(str, self._settings.renew_on))
+        return AuthError(f"the target does not accept our credentials ({statuses}); check them and what they may do")
+
+    async def _exchange(self, request: Request, proof: Proof) -> Answer:
+        if self._csrf is None or request.method in _SAFE:
+            return await self.with_proof(request, proof)
+        token = await self._csrf.token(proof)
+        if isinstance(token, Answer):
+            return token
+        answer = await self.with_proof(request, proof, token)
+        if answer.status in self._csrf.settings.status:
+            token = await self._csrf.token(proof, instead_of=token)
+            return token if isinstance(token, Answer) else await self.with_proof(request, proof, token)
+        return answer
+
+    async def with_proof(self, request: Request, proof: Proof, csrf: CsrfToken | None = None) -> Answer:
+        """One request with a proof, and a CSRF token with the cookies that it came with."""
+        headers = {**request.headers, **self._signer.headers(proof, request), **(csrf.headers if csrf else {})}
+        headers = with_cookies(headers, proof.cookies, csrf.cookies if csrf else {})
+        answer = await self._ask(Request(method=request.method, url=request.url, headers=headers, body=request.body))
+        if proof.cookies:
+            keep_cookies(proof.cookies, answer)
+        if csrf and csrf.cookies:
+            keep_cookies(csrf.cookies, answer)
+        return answer
+
+    async def _ask(self, request: Request) -> Answer:
+        """One request as it stands."""
+        assert self._session is not None
+        if self._pace:
+            await self._pace()
+        return await exchange(
+            self._session,
+            request.method,
+            URL(request.url, encoded=True),
+            headers=request.headers,
+            body=request.body,
+            timeout_s=self._settings.read_timeout_s,
+            max_bytes=_MAX_ANSWER_BYTES,
+        )
+
+    def masked(self, request: Request) -> dict[str, str]:
+        """The headers of a request as they would leave, what is secret as `***`. Signs in nowhere."""
+        auth = self._settings.auth
+        if isinstance(auth, NoAuth):
+            return dict(request.headers)
+        names = self._signer.headers(Proof(0), request) if not self._signer.renews else dict.fromkeys(getattr(auth, "send", ()), "")
+        if not names:
+            names = {"Cookie": ""} if hasattr(auth, "cookies") else {"Authorization": ""}
+        hidden = {name: _mask(value) for name, value in names.items()}
+        if self._csrf and request.method not in _SAFE:
+            hidden[self._csrf.settings.header] = "***"
+        return {**request.headers, **hidden}
+
+    @property
+    def vars(self) -> dict[str, str]:
+        """The target's variables."""
+        return self._settings.vars
+
+    def when(self, answer: Answer) -> float | None:
+        """What `Retry-After` asks for, in seconds."""
+        return retry_after_s(answer.headers, self._clock.now())
+
+
+class CsrfToken:
+    """A token, the cookies it belongs to, and the proof it was fetched with."""
+
+    def __init__(self, header: str, text: str, proof: Proof) -> None:
+        self.headers = {header: text}
+        self.cookies: dict[str, str] = {}
+        self.proof = proof
+
+
+class _CsrfTokens:
+    """One token at a time, fetched once for everybody."""
+
+    def __init__(self, settings: Csrf, sender: AuthSender) -> None:
+        self.settings = settings
+        self._sender = sender
+        self._token: CsrfToken | None = None
+        self._turn = asyncio.Lock()
+
+    def forget(self) -> None:
+        self._token = None
+
+    async def token(self, proof: Proof, *, instead_of: CsrfToken | None = None) -> CsrfToken | Answer:
+        """The token of now; the answer itself where the ERP refuses the proof.
+
+        Raises:
+            AuthError: The answer holds no token.
+            TransientError: It cannot be fetched now; the request was not sent.
+        """
+        async with self._turn:
+            token = self._token
+            if token is not None and token is not instead_of and token.proof is proof:
+                return token
+            self._token = None
+            fetched = await self._fetch(proof)
+            if isinstance(fetched, CsrfToken):
+                self._token = fetched
+            return fetched
+
+    async def _fetch(self, proof: Proof) -> CsrfToken | Answer:
+        settings = self.settings
+        try:
+            url = settings.url.fill_url({}, self._sender.vars)
+            request = Request(method=settings.method, url=url, headers={settings.header: settings.fetch})
+            answer = await self._sender.with_proof(request, proof)
+        except Unanswered as error:
+            raise TransientError(f"the CSRF token: {error}") from error
+        except Unfilled as error:
+            raise AuthError(f"the CSRF token: {error}") from error
+        if answer.status == 401:
+            return answer
+        if answer.status in (408, 425, 429) or answer.status >= 500:
+            raise TransientError(f"the CSRF token: the ERP answers {answer.status}", retry_after_s=self._sender.when(answer))
+        text = answer.headers.get(settings.header, "").strip()
+        if not text or text.lower() in ("required", "fetch"):
+            raise AuthError(f"the ERP gives no {settings.header} ({answer.status}); check csrf.url and what the credentials may do")
+        token = CsrfToken(settings.header, text, proof)
+        keep_cookies(token.cookies, answer)
+        return token
+
+
+def _mask(value: str) -> str:
+    """`Bearer ***`: the word in front says which kind it is, and nothing of the secret."""
+    word, space, _ = value.partition(" ")
+    return f"{word} ***" if space and word.isalpha() else "***"
