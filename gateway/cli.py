@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import __version__, commands, preview
+from gateway import __version__, commands, preview, target_commands
 from gateway.config import DEFAULT_PATH
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
@@ -101,16 +101,41 @@ def _parser() -> argparse.ArgumentParser:
     purge.add_argument("--older-than-days", type=_days, default=None, metavar="DAYS", help="default: store.keep_bodies_days")
     resume = add("resume", "open a source's doors again and ask at once", commands.resume)
     resume.add_argument("source", type=_text, metavar="SOURCE")
-    target = add("target", "hold or release a target; reconcile: look for every order that it should have", commands.target)
-    target.add_argument("action", choices=["hold", "release", "reconcile"])
-    target.add_argument("name", type=_text, metavar="NAME")
-    target.add_argument("--reason", type=_text, default="", help="with hold: why")
-    target.add_argument("--days", type=_days, default=1.0, help="with reconcile: how far back; default 1")
-    target.add_argument("--per-minute", type=_count, default=120, metavar="COUNT", help="with reconcile: look-ups a minute; default 120")
+    _add_target(add("target", "hold, release, check or try a target", lambda options: 2, common))
     add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
     demo = add("demo", "the gateway with simulated vendors and a simulated ERP, on this machine", _demo, common)
     demo.add_argument("--once", action="store_true", help="send a fixed set of orders, compare, and exit")
     return parser
+
+
+def _add_target(target: argparse.ArgumentParser) -> None:
+    """`gateway target ACTION NAME`."""
+    shows = argparse.ArgumentParser(add_help=False)
+    shows.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=f"default {DEFAULT_PATH}")
+    shows.add_argument("--json", action="store_true", help="print JSON")
+    sub = target.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    def add(name: str, help: str, run: object) -> argparse.ArgumentParser:
+        made = sub.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", parents=[shows])
+        made.set_defaults(run=run, action=name)
+        made.add_argument("name", type=_text, metavar="NAME")
+        return made
+
+    hold = add("hold", "send nothing to it until it is released", commands.target)
+    hold.add_argument("--reason", type=_text, default="", help="why; it is kept")
+    add("release", "send to it again", commands.target).set_defaults(reason="")
+    reconcile = add("reconcile", "look for every order that it should have", commands.target)
+    reconcile.add_argument("--days", type=_days, default=1.0, help="how far back; default 1")
+    reconcile.add_argument("--per-minute", type=_count, default=120, metavar="COUNT", help="look-ups a minute; default 120")
+    check = add("check", "sign in, ask something harmless and look up; creates nothing", target_commands.check)
+    check.add_argument(
+        "--order", type=_text, default=None, metavar="FILE", help="look up what this order needs; default: the first example"
+    )
+    shown = add("map", "print the exact request of an order and what it lacks; sends nothing", target_commands.show_map)
+    shown.add_argument("file", type=_text, metavar="ORDER.json", help="a canonical order or message; - reads it from the standard input")
+    send = add("send", "look up and ask for real, and print the request; sends no order", target_commands.send)
+    send.add_argument("file", type=_text, metavar="ORDER.json", help="as for map")
+    send.add_argument("--dry-run", action="store_true", help="needed: orders go out through the running gateway alone")
 
 
 def _count(text: str) -> int:

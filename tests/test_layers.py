@@ -46,8 +46,8 @@ THIRD_PARTY = {
     "signalrcore": {"edge"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
-ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing", "reconcile"}
-ROOTS |= {"log", "systemd"}
+ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
+ROOTS |= {"reconcile", "target_commands", "log", "systemd"}
 
 
 def module(file: Path) -> str:

@@ -104,7 +104,7 @@ class Builder:
         held: list[str] = []
         for name, lookup in self.lookups.items():
             context = {**context, "lookup": found}
-            codes = lookup.codes(context, self._evaluate)
+            codes = lookup.codes(context, self.evaluate)
             rows = await lookup.rows(codes, context, fresh=fresh)
             asked[name] = codes
             missing = lookup.missing(codes, rows, context["order"])
@@ -127,11 +127,15 @@ class Builder:
         Raises:
             Refused: The mapping misses something, its result does not fit the schema, or the address lacks a value.
         """
-        settings = self._settings
         made = self.body(context)
         if made.problems:
             raise Refused(made.problems)
-        return self._rendered(settings.method, settings.url, settings.query, settings.headers, settings.values, made.body, context, "")
+        return self.around(made.body, context)
+
+    def around(self, body: bytes | None, context: Context) -> Request:
+        """The request that carries a body. Raises Refused."""
+        settings = self._settings
+        return self._rendered(settings.method, settings.url, settings.query, settings.headers, settings.values, body, context, "")
 
     def body(self, context: Context) -> Made:
         """The body as it would leave; the canonical message where the target has no mapping."""
@@ -155,7 +159,7 @@ class Builder:
         """Any other request of the configuration: a look-up, a preflight, a step, a check. Raises Refused."""
         body = None
         if table.body is not None:
-            result = self._evaluate(table.body, context)
+            result = self.evaluate(table.body, context)
             body = encode_body(result, self._settings.body.decimal if self._settings.body else "number")
         values = {**self._settings.values, **table.values}
         return self._rendered(table.method, table.url, table.query, table.headers, values, body, context, where)
@@ -173,7 +177,7 @@ class Builder:
     ) -> Request:
         constants = self._settings.vars
         named = {hole.name.split(".")[0] for template in (url, *query.values(), *headers.values()) for hole in template.holes}
-        values = {name: self._evaluate(text, context) for name, text in expressions.items() if name in named}
+        values = {name: self.evaluate(text, context) for name, text in expressions.items() if name in named}
         values |= {name: value for name, value in context.items() if name in named and name != "vars"}
         problems: list[str] = []
 
@@ -194,7 +198,7 @@ class Builder:
             address += ("&" if "?" in address else "?") + encoded
         return Request(method=method, url=address, headers={**(_JSON if body is not None else {}), **sent}, body=body)
 
-    def _evaluate(self, text: str, context: Context) -> Any:
+    def evaluate(self, text: str, context: Context) -> Any:
         """A text of the configuration over the context, with the functions of a mapping. Raises Refused."""
         scope = self._scope(context)
         try:

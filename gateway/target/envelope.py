@@ -6,8 +6,12 @@ import uuid
 from datetime import datetime
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
+from gateway.orders import Message
 from gateway.store.base import OutboxRow
 from gateway.target.policy import Idempotency
+from gateway.target.request import Request
 
 # CloudEvents 1.0, HTTP binding 3.1.3.2: what is not printable ASCII, and space, quote and percent, is percent-encoded.
 _SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}"
@@ -15,7 +19,12 @@ _NAMESPACE = uuid.UUID("6c9d6cf5-3c5f-4d0b-8d7e-9a0c1e1b7a52")
 _PLAIN = Idempotency()
 
 
-def envelope_headers(row: OutboxRow, idempotency: Idempotency = _PLAIN) -> dict[str, str]:
+def with_envelope(request: Request, row: OutboxRow | Message, idempotency: Idempotency) -> Request:
+    """A request as it leaves, but for the credentials."""
+    return replace(request, headers={**request.headers, **envelope_headers(row, idempotency)})
+
+
+def envelope_headers(row: OutboxRow | Message, idempotency: Idempotency = _PLAIN) -> dict[str, str]:
     """The headers that say which message this is (CONTRACT section 5)."""
     key = quote(row.key, safe=_SAFE)
     return {

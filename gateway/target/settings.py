@@ -104,6 +104,12 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
             yield "client_key", "is the key of a client_cert, and there is none"
 
     @property
+    def is_plain_message(self) -> bool:
+        """Whether the ERP gets our message as it is, at an address that no order changes."""
+        templates = (self.url, *self.query.values(), *self.headers.values())
+        return self.body is None and not self.query and not self.lookups and not any("{" in one or "}" in one for one in templates)
+
+    @property
     def client_certificate(self) -> ClientCertificate | None:
         """What to show in handshakes."""
         if self.client_cert is None:
