@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from aiohttp import web
+from doors import erp
 from peers import certificate
 
 from gateway.errors import AuthError, RateLimited, TransientError
@@ -26,50 +27,6 @@ from gateway.target.settings import Basic, Bearer, ClientCredentials, Csrf, Head
 from gateway.target.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
 from gateway.urls import Url
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
-class Erp:
-    """An ERP with a door: it counts, and says who came how."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, dict[str, str], bytes]] = []
-        self.handler: Handler | None = None
-        self.flying = 0
-        self.most = 0
-        self.url = ""
-
-    async def take(self, request: web.Request) -> web.Response:
-        self.heard.append(
-            (f"{request.method} {request.raw_path}", {k.lower(): v for k, v in request.headers.items()}, await request.read())
-        )
-        self.flying += 1
-        self.most = max(self.most, self.flying)
-        try:
-            assert self.handler is not None
-            return await self.handler(request)
-        finally:
-            self.flying -= 1
-
-    def count(self, what: str) -> int:
-        return sum(line.split("?")[0] == what for line, _, _ in self.heard)
-
-
-@asynccontextmanager
-async def erp(handler: Handler, ssl: Any = None) -> AsyncIterator[Erp]:
-    made = Erp()
-    made.handler = handler
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", made.take)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl).start()
-    made.url = f"http{'s' if ssl else ''}://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield made
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager
