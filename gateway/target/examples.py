@@ -90,10 +90,7 @@ def body_problems(settings: Making, mapping: str | None = None, schema: str | No
     if body is None:
         return
     if not body.examples:
-        yield (
-            ("body", "examples"),
-            "is needed: a file with an order, as canonical JSON, that the mapping is tried with; `gateway show KEY --body`",
-        )
+        yield ("body", "examples"), "is needed: files with an order as canonical JSON (`gateway show KEY --body`), to try the mapping with"
         return
     builder = Builder(settings, None, SystemClock(), mapping=mapping, schema=schema)
     for n, path in enumerate(body.examples):

@@ -73,15 +73,16 @@ def request_problems(
     for name in request.values:
         if name in variables:
             yield "values", f"{name} is one of vars already; give it another name"
-    for problem in request.url.problems(variables, known):
+    unknown = list(request.url.problems(variables, known))
+    for problem in unknown:
         yield "url", problem
     for key, templates in (("query", request.query), ("headers", request.headers)):
         for template in templates.values():
             for problem in template.problems(variables, known):
                 yield key, problem
     there, problem = address_of(request.url, variables)
-    if problem:
-        yield "url", problem
+    if problem or unknown:
+        yield from (("url", one) for one in [problem] if not unknown)
     elif Url(there).is_plain and not plain:
         yield "url", "would travel unencrypted; use https, or say allow_plain_http = true in the target"
     elif origin and origin_of(there) != origin:
