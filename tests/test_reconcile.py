@@ -71,7 +71,6 @@ async def test_what_waits_for_a_person_and_is_there_is_named(tmp_path: Path) -> 
 
 
 async def test_look_ups_are_at_a_bounded_rate(tmp_path: Path) -> None:
-    import asyncio
 
     async with desk(tmp_path) as made:
         for n in range(5):
@@ -130,7 +129,6 @@ def configuration(folder: Path, text: str, url: str) -> Path:
 
 
 async def test_the_command_prints_and_fails_where_something_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import asyncio
 
     async with desk(tmp_path) as made:
         path = configuration(tmp_path, LOOKUP, made.erp.url)

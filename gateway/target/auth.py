@@ -57,7 +57,8 @@ class AuthSender:
         try:
             self._tls = tls_context(settings.ca_file, settings.client_certificate)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError([f"targets.{self._name}: ca_file or client_cert cannot be used: {error}"]) from error
+            key = "ca_file" if settings.client_certificate is None else "client_cert or ca_file"
+            raise ConfigError([f"targets.{self._name}.{key}: cannot be used: {error}"]) from error
         self._session = open_session(
             allowed=any_unicast, connections=settings.concurrency, connect_timeout_s=settings.connect_timeout_s, tls=self._tls
         )

@@ -144,7 +144,7 @@ class Builder:
             return Made(body=context["_raw"])
         scope = self._scope(context)
         try:
-            result = scope.evaluate(self._mapping or body.mapping.reveal(), _visible(context))
+            result = scope.evaluate(self._mapping or body.mapping.reveal(), context)
         except MappingError as error:
             return Made(body=None, missing=tuple(scope.problems), wrong=(f"{body.mapping.name}: {error}",))
         if not isinstance(result, (dict, list)) or not result:
@@ -202,7 +202,7 @@ class Builder:
         """A text of the configuration over the context, with the functions of a mapping. Raises Refused."""
         scope = self._scope(context)
         try:
-            found = scope.evaluate(text, _visible(context))
+            found = scope.evaluate(text, context)
         except MappingError as error:
             raise Refused([*scope.problems, str(error)]) from error
         if scope.problems:
@@ -223,7 +223,3 @@ def with_rows(context: Context, rows: Mapping[str, Rows], ones: Mapping[str, boo
     for name, known in rows.items():
         found[name] = next(iter(known.values()), None) if ones.get(name) else dict(known)
     return {**context, "lookup": found, "_rows": {name: dict(known) for name, known in rows.items()}}
-
-
-def _visible(context: Context) -> Context:
-    return {name: value for name, value in context.items() if not name.startswith("_")}

@@ -54,6 +54,8 @@ def evaluate(source: str, document: Any, functions: Bound | None = None) -> Any:
     Raises:
         MappingError: It cannot be read, or not be evaluated over this document.
     """
+    if isinstance(document, dict):  # what the builder keeps in a context for itself
+        document = {name: value for name, value in document.items() if not name.startswith("_")}
     try:
         return compiled(source).evaluate(document, functions or (lambda where: UNBOUND), marked=True)
     except (ExpressionError, EvaluationError) as error:

@@ -204,7 +204,7 @@ CASES = {
     ),
     "another strategy": case(
         "targets.erp.idempotency.strategy: must be one of header",
-        target='[targets.erp]\nurl = "https://e.example"\nidempotency = { strategy = "none" } #!',
+        target='[targets.erp]\nurl = "https://e.example"\nidempotency = { strategy = "sometimes" } #!',
     ),
     "cap below base": case(
         "targets.erp.retry.cap_s: must not be below base_s (10)",

@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "time that is no number": (URL + "read_timeout_s = nan", "targets.erp.read_timeout_s: "),
     "a cap below the base": (URL + "retry = { base_s = 10, cap_s = 5 }", "targets.erp.retry.cap_s: must not be below"),
     "a cap above a day": (URL + "retry = { cap_s = 86401 }", "targets.erp.retry.cap_s: must be at most a day"),
-    "another strategy": (URL + 'idempotency = { strategy = "none" }', "targets.erp.idempotency.strategy: "),
+    "another strategy": (URL + 'idempotency = { strategy = "sometimes" }', "targets.erp.idempotency.strategy: "),
     "a missing ca_file": (URL + 'ca_file = "missing.pem"', "targets.erp.ca_file: "),
     "a ca_file that is none": (URL + 'ca_file = "not.pem"', "targets.erp.ca_file: "),
 }
