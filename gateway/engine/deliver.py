@@ -98,6 +98,7 @@ class Deliver:
     def release(self) -> None:
         """Send again; where nothing held it, nothing changes."""
         self._held, self._quiet_until = None, 0.0
+        self._target.reset()
         if not self._breaker.is_open:
             self._vitals.target(self.name, "up")
         self._changed.set()

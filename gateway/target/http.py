@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
+from msgspec.structs import replace
 
 from gateway.clock import Clock
-from gateway.errors import ConfigError, Hold, PermanentError
-from gateway.outbound.session import Answer, any_unicast, open_session
+from gateway.errors import Hold, PermanentError
+from gateway.outbound.session import Answer
 from gateway.store.base import OutboxRow, Progress
 from gateway.target.attempt import Attempt, Journal
+from gateway.target.auth import AuthSender
+from gateway.target.builder import Builder
 from gateway.target.classify import Outcome
-from gateway.target.envelope import envelope_headers
+from gateway.target.envelope import envelope_headers, with_envelope
 from gateway.target.flow import Pace, closed_for_s
 from gateway.target.look import Ended, Seen, look
-from gateway.target.plain import PlainBuilder, PlainSender
-from gateway.target.request import Context, Request, Sender
+from gateway.target.request import Context, Request
+from gateway.target.request_settings import address_of
 from gateway.target.settings import TargetSettings
 
 
@@ -43,9 +44,8 @@ class HttpTarget:
         self.name = name
         self.settings = settings
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
-        self._builder = PlainBuilder()
-        self._sender: Sender | None = None
+        self._sender = AuthSender(name, settings, clock, Pace(settings.flow.rate, clock).take)
+        self._builder = Builder(settings, self._sender, clock)
         self._names = _Names()
 
     @property
@@ -58,23 +58,16 @@ class HttpTarget:
         return closed_for_s(self.settings.flow, self._clock.now()) if self.settings.flow.maintenance else 0.0
 
     async def open(self) -> None:
-        """Make the session. Raises ConfigError where `ca_file` cannot be used."""
-        settings = self.settings
-        try:
-            self._session = open_session(
-                allowed=any_unicast,
-                connections=settings.concurrency,
-                connect_timeout_s=settings.connect_timeout_s,
-                ca_file=settings.ca_file,
-            )
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError([f"targets.{self.name}.ca_file: cannot be used: {error}"]) from error
-        self._sender = PlainSender(self._session, settings, Pace(settings.flow.rate, self._clock))
+        """Make the connections. Raises ConfigError where a certificate cannot be used."""
+        await self._sender.open()
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._session:
-            await self._session.close()
+        """Sign out where there is something to sign out of, and close the connections."""
+        await self._sender.close()
+
+    def reset(self) -> None:
+        """A secret changed, or a person says so: sign in anew."""
+        self._sender.reset()
 
     async def send(self, row: OutboxRow, journal: Journal | None = None, *, probing: bool = False) -> Outcome:
         """One attempt; never raises for what the ERP or the network does.
@@ -83,7 +76,6 @@ class HttpTarget:
             journal: What has to be durable meanwhile.
             probing: The target counts as down; where it has a look-up, that goes first.
         """
-        assert self._sender is not None
         attempt = Attempt(
             row,
             self.settings,
@@ -101,7 +93,6 @@ class HttpTarget:
 
     async def look(self, body: bytes) -> Seen:
         """Whether the ERP has the order of a canonical message. Needs a preflight. Raises Ended: it cannot be asked."""
-        assert self._sender is not None
         assert self.settings.preflight is not None
         context = self._builder.context(body)
         try:
@@ -111,14 +102,22 @@ class HttpTarget:
         return await look(self.settings.preflight, request, context, self._sender, self._clock.now())
 
     async def _make(self, row: OutboxRow, context: Callable[[], Context]) -> Request:
+        """The request that makes the order; a target without a mapping gets the bytes that are stored."""
         settings = self.settings
-        headers = {**settings.headers, **envelope_headers(row, settings.idempotency)}
-        return Request(method=settings.method, url=settings.url, headers=headers, body=row.body)
+        if settings.is_plain_message:
+            request = Request(method=settings.method, url=settings.url, headers={**settings.headers}, body=row.body)
+        else:
+            request = await self._builder.request(context(), fresh=row.attempts > 1)
+            if settings.body is None:
+                request = replace(request, body=row.body)
+        return with_envelope(request, row, settings.idempotency)
 
     async def probe(self) -> Answer:
-        """Ask for the headers of the url, with the credentials and without an order. Raises what `exchange` raises."""
-        assert self._sender is not None
-        return await self._sender.send(Request(method="HEAD", url=self.settings.url, headers=dict(self.settings.headers)))
+        """Ask for the headers of the url, with the credentials and without an order. Raises what `Sender.send` raises."""
+        settings = self.settings
+        url, _ = address_of(settings.url, settings.vars)
+        headers = {name: str(value) for name, value in settings.headers.items() if "{" not in value}
+        return await self._sender.send(Request(method="HEAD", url=url, headers=headers))
 
 
 class _Names:
