@@ -99,9 +99,9 @@ async def test_status_says_how_things_are(start, erp, run: Run) -> None:
     assert re.match(r"running since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n", said.out)
     assert re.search(r"^acme +webhook up  poll up", said.out, re.MULTILINE)
     assert re.search(r"^erp +up +-$", said.out, re.MULTILINE)
-    assert re.search(r"^queue +ready +leased +held +dead +done$", said.out, re.MULTILINE)
-    assert re.search(r"^inbox +0 +0 +1 +1 +2$", said.out, re.MULTILINE)
-    assert re.search(r"^outbox +0 +0 +0 +1 +1$", said.out, re.MULTILINE)
+    assert re.search(r"^queue +ready +leased +unknown +held +dead +done$", said.out, re.MULTILINE)
+    assert re.search(r"^inbox +0 +0 +- +1 +1 +2$", said.out, re.MULTILINE)
+    assert re.search(r"^outbox +0 +0 +0 +0 +1 +1$", said.out, re.MULTILINE)
 
 
 async def test_status_as_json_is_what_the_contract_says(start, erp, run: Run) -> None:
@@ -337,7 +337,7 @@ async def test_decisions_that_cannot_be_made_say_why(start, erp, run: Run) -> No
         (("replay", "nobody"), "nobody: no such key"),
         (("replay", "good"), "good: nothing of it is dead (inbox done, inbox held, outbox done)."),
         (("release", "refused"), "refused: nothing of it is held"),
-        (("drop", "acme/good/1", "--reason", "x"), "acme/good/1: nothing of it is held or dead or ready (outbox done)."),
+        (("drop", "acme/good/1", "--reason", "x"), "acme/good/1: nothing of it is held or dead or ready or unknown (outbox done)."),
     ):
         said = await run(*arguments)
         assert (said.code, said.out.startswith(text)) == (1, True), said.out

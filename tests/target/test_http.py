@@ -21,8 +21,8 @@ from gateway.secret import Secret
 from gateway.store.base import OutboxRow
 from gateway.target.http import HttpTarget, envelope_headers
 from gateway.target.settings import Basic, Bearer, Header, TargetSettings
+from gateway.target.templates import UrlTemplate
 from gateway.testing import ManualClock
-from gateway.urls import Url
 
 AT = datetime(2024, 3, 31, 1, 58, 12, 481920, tzinfo=UTC)
 
@@ -55,7 +55,7 @@ def secret(text: str = "s3cret") -> Secret:
 @asynccontextmanager
 async def target(url: str, **settings: Any) -> AsyncIterator[HttpTarget]:
     made = HttpTarget(
-        "erp", TargetSettings(**{"url": Url(url), "connect_timeout_s": 0.5, "read_timeout_s": 2.0, **settings}), ManualClock()
+        "erp", TargetSettings(**{"url": UrlTemplate(url), "connect_timeout_s": 0.5, "read_timeout_s": 2.0, **settings}), ManualClock()
     )
     await made.open()
     try:
