@@ -32,7 +32,7 @@ def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime,
     )
     match outcome.meaning:
         case "delivered" | "duplicate":
-            return replace(end, status="done", outcome=outcome.meaning, reason=_remark(outcome))
+            return replace(end, status="done", outcome=outcome.meaning, reason=None)
         case "refused" | "held" if outcome.unclear:
             return replace(end, status="held")
         case "refused":
@@ -53,8 +53,3 @@ def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime,
         return replace(end, due_in_s=outcome.wait_s)
     pause_s = backoff_s(row.attempts, base_s=retry.base_s, cap_s=retry.cap_s)
     return replace(end, due_in_s=max(outcome.retry_after_s or 0.0, pause_s))
-
-
-def _remark(outcome: Outcome) -> str | None:
-    """What a person should read although it ended well."""
-    return outcome.reason if " times" in outcome.reason else None

@@ -146,13 +146,12 @@ class Attempt:
         assert preflight is not None
         if self._row.kind != "order.placed" and preflight.per == "order":
             return self._for_person(f"the target has this order already ({seen.name}), and this is a change of it: make it there by hand")
+        if len(seen.ids) > 1:  # made twice by somebody, or the look-up finds more than this order
+            return self._for_person(f"the target has {len(seen.ids)} orders under this name: {', '.join(seen.ids[:5])}; look at them")
         other = await self._journal.claimant(seen.id) if seen.id else None
         if other is not None:
             return self._for_person(f"the target's order {seen.name} was made of {other}; this is another order under the same name")
-        reason = "the target has it already"
-        if len(seen.ids) > 1:
-            reason = f"the target has it {len(seen.ids)} times: {', '.join(seen.ids[:5])}"
-        return Outcome(meaning="duplicate", reason=reason, erp_id=seen.id, erp_number=seen.number)
+        return Outcome(meaning="duplicate", reason="the target has it already", erp_id=seen.id, erp_number=seen.number)
 
     # --- what nobody knows
 

@@ -129,6 +129,16 @@ async def test_a_change_of_an_order_that_is_there_is_a_persons(tmp_path: Path) -
         assert "make it there by hand" in row["reason"]
 
 
+async def test_several_orders_under_one_name_are_a_persons(tmp_path: Path) -> None:
+    """Made twice by hand, or a look-up that does not look for this order alone, and would count everything as delivered."""
+    async with desk(tmp_path) as made:
+        made.erp.made += [Made(id=1, name="o1", key="by hand"), Made(id=2, name="o1", key="by hand")]
+        await made.order("o1")
+        await made.turn()
+        row = await made.row()
+        assert (row["status"], row["reason"]) == ("held", "the target has 2 orders under this name: 1, 2; look at them")
+
+
 async def test_the_next_message_waits_while_one_is_unknown(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         made.erp.arm("lose_answer")
