@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pytest
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ErpSimulator
 
-from .process import Process, process, send_until_taken
+from .process import ROOT, Process, free_port, process, send_until_taken
 
 ORDERS = int(os.environ.get("UNKEYED_ORDERS", "200"))
 KILLS = int(os.environ.get("UNKEYED_KILLS", "8"))
@@ -124,3 +126,75 @@ async def test_without_a_look_up_what_is_unclear_waits_for_a_person(tmp_path: Pa
 async def test_a_skipped_look_up_is_caught(tmp_path: Path) -> None:
     erp, _ = await run(tmp_path, LOOKUP, "--twin", "preflight_skipped", orders=50, kills=1)
     assert erp.doubled() != [], f"the harness does not see it; KILL_SEED={SEED}"
+
+
+STEPS = """
+[[targets.erp.steps]]
+name = "lines"
+url = "URL/{captured.erp_id}/lines"
+for_each = "order.lines"
+body = '{ "article": item.name ? item.name : "?" }'
+done = "body.value[0].lines"
+[[targets.erp.steps]]
+name = "confirm"
+url = "URL/{captured.erp_id}/confirm"
+done = "body.value[0].confirmed"
+"""
+
+
+@pytest.mark.parametrize("point", ["lease_outbox:1", "sending:1", "finished:1", "sending:2", "finished:2", "sending:3", "settle_outbox:1"])
+async def test_an_order_of_several_requests_survives_a_kill_after(tmp_path: Path, point: str) -> None:
+    """Announced and never sent, finished and never followed: each request is made once."""
+    erp = ErpSimulator(honours_key=False)
+    await erp.start()
+    text = LOOKUP.replace("[targets.erp.preflight]", '[targets.erp.preflight]\ncomplete = "body.value[0].confirmed > 0"') + STEPS
+    try:
+        async with process(tmp_path, erp.url, "--die-after", point, target=PACE + text.replace("URL", erp.url)) as gateway:
+            await gateway.start("dying")
+            async with aiohttp.ClientSession() as session:
+                sending = asyncio.create_task(send_until_taken(session, gateway, acme.body("o1")))
+                await gateway.gone()
+                await gateway.start()
+                await sending
+                rows = await settled(tmp_path, 1)
+    finally:
+        await erp.stop()
+    (order,) = erp.made
+    assert (len(order.lines), order.confirmed) == (1, 1)
+    assert rows["acme/o1/1"]["status"] == "done"
+    assert rows["acme/o1/1"]["erp_id"] == "1"
+
+
+async def test_an_erp_that_is_stopped_with_the_request_in_its_socket_makes_one_order(tmp_path: Path) -> None:
+    """Stopped as a machine is that swaps, or a debugger holds: our time runs out, and then it takes what lies in its socket."""
+    port, log = free_port(), tmp_path / "taken.jsonl"
+    command = ("-m", "gateway.testing.erp", "--unkeyed", "--listen", f"127.0.0.1:{port}", "--log", str(log))
+    erp = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    assert erp.stdout is not None
+    await erp.stdout.readline()
+    url = f"http://127.0.0.1:{port}/orders"
+    text = PACE.replace("read_timeout_s = 2", "read_timeout_s = 0.5") + LOOKUP.replace('"lookup"', '"client_key"')  # no look-up in front
+    try:
+        async with process(tmp_path, url, target=text.replace("URL", url)) as gateway, aiohttp.ClientSession() as session:
+            await gateway.start()
+            erp.send_signal(signal.SIGSTOP)
+            await send_until_taken(session, gateway, acme.body("o1"))
+            await until(tmp_path, "unknown")
+            erp.send_signal(signal.SIGCONT)
+            rows = await settled(tmp_path, 1)
+    finally:
+        erp.send_signal(signal.SIGCONT)
+        erp.kill()
+        await erp.wait()
+    assert rows["acme/o1/1"]["outcome"] == "duplicate"
+    assert len(log.read_text().splitlines()) == 1
+
+
+async def until(folder: Path, status: str) -> None:
+    """Until a delivery has this status."""
+    reader = SqliteReader(folder / "data" / "gateway.db")
+    await reader.open()
+    async with asyncio.timeout(20):
+        while not (await reader.summary())["outbox"][status]:  # type: ignore[literal-required]
+            await asyncio.sleep(0.05)
+    await reader.close()
