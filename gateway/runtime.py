@@ -204,7 +204,8 @@ class Runtime:
 
     def _destinations(self, part: SourcePart) -> tuple[Destination, ...]:
         names = part.settings.targets if part.settings.targets is not None else tuple(self.assembly.targets)
-        return tuple(Destination(target=name, accepts=frozenset(self.assembly.targets[name].accepts)) for name in names)
+        settings = {name: self.assembly.targets[name] for name in names}
+        return tuple(Destination(target=name, accepts=frozenset(one.accepts), wants=one.wants) for name, one in settings.items())
 
     def _work(self, worker: Worker, name: str) -> None:
         self._workers.append(worker)

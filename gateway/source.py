@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,11 +20,19 @@ from gateway.store.base import Accepted, Incoming
 log = logging.getLogger("gateway")
 
 
+def _everything(_: bytes) -> bool:
+    return True
+
+
 class Destination(Struct, frozen=True, kw_only=True):
-    """A target as a source sees it: its name, and which kinds it takes."""
+    """A target as a source sees it: its name, which kinds it takes, and whether it wants the order of a message.
+
+    `wants` raises PermanentError where it cannot say.
+    """
 
     target: str
     accepts: frozenset[Kind]
+    wants: Callable[[bytes], bool] = _everything
 
 
 class Keys(Protocol):

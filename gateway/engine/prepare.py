@@ -209,6 +209,8 @@ class Prepare:
             if kind not in bodies:
                 bodies[kind] = self._body(row, key, kind, order)
             body = bodies[kind]
+            if destination.target not in sent and not destination.wants(body):  # who has an order hears of its changes
+                continue
             deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
         return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries), open=self._source.connector.is_open(order))
 

@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.config import Positive, PositiveInt
+from gateway.errors import MappingError, PermanentError
 from gateway.orders import Kind
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
 from gateway.secret import Secret
 from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
-from gateway.target.expressions import Jsonata
+from gateway.target.expressions import Jsonata, read_whole
 from gateway.target.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
 from gateway.target.request_settings import RequestTable, address_of, header_problems, origin_of, request_problems
 from gateway.target.templates import RESERVED_NAMES, Template, UrlTemplate
@@ -52,6 +53,7 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
     Attributes:
         vars: What the operator says once; `{name}` in every template is it, as it stands.
         values: Further names for templates, each a JSONata text over the context.
+        accepts_if: True for the orders that this target takes; one that has an order hears of its changes, whatever it says then.
         renew_on: The statuses that mean "sign in again".
         max_consecutive_auth_failures: After so many refusals in a row nothing more is sent, lest the account be locked.
     """
@@ -75,6 +77,7 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
     lookups: dict[str, LookupSettings] = {}
     check_request: RequestTable | None = field(name="check", default=None)
     accepts: tuple[Kind, ...] = ("order.placed", "order.revised", "order.cancelled", "order.status")
+    accepts_if: Jsonata | None = None
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
     connect_timeout_s: Positive = 5.0
     read_timeout_s: Positive = 60.0
@@ -102,6 +105,19 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
                 yield "client_cert", problem
         elif self.client_key is not None:
             yield "client_key", "is the key of a client_cert, and there is none"
+
+    def wants(self, body: bytes) -> bool:
+        """Whether this target takes the order of a canonical message. Raises PermanentError: `accepts_if` does not say."""
+        if self.accepts_if is None:
+            return True
+        message = read_whole(body)
+        try:
+            found = self.accepts_if.evaluate({"order": message["order"], "message": message, "vars": dict(self.vars)})
+        except MappingError as error:
+            raise PermanentError(f"accepts_if of a target: {error}") from error
+        if not isinstance(found, bool):
+            raise PermanentError("accepts_if of a target gives neither true nor false for this order")
+        return found
 
     @property
     def is_plain_message(self) -> bool:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from .unkeyed import KEY, LOOKUP, desk
+from gateway.errors import PermanentError
+
+from .unkeyed import KEY, LOOKUP, desk, message
 
 BARE = LOOKUP.replace('"body.id"', '"bare"').replace('erp_number = "body.number"', "")
 LOCATION = LOOKUP.replace('"body.id"', '{ header = "Location", after = "salesOrder/", before = "?" }').replace(
@@ -187,3 +189,16 @@ async def test_nothing_is_sent_in_a_maintenance_window(tmp_path: Path, windows: 
         assert (made.deliver._free() == 0) == (closed_s > 0)
         made.clock.advance(closed_s)
         assert made.deliver._free() == 8
+
+
+@pytest.mark.parametrize(("condition", "wanted"), [("order.currency = 'EUR'", True), ("$count(order.lines) > 5", False)])
+async def test_a_target_says_which_orders_it_wants(tmp_path: Path, condition: str, wanted: bool) -> None:
+    async with desk(tmp_path, accepts_if=condition) as made:
+        assert made.target.settings.wants(message("o1", at=made.clock.now())) is wanted
+
+
+@pytest.mark.parametrize("condition", ["order.currency", "$error('no')"])
+async def test_a_condition_that_does_not_say_loses_no_order(tmp_path: Path, condition: str) -> None:
+    async with desk(tmp_path, accepts_if=condition) as made:
+        with pytest.raises(PermanentError):
+            made.target.settings.wants(message("o1", at=made.clock.now()))

@@ -96,6 +96,27 @@ async def test_every_target_gets_what_it_accepts(bench: Any) -> None:
     assert await made.messages("archive") == []
 
 
+def only_danes(body: bytes) -> bool:
+    if b'"odd"' in body:
+        raise PermanentError("accepts_if of a target gives neither true nor false for this order")
+    return b'"quantity":"2"' in body
+
+
+async def test_a_target_gets_the_orders_that_it_wants_and_every_change_of_those(bench: Any) -> None:
+    made = bench(destinations=(Destination(target="erp", accepts=EVERY_KIND, wants=only_danes),), on_revision="send")
+    for ref, quantities in (("o1", (1, 1)), ("o2", (2, 3)), ("o3", (1, 2))):
+        for n, quantity in enumerate(quantities):
+            await made.accept(acme.body(ref, quantity, f"1.{n}"))
+            await made.step.turn()
+    found = await made.messages()
+    await made.store.take_over()
+    assert {(message["key"], message["kind"]) for message in found} == {("acme/o2/1", "order.placed"), ("acme/o3/2", "order.placed")}
+    await made.accept(acme.body("odd"))
+    await made.step.turn()
+    (row,) = [row for row in await made.rows() if row["key"].endswith("odd")]
+    assert (row["status"], "neither true nor false" in row["reason"]) == ("dead", True)
+
+
 class TestRevisions:
     async def test_hold_waits_for_a_person(self, bench: Any) -> None:
         made = bench()
