@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from gateway.clock import Clock
 from gateway.errors import AuthError, MappingError, RateLimited, TransientError
 from gateway.mapping.functions import is_nothing
@@ -22,6 +24,14 @@ Render = Callable[[LookupSettings, Context], Request]
 Row = dict[str, Any]
 
 
+class _Known(Struct):
+    """What the ERP said of a code; no row: it has none, and `refused` are the messages that were refused for it."""
+
+    until: float
+    row: Row | None
+    refused: set[str]
+
+
 class Lookup:
     """One look-up of one target.
 
@@ -35,7 +45,7 @@ class Lookup:
         self._sender = sender
         self._render = render
         self._clock = clock
-        self._known: dict[str, tuple[float, Row | None]] = {}
+        self._known: dict[str, _Known] = {}
         self._turn = asyncio.Lock()
 
     def codes(self, context: Context, evaluate: Callable[[str, Context], Any]) -> list[str]:
@@ -53,7 +63,8 @@ class Lookup:
         """What the ERP knows, by code; a code that it does not know is left out.
 
         Args:
-            fresh: Ask again for what was missing the last time: somebody may have put it right.
+            fresh: Ask again for what was missing the last time: somebody may have put it right. Without, only for a message that
+                was refused for it itself.
         Raises:
             Refused: The ERP refuses the look-up, or has a code twice.
             AuthError, TransientError: As `Sender.send`; nothing was changed at the ERP.
@@ -62,11 +73,11 @@ class Lookup:
             found: dict[str, Row] = {}
             wanted: list[str] = []
             for code in codes:
-                known = self._remembered(code, fresh=fresh)
+                known = self._remembered(code, context["message"]["key"], fresh=fresh)
                 if known is None:
                     wanted.append(code)
-                elif known[1] is not None:
-                    found[code] = known[1]
+                elif known.row is not None:
+                    found[code] = known.row
             for at in range(0, len(wanted), self.settings.batch):
                 found |= await self._ask(wanted[at : at + self.settings.batch], context)
             return found
@@ -75,10 +86,15 @@ class Lookup:
         """A reason for each code that the ERP does not know, with the lines that name it."""
         return [f"{lines_with(order, code)}{self.name}: the ERP has no {shown(code)}" for code in codes if code not in rows]
 
-    def _remembered(self, code: str, *, fresh: bool) -> tuple[float, Row | None] | None:
+    def _remembered(self, code: str, key: str, *, fresh: bool) -> _Known | None:
+        """What is known of a code. A message that was refused for it and comes again, replayed, has it asked for anew."""
         known = self._known.get(code)
-        if known is None or known[0] <= self._clock.monotonic() or (fresh and known[1] is None):
+        if known is None or known.until <= self._clock.monotonic():
             return None
+        if known.row is None:
+            if fresh or key in known.refused:
+                return None
+            known.refused.add(key)
         return known
 
     async def _ask(self, codes: list[str], context: Context) -> dict[str, Row]:
@@ -90,7 +106,8 @@ class Lookup:
             ttl_s = self.settings.cache_ttl_s if code in rows else self.settings.negative_ttl_s
             self._known.pop(code, None)
             if ttl_s > 0:
-                self._known[code] = (now + ttl_s, rows.get(code))
+                refused = set() if code in rows else {context["message"]["key"]}
+                self._known[code] = _Known(until=now + ttl_s, row=rows.get(code), refused=refused)
         while len(self._known) > _MOST_REMEMBERED:
             self._known.pop(next(iter(self._known)))
         return rows

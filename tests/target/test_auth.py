@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import jwt
 import pytest
 from aiohttp import web
 from doors import erp
+from pairs import pair
 from peers import certificate
 
 from gateway.errors import AuthError, RateLimited, TransientError
@@ -457,6 +459,38 @@ async def test_a_csrf_answer_without_a_token_is_named() -> None:
 
 
 # --- OAuth1, client certificates, exactness
+
+
+async def test_a_signed_assertion_gets_the_token() -> None:
+    made_of: list[dict[str, list[str]]] = []
+
+    async def door(request: web.Request) -> web.Response:
+        if request.path == "/token":
+            made_of.append(parse_qs((await request.read()).decode()))
+            return web.json_response({"access_token": "t1", "expires_in": 3600})
+        return web.Response(status=201 if request.headers.get("Authorization") == "Bearer t1" else 401)
+
+    ours = pair()
+    async with erp(door) as peer:
+        auth = ClientCredentials(
+            token_url=Url(f"{peer.url}/token"),
+            client_id="gateway",
+            client_auth="private_key_jwt",
+            private_key=secret(ours.key),
+            certificate=secret(ours.certificate),
+            scope="orders",
+        )
+        assert list(auth.check()) == []
+        async with sender(peer.url, auth=auth) as made:
+            found = await all_of(made, peer.url)
+            assert [one.status for one in found if isinstance(one, Answer)] == [201] * 16
+    (fields,) = made_of
+    assert fields["client_assertion_type"] == ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]
+    claims = jwt.decode(
+        fields["client_assertion"][0], ours.public, algorithms=["RS256"], options={"verify_aud": False, "verify_exp": False}
+    )
+    assert (claims["iss"], claims["sub"]) == ("gateway", "gateway")
+    assert "client_secret" not in fields
 
 
 async def test_each_oauth1_request_is_signed_anew_with_the_address_that_leaves() -> None:

@@ -260,7 +260,16 @@ async def test_an_unknown_article_is_refused_by_line_and_code_and_goes_once_it_i
         'line 4: products: the ERP has no "SKU-8"',
     )
     built.products.ids |= {"SKU-9": 9, "SKU-8": 8}  # somebody puts the master data right, and replays
-    assert [one["product"] for one in (await built.body(order, fresh=True))["lines"]] == [71, 9, 9, 8]
+    other = an_order(line(1, article_number="SKU-9"), order_ref="another")
+    assert await built.refusal(other)  # remembered: of a thousand orders with it, few ask
+    assert [one["product"] for one in (await built.body(order))["lines"]] == [71, 9, 9, 8]
+    assert (await built.body(other))["lines"][0]["product"] == 9
+
+
+async def test_a_message_that_was_tried_before_can_have_everything_asked_anew(built: Built) -> None:
+    await built.refusal(an_order(line(9)))
+    built.products.ids["A-9"] = 9
+    assert (await built.body(an_order(line(9), order_ref="another"), fresh=True))["lines"][0]["product"] == 9
 
 
 async def test_on_missing_hold_leaves_it_to_a_person(tmp_path: Path) -> None:
@@ -321,11 +330,11 @@ async def test_answers_are_remembered_and_misses_only_briefly(built: Built) -> N
     built.clock.advance(2)
     await built.body(an_order(line(1)))
     assert built.products.filters[2:] == ["sku eq 'A-1'"]
-    await built.refusal(an_order(line(9)))
-    await built.refusal(an_order(line(9)))
+    for n in range(5):
+        await built.refusal(an_order(line(9), order_ref=f"other-{n}"))
     assert len(built.products.filters) == 4
     built.clock.advance(16)
-    await built.refusal(an_order(line(9)))
+    await built.refusal(an_order(line(9), order_ref="later"))
     assert len(built.products.filters) == 5
 
 
