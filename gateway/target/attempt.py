@@ -49,6 +49,9 @@ class Builder(Protocol):
     def context(self, body: bytes) -> Context:
         """What templates and expressions see of a canonical message."""
 
+    async def look_up(self, context: Context, *, fresh: bool = False) -> Context:
+        """The context with what the ERP knows of the order's codes. Raises Refused, Hold, TransientError, AuthError."""
+
     def render(self, table: RequestTable, context: Context, *, where: str = "") -> Request:
         """A request beside the one that makes the order. Raises Refused."""
 
@@ -246,6 +249,8 @@ class Attempt:
     async def _follow(self, number: int, item: int) -> Outcome:
         """Take the steps from one on; each that is finished is durable before the next begins."""
         steps = self._settings.steps
+        if self._settings.lookups:
+            await self._look_up()
         for n in range(number, len(steps) + 1):
             step = steps[n - 1]
             context = {**self._seen_by_expressions(), "captured": self._captured()}
@@ -300,6 +305,13 @@ class Attempt:
         if self._context is None:
             self._context = self._builder.context(self._row.body or b"")
         return self._context
+
+    async def _look_up(self) -> None:
+        """Steps see what the first request saw; what it asked for is remembered."""
+        try:
+            self._context = await self._builder.look_up(self._seen_by_expressions())
+        except (Hold, PermanentError, TransientError, AuthError) as error:
+            raise Ended(_not_sent(error)) from error
 
     def _rendered(self, table: RequestTable, context: Context, where: str) -> Request:
         try:

@@ -245,7 +245,7 @@ async def test_a_certificate_that_is_not_trusted_holds_the_target(own: Certifica
 async def test_a_ca_file_that_cannot_be_used_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     for path in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
-        with pytest.raises(ConfigError, match=r"targets\.erp: ca_file or client_cert cannot be used"):
+        with pytest.raises(ConfigError, match=r"targets\.erp\.ca_file: cannot be used"):
             async with target("https://erp.example/", ca_file=path):
                 pass
 
