@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import aiohttp
 from yarl import URL
@@ -25,6 +26,7 @@ from gateway.target.templates import Unfilled
 
 _MAX_ANSWER_BYTES = 5 * 1024 * 1024
 _SAFE = ("GET", "HEAD")
+_LOGOUT_S = 3.0
 
 Pace = Callable[[], Awaitable[None]]
 
@@ -66,7 +68,9 @@ class AuthSender:
     async def close(self) -> None:
         """Sign out, where there is something to sign out of, and close the connections."""
         if self._session:
-            await self._signer.close()
+            with suppress(TimeoutError):  # a session that is not ended runs out by itself
+                async with asyncio.timeout(_LOGOUT_S):
+                    await self._signer.close()
             await self._session.close()
 
     def reset(self) -> None:

@@ -159,7 +159,7 @@ class Builder:
         """Any other request of the configuration: a look-up, a preflight, a step, a check. Raises Refused."""
         body = None
         if table.body is not None:
-            result = self.evaluate(table.body, context)
+            result = self.evaluate(table.body, context, f"{where or 'request'}: body")
             body = encode_body(result, self._settings.body.decimal if self._settings.body else "number")
         values = {**self._settings.values, **table.values}
         return self._rendered(table.method, table.url, table.query, table.headers, values, body, context, where)
@@ -177,7 +177,7 @@ class Builder:
     ) -> Request:
         constants = self._settings.vars
         named = {hole.name.split(".")[0] for template in (url, *query.values(), *headers.values()) for hole in template.holes}
-        values = {name: self.evaluate(text, context) for name, text in expressions.items() if name in named}
+        values = {name: self.evaluate(text, context, f"values.{name}") for name, text in expressions.items() if name in named}
         values |= {name: value for name, value in context.items() if name in named and name != "vars"}
         problems: list[str] = []
 
@@ -198,15 +198,15 @@ class Builder:
             address += ("&" if "?" in address else "?") + encoded
         return Request(method=method, url=address, headers={**(_JSON if body is not None else {}), **sent}, body=body)
 
-    def evaluate(self, text: str, context: Context) -> Any:
-        """A text of the configuration over the context, with the functions of a mapping. Raises Refused."""
+    def evaluate(self, text: str, context: Context, what: str = "") -> Any:
+        """A text of the configuration over the context, with the functions of a mapping. Raises Refused, which begins with `what`."""
         scope = self._scope(context)
         try:
-            found = scope.evaluate(text, context)
+            found, problems = scope.evaluate(text, context), scope.problems
         except MappingError as error:
-            raise Refused([*scope.problems, str(error)]) from error
-        if scope.problems:
-            raise Refused(scope.problems)
+            found, problems = None, [*scope.problems, str(error)]
+        if problems:
+            raise Refused([f"{what}: {problem}" if what else problem for problem in problems])
         return found
 
     def _scope(self, context: Context) -> Scope:

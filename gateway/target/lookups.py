@@ -49,11 +49,14 @@ class Lookup:
         self._turn = asyncio.Lock()
 
     def codes(self, context: Context, evaluate: Callable[[str, Context], Any]) -> list[str]:
-        """The codes that an order needs, each once. Raises Refused, MappingError."""
-        found = evaluate(self.settings.codes, context)
+        """The codes that an order needs, each once. Raises Refused."""
+        try:
+            found = evaluate(self.settings.codes, context)
+        except (MappingError, Refused) as error:
+            raise Refused([f"the look-up {self.name}: codes: {one}" for one in error.problems]) from error
         items = found if isinstance(found, list) else [found]
         if any(not isinstance(item, (str, int)) or isinstance(item, bool) for item in items if not is_nothing(item)):
-            raise MappingError([f"{self.name}: codes must give a text, or a list of texts"])
+            raise Refused([f"the look-up {self.name}: codes must give a text, or a list of texts"])
         codes = list(dict.fromkeys(str(item) for item in items if not is_nothing(item)))
         if len(codes) > _MOST_CODES:
             raise Refused([f"{self.name}: {len(codes)} codes in one order; {_MOST_CODES} are looked up"])
@@ -140,12 +143,15 @@ class Lookup:
             raise AuthError(f"the look-up {self.name}: the ERP answers with something that is not JSON; a login page, or another url?")
         if isinstance(document["body"], dict) and document["body"].get("error"):
             raise Refused([f"the look-up {self.name}: the ERP answers with an error; try it with `gateway target check`"])
-        found = self.settings.rows.evaluate(document)
+        try:
+            found = self.settings.rows.evaluate(document)
+        except MappingError as error:
+            raise Refused([f"the look-up {self.name}: rows: {error}"]) from error
         items = [] if found is None else found if isinstance(found, list) else [found]
         rows: dict[str, Row] = {}
         for item in items:
             if not isinstance(item, dict):
-                raise MappingError([f"the look-up {self.name}: rows must give objects; the ERP's answer has none there"])
+                raise Refused([f"the look-up {self.name}: rows must give objects; the ERP's answer has none there"])
             code = item.get(self.settings.code)
             if code is None and self.settings.one and len(codes) == len(items) == 1:
                 code = next(iter(codes))  # asked for one, answered with one

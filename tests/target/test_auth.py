@@ -533,3 +533,18 @@ async def test_the_address_leaves_as_it_was_made() -> None:
     async with erp(lambda _: always(200)) as peer, sender(peer.url) as made:
         await made.send(Request(method="GET", url=peer.url + path))
         assert peer.heard[0][0] == f"GET {path}"
+
+
+async def test_an_erp_that_does_not_answer_the_logout_keeps_nobody_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.target.auth._LOGOUT_S", 0.1)
+    door = Expiring("session")
+
+    async def deaf(request: web.Request) -> web.Response:
+        if request.path == "/Logout":
+            await asyncio.sleep(2)
+        return await door(request)
+
+    auth = login(logout=RequestTable(url=Template("{base}/Logout"), method="POST"))
+    async with erp(deaf) as peer:
+        async with asyncio.timeout(1), sender(peer.url, auth=auth) as made:
+            await made.send(order(peer.url))
