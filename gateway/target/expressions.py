@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -42,9 +43,16 @@ class Jsonata(str):
         return evaluate(self, document, functions)
 
 
-@lru_cache(maxsize=512)
 def compiled(source: str) -> Expression:
-    """The expression of a text, compiled once. Raises ExpressionError."""
+    """The expression of a text, compiled once for this thread. Raises ExpressionError.
+
+    An expression keeps what it is evaluated over in itself, and a changed file is tried with its examples in a thread of its own.
+    """
+    return _compiled(source, threading.get_ident())
+
+
+@lru_cache(maxsize=512)
+def _compiled(source: str, _: int) -> Expression:
     return Expression(source, BOUND, numbers_are_texts=False)
 
 
@@ -83,9 +91,9 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     return {"status": answer.status, "headers": headers, "body": body, "text": text}
 
 
-def _whole(text: str) -> int | str:
+def _whole(text: str) -> int | Exact:
     number = int(text) if len(text) <= 17 else LARGEST + 1
-    return number if abs(number) <= LARGEST else text
+    return number if abs(number) <= LARGEST else Exact(text)
 
 
 def _constant(text: str) -> Any:

@@ -80,6 +80,9 @@ def request_problems(
         for template in templates.values():
             for problem in template.problems(variables, known):
                 yield key, problem
+    for key, template in (("url", request.url), *(("query", one) for one in request.query.values())):
+        for problem in template.breakouts(variables):
+            yield key, problem
     there, problem = address_of(request.url, variables)
     if problem or unknown:
         yield from (("url", one) for one in [problem] if not unknown)

@@ -72,6 +72,19 @@ class Template(str):
             elif root == "order" or root == "message":
                 yield from _unknown(hole.name, ["order", *path] if root == "order" else path)
 
+    def breakouts(self, variables: Collection[str]) -> Iterable[str]:
+        """Holes that a value could break out of although it is percent-encoded: behind a quote that it could end."""
+        before = ""
+        for part in self.parts:
+            if isinstance(part, str):
+                before = part
+                continue
+            if part.name not in variables and before.endswith(("'", "%27")) and part.filter != "odata":
+                yield f"{{{part.name}}} stands in quotes, which an apostrophe in it would end; write {{{part.name}|odata}}"
+            elif part.name not in variables and before.endswith(('"', "%22")) and part.filter != "json":
+                yield f"{{{part.name}}} stands in quotes, which a quote in it would end; write {{{part.name}|json}}, which brings its own"
+            before = ""
+
     def fill_url(self, values: Mapping[str, Any], constants: Mapping[str, Any]) -> str:
         """The whole address, percent-encoded.
 

@@ -236,6 +236,15 @@ def test_a_table_that_is_none_is_refused(folder: Folder, table: str, said: str) 
         ({"more": 'headers = { X-A = "{nope}" }\n'}, "targets.erp.headers: there is no {nope}"),
         ({"more": 'headers = { Authorization = "x" }\n'}, "targets.erp.headers: Authorization would stand in the file"),
         ({"more": 'query = { a = "{order.order_number" }\n'}, "targets.erp.query.a: has a {"),
+        (
+            {"more": """query = { "$filter" = "ref eq '{order.order_number}'" }\n"""},
+            "targets.erp.query: {order.order_number} stands in quotes, which an apostrophe in it would end; write",
+        ),
+        (
+            {"more": """query = { filters = '[["po_no","=","{order.order_number}"]]' }\n"""},
+            "targets.erp.query: {order.order_number} stands in quotes, which a quote in it would end; write {order.order_number|json}",
+        ),
+        ({"url": "https://erp.example/Orders('{order.order_number|path}')"}, "targets.erp.url: {order.order_number} stands in quotes"),
         ({"more": 'vars = { order = "1" }\n'}, "targets.erp.vars: 'order' cannot be the name of a variable"),
         ({"more": 'values = { a = "order." }\n'}, "targets.erp.values.a: line 1"),
         ({"more": 'check = { url = "https://other.example/ping" }\n'}, "targets.erp.check.url: is on another host than the target's url"),
