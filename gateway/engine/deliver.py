@@ -240,7 +240,7 @@ class Deliver:
             self.hold(outcome.reason)
         elif outcome.meaning == "throttled":
             self._quiet_until = max(self._quiet_until, now + (outcome.retry_after_s or 1.0))
-        elif self._breaker.succeeded() == "closed":
+        elif not outcome.silent and self._breaker.succeeded() == "closed":
             self._vitals.target(self.name, "up")
             self._spawn_hasten()
         if outcome.unwell and outcome.retry_after_s:

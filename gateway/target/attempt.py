@@ -90,6 +90,7 @@ class Attempt:
         self._keyed = settings.idempotency.strategy == "header"
         self._unclear = row.unclear and not self._keyed
         self._look_first = settings.idempotency.strategy == "lookup" or probing
+        self._asked = False
         self._context: Context | None = None
         self._erp_id, self._erp_number = row.erp_id, row.erp_number
 
@@ -106,7 +107,8 @@ class Attempt:
             outcome = ended.outcome
             if self._unclear:
                 outcome = replace(outcome, unclear=True)
-        return replace(outcome, erp_id=outcome.erp_id or self._erp_id, erp_number=outcome.erp_number or self._erp_number)
+        erp_id, erp_number = outcome.erp_id or self._erp_id, outcome.erp_number or self._erp_number
+        return replace(outcome, erp_id=erp_id, erp_number=erp_number, silent=not self._asked)
 
     def name(self) -> str | None:
         """What the ERP would look this order up by; None where it has no such name."""
@@ -299,7 +301,9 @@ class Attempt:
         preflight = self._settings.preflight
         assert preflight is not None
         context = {**self._seen_by_expressions(), "captured": self._captured()}
-        return await look(preflight, self._rendered(preflight, context, "preflight"), context, self._sender, self._now())
+        request = self._rendered(preflight, context, "preflight")
+        self._asked = True
+        return await look(preflight, request, context, self._sender, self._now())
 
     def _seen_by_expressions(self) -> Context:
         if self._context is None:
@@ -320,6 +324,7 @@ class Attempt:
             raise Ended(_not_sent(error)) from error
 
     async def _exchange(self, request: Request, step: Step | None) -> Outcome:
+        self._asked = True
         try:
             answer = await self._sender.send(request)
         except Unanswered as error:

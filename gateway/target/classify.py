@@ -30,6 +30,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         cleared: It is certain that the last request was not done.
         looked: A look-up did not find it, at a time when that counts.
         strike: An answer that is believed a few times only.
+        silent: The target was asked nothing, so this says nothing about how it is.
         unwell: The target as a whole looks down; enough of these in a row open the breaker.
         detail: The ERP's words, bounded, for the operator.
         wait_s: When to go on; None: by the retry settings.
@@ -46,6 +47,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     cleared: bool = False
     looked: bool = False
     strike: bool = False
+    silent: bool = False
     unwell: bool = False
     wait_s: float | None = None
     erp_id: str | None = None

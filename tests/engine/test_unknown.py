@@ -364,3 +364,15 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
         made.clock.advance(61)
         await made.turn(limit=1)
         assert (made.deliver._breaker.is_open, len(made.erp.made)) == (False, 1)
+
+
+async def test_an_order_that_never_reaches_the_target_says_nothing_about_it(tmp_path: Path) -> None:
+    """Its message is damaged, or its mapping refuses it: the target is as down as before."""
+    async with desk(tmp_path, LOOKUP.replace("{order.order_ref}", "{order.notes}"), breaker={"failures": 1, "cooldown_s": 30.0}) as made:
+        made.deliver._breaker.failed(made.clock.monotonic())
+        made.clock.advance(31)
+        await made.order("o1")
+        await made.turn()
+        assert await made.state() == ("dead", "refused")
+        assert "order.notes" in (await made.row())["reason"]
+        assert made.deliver._breaker.is_open

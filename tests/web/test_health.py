@@ -194,7 +194,15 @@ async def test_deliveries_and_rows_are_counted_as_they_are(start, erp) -> None:
     assert found["gateway_delivery_seconds_count"][labels(target="erp")] == 2
     assert found["gateway_accept_seconds_count"][()] == 2
     assert found["gateway_commit_seconds_count"][()] > 4
-    assert {name for sample in rows for label, name in sample if label == "status"} == {"ready", "leased", "done", "held", "dead"}
+    assert {name for sample in rows for label, name in sample if label == "status"} == {
+        "ready",
+        "leased",
+        "done",
+        "held",
+        "dead",
+        "unknown",
+    }
+    assert labels(queue="inbox", status="unknown") not in rows
 
 
 async def dead(running: Any) -> bool:
