@@ -221,7 +221,8 @@ class Deliver:
     async def _send(self, row: OutboxRow, journal: _Journal) -> Outcome:
         if row.body is None or hashlib.sha256(row.body).digest() != row.sha256:
             log.critical("store.damaged_body", extra={"target": self.name, "key": row.key})
-            return Outcome(meaning="refused", reason="the stored message is damaged: its SHA-256 differs from the one it was stored with")
+            reason = "the stored message is damaged: its SHA-256 differs from the one it was stored with"
+            return Outcome(meaning="refused", reason=reason, silent=True)
         try:
             return await self._target.send(row, journal, probing=self._breaker.is_open)
         except LeaseLost:
