@@ -1,0 +1,270 @@
+"""What every ERP simulator shares: it listens, knows customers and articles, counts what it made, and can be unkind.
+
+An ERP is one class with one method per route. What it makes of an order stands in `made`, one entry per create that it carried
+out, so an order that came twice stands there twice, as it would in the real one. `held()` says the same in words that are
+the same for every ERP, for tests to compare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+from aiohttp import web
+from msgspec import Struct
+
+Fault = Literal["slow", "lose_answer", "reset", "half_answer", "status", "drop_before"]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Article(Struct, frozen=True, kw_only=True):
+    """What an ERP knows of an article; `decimals` is how finely its unit can be divided."""
+
+    id: int
+    code: str
+    name: str
+    unit: int = 1
+    decimals: int = 0
+
+
+class HeldLine(Struct, frozen=True, kw_only=True):
+    article: str
+    quantity: Decimal
+    price: Decimal
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """An order as the ERP holds it. `reference` is the buyer's order number, `state` the ERP's own word."""
+
+    id: str
+    number: str | None
+    reference: str
+    customer: str
+    state: str
+    lines: tuple[HeldLine, ...]
+
+
+class Armed(Struct, kw_only=True):
+    """A fault for the next requests of one kind.
+
+    `slow`: work on it `delay_s` late, whether or not anybody still waits, and answer then. `lose_answer`: do it, then close
+    without an answer. `reset`: do it, then reset. `half_answer`: do it, and break off inside the answer. `drop_before`: close
+    without doing it. `status`: answer this status in the ERP's own words, with `headers`, without doing it.
+
+    Attributes:
+        on: The kind of request: `create`, `find`, `step`, `token` ..., as the ERP's routes name them; `any` is each of them.
+    """
+
+    fault: Fault
+    on: str = "create"
+    times: int = 1
+    status: int = 503
+    delay_s: float = 0.0
+    headers: dict[str, str] = {}
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """One request as it came; status 0 is one that got no whole answer. `at_s` counts from the simulator's start."""
+
+    operation: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int
+    at_s: float
+
+
+CUSTOMERS = {"C-100": 7, "C-200": 8}
+ARTICLES = (
+    Article(id=3, code="SKU-1", name="Bolt"),
+    Article(id=4, code="SKU-2", name='Nut "M8" \\ 😀'),
+    Article(id=5, code="KG-1", name="Flour", unit=2, decimals=3),
+)
+CURRENCIES = {"EUR": 1, "USD": 2}
+
+
+class ErpServer:
+    """The base of the simulators: `await start()`, a port of its own on loopback, `await stop()`.
+
+    Attributes:
+        customers, articles, currencies: The master data, by code; add to them, or take away, while it runs.
+        made: Every order that it created, in order.
+        asked: Every request that it heard.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.customers = dict(CUSTOMERS)
+        self.articles = {article.code: article for article in ARTICLES}
+        self.currencies = dict(CURRENCIES)
+        self.made: list[dict[str, Any]] = []
+        self.asked: list[Asked] = []
+        self._armed: list[Armed] = []
+        self._ids = iter(range(41, 10**9))
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+        self._started_s = 0.0
+
+    # --- what a simulator says of itself
+
+    def routes(self) -> Sequence[tuple[str, str, str, Handler]]:
+        """Method, path, the kind of request (see `Armed.on`), handler."""
+        raise NotImplementedError
+
+    def held(self) -> list[Held]:
+        """What it made, in words that every ERP shares."""
+        raise NotImplementedError
+
+    def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:
+        """An answer that is a no, in this ERP's own shape."""
+        return said(status, {"message": message})
+
+    def operation(self, named: str, request: web.Request, body: bytes) -> str:
+        """The kind of a request where one route serves several."""
+        return named
+
+    # --- what a test does to it
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; after a `stop` on the same port again, where none is given."""
+        application = web.Application(client_max_size=8 * 1024 * 1024)
+        for method, path, operation, handler in self.routes():
+            application.router.add_route(method, path, self._watched(operation, handler))
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port or self._port, reuse_address=True).start()
+        self._port = self._runner.addresses[0][1]
+        self._started_s = self._started_s or time.monotonic()
+
+    async def stop(self) -> None:
+        """Close, as if it were down; what it holds stays."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def arm(self, fault: Fault, **more: Any) -> None:
+        """Make the next requests fail; see `Armed`."""
+        self._armed.append(Armed(fault=fault, **more))
+
+    def disarm(self) -> None:
+        """Be kind again."""
+        self._armed.clear()
+
+    def count(self, operation: str) -> int:
+        """How many requests of one kind came."""
+        return sum(asked.operation == operation for asked in self.asked)
+
+    # --- what simulators use
+
+    def new_id(self) -> int:
+        return next(self._ids)
+
+    def article(self, id: object) -> Article | None:
+        return next((article for article in self.articles.values() if str(article.id) == str(id)), None)
+
+    def customer(self, id: object) -> str | None:
+        return next((code for code, known in self.customers.items() if str(known) == str(id)), None)
+
+    def _watched(self, named: str, handler: Handler) -> Handler:
+        async def watched(request: web.Request) -> web.StreamResponse:
+            body = await request.read()
+            operation = self.operation(named, request, body)
+            armed = self._next(operation)
+            answer = await self._answered(request, handler, armed)
+            cut = armed is not None and armed.fault in ("drop_before", "lose_answer", "reset", "half_answer")
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            self.asked.append(
+                Asked(
+                    operation=operation,
+                    method=request.method,
+                    path=request.path_qs,
+                    headers=headers,
+                    body=body,
+                    status=0 if cut else answer.status,
+                    at_s=time.monotonic() - self._started_s,
+                )
+            )
+            return answer
+
+        return watched
+
+    async def _answered(self, request: web.Request, handler: Handler, armed: Armed | None) -> web.StreamResponse:
+        if armed is None:
+            return await handler(request)
+        if armed.fault == "drop_before":
+            return _cut(request)
+        if armed.fault == "status":
+            answer = self.refusal(armed.status, "an error on demand")
+            answer.headers.update(armed.headers)
+            return answer
+        if armed.fault == "slow":
+            await asyncio.sleep(armed.delay_s)
+        answered = await handler(request)
+        if armed.fault == "half_answer":
+            return await _half(request, answered.status)
+        if armed.fault in ("lose_answer", "reset"):
+            return _cut(request, reset=armed.fault == "reset")
+        return answered
+
+    def _next(self, operation: str) -> Armed | None:
+        for armed in self._armed:
+            if armed.on in (operation, "any"):
+                armed.times -= 1
+                if armed.times <= 0:
+                    self._armed.remove(armed)
+                return armed
+        return None
+
+
+def said(status: int, value: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer; a Decimal becomes a number with all its digits."""
+    return web.Response(status=status, body=written(value).encode(), content_type="application/json", headers=headers)
+
+
+def written(value: Any) -> str:
+    """JSON with exact numbers, which the standard library writes only of whole ones."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(value)
+
+
+def read(body: bytes) -> Any:
+    """JSON with exact numbers. Raises ValueError."""
+    return json.loads(body, parse_float=Decimal)
+
+
+def is_number(value: Any) -> bool:
+    """A JSON number, and no text or boolean."""
+    return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
+
+
+def _cut(request: web.Request, *, reset: bool = False) -> web.StreamResponse:
+    if request.transport is not None:
+        if reset:
+            request.transport.abort()
+        else:
+            request.transport.close()
+    return web.Response(status=500)
+
+
+async def _half(request: web.Request, status: int) -> web.StreamResponse:
+    answer = web.StreamResponse(status=status, headers={"Content-Length": "1000", "Content-Type": "application/json"})
+    await answer.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        await answer.write(b'{"id": "')
+    return _cut(request)
