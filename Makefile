@@ -26,7 +26,7 @@ bench: $(READY)  ## measure, as ratios within one run; ARGS="--quick"
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:           ## throw away the environment
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .tryton .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(READY): pyproject.toml requirements.lock $(PLUGINS)
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later on the PATH, or PYTHON=/path/to/it"; exit 1; }
