@@ -40,7 +40,7 @@ THIRD_PARTY = {
     "jinja2": {"web"},
     "jsonata": {"mapping"},
     "jsonschema": {"target"},
-    "jwt": {"assertion", "jwk", "webhook_auth"},
+    "jwt": {"assertion", "jwk", "webhook_auth", "testing"},
     "cryptography": {"assertion", "jwk"},
     "tomllib": {"config", "toml_lines"},
     "signalrcore": {"edge"},

@@ -169,9 +169,13 @@ def made() -> Iterator[Made]:
 def configure(folder: Path, port: int) -> Path:
     """`max_attempt` is 5 as installed; a lock-out takes a minute then, and seconds with 2."""
     file = folder / "trytond.conf"
-    file.write_text(
-        f"[database]\nuri = sqlite://\npath = {folder / 'db'}\n[web]\nlisten = 127.0.0.1:{port}\nroot = {folder}\n[session]\nmax_attempt = 2\n"
-    )
+    sections = {
+        "database": {"uri": "sqlite://", "path": folder / "db"},
+        "web": {"listen": f"127.0.0.1:{port}", "root": folder},
+        "session": {"max_attempt": 2},
+    }
+    lines = [line for name, keys in sections.items() for line in (f"[{name}]", *(f"{key} = {value}" for key, value in keys.items()))]
+    file.write_text("\n".join(lines) + "\n")
     return file
 
 

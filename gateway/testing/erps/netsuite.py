@@ -21,7 +21,7 @@ from gateway.testing.erps.base import ErpServer, Handler, Held, HeldLine, is_num
 
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
-_QUERY = re.compile(r"SELECT id, (\w+) FROM (item|customer) WHERE \1 (?:IN \((.*)\)|= ('.*'))\Z", re.IGNORECASE | re.DOTALL)
+_QUERY = re.compile(r"SELECT\s+id, (\w+) FROM (item|customer) WHERE \1 (?:IN \((.*)\)|= ('.*'))\Z", re.IGNORECASE | re.DOTALL)
 _TEXT = re.compile(r"\s*'((?:[^']|'')*)'\s*(?:,|\Z)")
 _CODE = {401: "INVALID_LOGIN", 403: "INSUFFICIENT_PERMISSION", 404: "NONEXISTENT_ID", 429: "CONCURRENCY_LIMIT_EXCEEDED"}
 
