@@ -1,0 +1,167 @@
+"""Every file of `etc/targets/`, through a real gateway into that ERP's simulator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.orders import Customer
+from gateway.testing import erps
+from gateway.testing.erps import ErpServer
+from tests.erps.conftest import lines_of
+from tests.erps.shop import TARGETS, Shop, installed, line, order
+
+
+class Case(Struct, frozen=True):
+    """One file and its simulator.
+
+    Attributes:
+        variables: What stands in `vars` instead, of the simulator's address.
+        secrets: What each credential of the file holds.
+        states: What an order may be called in the end.
+        fine: Whether 0.125 of KG-1 at 12.3456 arrives as it is.
+    """
+
+    make: Callable[[], ErpServer]
+    variables: Callable[[Any], dict[str, str]]
+    secrets: Callable[[Any], dict[str, str]]
+    state: str
+    refuses: int = 0
+
+
+def _odoo(kind: type[Any]) -> Callable[[], ErpServer]:
+    def make() -> ErpServer:
+        erp = kind()
+        erp.price_digits, erp.quantity_digits = 4, 3
+        return erp
+
+    return make
+
+
+CASES: dict[str, Case] = {
+    "odoo19": Case(_odoo(erps.Odoo19), lambda e: {"base": e.address}, lambda e: {"odoo-key": e.key}, "draft"),
+    "tryton": Case(erps.Tryton, lambda e: {"base": f"{e.address}/erp/rest/model"}, lambda e: {"tryton-key": e.key}, "quotation"),
+}
+
+
+class Bench:
+    """A file, its ERP, and a gateway between a shop and it."""
+
+    def __init__(self, case: Case, erp: Any, shop: Shop) -> None:
+        self.case = case
+        self.erp = erp
+        self.shop = shop
+
+    async def one(self, given: Any) -> dict[str, Any]:
+        """Place an order; its row in the end."""
+        await self.shop.place(given)
+        return (await self.shop.settled(1))[0]
+
+
+@pytest.fixture(params=CASES)
+async def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    case = CASES[request.param]
+    erp = case.make()
+    await erp.start()
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    for name, secret in case.secrets(erp).items():
+        (credentials / name).write_text(secret + "\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    async with Shop(installed(tmp_path, request.param, case.variables(erp))) as shop:
+        yield Bench(case, erp, shop)
+    await erp.stop()
+
+
+def test_every_file_is_tried() -> None:
+    assert {file.stem for file in TARGETS.glob("*.toml")} == set(CASES) | {"home-grown"}
+
+
+async def test_an_order_of_one_line(bench: Bench) -> None:
+    row = await bench.one(order("PO-1"))
+    assert (row["status"], row["outcome"]) == ("done", "delivered"), row
+    (held,) = bench.erp.held()
+    assert (held.reference, held.customer, held.state) == ("PO-1", "C-100", bench.case.state)
+    assert lines_of(bench.erp) == [[("SKU-1", Decimal(2), Decimal("0.35"))]]
+
+
+async def test_two_lines_four_decimals_and_an_eighth_of_a_kilogram(bench: Bench) -> None:
+    row = await bench.one(order("PO-2", line(), line(2, "KG-1", "0.125", "12.3456")))
+    assert row["outcome"] == "delivered", row
+    assert lines_of(bench.erp) == [[("SKU-1", Decimal(2), Decimal("0.35")), ("KG-1", Decimal("0.125"), Decimal("12.3456"))]]
+
+
+@pytest.mark.parametrize("number", ["PO'1", 'PO "1" \\ 2', "PO/1&x=2#3?%41", "PO-😀-é", "'; DROP TABLE x --"])
+async def test_an_order_number_cannot_break_out(bench: Bench, number: str) -> None:
+    """Placed twice under one number, as after a restore: found, and not made again."""
+    await bench.shop.place(order(number, notes='say "hello" \\ 😀'))
+    assert (await bench.shop.settled(1))[0]["outcome"] == "delivered"
+    assert [held.reference for held in bench.erp.held()] == [number]
+    await bench.shop.place(replace(order(number, notes='say "hello" \\ 😀'), order_ref="another"))
+    rows = await bench.shop.settled(2)
+    assert len(bench.erp.made) == 1
+    assert rows[1]["status"] == "held"
+    assert "another order under the same name" in rows[1]["reason"]
+
+
+async def test_an_unknown_article_is_refused_by_line_and_code_and_goes_once_it_is_known(bench: Bench) -> None:
+    row = await bench.one(order("PO-3", line(), line(2, "NEW-1")))
+    assert row["status"] == "dead"
+    assert "NEW-1" in row["reason"]
+    assert "line 2" in row["reason"].lower() or "#2" in row["reason"]
+    assert bench.erp.made == []
+
+
+async def test_an_unknown_customer_is_refused_by_its_number(bench: Bench) -> None:
+    row = await bench.one(order("PO-4", customer=Customer(number="C-999")))
+    assert (row["status"], "C-999" in row["reason"]) == ("dead", True), row
+    assert bench.erp.made == []
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "reset", "half_answer"])
+async def test_a_lost_answer_makes_no_second_order(bench: Bench, fault: Any) -> None:
+    bench.erp.arm(fault)
+    row = await bench.one(order("PO-5"))
+    assert row["status"] == "done", row
+    assert [held.state for held in bench.erp.held()] == [bench.case.state]
+
+
+async def test_a_dropped_request_is_sent_again(bench: Bench) -> None:
+    bench.erp.arm("drop_before")
+    assert (await bench.one(order("PO-6")))["outcome"] == "delivered"
+    assert len(bench.erp.made) == 1
+
+
+async def test_one_that_answers_too_late_makes_no_second_order(bench: Bench) -> None:
+    bench.erp.arm("slow", delay_s=2.0)
+    row = await bench.one(order("PO-7"))
+    assert row["status"] == "done", row
+    assert len(bench.erp.made) == 1
+
+
+async def test_too_many_requests_cost_nothing(bench: Bench) -> None:
+    bench.erp.arm("status", status=429, headers={"Retry-After": "0"}, times=2)
+    assert (await bench.one(order("PO-8")))["outcome"] == "delivered"
+    assert len(bench.erp.made) == 1
+
+
+async def test_an_erp_that_is_away_gets_everything_when_it_is_back(bench: Bench) -> None:
+    await bench.erp.stop()
+    await bench.shop.place(*(order(f"PO-9-{n}") for n in range(5)))
+    await bench.erp.start()
+    await bench.shop.settled(5)
+    assert sorted(held.reference for held in bench.erp.held()) == [f"PO-9-{n}" for n in range(5)]
+
+
+async def test_a_change_of_an_order_that_is_there_waits_for_a_person(bench: Bench) -> None:
+    await bench.one(order("PO-10"))
+    await bench.shop.place(order("PO-10", line(quantity="3"), revision=2))
+    rows = await bench.shop.settled(2)
+    assert rows[1]["status"] == "held", rows[1]
+    assert len(bench.erp.made) == 1
