@@ -75,7 +75,7 @@ def installed(folder: Path, name: str, variables: Mapping[str, str], *, options:
         assert found, f"{name}.toml has no {key}"
     for key, value in haste.items():
         text = re.sub(rf"^{key} = \S+", f"{key} = {value}", text, flags=re.MULTILINE)
-    text = text.replace("[targets.erp]\n", "[targets.erp]\nretry = { base_s = 0.05, cap_s = 0.2 }\n", 1)
+    text = text.replace("[targets.erp]\n", "[targets.erp]\nretry = { base_s = 0.05, cap_s = 0.2 }\nbreaker = { cooldown_s = 0.2 }\n", 1)
     text = text.replace("[targets.erp.preflight]\n", "[targets.erp.preflight]\nattempts = 2\n", 1) if "attempts" not in text else text
     (conf / "erp.toml").write_text(text)
     (folder / "gateway.toml").write_text(GATEWAY)
@@ -90,6 +90,7 @@ class Shop:
     """A gateway that runs, and the shop in front of it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self.gateway = Gateway(path, assembled(path), clock=SystemClock(), assembled=assembled)
 
     async def __aenter__(self) -> Shop:
@@ -111,6 +112,14 @@ class Shop:
         for one in orders:
             url = f"http://127.0.0.1:{self.gateway.vendors.port}/in/shop"
             async with self.session.post(url, data=encode(one), headers={"X-Test": "yes"}) as answer:
+                assert answer.status == 200, await answer.text()
+
+    async def replay(self, key: str) -> None:
+        """As `gateway replay KEY`."""
+        connector = aiohttp.UnixConnector(path=str(self._path.parent / "data" / "control.sock"))
+        async with aiohttp.ClientSession(connector=connector) as operator:
+            asked = {"action": "replay", "who": "test", "keys": [key]}
+            async with operator.post("http://gateway/control", json=asked) as answer:
                 assert answer.status == 200, await answer.text()
 
     async def rows(self) -> list[dict[str, Any]]:
