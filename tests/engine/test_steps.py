@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.store.base import Progress
+from gateway.testing.erp import Made
 
 from .unkeyed import LOOKUP, Desk, desk
 
@@ -174,3 +175,47 @@ async def test_a_half_made_order_of_somebody_else_is_a_persons(tmp_path: Path) -
         row = await made.row("o2")
         assert (row["status"], row["outcome"], len(made.erp.made)) == ("held", "held", 1)
         assert "not all of it" in row["reason"]
+
+
+async def test_an_order_that_is_there_without_a_word_on_its_steps_is_a_persons(tmp_path: Path) -> None:
+    """A release of what was unknown must not count an order as whole whose lines were never sent."""
+    async with desk(tmp_path, text(complete=""), retry={"max_age_s": 50.0}, breaker={"failures": 1000}) as made:
+        made.erp.arm("lose_answer")
+        made.erp.arm("slow", delay_s=0, on="look")
+        made.erp.arm("status", status=503, times=100, on="look")
+        await made.order("o1", articles=2)
+        await made.pass_time(120)
+        assert await made.state() == ("held", "unknown")
+        made.erp.disarm()
+        await made.store.release(["acme/o1/1"], "anna")
+        await made.turn()
+        row = await made.row()
+        assert (row["status"], len(made.erp.made)) == ("held", 1)
+        assert "nobody knows whether what follows it was done" in row["reason"]
+
+
+async def test_an_unclear_order_that_is_another_ones_gets_no_lines(tmp_path: Path) -> None:
+    async with desk(tmp_path, text().replace("{order.order_ref}", "{order.currency}")) as made:
+        await made.order("EUR", articles=1)
+        await made.turn()
+        made.erp.made[0].confirmed = 0
+        await made.order("o2", articles=3)
+        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
+        await made.store.sending(row, None)
+        await made.store.take_over()
+        await until_settled(made)
+        row = await made.row("o2")
+        assert (row["status"], made.erp.made[0].lines) == ("held", ["A1"])
+        assert "was made of acme/EUR/1" in row["reason"]
+
+
+async def test_a_configuration_that_has_fewer_steps_now_ends_the_order(tmp_path: Path) -> None:
+    async with desk(tmp_path, LOOKUP) as made:
+        await made.order("o1")
+        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
+        await made.store.finished(row, Progress(step=2, erp_id="1"))
+        await made.store.sending(row, None)
+        await made.store.take_over()
+        made.erp.made.append(Made(id=1, name="o1", key="acme/o1/1"))
+        await made.turn()
+        assert await made.state() == ("done", "delivered")

@@ -216,7 +216,7 @@ async def test_preflight_skipped_would_be_noticed(tmp_path: Path, monkeypatch: p
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)
 
-    monkeypatch.setattr("gateway.target.attempt.look", skipped)
+    monkeypatch.setattr("gateway.target.asking.look", skipped)
     async with desk(tmp_path) as made:
         made.erp.arm("lose_answer")
         await made.order("o1")

@@ -112,13 +112,13 @@ def new_key_each_time() -> None:
 
 def preflight_skipped() -> None:
     """Known-bad twin: nobody asks the ERP; what it has is never seen."""
-    from gateway.target import attempt
+    from gateway.target import asking
     from gateway.target.look import Seen
 
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)
 
-    attempt.look = skipped
+    asking.look = skipped
 
 
 TWINS = {twin.__name__: twin for twin in (answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped)}

@@ -1,0 +1,230 @@
+"""What an attempt asks the ERP, and what it makes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from gateway.errors import AuthError, Hold, MappingError, PermanentError, TransientError
+from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted
+from gateway.store.base import OutboxRow, Progress
+from gateway.target.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
+from gateway.target.expressions import answer_document
+from gateway.target.look import Ended, Seen, captured, look
+from gateway.target.policy import Step
+from gateway.target.request import Context, Request, Sender
+from gateway.target.request_settings import RequestTable
+from gateway.target.settings import TargetSettings
+
+MOST_500 = 3
+_MOST_409 = 5
+
+
+class Journal(Protocol):
+    """What is made durable while an attempt is under way. Each raises LeaseLost, and then nothing more may be sent."""
+
+    async def sending(self, sha256: bytes | None) -> None:
+        """A request is about to leave."""
+
+    async def finished(self, progress: Progress) -> None:
+        """One of several requests is done."""
+
+    async def claimant(self, erp_id: str) -> str | None:
+        """Another order of ours that became this order of the ERP."""
+
+
+class Builder(Protocol):
+    """Makes the requests of a target."""
+
+    def context(self, body: bytes) -> Context:
+        """What templates and expressions see of a canonical message."""
+
+    async def look_up(self, context: Context, *, fresh: bool = False) -> Context:
+        """The context with what the ERP knows of the order's codes. Raises Refused, Hold, TransientError, AuthError."""
+
+    def render(self, table: RequestTable, context: Context, *, where: str = "") -> Request:
+        """A request beside the one that makes the order. Raises Refused."""
+
+
+Make = Callable[[OutboxRow, Callable[[], Context]], Awaitable[Request]]
+"""The request that makes the order; raises Refused, Hold, TransientError, AuthError. It asks for the context where it needs one."""
+
+
+class Asking:
+    """The requests and answers of one attempt at one delivery.
+
+    Args:
+        probing: The target counts as down: where there is a look-up, it goes first, since an order is too valuable as a probe.
+    """
+
+    def __init__(
+        self,
+        row: OutboxRow,
+        settings: TargetSettings,
+        *,
+        make: Make,
+        builder: Builder,
+        sender: Sender,
+        journal: Journal,
+        now: Callable[[], datetime],
+        probing: bool = False,
+    ) -> None:
+        self._row = row
+        self._settings = settings
+        self._make = make
+        self._builder = builder
+        self._sender = sender
+        self._journal = journal
+        self._now = now
+        self._probing = probing
+        self._keyed = settings.idempotency.strategy == "header"
+        self._unclear = row.unclear and not self._keyed
+        self._look_first = settings.idempotency.strategy == "lookup" or probing
+        self._asked = False
+        self._context: Context | None = None
+        self._erp_id, self._erp_number = row.erp_id, row.erp_number
+
+    async def _look(self) -> Seen:
+        preflight = self._settings.preflight
+        assert preflight is not None
+        context = {**self._seen_by_expressions(), "captured": self._captured()}
+        request = self._rendered(preflight, context, "preflight")
+        self._asked = True
+        return await look(preflight, request, context, self._sender, self._now())
+
+    def _seen_by_expressions(self) -> Context:
+        if self._context is None:
+            self._context = self._builder.context(self._row.body or b"")
+        return self._context
+
+    async def _look_up(self) -> None:
+        """Steps see what the first request saw; what it asked for is remembered."""
+        try:
+            self._context = await self._builder.look_up(self._seen_by_expressions())
+        except (Hold, PermanentError, TransientError, AuthError) as error:
+            raise Ended(not_sent(error)) from error
+
+    def _rendered(self, table: RequestTable, context: Context, where: str) -> Request:
+        try:
+            return self._builder.render(table, context, where=where)
+        except (Hold, PermanentError) as error:
+            raise Ended(not_sent(error)) from error
+
+    async def _exchange(self, request: Request, step: Step | None) -> Outcome:
+        self._asked = True
+        try:
+            answer = await self._sender.send(request)
+        except Unanswered as error:
+            outcome = Outcome(meaning="unknown", reason=f"{error}; it may have been taken", unwell=True)
+            return self._nobody_knows(outcome, step)
+        except TooLong as error:
+            answer = error.answer
+        except (AuthError, TransientError, PermanentError) as error:
+            return not_sent(error)
+        try:
+            return await self._meaning(answer, step)
+        except MappingError as error:
+            said = Outcome(meaning="unknown", reason=f"the answer cannot be read: {error}", http_status=answer.status, detail=words(answer))
+            return self._nobody_knows(said, step)
+
+    async def _meaning(self, answer: Answer, step: Step | None) -> Outcome:
+        settings, now = self._settings, self._now()
+        reads = bool(settings.classify) or settings.capture is not None or not self._keyed
+        document = answer_document(answer) if reads else {}
+        outcome: Outcome | None = by_rule(settings.classify, answer, document, now) if settings.classify else None
+        if outcome is None and self._keyed:
+            outcome = classify(answer, now)
+        elif outcome is None:
+            can_look = settings.preflight is not None
+            outcome = classify_unkeyed(answer, now, creates=step is None, can_look=can_look)
+            if outcome is None:
+                return await self._conflict(answer, step)
+            if outcome.meaning == "delivered" and has_error(document):
+                outcome = replace(outcome, meaning="refused", reason="the target's answer holds an error")
+        if outcome.meaning == "unknown":
+            return self._nobody_knows(outcome, step)
+        if outcome.meaning in ("delivered", "duplicate") and step is None:
+            return self._read(outcome, document)
+        return outcome
+
+    def _read(self, outcome: Outcome, document: dict[str, Any]) -> Outcome:
+        """What is kept of a good answer; one that lacks the id it should have says nothing."""
+        capture = self._settings.capture
+        if capture is None:
+            return outcome
+        erp_id = captured(capture.erp_id, document)
+        if capture.erp_id is not None and erp_id is None and outcome.meaning == "delivered":
+            return self._nobody_knows(replace(outcome, meaning="unknown", reason="the target's answer holds no id"), None)
+        said = captured(capture.message, document)
+        return replace(outcome, erp_id=erp_id, erp_number=captured(capture.erp_number, document), detail=said or outcome.detail)
+
+    async def _conflict(self, answer: Answer, step: Step | None) -> Outcome:
+        """409: there already, or being written to by somebody else."""
+        said = Outcome(meaning="retry", reason="the target answers 409", http_status=409, detail=words(answer), strike=True)
+        if step is None and self._settings.preflight is not None:
+            seen = await self._look()
+            if seen.found:
+                raise Ended(replace(await self._already(seen), http_status=409, detail=said.detail))
+        elif step is None and self._settings.idempotency.strategy == "client_key":
+            return replace(said, meaning="duplicate", reason="the target has it already", strike=False)
+        if self._row.strikes + 1 >= _MOST_409:
+            return replace(said, meaning="refused", reason=f"the target refuses the order ({_MOST_409} times 409)")
+        return said
+
+    def _captured(self) -> dict[str, Any]:
+        return {"erp_id": self._erp_id, "erp_number": self._erp_number}
+
+    # --- what it means
+
+    async def _already(self, seen: Seen) -> Outcome:
+        """It was there before this attempt sent anything."""
+        if seen.complete is False:
+            return self._for_person(f"the target has it already ({seen.name}), and not all of it; nothing was sent")
+        if seen.complete is None and self._settings.steps:
+            reason = "and nobody knows whether what follows it was done; preflight.complete would tell"
+            return self._for_person(f"the target has it already ({seen.name}), {reason}")
+        return await self._found(seen)
+
+    async def _found(self, seen: Seen) -> Outcome:
+        preflight = self._settings.preflight
+        assert preflight is not None
+        if self._row.kind != "order.placed" and preflight.per == "order":
+            return self._for_person(f"the target has this order already ({seen.name}), and this is a change of it: make it there by hand")
+        if len(seen.ids) > 1:  # made twice by somebody, or the look-up finds more than this order
+            return self._for_person(f"the target has {len(seen.ids)} orders under this name: {', '.join(seen.ids[:5])}; look at them")
+        other = await self._journal.claimant(seen.id) if seen.id else None
+        if other is not None:
+            return self._for_person(f"the target's order {seen.name} was made of {other}; this is another order under the same name")
+        return Outcome(meaning="duplicate", reason="the target has it already", erp_id=seen.id, erp_number=seen.number)
+
+    def _nobody_knows(self, outcome: Outcome, step: Step | None) -> Outcome:
+        """A request left and its outcome is unknown: what the target's settings make of that."""
+        strategy = self._settings.idempotency
+        again = replace(outcome, meaning="retry", maybe_taken=True)
+        if self._keyed:
+            return again
+        if self._settings.preflight is not None:
+            return replace(outcome, meaning="unknown", unclear=True, maybe_taken=True)
+        if strategy.honoured or (step is not None and step.repeat):
+            if outcome.strike and self._row.strikes + 1 >= MOST_500:
+                return replace(outcome, meaning="refused", reason=f"the target fails on this order ({MOST_500} times 500)")
+            return again
+        reason = f"{outcome.reason}: nobody knows whether it was taken, and there is no preflight to ask the target"
+        return replace(outcome, meaning="held", reason=reason, unclear=True, maybe_taken=True)
+
+    def _for_person(self, reason: str) -> Outcome:
+        return Outcome(meaning="held", reason=reason, unclear=self._unclear, maybe_taken=self._unclear)
+
+
+def not_sent(error: Exception) -> Outcome:
+    """What came in the way before anything was sent."""
+    if isinstance(error, Untrusted):
+        return Outcome(meaning="hold", reason=f"{error}; check its certificate, or set ca_file")
+    if isinstance(error, AuthError):
+        return Outcome(meaning="hold", reason=str(error))
+    if isinstance(error, TransientError):
+        return Outcome(meaning="retry", reason=str(error), unwell=isinstance(error, Unreached), retry_after_s=error.retry_after_s)
+    return Outcome(meaning="held" if isinstance(error, Hold) else "refused", reason=str(error))
