@@ -93,7 +93,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
         for status in (None, "ready", "leased", "unknown", "held", "dead"):
             await reader.rows(queue, status=status)  # type: ignore[arg-type]
     await reader.orders()
-    await reader.deliveries("erp", since_ms=0, before=None, limit=10)
+    await reader.deliveries("erp", before=None, limit=10)
     await reader.show("o1")
     await reader.close()
     scans = []
