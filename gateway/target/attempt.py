@@ -113,6 +113,8 @@ class Attempt(Asking):
             )
         if step.repeat:
             return await self._go_on(row.step, row.item)
+        if step.done is None and step.for_each is None and seen.complete is False and row.step == len(self._settings.steps):
+            return self._later() or await self._go_on(row.step, row.item)  # all that could be missing is this very request
         if step.done is None:
             reason = f"nobody knows whether step {step.name} was done; look at the target's order {seen.name}: "
             return self._later() or self._for_person(reason + "release it to take that step, drop it where it was done")

@@ -219,3 +219,17 @@ async def test_a_configuration_that_has_fewer_steps_now_ends_the_order(tmp_path:
         made.erp.made.append(Made(id=1, name="o1", key="acme/o1/1"))
         await made.turn()
         assert await made.state() == ("done", "delivered")
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "drop_before"])
+async def test_the_last_request_is_found_out_by_whether_the_order_is_complete(tmp_path: Path, fault: Any) -> None:
+    async with desk(tmp_path, text()) as made:
+        for _ in range(3):
+            made.erp.arm("slow", delay_s=0, on="step")
+        made.erp.arm(fault, on="step")
+        await made.order("o1", articles=3)
+        await made.turn()
+        assert (await made.state())[0] == "unknown"
+        await until_settled(made)
+        assert await made.state() == ("done", "delivered")
+        assert whole(made)
