@@ -548,3 +548,37 @@ async def test_an_erp_that_does_not_answer_the_logout_keeps_nobody_from_stopping
     async with erp(deaf) as peer:
         async with asyncio.timeout(1), sender(peer.url, auth=auth) as made:
             await made.send(order(peer.url))
+
+
+class Moody(Expiring):
+    """Logins that are refused while it is in a mood."""
+
+    mood = False
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        return web.Response(status=401) if self.mood and request.path == "/Login" else await super().__call__(request)
+
+
+async def test_only_refusals_in_a_row_count() -> None:
+    door = Moody("session")
+    async with erp(door) as peer, sender(peer.url, auth=login()) as made:
+        for _ in range(4):
+            door.mood, door.good = True, "expired"
+            with pytest.raises(AuthError, match="does not accept the login"):
+                await made.send(order(peer.url))
+            door.mood = False
+            assert (await made.send(order(peer.url))).status == 201
+
+
+async def test_what_was_refused_too_often_is_sent_again_after_a_release_only() -> None:
+    door = Moody("session")
+    async with erp(door) as peer, sender(peer.url, auth=login()) as made:
+        door.mood = True
+        await all_of(made, peer.url)
+        door.mood = False
+        heard = len(peer.heard)
+        with pytest.raises(AuthError, match="nothing more is sent"):
+            await made.send(order(peer.url))
+        assert len(peer.heard) == heard
+        made.reset()
+        assert (await made.send(order(peer.url))).status == 201
