@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
@@ -23,6 +24,7 @@ from gateway.urls import Url
 Place = Literal["path", "query", "header"]
 
 _PART = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_.]*)(?:\|([a-z0-9_]+))?\}|[{}]")
+_UNCARRIED = ("Cc", "Cs", "Zl", "Zp")  # control characters, half pairs, line and paragraph separators
 _DOTS = (".", "..")
 RESERVED_NAMES = ("order", "message", "vars", "lookup", "captured", "item", "key", "codes")
 
@@ -108,7 +110,7 @@ class Template(str):
     def fill(self, place: Place, values: Mapping[str, Any], constants: Mapping[str, Any]) -> str:
         """The text of a query value (not yet encoded) or of a header. Raises Unfilled."""
         made = "".join(part if isinstance(part, str) else _filtered(part, _found(part, values, constants), place) for part in _parts(self))
-        if place == "header" and not made.isprintable():
+        if place == "header" and any(unicodedata.category(letter) in _UNCARRIED for letter in made):
             raise Unfilled("holds a line break or another character that no header can carry")
         return made
 
