@@ -133,7 +133,10 @@ class AuthSender:
         if self._is_refusal(answer):
             if proof.serial > self._refused:
                 self._refused = proof.serial
-                self._failures += proof.serial != self._proven
+                if proof.serial == self._proven:
+                    self._proven = 0  # it has run out, or somebody changed it: nobody else tries it
+                else:
+                    self._failures += 1
         elif answer.status < 500 and proof.serial > self._refused:
             self._proven, self._failures = proof.serial, 0
         return answer

@@ -582,3 +582,19 @@ async def test_what_was_refused_too_often_is_sent_again_after_a_release_only() -
         assert len(peer.heard) == heard
         made.reset()
         assert (await made.send(order(peer.url))).status == 201
+
+
+async def test_a_password_that_somebody_changes_is_not_tried_again_by_those_who_come_later() -> None:
+    good = True
+
+    async def door(_: web.Request) -> web.Response:
+        return web.Response(status=201 if good else 401)
+
+    async with erp(door) as peer, sender(peer.url, auth=Basic(username="gateway", password=secret())) as made:
+        await all_of(made, peer.url)
+        good = False
+        with pytest.raises(AuthError):
+            await made.send(order(peer.url))
+        heard = len(peer.heard)
+        assert all(isinstance(one, AuthError) for one in await all_of(made, peer.url))
+        assert len(peer.heard) == heard == 17
