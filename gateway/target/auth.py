@@ -16,10 +16,12 @@ import aiohttp
 from yarl import URL
 
 from gateway.clock import Clock
-from gateway.errors import AuthError, ConfigError, TransientError
+from gateway.errors import AuthError, ConfigError, MappingError, TransientError
 from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
 from gateway.target.auth_settings import Csrf, NoAuth
+from gateway.target.expressions import Jsonata, answer_document
 from gateway.target.request import Request
+from gateway.target.secrets_in_bodies import unmarked
 from gateway.target.settings import TargetSettings
 from gateway.target.signing import Proof, keep_cookies, signer_for, with_cookies
 from gateway.target.templates import Unfilled
@@ -120,7 +122,7 @@ class AuthSender:
 
     async def _offer(self, request: Request, proof: Proof) -> Answer | None:
         """One try; None where this proof has been refused meanwhile, and nothing was sent."""
-        if proof.serial == self._proven or isinstance(self._settings.auth, NoAuth):
+        if proof.serial == self._proven or (isinstance(self._settings.auth, NoAuth) and not self._settings.secrets):
             return self._judged(await self._exchange(request, proof), proof)
         async with self._gate:
             if proof.serial <= self._refused:
@@ -142,7 +144,16 @@ class AuthSender:
         return answer
 
     def _is_refusal(self, answer: Answer) -> bool:
-        return answer.status in self._settings.renew_on and not isinstance(self._settings.auth, NoAuth)
+        settings = self._settings
+        if isinstance(settings.auth, NoAuth) and not settings.secrets:
+            return False
+        return answer.status in settings.renew_on or (settings.renew_if is not None and self._says_no(settings.renew_if, answer))
+
+    def _says_no(self, when: Jsonata, answer: Answer) -> bool:
+        try:
+            return when.evaluate(answer_document(answer)) is True
+        except MappingError:  # over another answer than it was written for
+            return False
 
     def _no_entry(self) -> AuthError:
         statuses = ", ".join(map(str, self._settings.renew_on))
@@ -164,7 +175,8 @@ class AuthSender:
         """One request with a proof, and a CSRF token with the cookies that it came with."""
         headers = {**request.headers, **self._signer.headers(proof, request), **(csrf.headers if csrf else {})}
         headers = with_cookies(headers, proof.cookies, csrf.cookies if csrf else {})
-        answer = await self._ask(Request(method=request.method, url=request.url, headers=headers, body=request.body))
+        body = unmarked(request.body, self._settings.secrets)
+        answer = await self._ask(Request(method=request.method, url=request.url, headers=headers, body=body))
         if proof.cookies:
             keep_cookies(proof.cookies, answer)
         if csrf and csrf.cookies:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gateway.clock import Clock
 from gateway.errors import MappingError
+from gateway.secret import Secret
 from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.target.encoding import encode_body
 from gateway.target.expressions import Jsonata, read_whole
@@ -18,6 +19,7 @@ from gateway.target.request import Context, Refused, Request, Sender, Unknown
 from gateway.target.request_settings import RequestTable
 from gateway.target.schema import violations
 from gateway.target.scope import Rows, Scope
+from gateway.target.secrets_in_bodies import marks
 from gateway.target.templates import Template, Unfilled
 
 _JSON = {"Content-Type": "application/json"}
@@ -61,6 +63,8 @@ class Making(Protocol):
     def tables(self) -> Mapping[str, CodeTable]: ...
     @property
     def lookups(self) -> Mapping[str, LookupSettings]: ...
+    @property
+    def secrets(self) -> Mapping[str, Secret]: ...
 
 
 class Builder:
@@ -87,6 +91,8 @@ class Builder:
         """What expressions see of a canonical message; `lookup` is empty until `look_up`."""
         message = read_whole(body)
         context = {"order": message["order"], "message": message, "vars": dict(self._settings.vars), "lookup": {}, "captured": {}}
+        if self._settings.secrets:
+            context["secret"] = marks(self._settings.secrets)
         return {**context, "_raw": body}
 
     async def look_up(self, context: Context, *, fresh: bool = False) -> Context:

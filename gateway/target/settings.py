@@ -55,6 +55,8 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
         values: Further names for templates, each a JSONata text over the context.
         accepts_if: True for the orders that this target takes; one that has an order hears of its changes, whatever it says then.
         renew_on: The statuses that mean "sign in again".
+        renew_if: JSONata over any answer: true where a status does not say that, as in a 200 with an error.
+        secrets: What `secret.NAME` stands for in the bodies of requests, for an ERP that wants its key there.
         max_consecutive_auth_failures: After so many refusals in a row nothing more is sent, lest the account be locked.
     """
 
@@ -68,6 +70,8 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
     auth: Auth = NoAuth()
     csrf: Csrf | None = None
     renew_on: tuple[int, ...] = (401,)
+    renew_if: Jsonata | None = None
+    secrets: dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Secret] = {}
     max_consecutive_auth_failures: Annotated[int, Meta(ge=1, le=10)] = 2
     client_cert: PemFile | None = None
     client_key: PemFile | None = None
