@@ -103,9 +103,13 @@ class Shop:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        await self.session.close()
+
+    async def stop(self) -> None:
+        """SIGTERM, as it were."""
         self.gateway.end()
         await self.task
-        await self.session.close()
 
     async def place(self, *orders: Order) -> None:
         """Each is stored by the gateway when this returns."""
@@ -127,6 +131,15 @@ class Shop:
         async with self.session.get(f"http://127.0.0.1:{self.gateway.pages.port}/api/outbox?limit=100") as answer:
             rows: list[dict[str, Any]] = await answer.json()
         return sorted(rows, key=lambda row: int(row["row"].split(":")[1]))
+
+    async def until_down(self, timeout_s: float = 15) -> None:
+        """Until the target is on hold."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                async with self.session.get(f"http://127.0.0.1:{self.gateway.pages.port}/readyz") as answer:
+                    if answer.status == 503 and "erp" in await answer.text():
+                        return
+                await asyncio.sleep(0.03)
 
     async def settled(self, count: int, *, timeout_s: float = 15) -> list[dict[str, Any]]:
         """The rows, once so many are done, dead or held. Raises TimeoutError with what they are."""

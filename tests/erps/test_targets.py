@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.orders import Customer
-from gateway.testing import erps
+from gateway.testing import ErpSimulator, erps
 from gateway.testing.erps import ErpServer
 from tests.erps.conftest import lines_of
 from tests.erps.shop import TARGETS, Shop, installed, line, order
@@ -58,6 +60,7 @@ CASES: dict[str, Case] = {
     "dolibarr": Case(erps.Dolibarr, lambda e: {"base": f"{e.address}/api/index.php"}, lambda e: {"dolibarr-key": e.key}, "validated"),
     "erpnext": Case(erps.ErpNext, lambda e: {"base": e.address}, lambda e: {"erpnext-key-secret": f"{e.key}:{e.secret}"}, "draft"),
     "netsuite": Case(erps.NetSuite, lambda e: {"base": e.address}, _netsuite, "Pending Fulfillment"),
+    "odoo18": Case(_odoo(erps.Odoo18), lambda e: {"base": e.address}, lambda e: {"odoo-key": e.key}, "draft"),
     "odoo19": Case(_odoo(erps.Odoo19), lambda e: {"base": e.address}, lambda e: {"odoo-key": e.key}, "draft"),
     "s4hana": Case(erps.S4Hana, lambda e: {"base": e.address + S4}, lambda e: {"s4-password": e.password}, ""),
     "tryton": Case(erps.Tryton, lambda e: {"base": f"{e.address}/erp/rest/model"}, lambda e: {"tryton-key": e.key}, "quotation"),
@@ -67,11 +70,18 @@ CASES: dict[str, Case] = {
 class Bench:
     """A file, its ERP, and a gateway between a shop and it."""
 
-    def __init__(self, name: str, case: Case, erp: Any, shop: Shop) -> None:
+    shop: Shop
+
+    def __init__(self, name: str, case: Case, erp: Any, credentials: Path) -> None:
         self.looks_up = "[targets.erp.lookups.products]" in (TARGETS / f"{name}.toml").read_text("utf-8")
         self.case = case
         self.erp = erp
-        self.shop = shop
+        self._credentials = credentials
+
+    def put_right(self) -> None:
+        """Write the credentials that the ERP knows."""
+        for name, secret in self.case.secrets(self.erp).items():
+            (self._credentials / name).write_text(secret + "\n")
 
     async def one(self, given: Any) -> dict[str, Any]:
         """Place an order; its row in the end."""
@@ -79,19 +89,34 @@ class Bench:
         return (await self.shop.settled(1))[0]
 
 
-@pytest.fixture(params=CASES)
-async def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    case = CASES[request.param]
+@asynccontextmanager
+async def opened(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, options: bool = False, wrong: bool = False) -> Any:
+    """A bench for one file.
+
+    Args:
+        options: With what stands behind `#:` in it.
+        wrong: With credentials that the ERP does not know; `bench.put_right()` writes those that it does.
+    """
+    case = CASES[name]
     erp = case.make()
     await erp.start()
-    credentials = tmp_path / "credentials"
+    credentials = folder / "credentials"
     credentials.mkdir()
-    for name, secret in case.secrets(erp).items():
-        (credentials / name).write_text(secret + "\n")
+    for secret in case.secrets(erp):
+        (credentials / secret).write_text("wrong\n")
+    made = Bench(name, case, erp, credentials)
+    if not wrong:
+        made.put_right()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
-    async with Shop(installed(tmp_path, request.param, case.variables(erp))) as shop:
-        yield Bench(request.param, case, erp, shop)
+    async with Shop(installed(folder, name, case.variables(erp), options=options)) as made.shop:
+        yield made
     await erp.stop()
+
+
+@pytest.fixture(params=CASES)
+async def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    async with opened(request.param, tmp_path, monkeypatch) as made:
+        yield made
 
 
 def test_every_file_is_tried() -> None:
@@ -184,3 +209,105 @@ async def test_a_change_of_an_order_that_is_there_waits_for_a_person(bench: Benc
     rows = await bench.shop.settled(2)
     assert rows[1]["status"] == "held", rows[1]
     assert len(bench.erp.made) == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_wrong_password_is_tried_twice_and_then_waits_for_the_right_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(name, tmp_path, monkeypatch, wrong=True) as bench:
+        await bench.shop.place(*(order(f"PO-11-{n}") for n in range(4)))
+        await bench.shop.until_down()
+        await asyncio.sleep(0.5)
+        tries = len(bench.erp.asked)
+        assert 1 <= tries <= 2, [asked.path for asked in bench.erp.asked]
+        assert bench.erp.made == []
+        bench.put_right()
+        await bench.shop.settled(4)
+        assert sorted(held.reference for held in bench.erp.held()) == [f"PO-11-{n}" for n in range(4)]
+
+
+@pytest.mark.parametrize(("name", "expire"), [("business-central", "tokens"), ("business-one", "sessions"), ("s4hana", "tokens")])
+async def test_what_has_run_out_is_renewed_once(name: str, expire: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(name, tmp_path, monkeypatch) as bench:
+        await bench.one(order("PO-12"))
+        getattr(bench.erp, f"expire_{expire}")()
+        await bench.shop.place(*(order(f"PO-12-{n}") for n in range(6)))
+        rows = await bench.shop.settled(7)
+        assert {row["outcome"] for row in rows} == {"delivered"}
+        assert len(bench.erp.made) == 7
+        assert bench.erp.count("token") == 2
+
+
+async def test_business_one_gets_its_session_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened("business-one", tmp_path, monkeypatch) as bench:
+        await bench.one(order("PO-13"))
+        erp = bench.erp
+        await bench.shop.stop()
+        assert (erp.logins, erp.logouts) == (1, 1)
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "drop_before", "slow"])
+@pytest.mark.parametrize("on", ["line", "step"])
+async def test_dolibarr_goes_on_where_it_stopped(on: str, fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened("dolibarr", tmp_path, monkeypatch) as bench:
+        bench.erp.arm(fault, on=on, delay_s=2.0)
+        row = await bench.one(order("PO-14", line(), line(2, "SKU-2", "3", "1.25"), line(3, "KG-1", "0.125", "8")))
+        assert row["status"] == "done", row
+        (held,) = bench.erp.held()
+        assert (held.state, [one.article for one in held.lines]) == ("validated", ["SKU-1", "SKU-2", "KG-1"])
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "drop_before", "slow"])
+async def test_tryton_quotes_whatever_happens_on_the_way(fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened("tryton", tmp_path, monkeypatch) as bench:
+        bench.erp.arm(fault, on="step", delay_s=2.0)
+        row = await bench.one(order("PO-20"))
+        assert row["status"] == "done", row
+        assert [held.state for held in bench.erp.held()] == ["quotation"]
+
+
+@pytest.mark.parametrize("fault", [None, "lose_answer", "drop_before"])
+async def test_odoo_confirms_where_it_is_told_to(fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened("odoo19", tmp_path, monkeypatch, options=True) as bench:
+        if fault is not None:
+            bench.erp.arm(fault, on="step")
+        row = await bench.one(order("PO-15"))
+        assert row["status"] == "done", row
+        assert [held.state for held in bench.erp.held()] == ["sale"]
+
+
+async def test_odoo_18_says_no_in_a_200(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened("odoo18", tmp_path, monkeypatch) as bench:
+        bench.erp.arm("status", status=409)
+        assert (await bench.one(order("PO-16")))["outcome"] == "delivered"
+        bench.erp.arm("status", status=422)
+        await bench.shop.place(order("PO-17", notes="***key***"))
+        rows = await bench.shop.settled(2)
+        assert (rows[1]["status"], rows[1]["reason"]) == ("dead", "an error on demand")
+        assert len(bench.erp.made) == 1
+
+
+async def test_the_key_is_in_the_body_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened("odoo18", tmp_path, monkeypatch) as bench:
+        await bench.one(order("PO-18", notes='***key*** secret.key "'))
+        assert bench.erp.made[0]["note"] == '***key*** secret.key "'
+        assert all(bench.erp.key.encode() in asked.body for asked in bench.erp.asked)
+        for file in (tmp_path / "data").iterdir():
+            if file.is_file():
+                assert bench.erp.key.encode() not in file.read_bytes()
+
+
+async def test_an_endpoint_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    erp = ErpSimulator(token="constructed-token")
+    await erp.start()
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "erp-token").write_text("constructed-token\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    async with Shop(installed(tmp_path, "home-grown", {"url": erp.url})) as shop:
+        erp.arm("lose_answer")
+        await shop.place(order("PO'19"))
+        await shop.settled(1)
+    assert [message["order"]["order_number"] for message in erp.messages()] == ["PO'19"]
+    assert len(erp.heard) == 2
+    await erp.stop()
