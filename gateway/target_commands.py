@@ -87,14 +87,15 @@ async def _check(options: Options) -> int:
 async def _sign_in(parts: _Open) -> str:
     await parts.sender.sign_in()
     kind = parts.settings.auth.__struct_config__.tag
-    said = {"none": "no credentials are configured", "oauth2": "got a token", "session": "logged in"}
+    none = "the credentials go along in the bodies" if parts.settings.secrets else "no credentials are configured"
+    said = {"none": none, "oauth2": "got a token", "session": "logged in"}
     return said.get(str(kind), f"{kind} goes along with the next request")
 
 
 async def _reach(parts: _Open, sample: Sample | None) -> str:
     settings = parts.settings
     request = settings.check_request
-    context: Context = {"vars": dict(settings.vars), "lookup": {}, "captured": {}}
+    context = parts.builder.without_order()
     if request is not None:
         made = parts.builder.render(request, context, where="check")
         return _judged(await parts.sender.send(made), made, exact=True)

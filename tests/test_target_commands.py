@@ -248,3 +248,19 @@ async def test_check_of_an_erp_that_is_not_there(run: Run, tmp_path: Path) -> No
     said = await run("check", "erp")
     assert said.code == 1
     assert "reach: FAILED: no connection" in said.out
+
+
+async def test_a_check_request_may_hold_a_secret_in_its_body(run: Run, tmp_path: Path) -> None:
+    bodies: list[Any] = []
+
+    async def door(request: web.Request) -> web.Response:
+        if request.path == "/jsonrpc":
+            bodies.append(await request.json())
+        return web.json_response([{"sku": "A-1", "id": 71}] if request.path == "/products" else [])
+
+    async with erp(door) as peer:
+        more = 'secrets = { key = { file = "secret" } }\n[targets.erp.check]\nurl = "{base}/jsonrpc"\nmethod = "POST"\n'
+        more += "body = '{\"args\": [secret.key, vars.company]}'\n[targets.erp.body]"
+        write(tmp_path, peer.url, **{"[targets.erp.body]": more})
+        said = await run("check", "erp")
+        assert (said.code, bodies) == (0, [{"args": ["s3cret", "7"]}])

@@ -90,10 +90,14 @@ class Builder:
     def context(self, body: bytes) -> Context:
         """What expressions see of a canonical message; `lookup` is empty until `look_up`."""
         message = read_whole(body)
-        context = {"order": message["order"], "message": message, "vars": dict(self._settings.vars), "lookup": {}, "captured": {}}
+        return {"order": message["order"], "message": message, **self.without_order(), "_raw": body}
+
+    def without_order(self) -> Context:
+        """What expressions see where there is no order: in a harmless request."""
+        context: Context = {"vars": dict(self._settings.vars), "lookup": {}, "captured": {}}
         if self._settings.secrets:
             context["secret"] = marks(self._settings.secrets)
-        return {**context, "_raw": body}
+        return context
 
     async def look_up(self, context: Context, *, fresh: bool = False) -> Context:
         """The context with what the ERP knows of the order's codes.

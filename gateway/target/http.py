@@ -113,8 +113,10 @@ class HttpTarget:
         return with_envelope(request, row, settings.idempotency)
 
     async def probe(self) -> Answer:
-        """Ask for the headers of the url, with the credentials and without an order. Raises what `Sender.send` raises."""
+        """The harmless request of `check`, else one for the headers of the url. Raises what `Sender.send` raises, and Refused."""
         settings = self.settings
+        if settings.check_request is not None:
+            return await self._sender.send(self._builder.render(settings.check_request, self._builder.without_order(), where="check"))
         url, _ = address_of(settings.url, settings.vars)
         headers = {name: str(value) for name, value in settings.headers.items() if "{" not in value}
         return await self._sender.send(Request(method="HEAD", url=url, headers=headers))
