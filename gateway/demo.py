@@ -27,7 +27,7 @@ from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator
 
 _READY_S = 20.0
-_ARRIVE_S = 60.0
+_ARRIVE_S = 150.0
 _BETWEEN_S = (0.4, 1.6)
 
 
