@@ -154,7 +154,7 @@ class Builder:
             return Made(body=context["_raw"])
         scope = self._scope(context)
         try:
-            result = scope.evaluate(self._mapping or body.mapping.reveal(), context)
+            result = scope.evaluate(self._mapping or body.mapping.reveal(), self._with_marks(context))
         except MappingError as error:
             return Made(body=None, missing=tuple(scope.problems), wrong=(f"{body.mapping.name}: {error}",))
         if not isinstance(result, (dict, list)) or not result:
@@ -212,12 +212,15 @@ class Builder:
         """A text of the configuration over the context, with the functions of a mapping. Raises Refused, which begins with `what`."""
         scope = self._scope(context)
         try:
-            found, problems = scope.evaluate(text, context), scope.problems
+            found, problems = scope.evaluate(text, self._with_marks(context)), scope.problems
         except MappingError as error:
             found, problems = None, [*scope.problems, str(error)]
         if problems:
             raise Refused([f"{what}: {problem}" if what else problem for problem in problems])
         return found
+
+    def _with_marks(self, context: Context) -> Context:
+        return {**context, "secret": marks(self._settings.secrets)} if self._settings.secrets else context
 
     def _scope(self, context: Context) -> Scope:
         tables = {name: table.codes for name, table in self._settings.tables.items()}

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.testing.erps.base import Handler, read, said
-from gateway.testing.erps.odoo_models import ACCESS_DENIED, LOCK_ERROR, USER_ERROR, OdooError, OdooModels
+from gateway.testing.erps.odoo_models import ACCESS_DENIED, LOCK_ERROR, USER_ERROR, OdooError, OdooModels, kind_of
 
 _NAME = {401: ACCESS_DENIED, 409: LOCK_ERROR, 422: USER_ERROR}
 
@@ -27,8 +27,7 @@ class Odoo18(OdooModels):
         return [("POST", "/jsonrpc", "call", self._call)]
 
     def operation(self, named: str, request: web.Request, body: bytes) -> str:
-        method = _called(body)[1]
-        return {"create": "create", "search_read": "find", "authenticate": "token"}.get(method, "step")
+        return kind_of(*_called(body))
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:
         """What the application refuses is a 200; what the web server in front of it refuses is a status of its own and HTML."""
@@ -53,6 +52,8 @@ class Odoo18(OdooModels):
             return self.uid if arguments[0] == self.database and arguments[2] == self.key else False
         if (service, method) != ("object", "execute_kw"):
             raise OdooError("builtins.Exception", f"Method not found: {service}.{method}")
+        if len(arguments) < 6:
+            raise OdooError("builtins.TypeError", "execute_kw() missing required positional arguments")
         database, uid, key, model, called, positional, *named = arguments
         if (database, uid, key) != (self.database, self.uid, self.key):
             raise OdooError(ACCESS_DENIED, "Access Denied")

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from gateway.testing.erps.base import Handler, read, said
-from gateway.testing.erps.odoo_models import ACCESS_DENIED, LOCK_ERROR, MISSING_ERROR, USER_ERROR, VALIDATION_ERROR, OdooError, OdooModels
+from gateway.testing.erps.odoo_models import (
+    ACCESS_DENIED,
+    LOCK_ERROR,
+    MISSING_ERROR,
+    USER_ERROR,
+    VALIDATION_ERROR,
+    OdooError,
+    OdooModels,
+    kind_of,
+)
 
 _STATUS = {
     USER_ERROR: 422,
@@ -34,7 +43,7 @@ class Odoo19(OdooModels):
         return [("POST", "/json/2/{model}/{method}", "call", self._call)]
 
     def operation(self, named: str, request: web.Request, body: bytes) -> str:
-        return {"create": "create", "search_read": "find"}.get(request.match_info["method"], "step")
+        return kind_of(request.match_info["model"], request.match_info["method"])
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:
         name = code or next((name for name, known in _STATUS.items() if known == status), "builtins.Exception")

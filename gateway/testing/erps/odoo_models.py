@@ -128,6 +128,13 @@ class OdooModels(ErpServer):
         return True
 
 
+def kind_of(model: str, method: str) -> str:
+    """The kind of a call, as `Armed.on` names them."""
+    if method == "search_read":
+        return "find" if model == "sale.order" else "codes"
+    return {"create": "create", "authenticate": "token"}.get(method, "step")
+
+
 def _rounded(value: Decimal, digits: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
 
