@@ -95,13 +95,16 @@ class AdminSettings(_Listener, frozen=True, kw_only=True):
 class SourceSettings(_Table, frozen=True, kw_only=True):
     """One vendor account. `settings` is decoded into the connector's own Struct.
 
-    `allow_private_addresses`: the vendor's host name may resolve to an address of a private network.
+    `answer`: what a webhook is answered after: `stored`, the commit; `delivered`, what the targets say, at most `answer_wait_s`
+    later. `allow_private_addresses`: the vendor's host name may resolve to an address of a private network.
     """
 
     connector: str
     targets: tuple[str, ...] | None = None
     doors: tuple[Door, ...] | None = None
     on_revision: OnRevision = "hold"
+    answer: Literal["stored", "delivered"] = "stored"
+    answer_wait_s: Annotated[float, Meta(gt=0, le=60)] = 8.0
     max_requests_per_second: PositiveInt = 500
     allow_private_addresses: bool = False
     settings: dict[str, Any] = {}

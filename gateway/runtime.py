@@ -110,6 +110,7 @@ class Runtime:
                 stages=part.connector.stages(),
                 max_body_bytes=part.connector.max_body_bytes(self.assembly.config.http.max_body_bytes),
                 max_requests_per_second=part.settings.max_requests_per_second,
+                answer_wait_s=part.settings.answer_wait_s if part.settings.answer == "delivered" else 0.0,
                 since=since[name],
                 client=client,
                 keys=self._keys(name, part),

@@ -52,6 +52,7 @@ class Source(Struct, kw_only=True):
     Attributes:
         since: When it was first started.
         client: None where the vendor is never called.
+        answer_wait_s: How long a webhook's answer waits for what the targets say; 0 for not at all.
         keys: None where nothing is signed with keys that are kept elsewhere.
     """
 
@@ -65,6 +66,7 @@ class Source(Struct, kw_only=True):
     max_requests_per_second: int
     since: datetime
     vendor: str
+    answer_wait_s: float = 0.0
     client: VendorClient | None = None
     keys: Keys | None = None
 

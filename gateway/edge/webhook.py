@@ -29,6 +29,7 @@ log = logging.getLogger("gateway.webhook")
 BODY_TIMEOUT_S = 10.0
 COMMIT_TIMEOUT_S = 3.0
 _REFUSALS_EVERY_S = 60.0
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.01, 0.25
 _PATH = "/in/"
 _HEADERS = {"Content-Type": "application/json", "Server": NAME}
 _CLOSE: Mapping[str, str] = {"Connection": "close"}
@@ -156,8 +157,31 @@ class WebhookDoor:
         warn_of_flagged(source.name, events, accepted)
         for one in accepted:
             self._count(source, word if word != "stored" else one.outcome)
+        if source.answer_wait_s and word == "stored":
+            for one in accepted:
+                if (reason := await self._refusal(source, one.key)) is not None:
+                    self._count(source, "rejected")
+                    log.info("webhook.rejected", extra={"source": source.name, "key": one.key})
+                    return _answer(422, {"status": "rejected", "reason": reason})
         said = word if status == 200 and word != "unreadable" else "unreadable"
         return _answer(status, {"status": said, "key": accepted[0].key})
+
+    async def _refusal(self, source: Source, key: str) -> str | None:
+        """Why a target refuses it, where one does before the time is up; otherwise it is stored, and will go."""
+        until, pause_s = self._clock.monotonic() + source.answer_wait_s, _FIRST_LOOK_S
+        try:
+            while not self.closing:
+                verdict = await self._store.verdict(source.name, key)
+                if verdict.state == "refused":
+                    return verdict.reason if await self._store.reject(source.name, key, verdict.reason) else None
+                left_s = until - self._clock.monotonic()
+                if verdict.state != "pending" or left_s <= 0:
+                    return None
+                await self._clock.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, _LAST_LOOK_S)
+        except StoreError as error:  # it is stored, whatever else there is to say
+            log.warning("webhook.not_awaited", extra={"source": source.name, "reason": str(error)})
+        return None
 
     def _busy(self, source: Source, reason: str, retry_after_s: float) -> web.Response:
         self._count(source, "busy")

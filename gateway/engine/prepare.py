@@ -187,7 +187,7 @@ class Prepare:
 
     async def _message(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
         policy = self._source.on_revision
-        if row.version > 1 and policy == "hold" and not row.released:
+        if row.version > 1 and policy == "hold" and not row.released and not row.afresh:
             raise _Revision(previous, order, row.version)
         sent: frozenset[str] = frozenset()
         if row.messages:
@@ -196,7 +196,7 @@ class Prepare:
         n = row.messages + 1
         key = f"{row.source}/{row.order_ref}/{n}"
         flags = list(order.flags)
-        if row.version > 1:
+        if row.version > 1 and not row.afresh:
             flags.append("resubmitted")
             if previous is not None and is_likely_new(previous, order):
                 flags.append("likely_new_order")

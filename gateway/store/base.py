@@ -71,8 +71,18 @@ class Accepted(Struct, frozen=True, kw_only=True):
     outcome: Literal["stored", "repeat"]
 
 
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What has become of an event by now: `waits` for a person, or `refused` by a target for a reason."""
+
+    state: Literal["pending", "delivered", "refused", "waits"]
+    reason: str = ""
+
+
 class InboxRow(Struct, frozen=True, kw_only=True):
-    """A leased inbox row. `messages` counts what was made of its order before; `compared`: its version is the fetched order's."""
+    """A leased inbox row. `messages` counts what was made of its order before; `compared`: its version is the fetched order's.
+
+    `afresh`: the version before was refused and its sender told so, so this one is no revision of anything.
+    """
 
     id: int
     lease: int
@@ -92,6 +102,7 @@ class InboxRow(Struct, frozen=True, kw_only=True):
     sha256: bytes | None
     fetch: bool
     compared: bool
+    afresh: bool
     fetched: bytes | None
     fetched_sha256: bytes | None
 
@@ -321,6 +332,15 @@ class Store(Protocol):
 
     async def next_due_s(self, queue: Queue, name: str) -> float | None:
         """Seconds until the next row is due; None where none waits for a time."""
+
+    async def verdict(self, source: str, key: str) -> Verdict:
+        """What has become of an accepted event; `key` as `Accepted` gave it."""
+
+    async def reject(self, source: str, key: str, reason: str) -> bool:
+        """End an event that a target has refused, since its sender is told now and will send the order anew.
+
+        What of it has not left for another target ends too. False, and nothing is done, where nothing of it is refused.
+        """
 
     async def replay(self, keys: Sequence[str], who: str) -> list[Decided]:
         """Dead letters back to ready, with a clean count."""

@@ -90,7 +90,7 @@ def find(db: Connection, key: str) -> list[Found]:
     ref = _REF.match(key)
     queue, row_id = (ref[1], int(ref[2])) if ref else (None, -1)
     rows: list[Found] = []
-    for id_, source, event, version, status, order_id in _events(db, key, row_id if queue == "inbox" else -1):
+    for id_, source, event, version, status, order_id in events_named(db, key, row_id if queue == "inbox" else -1):
         name = f"{source}/{shown_key(event, version)}"
         rows.append(Found(queue="inbox", id=id_, key=name, status=status, order_id=order_id))
         for made in db.execute(
@@ -110,7 +110,7 @@ def find(db: Connection, key: str) -> list[Found]:
     return rows
 
 
-def _events(db: Connection, key: str, row_id: int) -> Any:
+def events_named(db: Connection, key: str, row_id: int) -> Any:
     """A key may carry its source in front and its version behind; which of that it does, the rows decide."""
     names = {key, key.rsplit("@", 1)[0]}
     names |= {name.split("/", 1)[1] for name in names if "/" in name}

@@ -41,9 +41,9 @@ _IGNORED = """
     VALUES (?,?,?,1,'done',?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
-           reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, fetched, fetched_sha256
+           reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, orders.rejected, fetched, fetched_sha256
     FROM inbox INDEXED BY inbox_active
-    LEFT JOIN (SELECT id, order_ref, messages FROM orders) AS orders ON orders.id = inbox.order_id
+    LEFT JOIN (SELECT id, order_ref, messages, rejected FROM orders) AS orders ON orders.id = inbox.order_id
     WHERE source = ? AND status IN ('ready', 'leased', 'unknown') AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
 
 
@@ -180,7 +180,7 @@ class Inbox(Core):
                 )
             found = db.execute(
                 "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order "
-                "WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped')",
+                "WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected')",
                 (row.order_id,),
             )
             return frozenset(target for (target,) in found.fetchall())
@@ -306,6 +306,7 @@ def _row(found: Any, lease: int) -> InboxRow:
         sha256,
         fetch,
         compared,
+        afresh,
         fetched,
         fetched_sha256,
     ) = found
@@ -328,6 +329,7 @@ def _row(found: Any, lease: int) -> InboxRow:
         sha256=sha256,
         fetch=bool(fetch),
         compared=bool(compared),
+        afresh=bool(afresh),
         fetched=fetched,
         fetched_sha256=fetched_sha256,
     )
@@ -336,7 +338,7 @@ def _row(found: Any, lease: int) -> InboxRow:
 def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
     row = one.row
     counted = db.execute(
-        "UPDATE orders SET messages = ?, open = ? WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
+        "UPDATE orders SET messages = ?, open = ?, rejected = 0 WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
     )
     done = db.execute(
         "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ? WHERE id = ? AND lease = ?",

@@ -34,7 +34,7 @@ _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
     SELECT ?, 'delivered', ?, 'ready', ?, ?
     WHERE NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
-                       WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded')))
+                       WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded', 'rejected')))
     ON CONFLICT DO NOTHING"""
 _LEASE_ACKS = """
     SELECT acknowledgements.id, acknowledgements.source, stage,

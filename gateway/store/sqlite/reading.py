@@ -132,7 +132,7 @@ class SqliteReader:
             SELECT id, key, kind, order_id, status, outcome, reason, erp_id, erp_number, created_at_ms, body
             FROM outbox
             WHERE id < ? AND target = ? AND status IN ('done', 'held', 'dead', 'unknown')
-                  AND coalesce(outcome, '') NOT IN ('dropped', 'superseded')
+                  AND coalesce(outcome, '') NOT IN ('dropped', 'superseded', 'rejected')
             ORDER BY id DESC LIMIT ?""",
             (2**62 if before is None else before, target, limit),
         )

@@ -23,6 +23,7 @@ CREATE TABLE orders (
     versions   INTEGER NOT NULL,
     messages   INTEGER NOT NULL DEFAULT 0,
     open       INTEGER NOT NULL DEFAULT 0,
+    rejected   INTEGER NOT NULL DEFAULT 0,
     content    BLOB,
     newest_key TEXT NOT NULL
 );

@@ -1,0 +1,72 @@
+"""What has become of an event, for the sender that waits to hear it (`answer = "delivered"`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.store.base import Verdict
+from gateway.store.sqlite.core import Core, advance_outbox
+from gateway.store.sqlite.decisions import events_named
+from gateway.store.sqlite.inbox import shown_key
+from gateway.store.sqlite.writer import Connection
+
+_MADE = "SELECT id, target, status, outcome, reason, answer FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND inbox_id = ?"
+_END = """
+    UPDATE outbox SET status = 'done', outcome = 'rejected', due_at_ms = NULL, settled_at_ms = ?
+    WHERE id = ? AND (outcome = 'refused' OR (status IN ('ready', 'held') AND maybe_taken = 0))"""
+_SAID = 500
+_UNDER_WAY = ("ready", "leased", "unknown")
+
+
+class Verdicts(Core):
+    """See `gateway.store.base.Store`."""
+
+    async def verdict(self, source: str, key: str) -> Verdict:
+        return await self._run(lambda db: _verdict(db, source, key))
+
+    async def reject(self, source: str, key: str, reason: str) -> bool:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> bool:
+            if _verdict(db, source, key).state != "refused":
+                return False
+            id_, event, version, _, order_id = _event(db, source, key)
+            for row_id, target, *_ in db.execute(_MADE, (order_id, id_)).fetchall():
+                if db.execute(_END, (now_ms, row_id)).rowcount:
+                    advance_outbox(db, order_id, target, now_ms)
+            db.execute("UPDATE inbox SET outcome = 'rejected' WHERE id = ?", (id_,))
+            db.execute(
+                "UPDATE orders SET content = NULL, rejected = 1 WHERE id = ? AND newest_key = ? AND versions = ?",
+                (order_id, event, version),
+            )
+            db.execute(
+                "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
+                (now_ms, "gateway", "reject", "inbox", id_, f"{source}/{key}", f"the sender is told: {reason}"),
+            )
+            return True
+
+        rejected = await self._run(change)
+        self._ring_all()
+        return rejected
+
+
+def _event(db: Connection, source: str, key: str) -> Any:
+    found = [row for row in events_named(db, f"{source}/{key}", -1) if row[1] == source and shown_key(row[2], row[3]) == key]
+    return (found[0][0], *found[0][2:]) if found else None
+
+
+def _verdict(db: Connection, source: str, key: str) -> Verdict:
+    event = _event(db, source, key)
+    if event is None:
+        return Verdict(state="waits")
+    id_, _, _, status, order_id = event
+    if status != "done":
+        return Verdict(state="pending" if status in _UNDER_WAY else "waits")
+    made = db.execute(_MADE, (order_id, id_)).fetchall()
+    for *_, status, outcome, reason, answer in made:
+        if status == "dead" and outcome == "refused":
+            return Verdict(state="refused", reason=(answer or reason or "refused")[:_SAID])
+    statuses = {row[2] for row in made}
+    if statuses & set(_UNDER_WAY):
+        return Verdict(state="pending")
+    return Verdict(state="delivered" if statuses <= {"done"} else "waits")
