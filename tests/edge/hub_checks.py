@@ -24,7 +24,7 @@ async def check_silence_is_noticed(folder: Path, **more: Any) -> None:
     """C4, C5: half a connection is not one."""
     async with fault_hub(ping_s=0, client_timeout_s=60) as hub, listening(folder, hub, **more) as door:
         await door.up()
-        await door.until(lambda: door.metric("gateway_realtime_ended_total", cause="silent") >= 1, 3)
+        await door.until(lambda: door.metric("gateway_realtime_ended_total", cause="silent") >= 1, 2)
 
 
 async def check_goodbye(folder: Path, **more: Any) -> None:
@@ -32,7 +32,7 @@ async def check_goodbye(folder: Path, **more: Any) -> None:
     async with fault_hub(client_timeout_s=60) as hub, listening(folder, hub, **more) as door:
         await door.up()
         await door.realtime.stop(2)
-        await hub.until(hub.lines[0].over.is_set, 2)
+        await hub.until(hub.lines[0].over.is_set, 1)
 
 
 async def check_a_slow_resync_holds_up_nothing(folder: Path, **more: Any) -> None:

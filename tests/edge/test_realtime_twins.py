@@ -82,7 +82,7 @@ async def test_an_intake_that_drops_is_caught(tmp_path: Path, stuck: HubProcess,
     monkeypatch.setattr(realtime_module, "Intake", Lossy)
     await stuck.start()
     with pytest.raises(FAILS):
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(3):
             await hub_checks.check_a_stuck_store_loses_nothing(tmp_path, stuck, count=5000, bytes_each=10, stuck_s=1.5)
 
 
