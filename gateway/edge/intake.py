@@ -126,13 +126,23 @@ class Intake:
             if len(read) > 1:
                 for one in read:
                     await self._take([one])
-                return
-            log.error("realtime.not_taken", exc_info=error, extra={"source": self._source.name})
-            if read[0].outcome == "unreadable":  # as plain as can be, so it is the store
+            else:
+                log.error("realtime.not_taken", exc_info=error, extra={"source": self._source.name})
+                await self._keep(_unreadable(read[0].body, f"the store refuses it: {type(error).__name__}"))
+        else:
+            self._count_outcomes(read, accepted)
+
+    async def _keep(self, dead: _Read) -> None:
+        """A dead letter is as plain as can be: where the store refuses that too it is the store, and may pass."""
+        while True:
+            try:
+                accepted = await self._commit(dead.events)
+            except StoreFailed:
+                raise
+            except Exception:
                 await self._clock.sleep(_RETRY_S)
-            await self._take([_unreadable(read[0].body, f"the store refuses it: {type(error).__name__}")])
-            return
-        self._count_outcomes(read, accepted)
+            else:
+                return self._count_outcomes([dead], accepted)
 
     async def _commit(self, events: list[Incoming]) -> list[Accepted]:
         complained = False

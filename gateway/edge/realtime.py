@@ -196,6 +196,8 @@ class Realtime:
             self._not_found += 1
             if self._not_found > 1:
                 reason += "; again and again, so check its address"
+        else:
+            self._not_found = 0
         if self._online_at is None:
             vitals.realtime.connects.labels(name, ended.cause).inc()
         else:

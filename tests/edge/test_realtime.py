@@ -201,6 +201,23 @@ async def test_what_the_store_cannot_take_stands_in_nobodys_way(tmp_path: Path) 
         ]
 
 
+async def test_a_store_that_refuses_everything_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "_RETRY_S", 0.05)
+    async with fault_hub() as hub, listening(tmp_path, hub) as door:
+        await door.up()
+        accept, refusals = door.store.accept, [StoreError("no such table")] * 4
+
+        async def broken(source: str, by: Any, events: Any, **more: Any) -> Any:
+            if by == "realtime" and refusals:
+                raise refusals.pop()
+            return await accept(source, by, events, **more)
+
+        door.store.accept = broken  # type: ignore[method-assign]
+        await hub.write(frame(invocation("OrderChanged", "a", 1) + invocation("OrderChanged", "b", 1)))
+        await door.until(lambda: door.counted("stored") + door.counted("unreadable") == 2)
+        assert [row["status"] for row in await door.rows()] == ["dead", "ready"]  # both at once, "a", and "a" twice as a dead letter
+
+
 async def test_a_store_that_is_lost_ends_the_door(tmp_path: Path) -> None:
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
