@@ -24,6 +24,7 @@ SECTIONS = {
     "footprint": Course.footprint,
     "latency": Course.paced,
     "burst": Course.burst,
+    "mapping": Course.mapping,
 }
 
 

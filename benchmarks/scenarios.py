@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from benchmarks import backlog, burst
+from benchmarks import backlog, burst, mapped
 from benchmarks.contestants import Gateway, Plain
 from benchmarks.measures import Spread, spread
 from benchmarks.report import Entry, Section, Verdict
@@ -144,6 +144,13 @@ class Course:
     def burst(self) -> Section:
         """A hub's events on disk, over a client that only decodes them."""
         return burst.measure(self._folder, self._size.burst, min(self._size.rounds, 5))
+
+    def mapping(self) -> Section:
+        """What a mapping adds to an order's way."""
+        with self._gateway("unmapped") as gateway:
+            self._ground.warm(gateway)
+            measured = self._ground.through(gateway, self._size.through)
+        return mapped.measure(self._size.paced_s / 4, min(self._size.rounds, 5), measured.each["loop_us"])
 
     def _turns(
         self, contestants: Sequence[Contestant], go: Callable[[Contestant], Round], *, most: int = 99
