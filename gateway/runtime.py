@@ -123,7 +123,9 @@ class Runtime:
             self.deliver[name] = deliver
             self._run(f"deliver {name}", deliver.run())
         for name, source in self.sources.items():
-            self._work(Worker("inbox", name, Prepare(source, self._store, self._clock), self._store, self._clock), f"prepare {name}")
+            self._work(
+                Worker("inbox", name, Prepare(source, self._store, self._clock, self._vitals), self._store, self._clock), f"prepare {name}"
+            )
             if source.stages:
                 step = Acknowledge(source, self._store, self._vitals, self._clock)
                 self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")

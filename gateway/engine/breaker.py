@@ -14,14 +14,14 @@ class Breaker:
 
     Args:
         failures: In a row, until it opens.
-        cooldown_s: The first pause; doubles with each failed probe up to `cap_s`.
+        cooldown_s: The first pause; doubles with each failed probe. No pause is longer than `cap_s`.
         concurrency: In flight at the most when all is well; after an outage it grows from 1, doubling with each success.
     """
 
     def __init__(self, *, failures: int, cooldown_s: float, cap_s: float, concurrency: int) -> None:
         self._limit = failures
         self._cooldown_s = cooldown_s
-        self._cap_s = max(cap_s, cooldown_s)
+        self._cap_s = cap_s
         self._concurrency = concurrency
         self._row = 0
         self._probes = 0

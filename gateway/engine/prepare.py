@@ -33,6 +33,7 @@ from gateway.orders import Kind, Message, Order, encode, encode_order, read_orde
 from gateway.retry import backoff_s, is_over
 from gateway.source import Source, incoming
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
+from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.prepare")
 
@@ -55,9 +56,10 @@ class _Revision(Exception):
 
 
 class Prepare:
-    """One source's prepare step."""
+    """One source's prepare step. With `vitals`, it says there whether what it fetches from lets it in."""
 
-    def __init__(self, source: Source, store: Store, clock: Clock) -> None:
+    def __init__(self, source: Source, store: Store, clock: Clock, vitals: Vitals | None = None) -> None:
+        self._vitals = vitals
         self._source = source
         self._store = store
         self._clock = clock
@@ -156,8 +158,20 @@ class Prepare:
         if row.fetched is not None:
             return row.fetched
         async with asyncio.timeout(FETCH_TIMEOUT_S):
-            document = await self._source.connector.fetch(_event(row), self._source.client)
+            document = await self._fetched(row)
         await settled(self._clock, lambda: self._store.keep_document(row, document, hashlib.sha256(document).digest()))
+        return document
+
+    async def _fetched(self, row: InboxRow) -> bytes:
+        """What `fetch` brings; credentials that the vendor does not take are a matter for `readyz`, not only for this row."""
+        try:
+            document = await self._source.connector.fetch(_event(row), self._source.client)
+        except AuthError as error:
+            if self._vitals is not None:
+                self._vitals.door(self._source.name, "fetch", "down", str(error))
+            raise
+        if self._vitals is not None:
+            self._vitals.door(self._source.name, "fetch", "up")
         return document
 
     async def _previous(self, row: InboxRow) -> Order | None:

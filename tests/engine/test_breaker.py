@@ -79,3 +79,9 @@ def test_it_never_allows_more_than_the_concurrency_and_never_sticks(steps: list[
             now += 7
         assert 0 <= made.may_fly(now) <= 8
     assert made.may_fly(now + 61) >= 1
+
+
+def test_no_pause_is_longer_than_the_cap() -> None:
+    made = Breaker(failures=1, cooldown_s=30, cap_s=5, concurrency=8)
+    made.failed(100.0)
+    assert made.next_probe_s(100.0) == 5

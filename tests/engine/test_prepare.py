@@ -18,6 +18,7 @@ from gateway.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
+from gateway.vitals import Vitals
 
 EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 
@@ -333,6 +334,24 @@ class TestFetching:
         assert not await made.step.turn()
         clock.advance(900)
         assert await made.step.turn()
+
+    async def test_credentials_that_the_vendor_does_not_take_are_a_complaint(self, bench: Any, clock: ManualClock) -> None:
+        refused = True
+
+        async def fetch(event: Any) -> bytes:
+            if refused:
+                raise AuthError("the vendor answers 401")
+            return acme.body(event.order_ref)
+
+        made, vitals = bench(module=fetching(fetch)), Vitals(clock)
+        made.step = Prepare(made.step._source, made.store, clock, vitals)
+        await self.thin(made)
+        await made.step.turn()
+        assert list(vitals.complaints()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]
+        refused = False
+        clock.advance(900)
+        await made.step.turn()
+        assert list(vitals.complaints()) == []
 
     async def test_what_never_comes_is_held_after_a_day(self, bench: Any, clock: ManualClock) -> None:
         async def fetch(event: Any) -> bytes:
