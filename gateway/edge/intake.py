@@ -57,6 +57,7 @@ class Intake:
         self._room = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        vitals.realtime.waiting.labels(source.name).set_function(lambda: self._count)
 
     async def put(self, body: bytes) -> None:
         """Take one call; waits while there is no room."""
@@ -85,7 +86,6 @@ class Intake:
             await self._accept(burst)
             self._count -= len(burst)
             self._bytes -= size
-            self._vitals.realtime.waiting.labels(self._source.name).set(self._count)
             self._room.set()
             if not self._count:
                 self._empty.set()
@@ -95,7 +95,6 @@ class Intake:
         await self._empty.wait()
 
     async def _accept(self, burst: list[_Pushed]) -> None:
-        self._vitals.realtime.waiting.labels(self._source.name).set(self._count)
         read = []
         for n, pushed in enumerate(burst):
             if n % _SLICE == _SLICE - 1:

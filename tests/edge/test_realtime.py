@@ -310,9 +310,15 @@ async def test_a_hub_that_closes_after_every_handshake_is_heard_each_time(tmp_pa
         await door.up()
 
 
-@pytest.mark.parametrize("where", ["negotiate", "upgrade"])
 @pytest.mark.parametrize(
-    ("status", "cause"), [(401, "credential"), (403, "credential"), (404, "not_found"), (429, "refused"), (503, "refused")]
+    ("where", "status", "cause"),
+    [
+        ("negotiate", 401, "credential"),
+        ("upgrade", 403, "credential"),
+        ("upgrade", 404, "not_found"),
+        ("negotiate", 429, "refused"),
+        ("upgrade", 503, "refused"),
+    ],
 )
 async def test_a_hub_that_refuses_is_not_hammered(tmp_path: Path, where: Any, status: int, cause: str) -> None:
     """C6: the pauses here are 0.05 to 0.2 s."""

@@ -65,7 +65,7 @@ class Impatient(Session):
 
 async def test_a_session_that_blames_the_hub_for_our_silence_is_caught(tmp_path: Path, stuck: HubProcess) -> None:
     await stuck.start()
-    with pytest.raises(FAILS):
+    with pytest.raises(FAILS, match="ours"):
         await hub_checks.check_a_stuck_store_loses_nothing(tmp_path, stuck, count=5000, bytes_each=10, stuck_s=1.5, session=Impatient)
 
 
@@ -97,13 +97,8 @@ class Boundless(Intake):
 async def test_an_intake_without_bounds_is_caught(tmp_path: Path, stuck: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realtime_module, "Intake", Boundless)
     await stuck.start()
-    with pytest.raises(FAILS):
+    with pytest.raises(FAILS, match="in the intake"):
         await hub_checks.check_a_stuck_store_loses_nothing(tmp_path, stuck, count=5000, bytes_each=10, stuck_s=1.5)
-
-
-async def test_the_same_burst_passes_as_it_should_be(tmp_path: Path, stuck: HubProcess) -> None:
-    await stuck.start()
-    await hub_checks.check_a_stuck_store_loses_nothing(tmp_path, stuck, count=5000, bytes_each=10, stuck_s=1.5)
 
 
 # --- a count that starts over with each connection

@@ -285,14 +285,6 @@ async def test_a_hub_that_says_nothing_any_more_is_given_up_after_the_server_tim
         assert 0.9 < time.monotonic() - began < 3
 
 
-async def test_pings_alone_keep_a_session() -> None:
-    async with fault_hub() as hub:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2.5), http_session() as http:
-                await ending(session(hub.url, Listener(), http))
-        assert len(hub.lines) == 1
-
-
 # --- deadlines (C5)
 
 

@@ -127,7 +127,7 @@ async def test_a_hub_that_sends_us_away_is_left_alone_for_a_while(hub: HubProces
         assert time.monotonic() - since >= 0.9
 
 
-@pytest.mark.parametrize(("status", "cause"), [(401, "credential"), (404, "not_found"), (503, "refused")])
+@pytest.mark.parametrize(("status", "cause"), [(401, "credential"), (503, "refused")])
 async def test_a_hub_that_refuses_is_asked_again(hub: HubProcess, status: int, cause: str, tmp_path: Path) -> None:
     """C6, at a reconnect."""
     async with listening(tmp_path, hub.url, **SETTINGS) as door:
