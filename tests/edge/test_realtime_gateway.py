@@ -13,6 +13,7 @@ import pytest
 from conftest import plugins
 from edge.listening import KEY, fault_hub, missed
 
+from gateway import commands
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.testing import ErpSimulator
@@ -166,3 +167,16 @@ async def test_what_has_come_is_kept_when_it_ends(start: Start, erp: ErpSimulato
         await start(erp.url, hub)
         await erp.wait_for(50)
     assert {message["order"]["order_number"] for message in erp.messages()} == {str(n) for n in range(50)}
+
+
+async def test_check_online_tries_the_hub_and_hangs_up(erp: ErpSimulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with fault_hub() as hub:
+        (tmp_path / "key").write_text(KEY)
+        (tmp_path / "gateway.toml").write_text(config(erp.url, hub.url))
+        assembly = assemble(tmp_path / "gateway.toml", plugins(hubby=hubby))
+        assert await commands._online(assembly) == 0
+        assert "sources.pharmacy: hub: connected" in capsys.readouterr().out
+        await hub.until(lambda: hub.lines[0].close_code == 1000)
+        hub.key = "another"
+        assert await commands._online(assembly) == 1
+        assert "sources.pharmacy: hub: the hub answers 401; check the credential" in capsys.readouterr().out
