@@ -151,14 +151,18 @@ async def test_a_resync_that_begins_before_the_listening_is_caught(tmp_path: Pat
 # --- a stop that does not hang up
 
 
-@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
 async def test_a_session_that_does_not_hang_up_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_open: list[WebSocket] = []
+    hang_up = WebSocket.close
+
     async def stays_open(self: WebSocket) -> None:
-        return None
+        left_open.append(self)
 
     monkeypatch.setattr(WebSocket, "close", stays_open)
     with pytest.raises(FAILS):
         await hub_checks.check_goodbye(tmp_path)
+    for socket in left_open:
+        await hang_up(socket)
 
 
 async def test_the_real_one_hangs_up(tmp_path: Path) -> None:
