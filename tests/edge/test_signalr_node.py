@@ -130,7 +130,7 @@ async def test_it_stays_away_when_it_is_sent_away(modules: Path, allow: bool | N
 
 
 async def test_a_hub_that_falls_silent_is_left(modules: Path) -> None:
-    async with fault_hub(ping_s=0) as hub, client(modules, hub) as one:
+    async with fault_hub(ping_s=0, client_timeout_s=30) as hub, client(modules, hub) as one:
         await one.says()
         said = await one.says()
         assert (said["what"], "timeout" in said["error"].lower()) == ("reconnecting", True)
