@@ -20,7 +20,7 @@ log = logging.getLogger("gateway.acknowledge")
 
 BATCH = 100
 CALL_TIMEOUT_S = 120.0
-_BASE_S, _CAP_S, _MAX_AGE_S = 30.0, 3600.0, 7 * 86400.0
+_BASE_S, _CAP_S, _MAX_AGE_S = 5.0, 3600.0, 7 * 86400.0
 
 
 class Acknowledge:

@@ -56,7 +56,7 @@ def source(simulator: Simulator, folder: Path) -> dict[str, Any]:
     return table
 
 
-async def holds(condition: Any, what: str, timeout_s: float = 30) -> None:
+async def holds(condition: Any, what: str, timeout_s: float = 90) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             while not condition():
