@@ -27,6 +27,13 @@ async def test_an_order_that_the_target_refuses_is_a_422_with_its_words_and_leav
     assert [(row["status"], row["outcome"]) for row in await running.rows("inbox")] == [("done", "rejected")]
 
 
+async def test_a_target_that_knows_where_its_words_are_says_only_those(start: Any, erp: ErpSimulator) -> None:
+    target = """classify = [{ status = 422, class = "refused", message = "body.error" }]"""
+    running = await start(erp.url, source=PATIENT, target=target)
+    erp.arm("status", status=422, body='{"error": "no such customer", "debug": "Traceback"}')
+    assert await running.deliver(acme.body("o1")) == (422, {"status": "rejected", "reason": "no such customer"})
+
+
 async def test_the_same_order_sent_again_is_tried_again(start: Any, erp: ErpSimulator) -> None:
     """The master data is there now, and the customer presses send once more."""
     running = await start(erp.url, source=PATIENT)

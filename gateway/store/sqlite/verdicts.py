@@ -55,6 +55,12 @@ def _event(db: Connection, source: str, key: str) -> Any:
     return (found[0][0], *found[0][2:]) if found else None
 
 
+def _words(reason: str | None, answer: str | None) -> str:
+    """What the target said where its settings say what that is (`message`), or a mapping lacks something; else its whole answer."""
+    own_words = reason is not None and not reason.startswith("the target ")
+    return (reason if own_words else answer or reason) or "refused"
+
+
 def _verdict(db: Connection, source: str, key: str) -> Verdict:
     event = _event(db, source, key)
     if event is None:
@@ -65,7 +71,7 @@ def _verdict(db: Connection, source: str, key: str) -> Verdict:
     made = db.execute(_MADE, (order_id, id_)).fetchall()
     for *_, status, outcome, reason, answer in made:
         if status == "dead" and outcome == "refused":
-            return Verdict(state="refused", reason=(answer or reason or "refused")[:_SAID])
+            return Verdict(state="refused", reason=_words(reason, answer)[:_SAID])
     statuses = {row[2] for row in made}
     if statuses & set(_UNDER_WAY):
         return Verdict(state="pending")
