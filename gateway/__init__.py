@@ -22,6 +22,7 @@ from gateway.mapping import Mapping, missing_fields
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, Status, decimal, utc
 from gateway.secret import Secret, TextList
+from gateway.submission import Codes, Command, Submission, Submitted
 from gateway.subscription import Reconnect, Subscription
 from gateway.urls import Url
 from gateway.webhook_auth import WebhookAuth
@@ -34,6 +35,8 @@ __all__ = [
     "AuthError",
     "BasicAuth",
     "BearerAuth",
+    "Codes",
+    "Command",
     "Customer",
     "Description",
     "Door",
@@ -60,6 +63,8 @@ __all__ = [
     "Secret",
     "Stage",
     "Status",
+    "Submission",
+    "Submitted",
     "Subscription",
     "TextList",
     "TimedOut",

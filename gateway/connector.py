@@ -11,8 +11,7 @@ import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
@@ -21,31 +20,23 @@ import pluggy
 
 from gateway import hookspecs
 from gateway.client import Api, VendorClient
+from gateway.contract import Misread, bounded, checked_event, checked_order, is_storable, tidy, without_input
 from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
+from gateway.submission import Command, Submission, Submitted
 from gateway.subscription import Subscription
 
 T = TypeVar("T")
 
-HOOKS = ("describe", "verify", "ingest", "poll", "subscribe", "fetch", "normalize", "acknowledge")
+HOOKS = ("describe", "verify", "ingest", "poll", "subscribe", "fetch", "normalize", "acknowledge", "submit")
 _REQUIRED = ("describe", "normalize")
 _EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
 _WHY = {"poll": "a hub replays nothing, a poll brings what was missed", "ingest": "it reads what the hub sends"}
 _NO_STAGES: Collection[Stage] = ()
 NO_KEYS: Mapping[str, Any] = MappingProxyType({})
-_NAME_LIMIT = 200
 _CURSOR_LIMIT = 64 * 1024
-_REASON_LIMIT = 1000
-_LONGEST_WAIT_S = 86400.0
-_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)  # greedy: what is quoted may hold quotes
-_decoder = msgspec.json.Decoder(Order)
-_encoder = msgspec.json.Encoder(decimal_format="string")
-
-
-# Where one of these is in a written order, its instants or amounts deserve a closer look; in `extra` it may be harmless.
-_LOCAL = re.compile(rb'"(?:ordered_at|requested_for|due_at)":"[^"]*[^Z"]"')
-_ODD = re.compile(rb'"(?:total|quantity|unit_price|line_total)":(?!null|"-?[0-9]+(?:\.[0-9]+)?")')
+_COMMAND = re.compile(r"[a-z][a-z0-9_]{0,49}\Z")
 
 
 class Unverified(Exception):
@@ -54,10 +45,6 @@ class Unverified(Exception):
     def __init__(self, cause: BaseException | None = None) -> None:
         super().__init__("not verified")
         self.cause = cause
-
-
-class Misread(Exception):
-    """A verified envelope that `ingest` could not read; it is kept."""
 
 
 class Connector:
@@ -109,6 +96,11 @@ class Connector:
             raise PluginError(f"describe returned {type(found).__name__}, not a Description")
         if not (isinstance(found.settings, type) and issubclass(found.settings, msgspec.Struct)):
             raise PluginError("the settings of its description are no msgspec Struct")
+        if bool(found.commands) != ("submit" in self.hooks):
+            raise PluginError("implements submit without commands in its description, or the other way round")
+        for name, command in found.commands.items():
+            if not _COMMAND.match(name) or not issubclass(command.body, msgspec.Struct):
+                raise PluginError(f"its command {name!r} has no usable name, or a body that is no msgspec Struct")
         return found
 
     @property
@@ -206,7 +198,7 @@ class Connector:
         except (TransientError, AuthError, Hold, Ignore) as error:
             raise PluginError(f"ingest raised {type(error).__name__}, which is not its to raise") from error
         for event in events:
-            self._check_event("ingest", event)
+            checked_event("ingest", event, fetches=self.fetches)
         return events
 
     async def poll(
@@ -224,7 +216,7 @@ class Connector:
         if not isinstance(page, Page):
             raise PluginError(f"poll returned {type(page).__name__}, not a Page")
         if page.cursor is not None and not (
-            isinstance(page.cursor, str) and _is_storable(page.cursor) and len(page.cursor) <= _CURSOR_LIMIT
+            isinstance(page.cursor, str) and is_storable(page.cursor) and len(page.cursor) <= _CURSOR_LIMIT
         ):
             raise PluginError("poll returned a cursor that is no text, or longer than 64 KiB")
         events = self._guard("poll", lambda: list(page.events))
@@ -235,9 +227,9 @@ class Connector:
         if isinstance(event, Unreadable):
             if not isinstance(event.document, bytes):
                 raise PluginError(f"poll returned an Unreadable whose document is {type(event.document).__name__}, not bytes")
-            return Unreadable(document=event.document, reason=_text(event.reason))
+            return Unreadable(document=event.document, reason=bounded(event.reason))
         try:
-            return self._check_event("poll", event)
+            return checked_event("poll", event, fetches=self.fetches)
         except Misread as error:
             assert isinstance(event, Event)
             if event.document is None:
@@ -258,30 +250,9 @@ class Connector:
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
-            hold.order = None if hold.order is None else self._order(hold.order)
+            hold.order = None if hold.order is None else checked_order(hold.order)
             raise
-        return self._order(order)
-
-    def _order(self, order: object) -> Order:
-        """An order that is what its types say: a Struct does not look at what it is made of."""
-        if not isinstance(order, Order):
-            raise PluginError(f"normalize returned {type(order).__name__}, not an Order")
-        try:
-            written = _encoder.encode(order)
-            read = _decoder.decode(written)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
-            where = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
-            raise PluginError(f"normalize returned an order that the message has no place for{where}") from error
-        if _LOCAL.search(written) and any(
-            at.utcoffset() != timedelta(0) for at in (read.ordered_at, read.requested_for, *(line.due_at for line in read.lines)) if at
-        ):
-            raise PluginError("normalize returned an order with an instant that is not in UTC; make it with gateway.utc")
-        if not _ODD.search(written):
-            return read
-        amounts = [order.total, *(getattr(line, name, None) for line in order.lines for name in ("quantity", "unit_price", "line_total"))]
-        if not all(_is_plain(amount) for amount in amounts if amount is not None):
-            raise PluginError("normalize returned an order with a number that is no plain decimal; make it with gateway.decimal")
-        return read
+        return checked_order(order)
 
     async def acknowledge(self, receipts: Sequence[Receipt], client: VendorClient | None) -> Collection[int]:
         """The ids that the vendor confirmed. Raises TransientError, AuthError, PermanentError or PluginError."""
@@ -291,6 +262,35 @@ class Connector:
             raise PluginError("acknowledge returned something else than ids of its receipts")
         return ids
 
+    def commands(self) -> dict[str, Command]:
+        """What can be said to the vendor with the settings of now, by name."""
+        given = self.description.commands.items()
+        return {name: one for name, one in given if all(getattr(self.settings, need, None) for need in one.needs)}
+
+    def is_repeatable(self, command: str) -> bool:
+        """Whether doing it twice does no harm. Raises PluginError."""
+        return bool(self._setting(self.description.commands[command].repeatable, False))
+
+    async def submit(self, submission: Submission, client: VendorClient | None) -> Submitted:
+        """What the vendor says. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
+        return self._submitted(await self._await("submit", submission=submission, client=client, settings=self.settings))
+
+    async def look_up(self, submission: Submission, client: VendorClient | None) -> Submitted | None:
+        """What became of an attempt; None where surely nothing did. Only for commands that have a `look_up`. Raises as `submit` does."""
+        ask = self.description.commands[submission.command].look_up
+        assert ask is not None
+        found = await self._guarded("submit", lambda: ask(submission=submission, client=client, settings=self.settings))
+        return None if found is None else self._submitted(found)
+
+    def _submitted(self, made: object) -> Submitted:
+        if not isinstance(made, Submitted):
+            raise PluginError(f"submit returned {type(made).__name__}, not a Submitted")
+        try:
+            events = [checked_event("submit", event, fetches=self.fetches) for event in made.events]
+        except Misread as error:
+            raise PluginError(f"submit returned {error}") from error
+        return msgspec.structs.replace(made, events=tuple(events))
+
     def _call(self, hook: str, **arguments: Any) -> Any:
         return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
 
@@ -298,98 +298,38 @@ class Connector:
         try:
             return call()
         except _EXPECTED as error:
-            _tidy(error)
+            tidy(error)
             raise
         except BaseException as error:
             raise self._translated(hook, error) from error
 
     async def _await(self, hook: str, **arguments: Any) -> Any:
+        return await self._guarded(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
+
+    async def _guarded(self, hook: str, call: Callable[[], Awaitable[Any]]) -> Any:
         task = asyncio.current_task()
         try:
-            awaitable: Awaitable[Any] = getattr(self._manager.hook, hook)(**arguments)
-            return await awaitable
+            return await call()
         except asyncio.CancelledError as error:
             if task is not None and task.cancelling():
                 raise
             raise PluginError(f"{hook} was cancelled from inside") from error
         except _EXPECTED as error:
-            _tidy(error)
+            tidy(error)
             raise
         except BaseException as error:
             raise self._translated(hook, error) from error
 
     def _translated(self, hook: str, error: BaseException) -> GatewayError:
         if hook in ("ingest", "normalize") and isinstance(error, (ValueError, msgspec.MsgspecError)):
-            return PermanentError(f"cannot be read: {_without_input(error)}")
-        if hook in ("poll", "fetch", "acknowledge") and isinstance(error, TimeoutError):
+            return PermanentError(f"cannot be read: {without_input(error)}")
+        if hook in ("poll", "fetch", "acknowledge", "submit") and isinstance(error, TimeoutError):
             return TransientError("no answer in time")
         if hook == "ingest" and isinstance(error, RecursionError):
             return PermanentError("cannot be read: nested too deeply")
         # What an unexpected exception says is often a piece of an order; where it was raised is in the log.
-        said = f": {_text(error)}" if hook in ("describe", "subscribe") else ""
+        said = f": {bounded(error)}" if hook in ("describe", "subscribe") else ""
         return PluginError(f"{hook} failed: {type(error).__name__}{said}")
 
-    def _check_event(self, hook: str, event: object) -> Event:
-        if not isinstance(event, Event):
-            raise PluginError(f"{hook} returned {type(event).__name__}, not an Event")
-        for name in (event.key, event.order_ref):
-            if not isinstance(name, str) or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
-                raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
-        for field, kind in _EVENT_FIELDS.items():
-            value = getattr(event, field)
-            if value is not None and not isinstance(value, kind):
-                raise PluginError(f"{hook} returned an event whose {field} is {type(value).__name__}, not {kind.__name__}")
-        if event.occurred_at is not None and event.occurred_at.tzinfo is None:
-            raise PluginError(f"{hook} returned an event whose occurred_at has no time zone")
-        if event.reference is not None and not _is_storable(event.reference):
-            raise Misread("an order whose reference is no text")
-        if (event.document is None or event.fetch) and event.ignored is None and not self.fetches:
-            raise PluginError(f"{hook} returned an event without its order, and there is no fetch")
-        return event
 
-
-_EVENT_FIELDS: dict[str, type] = {
-    "document": bytes,
-    "content": bytes,
-    "occurred_at": datetime,
-    "reference": str,
-    "ignored": str,
-    "flagged": bool,
-}
-
-
-def _tidy(error: GatewayError) -> None:
-    """Make what a hook raised fit to be kept: texts that can be stored, waits that end."""
-    error.args = tuple(_text(argument) for argument in error.args)
-    if isinstance(error, (Rejected, Hold, Ignore)):
-        error.reason = _text(error.reason)
-    if isinstance(error, TransientError):
-        wait_s: object = error.retry_after_s
-        error.retry_after_s = min(float(wait_s), _LONGEST_WAIT_S) if isinstance(wait_s, (int, float)) and wait_s >= 0 else None
-
-
-def _without_input(error: Exception) -> str:
-    """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"not {error.encoding} at byte {error.start}"
-    return _QUOTED.sub("…", _text(error))
-
-
-def _text(said: object) -> str:
-    """Bounded text that UTF-8 can carry."""
-    try:
-        return str(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
-    except Exception:
-        return type(said).__name__
-
-
-def _is_plain(amount: object) -> bool:
-    return isinstance(amount, Decimal) and amount.is_finite() and int(amount.as_tuple().exponent) <= 0
-
-
-def _is_storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+__all__ = ["HOOKS", "Connector", "Misread", "Unverified"]

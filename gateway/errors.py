@@ -47,15 +47,20 @@ class TransientError(GatewayError):
 
     Attributes:
         retry_after_s: The other side asked for at least this many seconds of quiet, else None.
+        undone: It is certain that the other side did nothing: it was never reached, or says so.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, undone: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.undone = undone
 
 
 class RateLimited(TransientError):
-    """The other side said "not so fast"; waiting costs no attempt."""
+    """The other side said "not so fast", and did nothing; waiting costs no attempt."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, undone=True)
 
 
 class TimedOut(TransientError):

@@ -2,6 +2,7 @@
 
 A source may use fewer doors than its connector has; which doors there are follows from the hooks that are implemented:
 `verify` with `ingest` opens the webhook, `poll` starts a poller, `subscribe` with both of `poll` and `ingest` a listener.
+`submit` is the way back.
 
 pluggy passes arguments by name, so an implementation takes only what it uses. Every hook has exactly one answer per source.
 I/O is async, thinking is not: an implementation has the colour of its specification. The pure hooks (`verify`, `ingest`,
@@ -19,6 +20,7 @@ import pluggy
 from gateway.client import VendorClient
 from gateway.messages import Description, Envelope, Event, OpenOrder, Page, Receipt
 from gateway.orders import Order
+from gateway.submission import Submission, Submitted
 from gateway.subscription import Subscription
 
 PROJECT = "order-gateway"
@@ -163,4 +165,26 @@ async def acknowledge(receipts: Sequence[Receipt], client: VendorClient, setting
     Raises:
         TransientError, AuthError: None of them was confirmed; all are tried again.
         PermanentError: None of them will ever be; they become dead letters.
+    """
+
+
+@hookspec(firstresult=True)
+async def submit(submission: Submission, client: VendorClient, settings: Any) -> Submitted:  # type: ignore[empty-body]
+    """Say to the vendor what a caller has handed in.
+
+    Called by the submit step for one of the description's `commands`, outside any transaction, once per attempt; that an
+    attempt begins is on disk before. An attempt whose end nobody knows is not repeated before the command's `look_up` has said
+    that nothing was done, unless the command is `repeatable`. Not implemented: nothing can be said to this vendor.
+
+    Args:
+        submission: The command, its body as the command's own Struct.
+        client: The source's API client.
+        settings: The source's decoded settings.
+    Returns:
+        The vendor's answer, and what follows from it.
+    Raises:
+        TransientError: With `undone`, surely nothing happened: again later. Otherwise it may have been done.
+        AuthError: Nothing happened; again, until the credentials change.
+        Hold: A person decides.
+        PermanentError: The vendor refuses it, and nothing happened: a dead letter, whose reason the caller reads.
     """

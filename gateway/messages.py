@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
 from gateway.client import Api
 from gateway.orders import Order
+
+if TYPE_CHECKING:
+    from gateway.submission import Command
 
 Door = Literal["webhook", "poll", "realtime"]
 Stage = Literal["stored", "delivered"]
@@ -146,6 +149,7 @@ class Description(Struct, frozen=True, kw_only=True):
         compares_fetched: What `fetch` brings makes the versions: where the canonical order differs from the one before it is
             a revision, where it is the same the event is a repeat. For events that say "this order, again".
         is_open: Whether an order may still change at the vendor; `poll` is given those as `open_orders`.
+        commands: What can be said to the vendor, by the name in `POST /out/{source}/{name}`; needs the hook `submit`.
     """
 
     title: str
@@ -161,3 +165,4 @@ class Description(Struct, frozen=True, kw_only=True):
     fetch_retry: Callable[[Any], FetchRetry] | None = None
     compares_fetched: bool = False
     is_open: Callable[[Order], bool] | None = None
+    commands: Mapping[str, Command] = {}

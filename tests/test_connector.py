@@ -15,6 +15,7 @@ import pytest
 from gateway import (
     Api,
     AuthError,
+    Command,
     Customer,
     Description,
     Envelope,
@@ -27,6 +28,8 @@ from gateway import (
     RateLimited,
     Receipt,
     Rejected,
+    Submission,
+    Submitted,
     Subscription,
     TransientError,
     decimal,
@@ -89,6 +92,22 @@ def module(**hooks: Callable[..., Any] | None) -> ModuleType:
     return made
 
 
+class Body(msgspec.Struct):
+    number: str
+
+
+def describe_commands() -> Description:
+    commands = {"create": Command(title="T", body=Body, needs=["word"]), "other": Command(title="T", body=Body, needs=["missing"])}
+    return Description(title="T", settings=Settings, commands=commands)
+
+
+async def submit(submission: Submission) -> Submitted:
+    return Submitted(answer=b"{}", events=[EVENT])
+
+
+SUBMISSION = Submission(id="s", command="create", body=Body("1"), accepted_at=NOW)
+
+
 def whole(**hooks: Callable[..., Any] | None) -> Connector:
     return Connector(module(**{**HOOK, **hooks}))
 
@@ -97,8 +116,8 @@ def whole(**hooks: Callable[..., Any] | None) -> Connector:
 
 
 def test_a_whole_connector_fits() -> None:
-    connector = whole()
-    assert connector.hooks == frozenset(HOOKS) == frozenset(HOOK)
+    connector = whole(describe=describe_commands, submit=submit)
+    assert connector.hooks == frozenset(HOOKS) == frozenset({*HOOK, "submit"})
     assert connector.doors == ("webhook", "poll", "realtime")
     assert connector.fetches
 
@@ -542,3 +561,50 @@ def test_an_order_comes_through_as_it_was_made() -> None:
         flags=("likely_new_order",),
     )
     assert whole(normalize=lambda: order).normalize(EVENT, b"") == order
+
+
+# --- the way back
+
+
+async def test_submit_gives_what_the_vendor_said() -> None:
+    connector = whole(describe=describe_commands, submit=submit)
+    connector.settings = Settings()
+    assert list(connector.commands()) == ["create"]
+    assert not connector.is_repeatable("create")
+    assert (await connector.submit(SUBMISSION, None)).events == (EVENT,)
+
+
+@pytest.mark.parametrize(("describing", "submitting"), [(describe_commands, None), (describe, submit)])
+def test_submit_and_commands_belong_together(describing: Callable[..., Any], submitting: Callable[..., Any] | None) -> None:
+    with pytest.raises(PluginError, match="submit without commands"):
+        Connector(module(describe=describing, submit=submitting))
+
+
+async def test_what_submit_may_not_return_or_raise_is_the_plugins_error() -> None:
+    async def nothing(submission: Submission) -> Any:
+        return None
+
+    async def ends(submission: Submission) -> Any:
+        raise SystemExit
+
+    async def unusable(submission: Submission) -> Any:
+        return Submitted(events=[Event(key="", order_ref="o", document=b"{}")])
+
+    for wrong in (nothing, ends, unusable):
+        with pytest.raises(PluginError):
+            await whole(describe=describe_commands, submit=wrong).submit(SUBMISSION, None)
+
+
+async def test_a_look_up_is_guarded_like_a_hook() -> None:
+    def describing(ask: Callable[..., Any]) -> Callable[[], Description]:
+        return lambda: Description(title="T", settings=Settings, commands={"create": Command(title="T", body=Body, look_up=ask)})
+
+    async def only(submission: Submission, **_: object) -> Submitted | None:
+        return None
+
+    async def breaks(**_: object) -> Submitted | None:
+        raise KeyboardInterrupt
+
+    assert await whole(describe=describing(only), submit=submit).look_up(SUBMISSION, None) is None
+    with pytest.raises(PluginError):
+        await whole(describe=describing(breaks), submit=submit).look_up(SUBMISSION, None)

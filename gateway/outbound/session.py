@@ -31,6 +31,9 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 class Unreached(TransientError):
     """Nothing was sent: no name, no route, refused, connect timeout."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, undone=True)
+
 
 class Untrusted(Unreached):
     """The other side's certificate is not accepted; a person has to look."""

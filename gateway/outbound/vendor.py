@@ -66,9 +66,7 @@ class HttpVendorClient:
     ) -> Response:
         url = self._address(path)
         body = None if json is None else msgspec.json.encode(json)
-        sent = {"Accept": "application/json", **(headers or {})}
-        if body is not None:
-            sent["Content-Type"] = "application/json"
+        sent = {"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
 
         async def send(token: str | None) -> Answer:
             return await self._send(method, url, {**sent, **self._credentials(token)}, body, params, timeout_s)

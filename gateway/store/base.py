@@ -25,14 +25,15 @@ from gateway.messages import Door, Stage
 from gateway.orders import Kind
 
 Status = Literal["ready", "leased", "done", "held", "dead", "unknown"]
-Queue = Literal["inbox", "outbox", "acknowledgements"]
+Queue = Literal["inbox", "outbox", "acknowledgements", "submissions"]
 STATUSES: tuple[Status, ...] = ("ready", "leased", "done", "held", "dead")
 OUTBOX_STATUSES: tuple[Status, ...] = (*STATUSES, "unknown")
+_WITH_UNKNOWN: tuple[Queue, ...] = ("outbox", "submissions")
 
 
 def statuses_of(queue: Queue) -> tuple[Status, ...]:
     """The statuses that a row of this queue can have."""
-    return OUTBOX_STATUSES if queue == "outbox" else STATUSES
+    return OUTBOX_STATUSES if queue in _WITH_UNKNOWN else STATUSES
 
 
 class Incoming(Struct, frozen=True, kw_only=True):

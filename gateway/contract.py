@@ -1,0 +1,118 @@
+"""Whether what a hook returns, or raises, is what its contract says. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from gateway.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError
+from gateway.messages import Event
+from gateway.orders import Order
+
+_NAME_LIMIT = 200
+_REASON_LIMIT = 1000
+_LONGEST_WAIT_S = 86400.0
+_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)  # greedy: what is quoted may hold quotes
+_decoder = msgspec.json.Decoder(Order)
+_encoder = msgspec.json.Encoder(decimal_format="string")
+
+# Where one of these is in a written order, its instants or amounts deserve a closer look; in `extra` it may be harmless.
+_LOCAL = re.compile(rb'"(?:ordered_at|requested_for|due_at)":"[^"]*[^Z"]"')
+_ODD = re.compile(rb'"(?:total|quantity|unit_price|line_total)":(?!null|"-?[0-9]+(?:\.[0-9]+)?")')
+
+
+class Misread(Exception):
+    """A verified envelope that `ingest` could not read; it is kept."""
+
+
+def checked_order(order: object) -> Order:
+    """An order that is what its types say: a Struct does not look at what it is made of."""
+    if not isinstance(order, Order):
+        raise PluginError(f"normalize returned {type(order).__name__}, not an Order")
+    try:
+        written = _encoder.encode(order)
+        read = _decoder.decode(written)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        where = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
+        raise PluginError(f"normalize returned an order that the message has no place for{where}") from error
+    if _LOCAL.search(written) and any(
+        at.utcoffset() != timedelta(0) for at in (read.ordered_at, read.requested_for, *(line.due_at for line in read.lines)) if at
+    ):
+        raise PluginError("normalize returned an order with an instant that is not in UTC; make it with gateway.utc")
+    if not _ODD.search(written):
+        return read
+    amounts = [order.total, *(getattr(line, name, None) for line in order.lines for name in ("quantity", "unit_price", "line_total"))]
+    if not all(_is_plain(amount) for amount in amounts if amount is not None):
+        raise PluginError("normalize returned an order with a number that is no plain decimal; make it with gateway.decimal")
+    return read
+
+
+def checked_event(hook: str, event: object, *, fetches: bool) -> Event:
+    """The event, if it is one. Raises Misread, PluginError."""
+    if not isinstance(event, Event):
+        raise PluginError(f"{hook} returned {type(event).__name__}, not an Event")
+    for name in (event.key, event.order_ref):
+        if not isinstance(name, str) or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
+            raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
+    for field, kind in _EVENT_FIELDS.items():
+        value = getattr(event, field)
+        if value is not None and not isinstance(value, kind):
+            raise PluginError(f"{hook} returned an event whose {field} is {type(value).__name__}, not {kind.__name__}")
+    if event.occurred_at is not None and event.occurred_at.tzinfo is None:
+        raise PluginError(f"{hook} returned an event whose occurred_at has no time zone")
+    if event.reference is not None and not is_storable(event.reference):
+        raise Misread("an order whose reference is no text")
+    if (event.document is None or event.fetch) and event.ignored is None and not fetches:
+        raise PluginError(f"{hook} returned an event without its order, and there is no fetch")
+    return event
+
+
+_EVENT_FIELDS: dict[str, type] = {
+    "document": bytes,
+    "content": bytes,
+    "occurred_at": datetime,
+    "reference": str,
+    "ignored": str,
+    "flagged": bool,
+}
+
+
+def tidy(error: GatewayError) -> None:
+    """Make what a hook raised fit to be kept: texts that can be stored, waits that end."""
+    error.args = tuple(bounded(argument) for argument in error.args)
+    if isinstance(error, (Rejected, Hold, Ignore)):
+        error.reason = bounded(error.reason)
+    if isinstance(error, TransientError):
+        wait_s: object = error.retry_after_s
+        error.retry_after_s = min(float(wait_s), _LONGEST_WAIT_S) if isinstance(wait_s, (int, float)) and wait_s >= 0 else None
+
+
+def without_input(error: Exception) -> str:
+    """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding} at byte {error.start}"
+    return _QUOTED.sub("…", bounded(error))
+
+
+def bounded(said: object) -> str:
+    """Bounded text that UTF-8 can carry."""
+    try:
+        return str(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return type(said).__name__
+
+
+def _is_plain(amount: object) -> bool:
+    return isinstance(amount, Decimal) and amount.is_finite() and int(amount.as_tuple().exponent) <= 0
+
+
+def is_storable(text: str) -> bool:
+    """Whether UTF-8 can carry it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""The way back as the door and the submit step see it: commands in their own queue, and one method per state transition.
+
+ready -> leased -> done | dead | held          unknown -> leased (to look it up, or to repeat what may be) -> done | ready | unknown | held
+         leased -> ready (retry, hand-back)    leased -> unknown (nobody knows whether the vendor did it)
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
+
+from gateway.submission import Codes
+
+if TYPE_CHECKING:
+    from gateway.store.base import Incoming, Settlement, Status
+
+
+class NewSubmission(Struct, frozen=True, kw_only=True):
+    """A checked command on its way in.
+
+    Attributes:
+        id: Made by the door, random.
+        caller: Who handed it in; `key` is the caller's idempotency key.
+        subject, unique: As the command's description says.
+        body: As the caller sent it.
+        sha256: Of source, command and what the body says, whatever its spelling: another one under the same key is a conflict.
+    """
+
+    id: str
+    caller: str
+    key: str
+    source: str
+    command: str
+    subject: str | None = None
+    unique: bool = False
+    body: bytes
+    sha256: bytes
+
+
+class SubmissionState(Struct, frozen=True, kw_only=True):
+    """A submission as its caller may see it. `answer` and `codes` are there once it is done, until they are erased."""
+
+    id: str
+    source: str
+    command: str
+    state: Status
+    attempts: int
+    answer: bytes | None = None
+    error: str | None = None
+    codes: Codes | None = None
+
+
+class SubmissionAccepted(Struct, frozen=True, kw_only=True):
+    """`conflict`: the key stands for another body; `taken`: `state` is another submission of the same unique subject."""
+
+    outcome: Literal["stored", "repeat", "conflict", "taken"]
+    state: SubmissionState
+
+
+class SubmissionRow(Struct, frozen=True, kw_only=True):
+    """A leased submission.
+
+    Attributes:
+        sha256: Of `body`, for a bit that flipped.
+        unknown_since: Since when nobody knows whether the last attempt did it; None where that is known.
+        looks: How many look-ups since then brought nothing.
+    """
+
+    id: int
+    lease: int
+    public_id: str
+    caller: str
+    source: str
+    command: str
+    attempts: int
+    accepted_at: datetime
+    first_attempt_at: datetime | None
+    body: bytes | None
+    sha256: bytes
+    unknown_since: datetime | None = None
+    looks: int = 0
+
+
+class SubmissionEnd(Struct, frozen=True, kw_only=True):
+    """What the vendor said: kept with the row that is done, its events accepted in the same transaction."""
+
+    answer: bytes | None = None
+    codes: Codes | None = None
+    events: tuple[Incoming, ...] = ()
+
+
+class Submissions(Protocol):
+    """A part of `gateway.store.base.Store`."""
+
+    async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
+        """Make a command durable, once for its caller and key, and once for a subject that is unique."""
+
+    async def submission(self, caller: str, id: str) -> SubmissionState | None:
+        """A submission as the caller that made it may see it."""
+
+    async def submission_changes(self, id: str, timeout_s: float) -> None:
+        """Return when a submission may have got another state, at the latest after the timeout."""
+
+    async def lease_submissions(self, source: str, limit: int) -> list[SubmissionRow]:
+        """Take due submissions, oldest first, one per subject: of the unknown ones, to look them up. What a crash finds leased and not
+        announced goes back to ready, what it finds announced is unknown."""
+
+    async def submitting(self, row: SubmissionRow) -> None:
+        """A request for this row is about to leave. Raises LeaseLost."""
+
+    async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> None:
+        """End one attempt or look-up; `made` where it is done. Raises LeaseLost."""
