@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import __version__, commands, preview, target_commands
+from gateway import __version__, commands, copy_commands, preview, target_commands
 from gateway.config import DEFAULT_PATH
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("source", type=_text, metavar="SOURCE")
     _add_target(add("target", "hold, release, check or try a target", lambda options: 2, common))
     add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
+    backup = add("backup", "copy the database, also while the gateway runs, and verify the copy", copy_commands.backup)
+    backup.add_argument("to", type=Path, metavar="TO", help="a new file, or a folder: then the file is named after the time")
+    backup.add_argument("--keep", type=_count, default=None, metavar="COUNT", help="with a folder: remove older copies but for so many")
+    restore = add("restore", "put a copy back; what may have been delivered since is looked up or held", copy_commands.restore)
+    restore.add_argument("copy", nargs="?", type=Path, metavar="FILE", help="a copy that `gateway backup` made")
+    restore.add_argument("--finish", action="store_true", help="the gap is closed: messages from before are sent like others again")
     demo = add("demo", "the gateway with simulated vendors and a simulated ERP, on this machine", _demo, common)
     demo.add_argument("--once", action="store_true", help="send a fixed set of orders, compare, and exit")
     return parser

@@ -35,6 +35,7 @@ T = TypeVar("T")
 Options = argparse.Namespace
 
 _AT_ONCE = 1000
+RESTORED = "what is from before is looked up, or held for you, before it is sent; when that is done: gateway restore --finish"
 
 
 # --- the configuration
@@ -136,7 +137,7 @@ def plugins(options: Options) -> int:
 
 def status(options: Options) -> int:
     """Print how things are; 1 where something is down."""
-    said = asyncio.run(_status(_config(options)))
+    said = asyncio.run(_status(config_of(options)))
     if options.json:
         print_json(said)
         return 0
@@ -149,6 +150,8 @@ def status(options: Options) -> int:
     print()
     words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements")
     print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
+    if said["restored_at"]:
+        print(f"\nRESTORED at {said['restored_at']}: {RESTORED}")
     for reason in said["reasons"]:
         where = " ".join(filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("target"))))
         print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else reason["reason"]))
@@ -174,7 +177,7 @@ async def _status(config: Config) -> dict[str, Any]:
 
 def sources(options: Options) -> int:
     """List the sources."""
-    config = _config(options)
+    config = config_of(options)
     said = asyncio.run(_status(config))
     rows = [
         {
@@ -290,7 +293,7 @@ def _decide(options: Options, action: str, keys: list[str], reason: str = "") ->
     decided: list[Decided] = []
     for n in range(0, len(keys), _AT_ONCE):  # each a transaction of its own: the doors wait for no more than one
         command = Command(action=action, who=who(), keys=keys[n : n + _AT_ONCE], reason=reason)
-        decided += msgspec.convert(_operate(options, command), list[Decided])
+        decided += msgspec.convert(operate(options, command), list[Decided])
     if options.json:
         print_json(msgspec.to_builtins(decided))
     else:
@@ -304,15 +307,15 @@ def _decide(options: Options, action: str, keys: list[str], reason: str = "") ->
 
 def purge(options: Options) -> int:
     """Erase old bodies."""
-    days = options.older_than_days if options.older_than_days is not None else _config(options).store.keep_bodies_days
-    erased = _operate(options, Command(action="purge", who=who(), days=days))
+    days = options.older_than_days if options.older_than_days is not None else config_of(options).store.keep_bodies_days
+    erased = operate(options, Command(action="purge", who=who(), days=days))
     _done(options, {"erased": erased}, f"{erased} rows: bodies erased, keys kept")
     return 0
 
 
 def resume(options: Options) -> int:
     """Resume a source."""
-    _operate(options, Command(action="resume", who=who(), name=options.source))
+    operate(options, Command(action="resume", who=who(), name=options.source))
     _done(options, {"resumed": options.source}, f"resumed: {options.source}")
     return 0
 
@@ -321,7 +324,7 @@ def target(options: Options) -> int:
     """Hold or release a target, or compare what is there."""
     if options.action == "reconcile":
         return reconcile(options)
-    _operate(options, Command(action=f"target-{options.action}", who=who(), name=options.name, reason=options.reason))
+    operate(options, Command(action=f"target-{options.action}", who=who(), name=options.name, reason=options.reason))
     _done(options, {options.action: options.name}, f"{options.action}: {options.name}")
     return 0
 
@@ -332,7 +335,7 @@ def _done(options: Options, as_json: dict[str, Any], as_text: str) -> None:
 
 def migrate(options: Options) -> int:
     """Open the store for writing once: that brings it up to date."""
-    config = _config(options)
+    config = config_of(options)
     if is_running(config):
         raise GatewayError("the gateway is running; it brought the store up to date when it started")
     asyncio.run(_on_store(config, lambda operations: asyncio.sleep(0)))
@@ -343,7 +346,7 @@ def migrate(options: Options) -> int:
 # --- underneath
 
 
-def _config(options: Options) -> Config:
+def config_of(options: Options) -> Config:
     """The configuration without the connectors' own settings, whose secrets may only be there for the service.
 
     A file that somebody is editing does not keep others from looking at the running gateway: only what says where its
@@ -356,7 +359,7 @@ def _config(options: Options) -> Config:
 
 
 def _read(options: Options, read: Callable[[SqliteReader], Awaitable[T]]) -> T:
-    return asyncio.run(_reading(_config(options), read))
+    return asyncio.run(_reading(config_of(options), read))
 
 
 async def _reading(config: Config, read: Callable[[SqliteReader], Awaitable[T]]) -> T:
@@ -368,8 +371,8 @@ async def _reading(config: Config, read: Callable[[SqliteReader], Awaitable[T]])
         await reader.close()
 
 
-def _operate(options: Options, command: Command) -> Any:
-    config = _config(options)
+def operate(options: Options, command: Command) -> Any:
+    config = config_of(options)
     if is_running(config):
         answer = asyncio.run(ask(config, "POST", "/control", msgspec.to_builtins(command)))
         return answer["result"]

@@ -40,6 +40,8 @@ class Operations:
                 return await self._resume(command)
             case "target-release" | "target-hold":
                 return await self._target(command)
+            case "finish-restore":
+                return await self._store.finish_restore(command.who)
             case "purge":
                 return await self.purge(command.days, command.who)
         raise GatewayError(f"unknown action {command.action!r}")

@@ -47,7 +47,7 @@ THIRD_PARTY = {
 }
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
-ROOTS |= {"reconcile", "target_commands", "log", "systemd"}
+ROOTS |= {"reconcile", "copy_commands", "target_commands", "log", "systemd"}
 
 
 def module(file: Path) -> str:

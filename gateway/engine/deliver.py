@@ -24,6 +24,7 @@ log = logging.getLogger("gateway.deliver")
 _HASTEN_WITHIN_S = 5.0
 _LOOK_S = 5.0
 _UNSETTLED = 4
+_RESTORED = "the database was put back from a copy, and this may have been delivered since the copy was made: see whether the target has it"
 
 
 class _Journal:
@@ -223,6 +224,8 @@ class Deliver:
             log.critical("store.damaged_body", extra={"target": self.name, "key": row.key})
             reason = "the stored message is damaged: its SHA-256 differs from the one it was stored with"
             return Outcome(meaning="refused", reason=reason, silent=True)
+        if row.unknown_since is not None and not self._target.announces:
+            return Outcome(meaning="held", reason=_RESTORED, unclear=True, maybe_taken=True, silent=True)
         try:
             return await self._target.send(row, journal, probing=self._breaker.is_open)
         except LeaseLost:

@@ -355,6 +355,9 @@ class Store(Protocol):
     async def erase_bodies(self, before: datetime, limit: int) -> int:
         """Erase documents, bodies, answers and attempts of rows settled before; keys and digests stay. Returns the rows changed."""
 
+    async def finish_restore(self, who: str) -> bool:
+        """The gap after a copy was put back is closed: events from before it are like others again. False where there was none."""
+
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
         """An audit row for a decision that changes no row."""
 
@@ -364,6 +367,9 @@ class Reader(Protocol):
 
     async def summary(self) -> dict[Queue, dict[str, Any]]:
         """Per queue the counts by status, the same `by_name` of source or target, and `oldest_ms` of what is under way."""
+
+    async def restored_at(self) -> str | None:
+        """When a copy was put back, until somebody says that the gap is closed."""
 
     async def sources(self) -> dict[str, str | None]:
         """When each source's last message came."""

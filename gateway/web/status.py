@@ -27,6 +27,7 @@ async def status(
         "running": vitals is not None,
         "started_at": _z(vitals.started_at) if vitals else None,
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
+        "restored_at": await reader.restored_at(),
         "reasons": [*vitals.complaints(), *refusal] if vitals else refusal,
         "targets": {name: _target(name, vitals) for name in targets},
         **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},

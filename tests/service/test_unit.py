@@ -31,6 +31,9 @@ from .serving import declare, install_acme
 
 ROOT = Path(__file__).parent.parent.parent
 UNIT = ROOT / "systemd/order-gateway.service"
+BACKUP = ROOT / "systemd/order-gateway-backup.service"
+TIMER = ROOT / "systemd/order-gateway-backup.timer"
+COPIES = "/var/backups/order-gateway"
 APICBASE = ROOT / "plugins/apicbase/gateway_apicbase"
 WEBHOOK_SECRET = "canary-webhook-secret"
 TOKEN = "canary-erp-token"
@@ -62,13 +65,15 @@ def unit(tmp_path: Path) -> str:
         pytest.skip("systemd-analyze is not installed (Debian: apt install systemd)")
     text = UNIT.read_text("utf-8")
     assert f"ExecStart={HOME}/bin/gateway serve\n" in text
-    copy = tmp_path / UNIT.name
-    copy.write_text(text.replace(f"{HOME}/bin/gateway", "/bin/true"))
-    return str(copy)
+    for file in (UNIT, BACKUP, TIMER):
+        (tmp_path / file.name).write_text(file.read_text("utf-8").replace(f"{HOME}/bin/gateway", "/bin/true"))
+    return str(tmp_path / UNIT.name)
 
 
-def test_systemd_has_nothing_to_say_against_it(unit: str) -> None:
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize("file", [UNIT, BACKUP, TIMER], ids=lambda file: file.name)
+def test_systemd_has_nothing_to_say_against_it(unit: str, file: Path) -> None:
+    one = str(Path(unit).with_name(file.name))
+    done = subprocess.run(["systemd-analyze", "verify", one], capture_output=True, text=True, timeout=60, check=False)
     if "Failed to" in done.stderr and UNIT.name not in done.stderr:
         pytest.skip(f"systemd-analyze does not work here: {done.stderr.strip()}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -216,7 +221,8 @@ def _install(tree: Path) -> None:
     (home / "bin/probe").write_text(f"#!/bin/sh\n{python} {HOME}/lib/probe.py\n")
     shutil.copy(ROOT / "tests/service/probe.py", home / "lib")
     units = tree / "etc/systemd/system"
-    shutil.copy(UNIT, units)
+    for file in (UNIT, BACKUP, TIMER):
+        shutil.copy(file, units)
     (units / f"{TARGET}.d").mkdir()  # so that systemd does not forget how the unit ended
     (units / f"{TARGET}.d/keep.conf").write_text(f"[Unit]\nAfter={UNIT.name}\n")
     etc = tree / "etc/order-gateway"
@@ -299,6 +305,25 @@ def test_what_root_does_without_it_does_not_keep_it_from_starting(machine: Machi
     assert machine.gateway("inbox").returncode == 0
     machine.start()
     assert machine.deliver("o-root") == 200
+
+
+def test_a_copy_is_made_beside_it_and_can_be_put_back(machine: Machine) -> None:
+    machine.start()
+    assert machine.deliver("o-copied") == 200
+    machine.until(lambda: "acme/o-copied/1" in machine.taken(), "the order at the ERP")
+    machine.container.run("install", "-d", "-m", "700", COPIES)
+    done = machine.systemctl("start", BACKUP.name)
+    assert done.returncode == 0, machine.container.run("journalctl", "-q", "-u", BACKUP.name).stdout
+    copy = machine.container.run("ls", COPIES).stdout.strip()
+    machine.systemctl("stop", UNIT.name)
+    put = machine.gateway("restore", f"{COPIES}/{copy}")
+    assert put.returncode == 0, put.stderr
+    machine.start()
+    assert machine.deliver("o-copied") == 200
+    assert machine.gateway("restore", "--finish").returncode == 0
+    assert machine.deliver("o-new") == 200
+    machine.until(lambda: "acme/o-new/1" in machine.taken(), "a new order at the ERP")
+    assert machine.taken().count("acme/o-copied/1") == 1
 
 
 def test_it_reloads(machine: Machine) -> None:

@@ -93,6 +93,7 @@ class SqliteStore(Inbox, Outbox, Decisions, Verdicts, Upkeep):
         db.execute("BEGIN IMMEDIATE")
         recover(db, now_ms)
         shift(db, now_ms, 0, self._LONGEST_MS)
+        self._restored_ms = db.execute("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL").fetchone()[0]
         db.execute("COMMIT")
         return db
 

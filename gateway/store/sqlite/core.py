@@ -34,6 +34,7 @@ class Core:
 
     _writer: Writer
     _clock: Clock
+    _restored_ms: int | None = None
 
     def __init__(self) -> None:
         self._bells: dict[tuple[Queue, str], asyncio.Event] = {}

@@ -43,6 +43,19 @@ class Decisions(Core):
     async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
         return await self._decide(keys, who, "drop", reason, ("held", "dead", "ready", "unknown"), _drop)
 
+    async def finish_restore(self, who: str) -> bool:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> bool:
+            ended = db.execute("UPDATE restores SET finished_at_ms = ? WHERE finished_at_ms IS NULL", (now_ms,))
+            if ended.rowcount:
+                db.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'restore finished')", (now_ms, who))
+            return bool(ended.rowcount)
+
+        was_open = await self._run(change)
+        self._restored_ms = None
+        return was_open
+
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
         now_ms = self._clock.now_ms()
         await self._run(

@@ -188,11 +188,11 @@ class Inbox(Core):
         return await self._run(change)
 
     async def prepared(self, made: Sequence[Prepared]) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms, restored_ms = self._clock.now_ms(), self._restored_ms
 
         def change(db: Connection) -> None:
             for one in made:
-                _prepared(db, one, now_ms)
+                _prepared(db, one, now_ms, perhaps_sent=restored_ms is not None and _is_from_before(one.row, restored_ms))
 
         await self._run(change)
         for target in {delivery.target for one in made for delivery in one.deliveries}:
@@ -335,7 +335,12 @@ def _row(found: Any, lease: int) -> InboxRow:
     )
 
 
-def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
+def _is_from_before(row: InboxRow, restored_ms: int) -> bool:
+    """Whether the event may have been delivered once already, since the copy was made that was put back; undated ones may."""
+    return row.occurred_at is None or min(to_ms(row.occurred_at), to_ms(row.received_at)) <= restored_ms
+
+
+def _prepared(db: Connection, one: Prepared, now_ms: int, *, perhaps_sent: bool = False) -> None:
     row = one.row
     counted = db.execute(
         "UPDATE orders SET messages = ?, open = ?, rejected = 0 WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
@@ -356,14 +361,17 @@ def _prepared(db: Connection, one: Prepared, now_ms: int) -> None:
             ).fetchone()
         )
         db.execute(
-            "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, due_at_ms, created_at_ms, sha256, body) "
-            "VALUES (?,?,?,?,?,'ready',?,?,?,?)",
+            "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, maybe_taken, unknown_since_ms, due_at_ms, created_at_ms, "
+            "sha256, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 delivery.target,
                 one.key,
                 delivery.kind,
                 row.order_id,
                 row.id,
+                "unknown" if perhaps_sent and not busy else "ready",
+                perhaps_sent,
+                now_ms if perhaps_sent else None,
                 None if busy else now_ms,
                 now_ms,
                 delivery.sha256,

@@ -107,6 +107,10 @@ class SqliteReader:
             found[queue] = (counts, oldest[0][0] if oldest else None)
         return found
 
+    async def restored_at(self) -> str | None:
+        """When a copy was put back, RFC 3339; None where that is over, or never was."""
+        return _instant((await self._tuples("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL"))[0][0])
+
     async def sources(self) -> dict[str, str | None]:
         """When each source's last message came, RFC 3339."""
         return {name: _instant(ms) for name, ms in await self._tuples("SELECT name, last_message_ms FROM sources")}

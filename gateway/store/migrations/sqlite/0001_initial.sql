@@ -153,3 +153,12 @@ CREATE TABLE audit (
     reason TEXT
 );
 CREATE INDEX audit_by_row ON audit (queue, row_id);
+
+-- When the file was a copy that was put back. Until somebody says that this is over, what is made of an event from before
+-- counts as perhaps sent.
+CREATE TABLE restores (
+    id             INTEGER PRIMARY KEY,
+    restored_at_ms INTEGER NOT NULL,
+    who            TEXT NOT NULL,
+    finished_at_ms INTEGER
+);

@@ -1,0 +1,170 @@
+"""Copies of the database: made while the gateway runs, verified, and put back so that nothing is sent a second time.
+
+A copy is one state of the file, whole: SQLite writes it out of a single read transaction, without what was erased. What has been
+delivered since it was made is not in it. So what is open in a copy that is put back counts as perhaps delivered, and so does
+what is made of every event from before the moment of putting back: it is `unknown`, which a target with a look-up settles by
+looking, and any other target hands to a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from gateway.clock import from_ms
+from gateway.errors import StoreError
+from gateway.store.sqlite.core import ACTIVE
+from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_database, schema_version
+
+_BODIES = (
+    ("inbox", "document", "sha256"),
+    ("inbox", "fetched", "fetched_sha256"),
+    ("outbox", "body", "sha256"),
+)
+_OPEN = "SELECT (SELECT count(*) FROM inbox WHERE status <> 'done'), (SELECT count(*) FROM outbox WHERE status <> 'done')"
+# A row that waits behind another, or for a decision, keeps its status: it is unclear once it is its turn.
+_PERHAPS_SENT = f"""
+    UPDATE outbox SET unknown_since_ms = coalesce(unknown_since_ms, ?), maybe_taken = 1,
+                      status = CASE WHEN status = 'ready' AND due_at_ms IS NOT NULL THEN 'unknown' ELSE status END
+    WHERE {ACTIVE} OR held_for IS NOT NULL"""
+_MARGIN_BYTES = 1024**3
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """What a verified copy holds. `copied_at` is None for a file that `gateway backup` did not make."""
+
+    copied_at: datetime | None
+    events: int
+    open_events: int
+    open_deliveries: int
+
+
+def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
+    """Copy a database, also under a running gateway, and verify the copy; `to` is there whole or not at all.
+
+    Raises:
+        StoreError: It cannot be read, the copy cannot be written, or it is not what it should be.
+    """
+    if to.exists():
+        raise StoreError(f"{to} exists already; a copy replaces nothing")
+    part = to.with_name(f".{to.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with closing(_reading(database)) as db:
+            _must_fit(db, database, to.parent)
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            db.execute("VACUUM INTO ?", (str(part),))
+        with closing(sqlite3.connect(part, isolation_level=None)) as copy:
+            copy.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'backup')", (now_ms, who))
+        contents = verify(part)
+        _sync(part)
+        os.rename(part, to)
+        _sync(to.parent)
+    except (OSError, sqlite3.Error) as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"{to}: no copy was made: {error}") from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return contents
+
+
+def verify(copy: Path) -> Contents:
+    """Look at every page, every reference and every stored body of a copy. Raises StoreError, naming what is wrong."""
+    try:
+        with closing(_reading(copy)) as db:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise StoreError(f"{copy} is no copy of a gateway's database")
+            if schema_version(db) > migrations()[-1][0]:
+                raise StoreError(f"{copy} was made by a newer gateway; put it back with that version")
+            for found in (*db.execute("PRAGMA integrity_check(1)"), *db.execute("PRAGMA foreign_key_check")):
+                if found != ("ok",):
+                    raise StoreError(f"{copy} is damaged: {' '.join(str(part) for part in found)}")
+            for damaged in _damaged(db):
+                raise StoreError(f"{copy} is damaged: {damaged} differs from the SHA-256 that it was stored with")
+            copied_ms = db.execute("SELECT max(at_ms) FROM audit WHERE action = 'backup'").fetchone()[0]
+            events = db.execute("SELECT count(*) FROM inbox").fetchone()[0]
+            open_events, open_deliveries = db.execute(_OPEN).fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"{copy} cannot be used: {error}") from error
+    return Contents(copied_at=from_ms(copied_ms), events=events, open_events=open_events, open_deliveries=open_deliveries)
+
+
+def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | None:
+    """Make a verified copy the database; what stood there is kept beside it. The caller holds the directory's lock.
+
+    Returns:
+        Where the database from before is now; None where there was none.
+    Raises:
+        StoreError: It cannot be done; the database from before is where it was.
+    """
+    part, aside = database.with_name(f".{database.name}.part"), database.with_name(f"{database.name}.before-{now_ms}")
+    try:
+        shutil.copyfile(copy, part)
+        with closing(open_database(part)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(_PERHAPS_SENT, (now_ms,))
+            db.execute("INSERT INTO restores (restored_at_ms, who) VALUES (?,?)", (now_ms, who))
+            db.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'restore')", (now_ms, who))
+            db.execute("COMMIT")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        part.chmod(0o600)
+        _give_to_owner(part)
+        _sync(part)
+        there = [Path(f"{database}{end}") for end in ("", "-wal", "-shm") if Path(f"{database}{end}").exists()]
+        for file in there:
+            os.rename(file, f"{aside}{str(file).removeprefix(str(database))}")
+        os.rename(part, database)
+        _sync(database.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{database}: the copy was not put back: {error}") from error
+    finally:
+        for end in ("", "-wal", "-shm"):
+            Path(f"{part}{end}").unlink(missing_ok=True)
+    return aside if there else None
+
+
+def _damaged(db: sqlite3.Connection) -> Iterator[str]:
+    for table, body, digest in _BODIES:
+        for row_id, stored, expected in db.execute(f"SELECT id, {body}, {digest} FROM {table} WHERE {body} IS NOT NULL"):
+            if not isinstance(stored, bytes) or hashlib.sha256(stored).digest() != expected:
+                yield f"{body} of {table}:{row_id}"
+
+
+def _must_fit(db: sqlite3.Connection, database: Path, folder: Path) -> None:
+    """A copy may not fill the disk that orders are stored on. Raises StoreError."""
+    (pages,), (size,) = db.execute("PRAGMA page_count").fetchone(), db.execute("PRAGMA page_size").fetchone()
+    same_disk = folder.stat().st_dev == database.stat().st_dev
+    needed, free = pages * size + (_MARGIN_BYTES if same_disk else 0), shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreError(f"{folder}: {needed // 2**20} MiB are needed, {free // 2**20} MiB are free")
+
+
+def _give_to_owner(file: Path) -> None:
+    """What root puts into the service's folder is the service's."""
+    folder = file.parent.stat()
+    if os.geteuid() == 0:
+        os.chown(file, folder.st_uid, folder.st_gid)
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise StoreError(f"there is no {path}")
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
