@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,12 @@ from gateway.clock import Clock, SystemClock
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
+from gateway.housekeeping import Housekeeping
 from gateway.operations import Operations
 from gateway.runtime import Runtime
 from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.vitals import Vitals
 from gateway.web.admin import Admin
@@ -37,8 +38,6 @@ ANSWER_S = 3.0
 DRAIN_S = 10.0
 _SECRETS_EVERY_S = 2.0
 _PROVE_EVERY_S = 5.0
-_ERASE_EVERY_S = 3600.0
-_ERASE_TURNS = 10
 _JUMP_S = 5.0
 _SWITCH_S = 0.001
 
@@ -75,6 +74,7 @@ class Gateway:
         self._reader = SqliteReader(config.database)
         self._runtime = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
         self._operations = Operations(self._store, self._clock, self._runtime)
+        self._house = Housekeeping(self._store, self._clock, lambda: self._runtime.assembly.config.store)
         self._door = WebhookDoor(self._store, self._vitals, self._clock)
         self._admin = Admin(self._reader, self._status, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
@@ -240,7 +240,7 @@ class Gateway:
 
     async def _keep_up(self) -> None:
         """Once a second: the watchdog, the clock, the disk, the checkpoint; less often: changed secrets, old bodies."""
-        next_secrets = next_proof = next_erase = 0.0
+        next_secrets = next_proof = 0.0
         wall, steady = self._clock.now(), self._clock.monotonic()
         while True:
             await self._clock.sleep(1.0)
@@ -254,22 +254,31 @@ class Gateway:
             if self._store.silent_for_s() < 2 * _PROVE_EVERY_S:
                 systemd.notify("WATCHDOG=1")
             await asyncio.to_thread(self._store.look_at_disk)
-            await self._store.checkpoint()
+            self._mind_the_log(await self._store.checkpoint())
             await self._note_last_messages()
             if now >= next_secrets:
                 await self._reread_files()
                 next_secrets = now + _SECRETS_EVERY_S
-            if now >= next_erase:
-                days = self._runtime.assembly.config.store.keep_bodies_days
-                before = self._clock.now() - timedelta(days=days)
-                for _ in range(_ERASE_TURNS):  # the watchdog waits for this loop: a large backlog goes in several rounds
-                    if not await self._store.erase_bodies(before, 200):
-                        next_erase = now + _ERASE_EVERY_S
-                        break
+            await self._keep_house()
 
     async def _note_last_messages(self) -> None:
         with suppress(StoreBusy):
             await self._store.note_last_messages()
+
+    def _mind_the_log(self, log_bytes: int) -> None:
+        """A log that stays long has a reader that nothing of ours is: ours are short, and a copy gives up before that."""
+        held = (
+            f"it is {log_bytes // 2**20} MiB long; a program keeps the database open for reading, end it"
+            if log_bytes > WAL_LIMIT_BYTES
+            else None
+        )
+        if held and not self._vitals.log_held:
+            log.warning("store.log_held", extra={"reason": held})
+        self._vitals.log_held = held
+
+    async def _keep_house(self) -> None:
+        with suppress(StoreBusy):
+            await self._house.turn()
 
     async def _prove(self) -> None:
         try:

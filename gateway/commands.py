@@ -21,7 +21,7 @@ from gateway.operations import Operations
 from gateway.orders import json_schema
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.vendor import HttpVendorClient
-from gateway.printing import one_line, plain, print_json, print_table
+from gateway.printing import one_line, plain, print_json, print_table, room
 from gateway.reconcile import reconcile
 from gateway.runtime import hub_session, keys_session, vendor_session
 from gateway.store.base import Decided
@@ -150,6 +150,7 @@ def status(options: Options) -> int:
     print()
     words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements")
     print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
+    print(f"\n{room(said['disk'])}")
     if said["restored_at"]:
         print(f"\nRESTORED at {said['restored_at']}: {RESTORED}")
     for reason in said["reasons"]:

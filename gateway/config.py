@@ -27,6 +27,7 @@ _Places = Mapping[KeyPath, tuple[Path, int]]
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")
 
 Positive = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+_Days = Annotated[int, Meta(ge=1, le=36500)]
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 OnRevision = Literal["hold", "replace", "send"]
 
@@ -47,13 +48,20 @@ class GatewaySettings(_Table, frozen=True, kw_only=True):
 
 class StoreSettings(_Table, frozen=True, kw_only=True):
     """`reserve_bytes` is given back to a full disk so that what is stored can still leave; `keep_bodies_days` is how long
-    the bodies of delivered orders stay readable."""
+    the bodies of delivered orders stay readable, `keep_attempts_days` what was tried and answered, `keep_orders_days` the rows
+    themselves, `keep_keys_days` what tells a repeat from a new order. `max_bytes`: near it, all but the last are shortened."""
 
     url: str = "sqlite:gateway.db"
     reserve_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
-    keep_bodies_days: Annotated[int, Meta(ge=1, le=36500)] = 30
+    keep_bodies_days: _Days = 30
+    keep_attempts_days: _Days = 30
+    keep_orders_days: _Days = 400
+    keep_keys_days: _Days = 1100
+    max_bytes: Annotated[int, Meta(ge=16 * 1024 * 1024)] | None = None
 
     def check(self) -> Iterable[tuple[str, str]]:
+        if not self.keep_bodies_days <= self.keep_orders_days <= self.keep_keys_days:
+            yield "keep_orders_days", "must be at least keep_bodies_days, and at most keep_keys_days"
         if not self.url.startswith("sqlite:"):
             yield "url", 'must be "sqlite:FILE", as in "sqlite:gateway.db"; this version has no other store'
         elif not _FILE.match(self.url.removeprefix("sqlite:")):

@@ -85,6 +85,7 @@ class Vitals:
         self.started_at = clock.now()
         self.doors: dict[tuple[str, str], Condition] = {}
         self.targets: dict[str, Condition] = {}
+        self.log_held: str | None = None
         self.registry = CollectorRegistry()
         self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
         self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
@@ -119,6 +120,8 @@ class Vitals:
         for (source, door), condition in self.doors.items():
             if condition.state in ("down", "hold"):
                 yield {"source": source, "door": door, "reason": condition.reason or condition.state}
+        if self.log_held is not None:
+            yield {"store": "the write-ahead log cannot be emptied", "reason": self.log_held}
         for name, condition in self.targets.items():
             if condition.state in ("down", "hold"):
                 yield {"target": name, "reason": condition.reason or condition.state}

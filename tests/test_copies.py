@@ -227,3 +227,40 @@ async def test_without_the_marking_an_old_copy_sends_twice(start, plain_erp, run
     running = await later(start, run, tmp_path, plain_erp.url)
     await running.until(lambda: has(running, "outbox", "done", 1))
     assert len(plain_erp.made) == 3
+
+
+async def test_a_copy_gives_up_before_the_log_grows_too_long(start, erp, run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    """What is read for long keeps the log from being emptied; a copy under heavy traffic is tried again at another hour."""
+    running = await start(erp.url)
+    await running.deliver(acme.body("o1"))
+    monkeypatch.setattr(copies, "_LOOK_EVERY", 10)
+    monkeypatch.setattr(copies, "_LONGEST_LOG_BYTES", 0)
+    sizes = iter((0, *[1] * 1000))
+    monkeypatch.setattr(copies, "_log_bytes", lambda _: next(sizes))
+    refused = await run("backup", str(tmp_path / "copy.db"))
+    assert (refused.code, "orders come in too fast" in refused.err) == (1, True), refused
+    assert not list(tmp_path.glob("*copy*"))
+
+
+async def test_a_foreign_reader_that_keeps_the_log_is_named(start, erp, run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gateway.app.WAL_LIMIT_BYTES", 4096)
+    running = await start(erp.url)
+    await running.deliver(acme.body("o1"))
+    reader = sqlite3.connect(f"file:{tmp_path / 'data' / 'gateway.db'}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM orders").fetchone()
+    try:
+        for n in range(5):
+            await running.deliver(acme.body(f"more-{n}"))
+        await running.until(lambda: is_named(run))
+    finally:
+        reader.close()
+    await running.until(lambda: is_over(running))
+
+
+async def is_named(run: Run) -> bool:
+    return "a program keeps the database open for reading" in (await run("status")).out
+
+
+async def is_over(running: Any) -> bool:
+    return (await running.get("/readyz"))[0] == 200

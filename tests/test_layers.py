@@ -16,7 +16,7 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
 FIRST |= {"assertion", "jwk", "subscription", "submission", "webhook_auth", "contract"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines"}
-EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions"}
+EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping"}
 MAY_IMPORT = {
     **dict.fromkeys(FIRST, FIRST),
     **dict.fromkeys(("hookspecs", "config", "decode", "toml_lines"), CONFIG),
@@ -47,7 +47,7 @@ THIRD_PARTY = {
 }
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
-ROOTS |= {"reconcile", "copy_commands", "target_commands", "log", "systemd"}
+ROOTS |= {"reconcile", "housekeeping", "copy_commands", "target_commands", "log", "systemd"}
 
 
 def module(file: Path) -> str:

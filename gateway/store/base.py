@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from gateway.messages import Door, Stage
 from gateway.orders import Kind
+from gateway.store.keeping import Disk, Keeping
 
 Status = Literal["ready", "leased", "done", "held", "dead", "unknown"]
 Queue = Literal["inbox", "outbox", "acknowledgements", "submissions"]
@@ -248,7 +249,7 @@ class Decided(Struct, frozen=True, kw_only=True):
     waits_behind: str | None = None
 
 
-class Store(Protocol):
+class Store(Keeping, Protocol):
     """One method per transition. Raises `StoreBusy` where nothing was committed, `StoreFailed` where all is over."""
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
@@ -352,12 +353,6 @@ class Store(Protocol):
     async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
         """Rows end here without delivery, those that may have been taken too; what waited for the decision goes on."""
 
-    async def erase_bodies(self, before: datetime, limit: int) -> int:
-        """Erase documents, bodies, answers and attempts of rows settled before; keys and digests stay. Returns the rows changed."""
-
-    async def finish_restore(self, who: str) -> bool:
-        """The gap after a copy was put back is closed: events from before it are like others again. False where there was none."""
-
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
         """An audit row for a decision that changes no row."""
 
@@ -367,6 +362,9 @@ class Reader(Protocol):
 
     async def summary(self) -> dict[Queue, dict[str, Any]]:
         """Per queue the counts by status, the same `by_name` of source or target, and `oldest_ms` of what is under way."""
+
+    async def disk(self) -> Disk:
+        """How large the file is, and how long the disk will last."""
 
     async def restored_at(self) -> str | None:
         """When a copy was put back, until somebody says that the gap is closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from time import time
 
@@ -30,6 +31,12 @@ class Health:
         self._commits = commits
         self._refusing = refusing
         self._rows = Gauge("gateway_rows", "Rows by status", ["queue", "status"], registry=vitals.registry)
+        self._disk = Gauge(
+            "gateway_store_bytes", "The database: file, used of it, log, and free on the disk", ["part"], registry=vitals.registry
+        )
+        self._days_left = Gauge(
+            "gateway_disk_days_left", "At the rate of the last days; NaN where it does not grow", registry=vitals.registry
+        )
         self._oldest = Gauge("gateway_oldest_seconds", "Age of the oldest row that is under way", ["queue"], registry=vitals.registry)
 
     def add_to(self, application: web.Application) -> None:
@@ -57,6 +64,10 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Prometheus text."""
+        disk = await self._reader.disk()
+        for part in ("file", "used", "log", "free"):
+            self._disk.labels(part).set(getattr(disk, part))
+        self._days_left.set(math.nan if disk.days_left is None else disk.days_left)
         for queue, counts in (await self._reader.summary()).items():
             for status in statuses_of(queue):
                 self._rows.labels(queue, status).set(counts[status])

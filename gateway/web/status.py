@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from gateway.store.base import Reader, statuses_of
 from gateway.vitals import Vitals
 
@@ -27,6 +29,7 @@ async def status(
         "running": vitals is not None,
         "started_at": _z(vitals.started_at) if vitals else None,
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
+        "disk": msgspec.to_builtins(await reader.disk()),
         "restored_at": await reader.restored_at(),
         "reasons": [*vitals.complaints(), *refusal] if vitals else refusal,
         "targets": {name: _target(name, vitals) for name in targets},

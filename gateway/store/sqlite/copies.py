@@ -23,7 +23,7 @@ from msgspec import Struct
 from gateway.clock import from_ms
 from gateway.errors import StoreError
 from gateway.store.sqlite.core import ACTIVE
-from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_database, schema_version
+from gateway.store.sqlite.opening import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version
 
 _BODIES = (
     ("inbox", "document", "sha256"),
@@ -37,6 +37,8 @@ _PERHAPS_SENT = f"""
                       status = CASE WHEN status = 'ready' AND due_at_ms IS NOT NULL THEN 'unknown' ELSE status END
     WHERE {ACTIVE} OR held_for IS NOT NULL"""
 _MARGIN_BYTES = 1024**3
+_LONGEST_LOG_BYTES = WAL_LIMIT_BYTES * 3 // 4
+_LOOK_EVERY = 10_000
 
 
 class Contents(Struct, frozen=True, kw_only=True):
@@ -58,9 +60,11 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
         raise StoreError(f"{to} exists already; a copy replaces nothing")
     part = to.with_name(f".{to.name}.part")
     part.unlink(missing_ok=True)
+    longest = max(_LONGEST_LOG_BYTES, _log_bytes(database))
     try:
         with closing(_reading(database)) as db:
             _must_fit(db, database, to.parent)
+            db.set_progress_handler(lambda: _log_bytes(database) > longest, _LOOK_EVERY)
             os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             db.execute("VACUUM INTO ?", (str(part),))
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
@@ -71,7 +75,8 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
         _sync(to.parent)
     except (OSError, sqlite3.Error) as error:
         part.unlink(missing_ok=True)
-        raise StoreError(f"{to}: no copy was made: {error}") from error
+        why = "orders come in too fast to copy beside them; try again when there are fewer" if _log_bytes(database) > longest else error
+        raise StoreError(f"{to}: no copy was made: {why}") from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -147,6 +152,12 @@ def _must_fit(db: sqlite3.Connection, database: Path, folder: Path) -> None:
     needed, free = pages * size + (_MARGIN_BYTES if same_disk else 0), shutil.disk_usage(folder).free
     if free < needed:
         raise StoreError(f"{folder}: {needed // 2**20} MiB are needed, {free // 2**20} MiB are free")
+
+
+def _log_bytes(database: Path) -> int:
+    """How long the log is: it cannot be emptied while a copy is read."""
+    log = database.with_name(f"{database.name}-wal")
+    return log.stat().st_size if log.exists() else 0
 
 
 def _give_to_owner(file: Path) -> None:

@@ -183,7 +183,9 @@ class Inbox(Core):
                 "WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected')",
                 (row.order_id,),
             )
-            return frozenset(target for (target,) in found.fetchall())
+            targets = frozenset(target for (target,) in found.fetchall())
+            (let_go,) = db.execute("SELECT sent FROM orders WHERE id = ?", (row.order_id,)).fetchone()
+            return targets if let_go is None else targets | frozenset(json.loads(let_go))
 
         return await self._run(change)
 

@@ -105,6 +105,8 @@ def _check_owner(db: Connection, path: Path) -> None:
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if owner != APPLICATION_ID and (owner or tables):
         raise StoreFailed(f"{path} is another program's database; choose another gateway.data_dir or store.url")
+    if not tables:  # the one moment at which it can be set: what is let go of can go back to the disk
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
 
 
 def schema_version(db: Connection) -> int:

@@ -19,10 +19,13 @@ import msgspec
 from gateway.clock import from_ms
 from gateway.errors import StoreFailed
 from gateway.store.base import Queue, Status, statuses_of
+from gateway.store.keeping import Disk
 from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import Found, find
 from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.opening import APPLICATION_ID
+from gateway.store.sqlite.retention import days_left
+from gateway.store.sqlite.upkeep import room_bytes
 
 Row = dict[str, Any]
 
@@ -106,6 +109,19 @@ class SqliteReader:
             oldest = await self._tuples(f"SELECT {_CAME[queue]} FROM {queue} WHERE id = (SELECT min(id) FROM {queue} WHERE {ACTIVE})")
             found[queue] = (counts, oldest[0][0] if oldest else None)
         return found
+
+    async def disk(self) -> Disk:
+        """How large the file is, and how long the disk will last."""
+        pages, free, size = [(await self._tuples(f"PRAGMA {name}"))[0][0] for name in ("page_count", "freelist_count", "page_size")]
+        sizes = await self._tuples("SELECT at_ms, used_bytes FROM sizes ORDER BY at_ms")
+        log, room = self._path.with_name(self._path.name + "-wal"), room_bytes(self._path.parent)
+        return Disk(
+            file=pages * size,
+            used=(pages - free) * size,
+            log=log.stat().st_size if log.exists() else 0,
+            free=max(room, 0),
+            days_left=days_left(sizes, room + free * size),
+        )
 
     async def restored_at(self) -> str | None:
         """When a copy was put back, RFC 3339; None where that is over, or never was."""

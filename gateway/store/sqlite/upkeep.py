@@ -1,4 +1,4 @@
-"""What keeps the file healthy: restart, clock jumps, checkpoints, room on the disk, erasing old bodies."""
+"""What keeps the file healthy: restart, clock jumps, checkpoints, room on the disk."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from gateway.clock import to_ms
 from gateway.store.base import Queue
 from gateway.store.sqlite.core import ACTIVE, Core
+from gateway.store.sqlite.retention import erase
 from gateway.store.sqlite.writer import Connection
 
 log = logging.getLogger("gateway.store")
 
 _QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements")
 _LOW_SHARE = 0.05
+_PAGE_BYTES = 4096
 _LOW_BYTES = 1024**3
 
 
@@ -58,10 +58,15 @@ class Reserve:
         return True
 
 
-def room_is_low(folder: Path) -> bool:
-    """Whether new orders are better refused: less than 5 % or 1 GiB free, whichever is less."""
+def room_bytes(folder: Path) -> int:
+    """What is free on the disk until new orders are better refused: at 5 % or 1 GiB, whichever is less."""
     usage = shutil.disk_usage(folder)
-    return usage.free < min(usage.total * _LOW_SHARE, _LOW_BYTES)
+    return int(usage.free - min(usage.total * _LOW_SHARE, _LOW_BYTES))
+
+
+def room_is_low(folder: Path) -> bool:
+    """Whether new orders are better refused."""
+    return room_bytes(folder) < 0
 
 
 # What was announced as being sent is unknown from now on; where nothing is announced, the lease says that it may have been sent.
@@ -125,11 +130,6 @@ class Upkeep(Core):
         due_ms = await self._run(change)
         return None if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
 
-    async def erase_bodies(self, before: datetime, limit: int) -> int:
-        before_ms = to_ms(before)
-
-        return await self._run(lambda db: _erase(db, before_ms, limit))
-
     async def note_last_messages(self) -> None:
         """Keep when each source was last heard of; once a second is often enough for people."""
         if self._last_message_ms:
@@ -137,9 +137,10 @@ class Upkeep(Core):
             self._last_message_ms = {}
             await self._run(lambda db: db.executemany("UPDATE sources SET last_message_ms = ? WHERE name = ?", heard))
 
-    async def checkpoint(self, *, truncate: bool = False) -> None:
-        """Move the write-ahead log into the file; with `truncate`, give its space back too."""
-        await self.outside(lambda db: _checkpoint(db, truncate))
+    async def checkpoint(self, *, truncate: bool = False) -> int:
+        """Move the write-ahead log into the file; with `truncate`, give its space back too. How many bytes of it a reader kept there."""
+        _busy, pages, moved = await self.outside(lambda db: _checkpoint(db, truncate)) or (0, 0, 0)
+        return int(pages) * _PAGE_BYTES if moved < pages else 0
 
     def look_at_disk(self) -> None:
         """Refuse new orders in time, take them again when there is room. Blocking, a few microseconds."""
@@ -158,34 +159,9 @@ class Upkeep(Core):
         log.warning("store.reserve_used", extra={"reason": "the disk is full; new orders are refused until there is room"})
         _checkpoint(db, True)
         db.execute("BEGIN IMMEDIATE")
-        _erase(db, self._clock.now_ms(), 1000)
+        erase(db, self._clock.now_ms(), 1000)
         db.execute("COMMIT")
         return True
-
-
-# What is set to nothing, where it is there, and what stays: an open order's newest message says how it stands.
-_ERASABLE = {
-    "inbox": ("document = NULL, fetched = NULL", "coalesce(document, fetched) IS NOT NULL", ""),
-    "outbox": (
-        "body = NULL, answer = NULL",
-        "body IS NOT NULL",
-        """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
-                 FROM orders WHERE orders.id = outbox.order_id)""",
-    ),
-}
-
-
-def _erase(db: Connection, before_ms: int, limit: int) -> int:
-    gone = 0
-    for table, (bodies, there, kept) in _ERASABLE.items():
-        rows = db.execute(
-            f"UPDATE {table} SET {bodies} WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {there} "
-            f"AND settled_at_ms < ?{kept} LIMIT ?) RETURNING id",
-            (before_ms, limit),
-        ).fetchall()
-        db.executemany("DELETE FROM attempts WHERE queue = ? AND row_id = ?", [(table, row_id) for (row_id,) in rows])
-        gone += len(rows)
-    return gone
 
 
 def _checkpoint(db: Connection, truncate: bool) -> Sequence[int]:

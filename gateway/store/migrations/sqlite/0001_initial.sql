@@ -16,6 +16,7 @@ CREATE TABLE cursors (
 ) WITHOUT ROWID;
 
 -- One row per order that a source has shown us; it decides what is new, what a repeat and what a revision.
+-- `sent`: the targets, once the messages themselves have been let go of.
 CREATE TABLE orders (
     id         INTEGER PRIMARY KEY,
     source     TEXT NOT NULL,
@@ -25,6 +26,7 @@ CREATE TABLE orders (
     open       INTEGER NOT NULL DEFAULT 0,
     rejected   INTEGER NOT NULL DEFAULT 0,
     content    BLOB,
+    sent       TEXT,
     newest_key TEXT NOT NULL
 );
 CREATE UNIQUE INDEX orders_by_ref ON orders (source, order_ref);
@@ -65,7 +67,8 @@ CREATE INDEX inbox_active ON inbox (source, due_at_ms, id, status) WHERE status 
 CREATE INDEX inbox_waiting ON inbox (status, source) WHERE status IN ('held', 'dead');
 CREATE INDEX inbox_erasable ON inbox (settled_at_ms) WHERE status = 'done' AND coalesce(document, fetched) IS NOT NULL;
 
--- `sending`: NULL where the lease is all that is known, else whether a request has been announced. `unknown_since_ms`: since
+-- `inbox_id` and `held_for` name inbox rows. They are no REFERENCES: that would cost an index of each, or, where an old event is
+-- let go of, a look at every delivery. `sending`: NULL where the lease is all that is known, else whether a request has been announced. `unknown_since_ms`: since
 -- when nobody knows whether the last request was done. `step`, `item`: how many requests of a row that needs several are finished.
 CREATE TABLE outbox (
     id               INTEGER PRIMARY KEY,
@@ -73,13 +76,13 @@ CREATE TABLE outbox (
     key              TEXT NOT NULL,
     kind             TEXT NOT NULL,
     order_id         INTEGER NOT NULL REFERENCES orders (id),
-    inbox_id         INTEGER NOT NULL REFERENCES inbox (id),
+    inbox_id         INTEGER NOT NULL,
     status           TEXT NOT NULL,
     due_at_ms        INTEGER,
     attempts         INTEGER NOT NULL DEFAULT 0,
     lease            INTEGER,
     maybe_taken      INTEGER NOT NULL DEFAULT 0,
-    held_for         INTEGER REFERENCES inbox (id),
+    held_for         INTEGER,
     created_at_ms    INTEGER NOT NULL,
     first_attempt_ms INTEGER,
     settled_at_ms    INTEGER,
@@ -161,4 +164,10 @@ CREATE TABLE restores (
     restored_at_ms INTEGER NOT NULL,
     who            TEXT NOT NULL,
     finished_at_ms INTEGER
+);
+
+-- How large the file was, once an hour for two weeks: how long the disk will last.
+CREATE TABLE sizes (
+    at_ms      INTEGER PRIMARY KEY,
+    used_bytes INTEGER NOT NULL
 );

@@ -1,0 +1,89 @@
+"""Letting go of what is old, a slice at a time, so that the file stays as large as the settings say.
+
+Once an hour a round of walks: bodies, what was tried, delivered orders, forgotten keys; then free pages go back to the disk. With
+`store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day; what is not delivered, and
+what waits for a person, stays whatever the size.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+
+from gateway.clock import Clock
+from gateway.config import StoreSettings
+from gateway.store.base import Store
+
+log = logging.getLogger("gateway.store")
+
+_EVERY_S = 3600.0
+_SLICES = 10
+_SLICE = 200
+_WALK_SLICE = 500
+_PAGES = 512
+_NEAR = 0.9
+_SHORTEST_DAYS = 1.0
+_STEPS = 6
+
+
+class Housekeeping:
+    """`turn()` once a second: the watchdog waits for it, so a large backlog goes in several of them."""
+
+    def __init__(self, store: Store, clock: Clock, settings: Callable[[], StoreSettings]) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._next = 0.0
+        self._round: AsyncIterator[None] | None = None
+        self._shortened = 0
+
+    async def turn(self) -> None:
+        """A few slices of the round that is under way, or of the next one once it is time."""
+        if self._round is None:
+            if self._clock.monotonic() < self._next:
+                return
+            self._round = self._slices()
+        for _ in range(_SLICES):
+            if await anext(self._round, _END) is _END:
+                self._round, self._next = None, self._clock.monotonic() + _EVERY_S
+                return
+
+    async def _slices(self) -> AsyncIterator[None]:
+        store, settings = self._store, self._settings()
+        await self._mind_the_size(settings.max_bytes)
+        now = self._clock.now()
+
+        def before(days: float) -> timedelta:
+            return timedelta(days=max(min(days, _SHORTEST_DAYS), days / 2**self._shortened))
+
+        bodies, attempts = now - before(settings.keep_bodies_days), now - before(settings.keep_attempts_days)
+        orders, keys = now - before(settings.keep_orders_days), now - timedelta(days=settings.keep_keys_days)
+        while await store.erase_bodies(bodies, _SLICE):
+            yield
+        walks: tuple[Callable[[int], Awaitable[int | None]], ...] = (
+            lambda after: store.erase_attempts(attempts, after, _WALK_SLICE),
+            lambda after: store.trim_orders(orders, keys, after, _WALK_SLICE),
+            lambda after: store.forget_events(keys, after, _WALK_SLICE),
+        )
+        for walk in walks:
+            after: int | None = 0
+            while after is not None:
+                after = await walk(after)
+                yield
+        while await store.give_back(_PAGES):
+            yield
+
+    async def _mind_the_size(self, max_bytes: int | None) -> None:
+        used = await self._store.used_bytes()
+        if max_bytes is None or used < _NEAR * max_bytes:
+            self._shortened = 0
+            return
+        self._shortened = min(self._shortened + 1, _STEPS)
+        log.warning(
+            "store.near_its_limit",
+            extra={"used_bytes": used, "max_bytes": max_bytes, "advice": f"what is delivered is kept 1/{2**self._shortened} of the time"},
+        )
+
+
+_END = object()

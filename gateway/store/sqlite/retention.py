@@ -1,0 +1,186 @@
+"""What is let go of, by age: bodies first, then what was tried, then whole delivered orders, last the keys that tell a repeat.
+
+Nothing of an order goes while anything of it is open, and nothing that waits for a person. Each call is a slice: one short
+transaction, between which orders come in. A walk starts at 0 and goes on with what it returns, until that is None.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from gateway.clock import to_ms
+from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.writer import Connection
+
+# What is set to nothing, where it is there, and what stays: an open order's newest message says how it stands.
+_ERASABLE = {
+    "inbox": ("document = NULL, fetched = NULL", "coalesce(document, fetched) IS NOT NULL", ""),
+    "outbox": (
+        "body = NULL, answer = NULL",
+        "body IS NOT NULL",
+        """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
+                 FROM orders WHERE orders.id = outbox.order_id)""",
+    ),
+}
+
+
+def erase(db: Connection, before_ms: int, limit: int) -> int:
+    """Erase bodies of what was settled before; how many rows."""
+    gone = 0
+    for table, (bodies, there, kept) in _ERASABLE.items():
+        rows = db.execute(
+            f"UPDATE {table} SET {bodies} WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {there} "
+            f"AND settled_at_ms < ?{kept} LIMIT ?) RETURNING id",
+            (before_ms, limit),
+        ).fetchall()
+        db.executemany("DELETE FROM attempts WHERE queue = ? AND row_id = ?", [(table, row_id) for (row_id,) in rows])
+        gone += len(rows)
+    return gone
+
+
+# Settled for good before a moment: nothing open, nothing waiting, no acknowledgement under way.
+_SETTLED = """
+    SELECT id FROM orders WHERE id > ?1 AND id <= ?2 AND open = 0
+      AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order
+                       WHERE order_id = orders.id AND (inbox.status <> 'done' OR inbox.settled_at_ms >= ?3))
+      AND NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
+                       WHERE order_id = orders.id AND (outbox.status <> 'done' OR outbox.settled_at_ms >= ?3))
+      AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order
+                        JOIN acknowledgements ON inbox_id = inbox.id AND acknowledgements.status <> 'done' WHERE order_id = orders.id)"""
+_MADE = "id IN (SELECT id FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1)"
+_TRIM = (
+    "DELETE FROM attempts WHERE queue = 'outbox' AND row_id IN (SELECT id FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
+    "DELETE FROM attempts WHERE queue = 'inbox' AND row_" + _MADE,
+    "DELETE FROM acknowledgements WHERE inbox_" + _MADE + " AND id < (SELECT max(id) FROM acknowledgements)",
+    "DELETE FROM outbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM outbox)",
+    "UPDATE inbox SET document = NULL, fetched = NULL, reason = NULL, reference = NULL WHERE order_id = ?1",
+)
+_FORGET = (
+    "DELETE FROM inbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM inbox)",
+    "DELETE FROM orders WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1) "
+    "AND NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
+)
+_FREE_SHARE, _FREE_PAGES = 0.1, 1000
+_HOUR_MS, _DAY_MS = 3600_000, 86400_000
+_REMEMBERED_MS = 7 * _DAY_MS
+
+
+class Retention(Core):
+    """See `gateway.store.base.Store`."""
+
+    async def erase_bodies(self, before: datetime, limit: int) -> int:
+        before_ms = to_ms(before)
+
+        return await self._run(lambda db: erase(db, before_ms, limit))
+
+    async def erase_attempts(self, before: datetime, after: int, limit: int) -> int | None:
+        before_ms = to_ms(before)
+
+        def change(db: Connection) -> int | None:
+            upto = _upto(db, "attempts", after, limit, "at_ms", before_ms)
+            for queue in ("inbox", "outbox", "acknowledgements") if upto else ():
+                db.execute(
+                    f"DELETE FROM attempts WHERE id > ? AND id <= ? AND queue = '{queue}' AND NOT EXISTS "
+                    f"(SELECT 1 FROM {queue} WHERE {queue}.id = row_id AND (status <> 'done' OR settled_at_ms >= ?))",
+                    (after, upto, before_ms),
+                )
+            return upto
+
+        return await self._run(change)
+
+    async def trim_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
+        before_ms, forget_ms = to_ms(before), to_ms(forget_before)
+
+        def change(db: Connection) -> int | None:
+            (upto,) = db.execute("SELECT max(id) FROM (SELECT id FROM orders WHERE id > ? ORDER BY id LIMIT ?)", (after, limit)).fetchone()
+            if upto is None:
+                return None
+            for order in _settled(db, after, upto, before_ms):
+                targets = db.execute(
+                    "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?", (order,)
+                ).fetchall()
+                if targets:
+                    db.execute("UPDATE orders SET sent = ? WHERE id = ?", (json.dumps(sorted(name for (name,) in targets)), order))
+                    _each(db, _TRIM, order)
+            for order in _settled(db, after, upto, forget_ms):
+                _each(db, _FORGET, order)
+            return int(upto)
+
+        return await self._run(change)
+
+    async def forget_events(self, before: datetime, after: int, limit: int) -> int | None:
+        before_ms = to_ms(before)
+
+        def change(db: Connection) -> int | None:
+            upto = _upto(db, "inbox", after, limit, "received_at_ms", before_ms)
+            if upto is not None:
+                db.execute(
+                    "DELETE FROM acknowledgements WHERE status = 'done' AND id < (SELECT max(id) FROM acknowledgements) AND inbox_id IN "
+                    "(SELECT id FROM inbox WHERE id > ? AND id <= ? AND order_id IS NULL AND status = 'done' AND settled_at_ms < ?)",
+                    (after, upto, before_ms),
+                )
+                db.execute(
+                    "DELETE FROM inbox WHERE id > ? AND id <= ? AND order_id IS NULL AND status = 'done' AND settled_at_ms < ? "
+                    "AND id < (SELECT max(id) FROM inbox) AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
+                    (after, upto, before_ms),
+                )
+            return upto
+
+        return await self._run(change)
+
+    async def give_back(self, pages: int) -> bool:
+        def change(db: Connection) -> bool:
+            (free,), (all_,) = db.execute("PRAGMA freelist_count").fetchone(), db.execute("PRAGMA page_count").fetchone()
+            if free <= max(_FREE_PAGES, all_ * _FREE_SHARE):
+                return False
+            db.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+            return True
+
+        return await self._run(change)
+
+    async def used_bytes(self) -> int:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> int:
+            used = used_bytes(db)
+            hour_ms = now_ms - now_ms % _HOUR_MS
+            db.execute("INSERT INTO sizes (at_ms, used_bytes) VALUES (?,?) ON CONFLICT DO NOTHING", (hour_ms, used))
+            db.execute("DELETE FROM sizes WHERE at_ms < ? OR at_ms > ?", (now_ms - _REMEMBERED_MS, now_ms))
+            return used
+
+        return await self._run(change)
+
+
+def used_bytes(db: Connection) -> int:
+    """What of the file holds something."""
+    (pages,), (free,), (size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def days_left(sizes: Sequence[tuple[int, int]], free_bytes: int) -> float | None:
+    """How long the disk lasts at the rate between the first and the last size, pairs of ms and bytes; None where it does not grow."""
+    if len(sizes) < 2:
+        return None
+    (first_ms, first), (last_ms, last) = sizes[0], sizes[-1]
+    grown, days = last - first, (last_ms - first_ms) / _DAY_MS
+    return max(free_bytes, 0) / (grown / days) if grown > 0 and days > 0 else None
+
+
+def _settled(db: Connection, after: int, upto: int, before_ms: int) -> list[int]:
+    return [order for (order,) in db.execute(_SETTLED, (after, upto, before_ms)).fetchall()]
+
+
+def _each(db: Connection, statements: tuple[str, ...], order: int) -> None:
+    for statement in statements:
+        db.execute(statement, (order,))
+
+
+def _upto(db: Connection, table: str, after: int, limit: int, came: str, before_ms: int) -> int | None:
+    """The last id of the next slice of what came before; None where there is none."""
+    found: Any = db.execute(
+        f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? AND {came} < ? ORDER BY id LIMIT ?)", (after, before_ms, limit)
+    ).fetchone()[0]
+    return found if found is None else int(found)

@@ -1,0 +1,230 @@
+"""What is let go of, and that it is never what is open: every class by its age, walks in slices, room given back, the forecast."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import StoreSettings
+from gateway.housekeeping import Housekeeping
+from gateway.store.base import Delivery, Incoming, Prepared, Settlement
+from gateway.store.sqlite import SqliteStore, retention
+from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.retention import days_left
+from gateway.testing import ManualClock
+
+DAY_S = 86400.0
+DONE = Settlement(status="done", outcome="delivered")
+RETRY = Settlement(status="ready", outcome="retry")
+BODY = b"x" * 600
+
+
+class Shelf:
+    """A store, its clock and what tidies it."""
+
+    def __init__(self, store: SqliteStore, clock: ManualClock, path: Path, **settings: Any) -> None:
+        self.store = store
+        self.clock = clock
+        self.path = path
+        self.settings = StoreSettings(**settings)
+        self.house = Housekeeping(store, clock, lambda: self.settings)
+
+    async def orders(self, *refs: str, status: str = "done", content: bytes = b"1") -> None:
+        """Orders that came just now, and how far they are: `open`, `retried` or `done`."""
+        digest = hashlib.sha256(content).digest()
+        sha256 = hashlib.sha256(BODY).digest()
+        await self.store.accept(
+            "acme", "webhook", [Incoming(key=ref, order_ref=ref, document=BODY, sha256=sha256, content=digest) for ref in refs]
+        )
+        rows = await self.store.lease_inbox("acme", len(refs))
+        made = [
+            Prepared(
+                row=row,
+                key=f"acme/{row.order_ref}/{row.messages + 1}",
+                n=row.messages + 1,
+                deliveries=(Delivery(target="erp", kind="order.placed", body=BODY, sha256=sha256),),
+            )
+            for row in rows
+        ]
+        await self.store.prepared(made)
+        for row in await self.store.lease_outbox("erp", 10_000) if status != "open" else ():
+            if row.order_ref in refs:
+                await self.store.settle_outbox(row, RETRY if status == "retried" else DONE)
+
+    async def tidy(self) -> None:
+        """A whole round."""
+        self.clock.advance(3601)
+        await self.house.turn()
+        while self.house._round is not None:
+            await self.house.turn()
+
+    def count(self, what: str) -> int:
+        with sqlite3.connect(self.path) as db:
+            found: int = db.execute(f"SELECT count(*) FROM {what}").fetchone()[0]
+            return found
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    clock = ManualClock()
+    store = SqliteStore(tmp_path / "gateway.db", clock=clock)
+    await store.open()
+    await store.register(["acme"])
+    yield Shelf(store, clock, tmp_path / "gateway.db", keep_bodies_days=2, keep_attempts_days=4, keep_orders_days=10, keep_keys_days=20)
+    await store.close()
+
+
+async def test_each_class_goes_at_its_age_and_what_is_open_stays(shelf: Shelf) -> None:
+    await shelf.orders(*(f"o{n}" for n in range(30)))
+    await shelf.orders("waits", status="open")
+    await shelf.orders("tried", status="retried")
+    bodies, attempts, messages, keys = "outbox WHERE body IS NOT NULL", "attempts", "outbox", "inbox"
+    expected = {1: (32, 1, 32, 32), 3: (2, 1, 32, 32), 11: (2, 1, 2, 32), 21: (2, 1, 2, 2)}
+    for day, counts in expected.items():
+        while shelf.clock.monotonic() < day * DAY_S:
+            shelf.clock.advance(DAY_S)
+        await shelf.tidy()
+        assert tuple(shelf.count(what) for what in (bodies, attempts, messages, keys)) == counts, f"day {day}"
+    await shelf.store.take_over()
+    assert {row.order_ref for row in await shelf.store.lease_outbox("erp", 10)} == {"waits", "tried"}
+
+
+async def test_the_answers_of_what_is_done_go_when_their_time_is_over(shelf: Shelf) -> None:
+    await shelf.orders("o1", status="retried")
+    shelf.clock.advance(60)
+    (row,) = await shelf.store.lease_outbox("erp", 1)
+    await shelf.store.settle_outbox(row, DONE)
+    shelf.settings = StoreSettings(keep_bodies_days=30, keep_attempts_days=1)
+    await shelf.tidy()
+    assert shelf.count("attempts") == 1
+    shelf.clock.advance(DAY_S)
+    await shelf.tidy()
+    assert (shelf.count("attempts"), shelf.count("outbox WHERE body IS NOT NULL")) == (0, 1)
+
+
+@pytest.mark.parametrize("status", ["held", "dead"])
+async def test_what_waits_for_a_person_stays_whatever_its_age(shelf: Shelf, status: Any) -> None:
+    await shelf.orders("o1", status="open")
+    (row,) = await shelf.store.lease_outbox("erp", 1)
+    await shelf.store.settle_outbox(row, Settlement(status=status, outcome="refused", reason="no such customer"))
+    await shelf.orders("other")
+    shelf.clock.advance(4000 * DAY_S)
+    await shelf.tidy()
+    assert shelf.count(f"outbox WHERE status = '{status}' AND body IS NOT NULL") == 1
+    assert shelf.count("attempts") == 1
+
+
+async def test_an_order_whose_messages_are_gone_is_still_known(shelf: Shelf) -> None:
+    await shelf.orders("o1")
+    await shelf.orders("newest")
+    shelf.clock.advance(12 * DAY_S)
+    await shelf.tidy()
+    assert shelf.count("outbox WHERE key = 'acme/o1/1'") == 0
+    digest = hashlib.sha256(b"1").digest()
+    again = Incoming(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=digest)
+    assert [one.outcome for one in await shelf.store.accept("acme", "poll", [again])] == ["repeat"]
+    revision = Incoming(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=b"2")
+    await shelf.store.accept("acme", "poll", [revision])
+    (row,) = await shelf.store.lease_inbox("acme", 1)
+    assert (row.version, row.messages) == (2, 1), "its next message is the second"
+    assert await shelf.store.sent_before(row, supersede=False) == {"erp"}, "who has it hears of a revision, not of a new order"
+
+
+async def test_an_order_that_may_still_change_at_the_vendor_stays(shelf: Shelf) -> None:
+    await shelf.orders("o1")
+    await shelf.orders("newest")
+    with sqlite3.connect(shelf.path) as db:
+        db.execute("UPDATE orders SET open = 1 WHERE order_ref = 'o1'")
+    shelf.clock.advance(4000 * DAY_S)
+    await shelf.tidy()
+    assert shelf.count("outbox WHERE key = 'acme/o1/1'") == 1
+
+
+async def test_events_that_belong_to_no_order_are_forgotten_too(shelf: Shelf) -> None:
+    ignored = [
+        Incoming(key=f"e{n}", order_ref="x", document=BODY, sha256=BODY, ignored="another kind of event", acknowledge="stored")
+        for n in range(5)
+    ]
+    await shelf.store.accept("acme", "webhook", ignored)
+    acks = await shelf.store.lease_acknowledgements("acme", 10)
+    await shelf.store.settle_acknowledgements([(row, DONE) for row in acks[:4]])
+    await shelf.store.accept("acme", "webhook", [Incoming(key="bad", document=BODY, sha256=BODY, dead="cannot be read")])
+    shelf.clock.advance(30 * DAY_S)
+    await shelf.tidy()
+    left = "inbox WHERE key = 'e4'", "acknowledgements WHERE status <> 'done'", "inbox WHERE status = 'dead'", "inbox"
+    assert [shelf.count(what) for what in left] == [1, 1, 1, 2], "the dead letter, and what is still to be acknowledged"
+
+
+async def test_row_numbers_are_not_used_again(shelf: Shelf) -> None:
+    await shelf.orders("o1", "o2")
+    shelf.clock.advance(4000 * DAY_S)
+    await shelf.tidy()
+    await shelf.orders("o3")
+    with sqlite3.connect(shelf.path) as db:
+        assert db.execute("SELECT max(id) FROM outbox").fetchone() == (3,)
+
+
+async def test_room_goes_back_to_the_disk(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_FREE_PAGES", 10)
+    await shelf.orders(*(f"o{n}" for n in range(2000)))
+    await shelf.store.checkpoint(truncate=True)
+    before = shelf.path.stat().st_size
+    shelf.clock.advance(30 * DAY_S)
+    await shelf.tidy()
+    await shelf.store.checkpoint(truncate=True)
+    assert shelf.path.stat().st_size < before / 3
+
+
+async def test_near_its_limit_what_is_delivered_is_kept_for_a_shorter_time(shelf: Shelf, caplog: Any) -> None:
+    shelf.settings = StoreSettings(keep_bodies_days=30, keep_orders_days=400, max_bytes=16 * 1024 * 1024)
+    for day in range(12):
+        await shelf.orders(*(f"d{day}-{n}" for n in range(900)))
+        shelf.clock.advance(DAY_S - 6 * 3601)
+        for _ in range(6):  # a round an hour
+            await shelf.tidy()
+    assert shelf.count("inbox") == 12 * 900, "a repeat is still told"
+    await shelf.store.checkpoint(truncate=True)
+    assert await shelf.store.used_bytes() < 16 * 1024 * 1024
+    assert "store.near_its_limit" in [record.message for record in caplog.records]
+    assert shelf.count("outbox WHERE body IS NOT NULL") >= 900, "the last day's"
+
+
+async def test_a_slice_is_short(shelf: Shelf) -> None:
+    """A round of many orders is many transactions: between two of them orders come in."""
+    await shelf.orders(*(f"o{n}" for n in range(1200)))
+    shelf.clock.advance(30 * DAY_S)
+    after, slices = 0, 0
+    while (found := await shelf.store.trim_orders(shelf.clock.now(), shelf.clock.now() - timedelta(days=100), after, 100)) is not None:
+        after, slices = found, slices + 1
+    assert slices == 12
+    assert shelf.count("outbox") == 1
+
+
+def test_the_forecast() -> None:
+    gib, day = 1024**3, 86_400_000
+    assert days_left([(0, gib), (2 * day, 2 * gib)], 10 * gib) == 20
+    assert days_left([(0, gib)], gib) is None
+    assert days_left([(0, 2 * gib), (day, gib)], gib) is None
+    assert days_left([(0, gib), (day, 2 * gib)], -5) == 0
+
+
+async def test_status_tells_how_long_the_disk_lasts(shelf: Shelf) -> None:
+    reader = SqliteReader(shelf.path)
+    await reader.open()
+    try:
+        assert (await reader.disk()).days_left is None
+        await shelf.store.used_bytes()
+        await shelf.orders(*(f"o{n}" for n in range(500)))
+        shelf.clock.advance(DAY_S)
+        await shelf.store.used_bytes()
+        disk = await reader.disk()
+        assert disk.days_left is not None
+        assert (disk.days_left > 0, 0 < disk.used <= disk.file, disk.free > 0) == (True, True, True)
+    finally:
+        await reader.close()
