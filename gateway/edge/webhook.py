@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from gateway.clock import Clock
 from gateway.connector import Misread, Unverified
-from gateway.edge.server import NAME
+from gateway.edge.answer import HEADERS, Written
 from gateway.errors import PluginError, Rejected, StoreError, UnknownKey
 from gateway.messages import Envelope, Event
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
@@ -31,7 +31,7 @@ COMMIT_TIMEOUT_S = 3.0
 _REFUSALS_EVERY_S = 60.0
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.01, 0.25
 _PATH = "/in/"
-_HEADERS = {"Content-Type": "application/json", "Server": NAME}
+_encode = msgspec.json.Encoder().encode
 _CLOSE: Mapping[str, str] = {"Connection": "close"}
 
 
@@ -217,7 +217,10 @@ class WebhookDoor:
 
 
 def _answer(status: int, said: dict[str, object], more: Mapping[str, str] | None = None) -> web.Response:
-    answer = web.Response(status=status, body=msgspec.json.encode(said), headers=_HEADERS if more is None else {**_HEADERS, **more})
+    body = _encode(said)
+    if more is None:
+        return Written(status, body)
+    answer = web.Response(status=status, body=body, headers={**HEADERS, **more})
     if more is _CLOSE:
         answer.force_close()
     return answer
