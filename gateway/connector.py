@@ -68,6 +68,7 @@ class Connector:
             raise PluginError(f"does not fit the hooks of this gateway: {error}") from error
         self.hooks = frozenset(name for name in HOOKS if getattr(self._manager.hook, name).get_hookimpls())
         self._check()
+        self._verify, self._ingest, self._normalize = (self._direct(hook) for hook in ("verify", "ingest", "normalize"))
         self.description = self._describe()
         self.settings: Any = None
 
@@ -176,7 +177,7 @@ class Connector:
             PluginError: The connector failed over it.
         """
         try:
-            verdict = self._manager.hook.verify(envelope=envelope, settings=self.settings, now=now, keys=keys)
+            verdict = self._verify(envelope=envelope, settings=self.settings, now=now, keys=keys)
         except UnknownKey:
             raise
         except BaseException as error:
@@ -190,7 +191,7 @@ class Connector:
     def read(self, envelope: Envelope) -> Sequence[Event]:
         """Read an envelope that was verified before. Raises as `admit` does."""
         try:
-            events = self._guard("ingest", lambda: list(self._manager.hook.ingest(envelope=envelope, settings=self.settings) or ()))
+            events = self._guard("ingest", lambda: list(self._ingest(envelope=envelope, settings=self.settings) or ()))
         except Rejected:
             raise
         except PermanentError as error:
@@ -246,7 +247,8 @@ class Connector:
     def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
         """The canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
-            order = self._call("normalize", event=event, document=document, previous=previous, settings=self.settings)
+            make, settings = self._normalize, self.settings
+            order = self._guard("normalize", lambda: make(event=event, document=document, previous=previous, settings=settings))
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
@@ -290,6 +292,14 @@ class Connector:
         except Misread as error:
             raise PluginError(f"submit returned {error}") from error
         return msgspec.structs.replace(made, events=tuple(events))
+
+    def _direct(self, hook: str) -> Callable[..., Any]:
+        """A hook of which every order takes the way: its one implementation, called as pluggy would, without the way through pluggy."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        if not found:
+            return lambda **_: None
+        function, names = found[0].function, found[0].argnames
+        return lambda **given: function(*[given[name] for name in names])
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
