@@ -39,7 +39,7 @@ log = logging.getLogger("gateway.prepare")
 
 BATCH = 50
 _SLICE = 10
-_MANY, _TURN_S, _MOST_TURNS_GIVEN = 4, 0.01, 20
+_TURN_S, _GIVES_WAY_S = 0.01, 1.0
 FETCH_TIMEOUT_S = 60.0
 _AFTER_MISTAKE_S = 60.0
 _RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
@@ -65,15 +65,19 @@ class Prepare:
         self._clock = clock
         self._retry = source.connector.fetch_retry()
         self._compares = source.connector.description.compares_fetched
+        self._behind = False
         self._takes_previous = source.connector.takes("normalize", "previous")
 
     async def turn(self) -> bool:
         """Lease and prepare one batch; False where there was nothing."""
-        await self._let_senders_go_first()
+        if not self._behind:
+            await self._let_senders_go_first()
         rows = await self._store.lease_inbox(self._source.name, BATCH)
+        self._behind = bool(rows) and (self._clock.now() - rows[0].received_at).total_seconds() > _GIVES_WAY_S
+        slice_ = BATCH if self._behind else _SLICE
         ready: list[Prepared] = []
         for n, row in enumerate(rows):
-            if n % _SLICE == 0:
+            if n % slice_ == 0:
                 await asyncio.sleep(0)  # a batch is milliseconds of thinking, and somebody may be waiting for an answer
             try:
                 made = await self._one(row)
@@ -93,10 +97,13 @@ class Prepare:
         return bool(rows)
 
     async def _let_senders_go_first(self) -> None:
-        """Senders wait for their answer, what they sent does not: under a burst this step gives way, for a moment each time."""
-        for _ in range(_MOST_TURNS_GIVEN):
-            if self._store.callers() < _MANY:
-                return
+        """Senders wait for their answer, what they sent does not: under a burst this step gives way.
+
+        For no longer than what they sent may wait: after that they take turns, a batch here for a round of answers there, so that
+        the inbox does not grow however long the burst.
+        """
+        until = self._clock.monotonic() + _GIVES_WAY_S
+        while self._store.is_crowded() and self._clock.monotonic() < until:
             await self._clock.sleep(_TURN_S)
 
     async def _finish(self, ready: Sequence[Prepared]) -> None:

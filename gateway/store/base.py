@@ -326,8 +326,8 @@ class Store(Keeping, Protocol):
         """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken, what was
         announced as being sent is `unknown`."""
 
-    def callers(self) -> int:
-        """How many transactions wait for their commit now; many means that senders are waiting."""
+    def is_crowded(self) -> bool:
+        """Whether several calls of `accept` wait for their commit, now or a moment ago: senders are waiting for an answer."""
 
     async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
         """Return when rows of a source or target may have become ready, at the latest after the timeout."""

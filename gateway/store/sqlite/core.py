@@ -57,9 +57,6 @@ class Core:
     def _bell(self, queue: Queue, name: str) -> asyncio.Event:
         return self._bells.setdefault((queue, name), asyncio.Event())
 
-    def callers(self) -> int:
-        return self._writer.waiting()
-
     async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
         bell = self._bell(queue, name)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -54,10 +55,14 @@ _OPEN = """
     FROM orders INDEXED BY orders_open WHERE source = ? AND open = 1 AND id > ? ORDER BY id LIMIT ?"""
 
 
+_CROWD, _CROWD_S = 4, 0.02
+
+
 class Inbox(Core):
     """See `gateway.store.base.Store`."""
 
     refusing: str | None = None
+    _senders, _crowded_at = 0, -_CROWD_S
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
         now_ms = self._clock.now_ms()
@@ -89,13 +94,22 @@ class Inbox(Core):
                 db.execute("INSERT OR REPLACE INTO cursors (source, door, cursor) VALUES (?,?,?)", (source, door, cursor))
             return accepted
 
-        accepted = await self._run(change)
+        self._senders += 1
+        if self._senders >= _CROWD:
+            self._crowded_at = time.monotonic()
+        try:
+            accepted = await self._run(change)
+        finally:
+            self._senders -= 1
         if events:
             self._last_message_ms[source] = now_ms
         self._ring("inbox", source)
         if any(event.acknowledge for event in events):
             self._ring("acknowledgements", source)
         return accepted
+
+    def is_crowded(self) -> bool:
+        return self._senders >= _CROWD or time.monotonic() - self._crowded_at < _CROWD_S
 
     async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         now_ms = self._clock.now_ms()

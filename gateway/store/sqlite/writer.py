@@ -76,7 +76,6 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._opened: asyncio.Future[None] | None = None
         self.answered_at = time.monotonic()
-        self._unanswered = 0
 
     async def start(self) -> None:
         """Open the file; raises what `connect` raises."""
@@ -84,10 +83,6 @@ class Writer:
         self._opened = self._loop.create_future()
         self._thread.start()
         await self._opened
-
-    def waiting(self) -> int:
-        """How many transactions have not been answered."""
-        return self._unanswered
 
     async def run(self, change: Change[T]) -> T:
         """One transaction; durable when this returns, whole whether or not the caller is cancelled.
@@ -109,11 +104,7 @@ class Writer:
             raise StoreBusy("the store is closing")
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Waiting(change, future, inside))
-        self._unanswered += 1
-        try:
-            return await future  # a caller that goes away leaves its future behind, never its transaction
-        finally:
-            self._unanswered -= 1
+        return await future  # a caller that goes away leaves its future behind, never its transaction
 
     @property
     def closed(self) -> bool:
