@@ -99,15 +99,15 @@ def forget_order() -> None:
 
 def new_key_each_time() -> None:
     """Known-bad twin: a retry goes out under another key."""
-    from gateway.target import http
+    from gateway.target import envelope
 
-    original = http.envelope_headers
+    original = envelope.envelope_headers
 
-    def fresh(row: Any) -> dict[str, str]:
-        headers = original(row)
+    def fresh(row: Any, *more: Any) -> dict[str, str]:
+        headers = original(row, *more)
         return {**headers, "Idempotency-Key": f"{headers['Idempotency-Key']}-{row.attempts}"} if row.attempts > 1 else headers
 
-    http.envelope_headers = fresh
+    envelope.envelope_headers = fresh
 
 
 def preflight_skipped() -> None:

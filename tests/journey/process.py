@@ -7,9 +7,12 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import acme
 import aiohttp
@@ -23,6 +26,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+class Door(Protocol):
+    """Where senders reach a gateway, directly or through something in between."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Process:
@@ -50,6 +60,22 @@ class Process:
                 if not self.lives():
                     return  # it died before it listened, as it was told to
                 await asyncio.sleep(0.005)
+
+    async def recover(self, timeout_s: float = 60) -> float:
+        """Start one and wait until nothing is wrong with its store; the seconds from its start."""
+        began = time.monotonic()
+        await self.start()
+        async with aiohttp.ClientSession() as session, asyncio.timeout(timeout_s):
+            while not await self._stores(session):
+                await asyncio.sleep(0.01)
+        return time.monotonic() - began
+
+    async def _stores(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"http://127.0.0.1:{self.admin_port}/readyz") as answer:
+                return not any("store" in reason for reason in (await answer.json())["reasons"])
+        except aiohttp.ClientError:
+            return False
 
     async def _listens(self) -> bool:
         try:
@@ -137,17 +163,21 @@ listen = "127.0.0.1:{admin_port}"
         log.close()
 
 
-async def send_until_taken(session: aiohttp.ClientSession, gateway: Process, body: bytes) -> int:
-    """What a customer at the vendor does: press send again until it is taken. How often it was sent."""
+async def send_until_taken(session: aiohttp.ClientSession, gateway: Door, body: bytes, answers: Counter[int] | None = None) -> int:
+    """What a customer at the vendor does: press send again until it is taken. How often it was sent; `answers` counts statuses."""
     headers = {"X-Acme-Signature": acme.sign(SECRET, body)}
     tries = 0
     while True:
         tries += 1
+        status = 0
         try:
             async with session.post(f"{gateway.url}/in/acme", data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=5)) as answer:
                 await answer.read()
-                if answer.status == 200:
-                    return tries
+                status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError):
             pass
+        if answers is not None:
+            answers[status] += 1
+        if status == 200:
+            return tries
         await asyncio.sleep(0.005)

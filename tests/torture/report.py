@@ -1,0 +1,66 @@
+"""The table at the end of `make torture`, and the same as JSON."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.torture.protocol import Tally
+
+ROOT = Path(__file__).parent.parent.parent
+_COLUMNS = ("rounds", "cuts", "kills", "faults", "acknowledged", "lost", "repeats", "doubled", "recovery", "seconds")
+_PROBLEMS_SHOWN = 20
+
+
+def commit() -> str:
+    """What was tried, as git names it."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def table(tallies: Sequence[Tally]) -> str:
+    """One line per harness, a sum, the faults by kind, and what went wrong."""
+    width = max(len(tally.name) for tally in tallies)
+    lines = ["  ".join(["".ljust(width), *(name.rjust(max(6, len(name))) for name in _COLUMNS)])]
+    for tally in [*tallies, _sum(tallies)]:
+        if tally.skipped:
+            lines.append(f"{tally.name.ljust(width)}  skipped: {tally.skipped}")
+            continue
+        cells = (cell.rjust(max(6, len(name))) for name, cell in zip(_COLUMNS, _cells(tally), strict=True))
+        lines.append("  ".join([tally.name.ljust(width), *cells]))
+    for tally in tallies:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.faults.items()))
+        lines += [f"{tally.name}: {'; '.join(filter(None, (kinds, tally.noted)))}"] if kinds or tally.noted else []
+    for tally in tallies:
+        lines += [f"WRONG {tally.name}: {problem}" for problem in tally.problems[:_PROBLEMS_SHOWN]]
+        if len(tally.problems) > _PROBLEMS_SHOWN:
+            lines.append(f"WRONG {tally.name}: {len(tally.problems) - _PROBLEMS_SHOWN} more")
+    return "\n".join(lines)
+
+
+def as_json(tallies: Sequence[Tally], **facts: Any) -> bytes:
+    """Everything that was counted, with what repeats it."""
+    whole = {**facts, "commit": commit(), "python": platform.python_version(), "kernel": platform.release(), "harnesses": tallies}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+
+
+def _cells(tally: Tally) -> tuple[str, ...]:
+    counts = (tally.rounds, tally.cuts, tally.kills, tally.faults.total())
+    orders = (tally.acknowledged, tally.lost, tally.repeats, tally.doubled)
+    recovery = f"{tally.slowest_recovery_s:.2f} s" if tally.slowest_recovery_s else "-"
+    return (*map(str, counts), *map(str, orders), recovery, f"{tally.seconds:.0f}")
+
+
+def _sum(tallies: Sequence[Tally]) -> Tally:
+    whole = Tally(name="all")
+    for tally in tallies:
+        whole.faults.update(tally.faults)
+        for name in ("rounds", "cuts", "kills", "acknowledged", "lost", "repeats", "doubled", "seconds"):
+            setattr(whole, name, getattr(whole, name) + getattr(tally, name))
+        whole.slowest_recovery_s = max(whole.slowest_recovery_s, tally.slowest_recovery_s)
+    return whole
