@@ -46,8 +46,8 @@ class Disk:
                 file.extend(b"\0" * (offset - len(file)))
                 file[offset : offset + len(data)] = data
 
-    def power_on(self) -> None:
-        """What is left after the cut is all there is from now on, and the power stays."""
+    def power_on(self, *, left: int = NEVER) -> None:
+        """What is left after the cut is all there is from now on; the power stays, or goes again after `left` operations."""
         kept: list[Op] = []
         for name, offset, data in self.unsafe:
             if self.random.random() < 0.5:
@@ -57,7 +57,7 @@ class Disk:
         self.land(kept)
         self.unsafe.clear()
         self.now = {name: bytearray(data) for name, data in self.safe.items()}
-        self.is_off, self.left = False, NEVER
+        self.is_off, self.left = False, left
 
 
 class _File:

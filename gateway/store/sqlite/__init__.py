@@ -89,14 +89,13 @@ class SqliteStore(Inbox, Outbox, Decisions, Verdicts, Retention, Upkeep):
         await self._run(lambda db: db.execute("UPDATE sources SET name = name WHERE name = ''"))
 
     def _open(self) -> Connection:
-        db = open_database(self._path, self._connect)
+        return open_database(self._path, self._connect, self._take_up)
+
+    def _take_up(self, db: Connection) -> None:
         now_ms = self._clock.now_ms()
-        db.execute("BEGIN IMMEDIATE")
         recover(db, now_ms)
         shift(db, now_ms, 0, self._LONGEST_MS)
         self._restored_ms = db.execute("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL").fetchone()[0]
-        db.execute("COMMIT")
-        return db
 
 
 __all__ = ["SqliteStore"]

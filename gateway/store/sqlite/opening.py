@@ -72,8 +72,12 @@ def sqlite3_connect(path: Path) -> Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=True, cached_statements=256)
 
 
-def open_database(path: Path, connect: Connect = sqlite3_connect) -> Connection:
-    """Open for writing, check, migrate.
+def _nothing(_: Connection) -> None:
+    return None
+
+
+def open_database(path: Path, connect: Connect = sqlite3_connect, then: Callable[[Connection], None] = _nothing) -> Connection:
+    """Open for writing, check, migrate; `then` is one more transaction, before anybody else has the connection.
 
     Raises:
         StoreFailed: The file is damaged, foreign, newer than this version, or cannot be written. The text says what to do.
@@ -91,6 +95,9 @@ def open_database(path: Path, connect: Connect = sqlite3_connect) -> Connection:
             if found != expected:
                 raise StoreFailed(f"{path}: SQLite refuses {name}={value} (it says {found!r}); the data directory must be on a local disk")
         _migrate(db, path)
+        db.execute("BEGIN IMMEDIATE")
+        then(db)
+        db.execute("COMMIT")
     except sqlite3.Error as error:
         db.close()
         raise StoreFailed(_explain(path, error)) from error
