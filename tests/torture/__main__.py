@@ -19,11 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+from tests.torture.cuts import CutHarness
 from tests.torture.kills import KillHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, table
 
-HARNESSES: dict[str, type[Harness]] = {made.name: made for made in (KillHarness,)}
+HARNESSES: dict[str, type[Harness]] = {made.name: made for made in (CutHarness, KillHarness)}
 _EVERY_S = 10.0
 
 
