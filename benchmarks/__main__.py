@@ -25,6 +25,7 @@ SECTIONS = {
     "latency": Course.paced,
     "burst": Course.burst,
     "mapping": Course.mapping,
+    "growth": Course.growth,
 }
 
 

@@ -50,22 +50,24 @@ async def _seed(database: Path, prefix: str, target: str, count: int, ahead: tim
     await store.open()
     await store.register([SOURCE])
     for first in range(0, count, _AT_ONCE):
-        events = [_incoming(prefix, n, clock.now()) for n in range(first, min(first + _AT_ONCE, count))]
+        events = [incoming(prefix, n, clock.now()) for n in range(first, min(first + _AT_ONCE, count))]
         await store.accept(SOURCE, "webhook", events)
         rows = await store.lease_inbox(SOURCE, _AT_ONCE)
-        await store.prepared([_prepared(row, target) for row in rows])
+        await store.prepared([prepared(row, target) for row in rows])
     await store.checkpoint(truncate=True)
     await store.close()
 
 
-def _incoming(prefix: str, n: int, now: datetime) -> Incoming:
+def incoming(prefix: str, n: int, now: datetime) -> Incoming:
+    """An order as the webhook door hands it over."""
     document = body(prefix, n)
     digest = hashlib.sha256(document).digest()
     name = order_id(prefix, n)
     return Incoming(key=name, order_ref=name, document=document, sha256=digest, content=digest, occurred_at=now)
 
 
-def _prepared(row: InboxRow, target: str) -> Prepared:
+def prepared(row: InboxRow, target: str) -> Prepared:
+    """What the prepare step would make of it."""
     assert row.order_ref is not None
     message = _MESSAGE.replace(PLACE.encode(), row.order_ref.encode())
     delivery = Delivery(target=target, kind="order.placed", body=message, sha256=hashlib.sha256(message).digest())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from benchmarks import backlog, burst, mapped
+from benchmarks import backlog, burst, growth, mapped
 from benchmarks.contestants import Gateway, Plain
 from benchmarks.measures import Spread, spread
 from benchmarks.report import Entry, Section, Verdict
@@ -20,7 +20,7 @@ PACE = 200
 
 
 class Size(Struct, frozen=True, kw_only=True):
-    """How much: orders in a round, events in a burst, rounds, waiting orders, starts, seconds of the paced load.
+    """How much: orders in a round, events in a burst, rounds, waiting orders, starts, seconds of the paced load, simulated days.
 
     `settle_s`: between ready and looking at the memory. `patience_s`: how long to wait, in all, until nobody else uses the machine.
     """
@@ -34,11 +34,39 @@ class Size(Struct, frozen=True, kw_only=True):
     paced_s: float
     settle_s: float
     patience_s: float
+    days: int
+    orders_a_day: int
 
 
-FULL = Size(accept=2000, through=1500, burst=10_000, rounds=9, waiting=100_000, starts=4, paced_s=8, settle_s=2, patience_s=60)
-QUICK = Size(accept=800, through=600, burst=10_000, rounds=3, waiting=100_000, starts=2, paced_s=2, settle_s=0.5, patience_s=5)
-TINY = Size(accept=200, through=200, burst=500, rounds=1, waiting=400, starts=1, paced_s=0.5, settle_s=0.1, patience_s=0)
+FULL = Size(
+    accept=2000,
+    through=1500,
+    burst=10_000,
+    rounds=9,
+    waiting=100_000,
+    starts=4,
+    paced_s=8,
+    settle_s=2,
+    patience_s=60,
+    days=30,
+    orders_a_day=50_000,
+)
+QUICK = Size(
+    accept=800,
+    through=600,
+    burst=10_000,
+    rounds=3,
+    waiting=100_000,
+    starts=2,
+    paced_s=2,
+    settle_s=0.5,
+    patience_s=5,
+    days=15,
+    orders_a_day=2000,
+)
+TINY = Size(
+    accept=200, through=200, burst=500, rounds=1, waiting=400, starts=1, paced_s=0.5, settle_s=0.1, patience_s=0, days=2, orders_a_day=50
+)
 
 Contestant = Gateway | Plain
 
@@ -151,6 +179,10 @@ class Course:
             self._ground.warm(gateway)
             measured = self._ground.through(gateway, self._size.through)
         return mapped.measure(self._size.paced_s / 4, min(self._size.rounds, 5), measured.each["loop_us"])
+
+    def growth(self) -> Section:
+        """How large the file becomes."""
+        return growth.measure(self._folder, self._size.days, self._size.orders_a_day)
 
     def _turns(
         self, contestants: Sequence[Contestant], go: Callable[[Contestant], Round], *, most: int = 99

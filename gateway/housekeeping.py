@@ -1,8 +1,8 @@
 """Letting go of what is old, a slice at a time, so that the file stays as large as the settings say.
 
-Once an hour a round of walks: bodies, what was tried, delivered orders, forgotten keys; then free pages go back to the disk. With
-`store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day; what is not delivered, and
-what waits for a person, stays whatever the size.
+Bodies once an hour; once a day, or when room becomes short, walks over what was tried, delivered orders and forgotten keys; then free
+pages go back to the disk. With `store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day;
+what is not delivered, and what waits for a person, stays whatever the size.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from gateway.store.base import Store
 log = logging.getLogger("gateway.store")
 
 _EVERY_S = 3600.0
+_WALK_EVERY_S = 86400.0 - 60
 _SLICES = 10
 _SLICE = 200
 _WALK_SLICE = 500
 _PAGES = 512
-_NEAR = 0.9
+_NEAR, _ROOMY = 0.9, 0.7
 _SHORTEST_DAYS = 1.0
 _STEPS = 6
 
@@ -34,9 +35,14 @@ class Housekeeping:
         self._store = store
         self._clock = clock
         self._settings = settings
-        self._next = 0.0
+        self._next = self._next_walk = 0.0
         self._round: AsyncIterator[None] | None = None
         self._shortened = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a round is under way."""
+        return self._round is not None
 
     async def turn(self) -> None:
         """A few slices of the round that is under way, or of the next one once it is time."""
@@ -66,6 +72,10 @@ class Housekeeping:
             lambda after: store.trim_orders(orders, keys, after, _WALK_SLICE),
             lambda after: store.forget_events(keys, after, _WALK_SLICE),
         )
+        if self._clock.monotonic() < self._next_walk:
+            walks = ()
+        else:
+            self._next_walk = self._clock.monotonic() + _WALK_EVERY_S
         for walk in walks:
             after: int | None = 0
             while after is not None:
@@ -75,15 +85,15 @@ class Housekeeping:
             yield
 
     async def _mind_the_size(self, max_bytes: int | None) -> None:
+        """Near the limit everything is kept half as long, and again an hour later, until there is room."""
         used = await self._store.used_bytes()
-        if max_bytes is None or used < _NEAR * max_bytes:
-            self._shortened = 0
-            return
-        self._shortened = min(self._shortened + 1, _STEPS)
-        log.warning(
-            "store.near_its_limit",
-            extra={"used_bytes": used, "max_bytes": max_bytes, "advice": f"what is delivered is kept 1/{2**self._shortened} of the time"},
-        )
+        if max_bytes is None or used < _ROOMY * max_bytes:
+            self._shortened = max(0, self._shortened - 1)
+        elif used >= _NEAR * max_bytes and self._shortened < _STEPS:
+            self._shortened += 1
+            self._next_walk = 0.0
+            advice = f"what is delivered is kept 1/{2**self._shortened} of its time, at least a day"
+            log.warning("store.near_its_limit", extra={"used_bytes": used, "max_bytes": max_bytes, "advice": advice})
 
 
 _END = object()

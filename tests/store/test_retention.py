@@ -61,7 +61,7 @@ class Shelf:
         """A whole round."""
         self.clock.advance(3601)
         await self.house.turn()
-        while self.house._round is not None:
+        while self.house.busy:
             await self.house.turn()
 
     def count(self, what: str) -> int:

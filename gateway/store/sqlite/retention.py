@@ -15,11 +15,11 @@ from gateway.clock import to_ms
 from gateway.store.sqlite.core import Core
 from gateway.store.sqlite.writer import Connection
 
-# What is set to nothing, where it is there, and what stays: an open order's newest message says how it stands.
+# What is let go of, where it is there, and what stays: an open order's newest message says how it stands.
 _ERASABLE = {
-    "inbox": ("document = NULL, fetched = NULL", "coalesce(document, fetched) IS NOT NULL", ""),
+    "inbox": (("document", "fetched"), "coalesce(document, fetched) IS NOT NULL", ""),
     "outbox": (
-        "body = NULL, answer = NULL",
+        ("body", "answer"),
         "body IS NOT NULL",
         """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
                  FROM orders WHERE orders.id = outbox.order_id)""",
@@ -31,14 +31,23 @@ def erase(db: Connection, before_ms: int, limit: int) -> int:
     """Erase bodies of what was settled before; how many rows."""
     gone = 0
     for table, (bodies, there, kept) in _ERASABLE.items():
-        rows = db.execute(
-            f"UPDATE {table} SET {bodies} WHERE id IN (SELECT id FROM {table} WHERE status = 'done' AND {there} "
-            f"AND settled_at_ms < ?{kept} LIMIT ?) RETURNING id",
-            (before_ms, limit),
-        ).fetchall()
+        found = f"SELECT id FROM {table} WHERE status = 'done' AND {there} AND settled_at_ms < ?{kept} LIMIT ?"
+        rows = db.execute(found, (before_ms, limit)).fetchall()
+        _rewrite(db, table, bodies, [row_id for (row_id,) in rows])
         db.executemany("DELETE FROM attempts WHERE queue = ? AND row_id = ?", [(table, row_id) for (row_id,) in rows])
         gone += len(rows)
     return gone
+
+
+def _rewrite(db: Connection, table: str, without: tuple[str, ...], ids: list[int]) -> None:
+    """Put rows back without some of their columns. An UPDATE would leave them on their pages, each nearly empty, for ever: SQLite puts
+    pages together only where something is deleted."""
+    names = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})").fetchall() if name not in without]
+    columns, these = ", ".join(names), f"FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
+    rows = db.execute(f"SELECT {columns} {these} ORDER BY id", (json.dumps(ids),)).fetchall()
+    db.execute("PRAGMA defer_foreign_keys=ON")  # until the commit
+    db.execute(f"DELETE {these}", (json.dumps(ids),))
+    db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(names))})", rows)
 
 
 # Settled for good before a moment: nothing open, nothing waiting, no acknowledgement under way.
@@ -56,7 +65,7 @@ _TRIM = (
     "DELETE FROM attempts WHERE queue = 'inbox' AND row_" + _MADE,
     "DELETE FROM acknowledgements WHERE inbox_" + _MADE + " AND id < (SELECT max(id) FROM acknowledgements)",
     "DELETE FROM outbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM outbox)",
-    "UPDATE inbox SET document = NULL, fetched = NULL, reason = NULL, reference = NULL WHERE order_id = ?1",
+    "UPDATE inbox SET document = NULL, fetched = NULL, sha256 = NULL, fetched_sha256 = NULL, reason = NULL WHERE order_id = ?1",
 )
 _FORGET = (
     "DELETE FROM inbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM inbox)",
