@@ -254,7 +254,7 @@ class Gateway:
             if self._store.silent_for_s() < 2 * _PROVE_EVERY_S:
                 systemd.notify("WATCHDOG=1")
             await asyncio.to_thread(self._store.look_at_disk)
-            self._mind_the_log(await self._store.checkpoint())
+            await self._write_back()
             await self._note_last_messages()
             if now >= next_secrets:
                 await self._reread_files()
@@ -264,6 +264,10 @@ class Gateway:
     async def _note_last_messages(self) -> None:
         with suppress(StoreBusy):
             await self._store.note_last_messages()
+
+    async def _write_back(self) -> None:
+        with suppress(StoreBusy):  # a full disk has no room for it; what is stored goes on leaving
+            self._mind_the_log(await self._store.checkpoint())
 
     def _mind_the_log(self, log_bytes: int) -> None:
         """A log that stays long has a reader that nothing of ours is: ours are short, and a copy gives up before that."""

@@ -126,7 +126,7 @@ class Failing:
         return getattr(self._db, attribute)
 
     def execute(self, sql: str, *parameters: Any) -> Any:
-        if self.broken and sql == "COMMIT":
+        if self.broken and sql.startswith(("COMMIT", "PRAGMA wal_checkpoint")):
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorname = self.name
             raise error
@@ -154,6 +154,49 @@ async def test_a_broken_disk_ends_the_store_at_once(tmp_path: Path, name: str) -
     await asyncio.sleep(0)
     assert len(told) == 1
     await store.close()
+
+
+async def test_a_disk_that_stays_full_when_the_reserve_is_gone_refuses_and_takes_again(tmp_path: Path) -> None:
+    """Somebody else takes the room that the reserve gave back: the checkpoint fails too."""
+    connections: list[Failing] = []
+
+    def connect(path: Path) -> Any:
+        connections.append(Failing(path, "SQLITE_FULL"))
+        return connections[0]
+
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock(), connect=connect, reserve_bytes=4096)
+    await store.open()
+    connections[0].broken = True
+    for n in range(3):
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreBusy, match="the disk is full"):
+                await suite.accept(store, suite.incoming(f"o{n}"))
+    connections[0].broken = False
+    store.look_at_disk()
+    assert store.refusing is None
+    assert (tmp_path / "gateway.reserve").exists()
+    assert await suite.accept(store, suite.incoming("o1")) == [("o1", "stored")]
+    await store.close()
+
+
+async def test_a_full_disk_that_refuses_a_checkpoint_does_not_end_the_process(
+    start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = asyncio.Event()
+
+    async def full(*_: Any, **__: Any) -> int:
+        refused.set()
+        raise StoreBusy("the disk is full")
+
+    running = await start(erp.url)
+    monkeypatch.setattr(running.gateway._store, "checkpoint", full)
+    async with asyncio.timeout(10):
+        await refused.wait()
+        refused.clear()
+        await refused.wait()  # upkeep has gone round once more
+    assert (await running.deliver(acme.body("o1")))[0] == 200
+    await erp.wait_for(1)
+    assert not running.task.done()
 
 
 async def test_a_broken_disk_ends_the_process_with_an_error(start: Any, erp: ErpSimulator) -> None:

@@ -55,6 +55,9 @@ class DirectoryLock:
         except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError as error:
+            os.close(descriptor)
+            raise ConfigError([f"{self._path}: cannot be locked: {error.strerror}; the data directory must be on a local disk"]) from error
         self._descriptor = descriptor
         return True
 

@@ -195,7 +195,13 @@ class Writer:
         return translated
 
     def _made_room(self, db: Connection, waiting: _Waiting) -> bool:
-        return isinstance(waiting.error, _DiskFull) and self._on_full(db)
+        if not isinstance(waiting.error, _DiskFull):
+            return False
+        try:
+            return self._on_full(db)
+        except sqlite3.Error as error:  # somebody else has taken the room at once
+            waiting.error = self._undo(db, error)
+            return False
 
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
