@@ -137,6 +137,11 @@ class ErpSimulator:
         """Be kind again."""
         self._armed.clear()
 
+    def forget(self) -> None:
+        """As if nothing had ever come, and be kind."""
+        self.disarm()
+        self.heard, self.orders, self.sequence = [], {}, []
+
     def messages(self) -> list[dict[str, Any]]:
         """What the ERP holds, decoded, in the order in which it was first taken."""
         return [msgspec.json.decode(self.orders[key]) for key in self.sequence]

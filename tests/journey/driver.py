@@ -3,7 +3,8 @@
     python -m tests.journey.driver CONFIG [--die-after METHOD:COUNT] [--twin NAME]
 
 Reads lines from standard input: each starts one gateway in a forked child and prints its pid. Forking from a process that
-has imported everything makes a start cheap enough for hundreds of kills; nothing is open in the parent.
+has imported everything makes a start cheap enough for hundreds of kills; nothing is open in the parent. `dying` arms
+`--die-after`, `stopped` stops before anything is done, until SIGCONT; `exit PID` prints how a child ended.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,13 @@ def child(config: Path) -> int:
         return 1
 
 
+def bury(ended: dict[int, int]) -> None:
+    """Note how children have ended: the exit code, or minus the signal."""
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[found[0]] = os.waitstatus_to_exitcode(found[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("config", type=Path)
@@ -141,12 +150,18 @@ def main() -> None:
     options = parser.parse_args()
     if options.twin:
         TWINS[options.twin]()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the children
+    ended: dict[int, int] = {}
+    signal.signal(signal.SIGCHLD, lambda *_: bury(ended))
     for line in sys.stdin:
+        if line.startswith("exit "):
+            print(ended.get(int(line.split()[1])), flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(0)
+            if line.strip() == "stopped":
+                os.kill(os.getpid(), signal.SIGSTOP)
             if line.strip() == "dying" and options.die_after:
                 method, _, count = options.die_after.partition(":")
                 die_after(method, int(count or 1))

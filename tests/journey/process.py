@@ -50,15 +50,30 @@ class Process:
 
     async def start(self, how: str = "plain") -> None:
         """Start one and wait until it listens; `dying` arms `--die-after`."""
+        await self.spawn(how)
+        await self.listening()
+
+    async def spawn(self, how: str = "plain") -> None:
+        """Start one; `stopped`: it does nothing before SIGCONT, and has come that far when this returns."""
+        self.pid = int(await self._ask(how))
+        while how == "stopped" and Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
+            await asyncio.sleep(0.002)
+
+    async def exit_code(self) -> int:
+        """How the last one ended, when it is gone: minus the number of a signal."""
+        return int(await self._ask(f"exit {self.pid}"))
+
+    async def _ask(self, line: str) -> str:
         assert self._driver.stdin is not None
         assert self._driver.stdout is not None
-        self._driver.stdin.write(how.encode() + b"\n")
+        self._driver.stdin.write(line.encode() + b"\n")
         await self._driver.stdin.drain()
-        self.pid = int(await self._driver.stdout.readline())
-        async with asyncio.timeout(20):
-            while not await self._listens():
-                if not self.lives():
-                    return  # it died before it listened, as it was told to
+        return (await self._driver.stdout.readline()).decode()
+
+    async def listening(self, timeout_s: float = 20) -> None:
+        """Wait until it listens, or has died, as it may have been told to."""
+        async with asyncio.timeout(timeout_s):
+            while self.lives() and not await self._listens():
                 await asyncio.sleep(0.005)
 
     async def recover(self, timeout_s: float = 60) -> float:
@@ -92,10 +107,10 @@ class Process:
             return False
         return True
 
-    async def kill(self, number: int = signal.SIGKILL) -> None:
+    async def kill(self, number: int = signal.SIGKILL, timeout_s: float = 25) -> None:
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
-        await self.gone()
+        await self.gone(timeout_s)
 
     async def gone(self, timeout_s: float = 25) -> None:
         async with asyncio.timeout(timeout_s):
@@ -104,7 +119,9 @@ class Process:
 
 
 @asynccontextmanager
-async def process(folder: Path, erp_url: str, *arguments: str, **parts: str) -> AsyncIterator[Process]:
+async def process(
+    folder: Path, erp_url: str, *arguments: str, data_dir: str = "data", reserve_bytes: int = 0, **parts: str
+) -> AsyncIterator[Process]:
     """The small connector of the tests, configured; the gateway itself is started by `start()`."""
     (folder / "secret").write_text(SECRET + "\n")
     configuration = f"""
@@ -119,20 +136,22 @@ max_requests_per_second = 100000
 secret = {{ file = "secret" }}
 {parts.get("settings", "")}
 """
-    async with driven(folder, configuration, *arguments) as made:
+    async with driven(folder, configuration, *arguments, data_dir=data_dir, reserve_bytes=reserve_bytes) as made:
         yield made
 
 
 @asynccontextmanager
-async def driven(folder: Path, configuration: str, *arguments: str) -> AsyncIterator[Process]:
+async def driven(
+    folder: Path, configuration: str, *arguments: str, data_dir: str = "data", reserve_bytes: int = 0
+) -> AsyncIterator[Process]:
     """Write a configuration, on ports and in a data directory of its own, and start the driver."""
     port, admin_port = free_port(), free_port()
     (folder / "gateway.toml").write_text(
         f"""
 [gateway]
-data_dir = "data"
+data_dir = "{data_dir}"
 [store]
-reserve_bytes = 0
+reserve_bytes = {reserve_bytes}
 [http]
 listen = "127.0.0.1:{port}"
 [admin]

@@ -23,8 +23,9 @@ from tests.torture.cuts import CutHarness
 from tests.torture.kills import KillHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, table
+from tests.torture.sweep import SweepHarness
 
-HARNESSES: dict[str, type[Harness]] = {made.name: made for made in (CutHarness, KillHarness)}
+HARNESSES: dict[str, type[Harness]] = {made.name: made for made in (CutHarness, KillHarness, SweepHarness)}
 _EVERY_S = 10.0
 
 
