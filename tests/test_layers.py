@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "discovery": CONFIG | {"outbound", "connector"},
     "source": CONFIG | {"connector", "store.base"},
     "vitals": FIRST,
+    "codes": FIRST | {"codes"},
     "target": CONFIG | {"outbound", "target", "store.base"},
-    "edge": EDGE | {"outbound", "edge"},
+    "edge": EDGE | {"outbound", "codes", "edge"},
     "engine": EDGE | {"outbound", "target", "engine"},
     "web": CONFIG | {"store.base", "vitals", "web"},
 }
@@ -44,6 +45,10 @@ THIRD_PARTY = {
     "cryptography": {"assertion", "jwk"},
     "tomllib": {"config", "toml_lines"},
     "signalrcore": {"edge"},
+    "segno": {"codes"},
+    "pystrich": {"codes"},
+    "pydyf": {"codes"},
+    "PIL": {"codes"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
