@@ -24,12 +24,14 @@ from msgspec import Struct
 from gateway.messages import Door, Stage
 from gateway.orders import Kind
 from gateway.store.keeping import Disk, Keeping
+from gateway.store.submissions import Submissions
 
 Status = Literal["ready", "leased", "done", "held", "dead", "unknown"]
-Queue = Literal["inbox", "outbox", "acknowledgements", "submissions"]
+Queue = Literal["inbox", "outbox", "acknowledgements", "submit"]
+Came = Door | Literal["submit"]
 STATUSES: tuple[Status, ...] = ("ready", "leased", "done", "held", "dead")
 OUTBOX_STATUSES: tuple[Status, ...] = (*STATUSES, "unknown")
-_WITH_UNKNOWN: tuple[Queue, ...] = ("outbox", "submissions")
+_WITH_UNKNOWN: tuple[Queue, ...] = ("outbox", "submit")
 
 
 def statuses_of(queue: Queue) -> tuple[Status, ...]:
@@ -89,7 +91,7 @@ class InboxRow(Struct, frozen=True, kw_only=True):
     id: int
     lease: int
     source: str
-    door: Door
+    door: Came
     key: str
     version: int
     order_id: int | None
@@ -249,7 +251,7 @@ class Decided(Struct, frozen=True, kw_only=True):
     waits_behind: str | None = None
 
 
-class Store(Keeping, Protocol):
+class Store(Keeping, Submissions, Protocol):
     """One method per transition. Raises `StoreBusy` where nothing was committed, `StoreFailed` where all is over."""
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:

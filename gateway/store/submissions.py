@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.submission import Codes
 
 if TYPE_CHECKING:
-    from gateway.store.base import Incoming, Settlement, Status
+    from gateway.store.base import Accepted, Incoming, Settlement, Status
 
 
 class NewSubmission(Struct, frozen=True, kw_only=True):
@@ -40,9 +40,10 @@ class NewSubmission(Struct, frozen=True, kw_only=True):
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
-    """A submission as its caller may see it. `answer` and `codes` are there once it is done, until they are erased."""
+    """A submission as its `caller` may see it. `answer` and `codes` are there once it is done, until they are erased."""
 
     id: str
+    caller: str
     source: str
     command: str
     state: Status
@@ -74,6 +75,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
     caller: str
     source: str
     command: str
+    subject: str | None
     attempts: int
     accepted_at: datetime
     first_attempt_at: datetime | None
@@ -100,8 +102,8 @@ class Submissions(Protocol):
     async def submission(self, caller: str, id: str) -> SubmissionState | None:
         """A submission as the caller that made it may see it."""
 
-    async def submission_changes(self, id: str, timeout_s: float) -> None:
-        """Return when a submission may have got another state, at the latest after the timeout."""
+    async def submission_ended(self, caller: str, id: str, timeout_s: float) -> SubmissionState | None:
+        """The same as soon as it is done, held or dead, at the latest after the timeout; woken by the change, not by looking again."""
 
     async def lease_submissions(self, source: str, limit: int) -> list[SubmissionRow]:
         """Take due submissions, oldest first, one per subject: of the unknown ones, to look them up. What a crash finds leased and not
@@ -110,5 +112,5 @@ class Submissions(Protocol):
     async def submitting(self, row: SubmissionRow) -> None:
         """A request for this row is about to leave. Raises LeaseLost."""
 
-    async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> None:
-        """End one attempt or look-up; `made` where it is done. Raises LeaseLost."""
+    async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> list[Accepted]:
+        """End one attempt or look-up; `made` where it is done, what became of its events. Raises LeaseLost."""

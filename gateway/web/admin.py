@@ -25,7 +25,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements")
+_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
 _MOST_ROWS = 1000
 _SHOWN_ROWS = 50
 
@@ -95,7 +95,7 @@ class Admin:
     def _add_reads(self, application: web.Application) -> None:
         application.router.add_get("/api/status", self.api_status)
         application.router.add_get("/api/orders", self.api_orders)
-        application.router.add_get("/api/{queue:inbox|outbox|acknowledgements}", self.api_rows)
+        application.router.add_get("/api/{queue:inbox|outbox|acknowledgements|submit}", self.api_rows)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from submitting import Submitting
 
 from gateway.errors import LeaseLost
 from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Progress, Settlement, Store
@@ -399,7 +400,7 @@ class Delivering:
         await prepare(store)
         return await store.lease_outbox("erp", 10)
 
-    async def test_lease_gives_the_whole_row(self, store: Store, clock: ManualClock) -> None:
+    async def test_a_leased_delivery_is_the_whole_row(self, store: Store, clock: ManualClock) -> None:
         (row,) = await self.leased(store)
         assert (row.target, row.source, row.order_ref, row.key, row.kind) == ("erp", "acme", "o1", "acme/o1/1", "order.placed")
         assert (row.attempts, row.first_attempt_at, row.received_at) == (1, None, clock.now())
@@ -805,5 +806,5 @@ class Keeping:
         assert await accept(store, incoming("after")) == [("after", "stored")]
 
 
-class StoreConformance(Accepting, Preparing, Revising, Delivering, Unclear, Acknowledging, Deciding, Keeping):
+class StoreConformance(Accepting, Preparing, Revising, Delivering, Unclear, Acknowledging, Submitting, Deciding, Keeping):
     """All of it."""

@@ -13,6 +13,7 @@ from gateway.store.sqlite.inbox import Inbox
 from gateway.store.sqlite.opening import Connect, DirectoryLock, open_database, sqlite3_connect
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
+from gateway.store.sqlite.submissions import Submissions
 from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift
 from gateway.store.sqlite.verdicts import Verdicts
 from gateway.store.sqlite.writer import Connection, Writer
@@ -22,7 +23,7 @@ def _ignore(_: object) -> None:
     return None
 
 
-class SqliteStore(Inbox, Outbox, Decisions, Verdicts, Retention, Upkeep):
+class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Upkeep):
     """`gateway.store.base.Store` on one SQLite file.
 
     Args:

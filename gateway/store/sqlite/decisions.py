@@ -1,7 +1,8 @@
 """What people decide about rows: replay, release, drop. Every decision leaves an audit row.
 
-A key names an event (`5f0c2b7e9d1a`, `apicbase/5f0c2b7e9d1a@2`), a message (`apicbase/5f0c2b7e9d1a/1`) or one row
-(`outbox:17`). A decision applies to what it can apply to among the rows of that name and of the messages made of it.
+A key names an event (`5f0c2b7e9d1a`, `apicbase/5f0c2b7e9d1a@2`), a message (`apicbase/5f0c2b7e9d1a/1`), a submission
+(by its id), or one row (`outbox:17`). A decision applies to what it can apply to among the rows of that name and of the
+messages made of it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.store.base import Decided, Queue, Status
+from gateway.store.sqlite import submissions
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
 from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.writer import Connection
 
-_REF = re.compile(r"(inbox|outbox|acknowledgements):(\d{1,18})\Z")
+_REF = re.compile(r"(inbox|outbox|acknowledgements|submit):(\d{1,18})\Z")
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -80,7 +82,7 @@ class Decisions(Core):
             for key in keys:
                 rows = find(db, key)
                 fitting = [row for row in rows if row.status in wanted]
-                problem = _problem(key, rows, fitting, wanted)
+                problem = _problem(key, rows, fitting, wanted) or _another(db, fitting)
                 if problem:
                     decided.append(Decided(key=key, problem=problem))
                     continue
@@ -120,6 +122,9 @@ def find(db: Connection, key: str) -> list[Found]:
     if queue == "acknowledgements":
         for ack_id, stage, status in db.execute("SELECT id, stage, status FROM acknowledgements WHERE id = ?", (row_id,)).fetchall():
             rows.append(Found(queue="acknowledgements", id=ack_id, key=f"{key} ({stage})", status=status, order_id=None))
+    by = ("id", row_id) if queue == "submit" else ("public_id", key)
+    for sub_id, public_id, status in db.execute(f"SELECT id, public_id, status FROM submit WHERE {by[0]} = ?", (by[1],)).fetchall():
+        rows.append(Found(queue="submit", id=sub_id, key=public_id, status=status, order_id=None))
     return rows
 
 
@@ -144,7 +149,7 @@ def _delivery(made: Any) -> Found:
 
 def _problem(key: str, rows: Sequence[Found], fitting: Sequence[Found], wanted: Sequence[Status]) -> str | None:
     if not rows:
-        return "no such key; `gateway inbox` and `gateway outbox` list what there is"
+        return "no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is"
     if not fitting:
         states = ", ".join(sorted({f"{row.queue} {row.status}" for row in rows}))
         now = " It is being worked on right now; try again." if any(row.status == "leased" for row in rows) else ""
@@ -154,8 +159,18 @@ def _problem(key: str, rows: Sequence[Found], fitting: Sequence[Found], wanted: 
     return None
 
 
+def _another(db: Connection, rows: Sequence[Found]) -> str | None:
+    """Why a dead submission cannot go again."""
+    for row in rows:
+        if row.queue == "submit" and row.status == "dead" and (other := submissions.standing_in(db, row.id)):
+            return f"submission {other} stands for the same by now; drop that one first, or leave this one dead"
+    return None
+
+
 def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> None:
-    if row.queue == "acknowledgements":
+    if row.queue == "submit":
+        submissions.reopen(db, row.id, now_ms)
+    elif row.queue == "acknowledgements":
         db.execute(
             "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, attempts = 0, first_attempt_ms = NULL, reason = NULL "
             "WHERE id = ?",
@@ -181,6 +196,9 @@ def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> Non
 
 
 def _drop(db: Connection, row: Found, reason: str | None, now_ms: int) -> None:
+    if row.queue == "submit":
+        submissions.drop(db, row.id, reason, now_ms)
+        return
     if row.queue == "acknowledgements":
         db.execute(
             "UPDATE acknowledgements SET status = 'done', due_at_ms = NULL, settled_at_ms = ?, reason = ? WHERE id = ?",
@@ -212,6 +230,9 @@ def _let_go(db: Connection, event: Found, now_ms: int) -> None:
 
 
 def _waits_behind(db: Connection, row: Found) -> str | None:
+    if row.queue == "submit":
+        ahead = submissions.ahead_of(db, row.id)
+        return f"{ahead[0]} ({ahead[1]})" if ahead else None
     if row.queue == "acknowledgements" or row.order_id is None:
         return None
     same = "AND target = (SELECT target FROM outbox WHERE id = ?)" if row.queue == "outbox" else "AND ? > 0"

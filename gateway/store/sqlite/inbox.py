@@ -11,7 +11,7 @@ from typing import Any
 from gateway.clock import from_ms, to_ms
 from gateway.errors import LeaseLost, StoreBusy
 from gateway.messages import Door
-from gateway.store.base import Accepted, InboxRow, Incoming, Open, Prepared, Settlement
+from gateway.store.base import Accepted, Came, InboxRow, Incoming, Open, Prepared, Settlement
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, is_overtaken, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection
 
@@ -245,7 +245,7 @@ class Inbox(Core):
             self._ring("inbox", row.source)
 
 
-def _accept(db: Connection, source: str, door: Door, event: Incoming, now_ms: int) -> Accepted:
+def _accept(db: Connection, source: str, door: Came, event: Incoming, now_ms: int) -> Accepted:
     ref = event.order_ref
     head: tuple[object, ...] = (source, door, event.key)
     tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.fetch, event.content, event.sha256, event.document)

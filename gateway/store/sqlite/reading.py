@@ -29,8 +29,13 @@ from gateway.store.sqlite.upkeep import room_bytes
 
 Row = dict[str, Any]
 
-_NAMES: Mapping[Queue, str] = {"inbox": "source", "outbox": "target", "acknowledgements": "source"}
-_CAME: Mapping[Queue, str] = {"inbox": "received_at_ms", "outbox": "created_at_ms", "acknowledgements": "created_at_ms"}
+_NAMES: Mapping[Queue, str] = {"inbox": "source", "outbox": "target", "acknowledgements": "source", "submit": "source"}
+_CAME: Mapping[Queue, str] = {
+    "inbox": "received_at_ms",
+    "outbox": "created_at_ms",
+    "acknowledgements": "created_at_ms",
+    "submit": "accepted_at_ms",
+}
 _LIST: Mapping[Queue, str] = {
     "inbox": """
         SELECT inbox.id, 'inbox' AS queue, source, source AS name, inbox.key, version, order_ref, inbox.status, door,
@@ -45,10 +50,17 @@ _LIST: Mapping[Queue, str] = {
                acknowledgements.status, door, NULL AS kind, acknowledgements.attempts, acknowledgements.due_at_ms, created_at_ms AS at_ms,
                NULL AS outcome, acknowledgements.reason
         FROM acknowledgements JOIN inbox ON inbox.id = inbox_id LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id""",
+    "submit": """
+        SELECT id, 'submit' AS queue, source, command AS name, public_id AS key, 1 AS version, subject AS order_ref, status,
+               NULL AS door, NULL AS kind, attempts, due_at_ms, accepted_at_ms AS at_ms, outcome, reason, caller
+        FROM submit""",
 }
 
-_BODIES: Mapping[Queue, Mapping[str, str]] = {"inbox": {"body": "document", "fetched": "fetched"}, "outbox": {"body": "body"}}
-
+_BODIES: Mapping[Queue, Mapping[str, str]] = {
+    "inbox": {"body": "document", "fetched": "fetched"},
+    "outbox": {"body": "body"},
+    "submit": {"body": "body", "answer": "answer"},
+}
 
 _LAST_TRY = """
     SELECT attempts AS attempt, settled_at_ms AS at_ms, duration_ms, outcome, http_status, answer AS detail FROM outbox
@@ -206,7 +218,7 @@ def _shown(row: Row) -> Row:
     return {
         **{name: value for name, value in row.items() if not name.endswith("_ms") and name not in ("version", "id")},
         "row": f"{row['queue']}:{row['id']}",
-        "key": key if row["queue"] == "outbox" else f"{row['source']}/{key}",
+        "key": key if row["queue"] in ("outbox", "submit") else f"{row['source']}/{key}",
         "version": row["version"],
         "at": _instant(row["at_ms"]),
         "due_at": _instant(row["due_at_ms"]),

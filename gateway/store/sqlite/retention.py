@@ -24,6 +24,7 @@ _ERASABLE = {
         """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
                  FROM orders WHERE orders.id = outbox.order_id)""",
     ),
+    "submit": ("body = NULL, answer = NULL, codes = NULL", "coalesce(body, answer, codes) IS NOT NULL", ""),
 }
 
 
@@ -90,7 +91,7 @@ class Retention(Core):
 
         def change(db: Connection) -> int | None:
             upto = _upto(db, "attempts", after, limit, "at_ms", before_ms)
-            for queue in ("inbox", "outbox", "acknowledgements") if upto else ():
+            for queue in ("inbox", "outbox", "acknowledgements", "submit") if upto else ():
                 db.execute(
                     f"DELETE FROM attempts WHERE id > ? AND id <= ? AND queue = '{queue}' AND NOT EXISTS "
                     f"(SELECT 1 FROM {queue} WHERE {queue}.id = row_id AND (status <> 'done' OR settled_at_ms >= ?))",

@@ -16,7 +16,7 @@ from gateway.store.sqlite.writer import Connection
 
 log = logging.getLogger("gateway.store")
 
-_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements")
+_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
 _LOW_SHARE = 0.05
 _PAGE_BYTES = 4096
 _LOW_BYTES = 1024**3
@@ -72,14 +72,17 @@ def room_is_low(folder: Path) -> bool:
 # What was announced as being sent is unknown from now on; where nothing is announced, the lease says that it may have been sent.
 _SENT = """,
     status = CASE WHEN sending = 1 OR unknown_since_ms IS NOT NULL THEN 'unknown' ELSE 'ready' END,
-    unknown_since_ms = CASE WHEN sending = 1 THEN :now ELSE unknown_since_ms END,
-    maybe_taken = maybe_taken OR coalesce(sending, 1), sending = NULL"""
+    unknown_since_ms = CASE WHEN sending = 1 THEN {since} ELSE unknown_since_ms END, sending = NULL"""
+_TAKE_BACK = {
+    "outbox": _SENT.format(since=":now") + ", maybe_taken = maybe_taken OR coalesce(sending, 1)",
+    "submit": _SENT.format(since="coalesce(unknown_since_ms, :now)"),
+}
 
 
 def recover(db: Connection, now_ms: int) -> None:
     """Take over what the last process had leased; what was being sent may have been taken."""
     for table in _QUEUES:
-        changes = _SENT if table == "outbox" else ", status = 'ready'"
+        changes = _TAKE_BACK.get(table, ", status = 'ready'")
         db.execute(
             f"UPDATE {table} SET due_at_ms = ?1, lease = NULL{changes} WHERE {ACTIVE} AND status = 'leased'".replace(":now", "?1"),
             (now_ms,),
@@ -93,9 +96,9 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
             f"UPDATE {table} SET due_at_ms = min(due_at_ms + ?, ?) WHERE {ACTIVE} AND due_at_ms > ?",
             (delta_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
         )
-    if delta_ms:
+    for table in ("outbox", "submit") if delta_ms else ():
         db.execute(
-            f"UPDATE outbox SET unknown_since_ms = unknown_since_ms + ? WHERE {ACTIVE} AND unknown_since_ms IS NOT NULL", (delta_ms,)
+            f"UPDATE {table} SET unknown_since_ms = unknown_since_ms + ? WHERE {ACTIVE} AND unknown_since_ms IS NOT NULL", (delta_ms,)
         )
 
 
@@ -118,7 +121,7 @@ class Upkeep(Core):
         self._ring_all()
 
     async def next_due_s(self, queue: Queue, name: str) -> float | None:
-        column = {"inbox": "source", "outbox": "target", "acknowledgements": "source"}[queue]
+        column = "target" if queue == "outbox" else "source"
 
         def change(db: Connection) -> int | None:
             found = db.execute(
