@@ -164,7 +164,10 @@ class Gateway:
         return {name: source for name, source in self._runtime.sources.items() if "webhook" in source.doors}
 
     async def _status(self) -> dict[str, Any]:
-        doors = {name: source.connector.doors for name, source in self._runtime.sources.items()}
+        doors = {
+            name: (*source.connector.doors, *(("submit",) if name in self._runtime.submit else ()))
+            for name, source in self._runtime.sources.items()
+        }
         return await status(
             self._reader, vitals=self._vitals, doors=doors, targets=list(self._runtime.deliver), refusing=self._store.refusing
         )

@@ -69,17 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     add("status", "how the gateway is doing", commands.status)
     add("sources", "the configured sources and their doors", commands.sources)
     add("plugins", "the installed connectors, broken ones too", commands.plugins)
-    queues: tuple[Queue, ...] = ("inbox", "outbox")
-    for queue in queues:
-        listing = add(queue, f"the newest rows of the {queue}", commands.listing)
+    queues: dict[Queue, str] = {"inbox": "inbox", "outbox": "outbox", "submit": "submissions"}
+    for queue, name in queues.items():
+        listing = add(name, f"the newest {name}" if queue == "submit" else f"the newest rows of the {name}", commands.listing)
         listing.set_defaults(queue=queue)
         listing.add_argument("--status", choices=statuses_of(queue))
-        listing.add_argument("--source" if queue == "inbox" else "--target", dest="name", type=_text, metavar="NAME")
+        listing.add_argument("--target" if queue == "outbox" else "--source", dest="name", type=_text, metavar="NAME")
         listing.add_argument("--limit", type=_count, default=50)
     orders = add("orders", "the newest orders and where their newest message is", commands.orders)
     orders.add_argument("--source", type=_text, metavar="NAME")
     orders.add_argument("--limit", type=_count, default=50)
-    show = add("show", "everything known of an event, a message or a row", commands.show)
+    show = add("show", "everything known of an event, a message, a submission or a row", commands.show)
     show.add_argument("key", type=_text, metavar="KEY")
     show.add_argument("--body", action="store_true", help="print stored documents and messages too; they can hold personal data")
     shown = add("map", "what a source's mapping makes of a saved document, as canonical fields", preview.preview)

@@ -35,6 +35,7 @@ T = TypeVar("T")
 Options = argparse.Namespace
 
 _AT_ONCE = 1000
+_BODIES = ("body", "fetched", "answer")
 RESTORED = "what is from before is looked up, or held for you, before it is sent; when that is done: gateway restore --finish"
 
 
@@ -148,7 +149,7 @@ def status(options: Options) -> int:
     print()
     print_table(("target", "state", "reason"), [(name, one["state"], one.get("reason")) for name, one in said["targets"].items()])
     print()
-    words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements")
+    words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements", "submit")
     print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
     print(f"\n{room(said['disk'])}")
     if said["restored_at"]:
@@ -203,10 +204,9 @@ def listing(options: Options) -> int:
     if options.json:
         print_json(rows)
     else:
+        name = {"inbox": "source", "outbox": "target", "submit": "command"}[options.queue]
         shown = [(r["row"], r["at"], r["key"], r["name"], r["status"], r["attempts"], r["outcome"], r["reason"]) for r in rows]
-        print_table(
-            ("row", "came", "key", "source" if options.queue == "inbox" else "target", "status", "tries", "outcome", "reason"), shown
-        )
+        print_table(("row", "came", "key", name, "status", "tries", "outcome", "reason"), shown)
     return 0
 
 
@@ -225,11 +225,13 @@ def show(options: Options) -> int:
     """Show everything of a key; 1 where there is nothing."""
     rows = _read(options, lambda reader: reader.show(options.key))
     for row in rows:
-        bodies = {name: row.pop(name) for name in ("body", "fetched") if name in row}
+        bodies = {name: row.pop(name) for name in _BODIES if name in row}
         if options.body:
             row.update({name: as_text(body) for name, body in bodies.items()})
     if not rows:
-        raise GatewayError(f"{one_line(options.key)}: no such key; `gateway inbox` and `gateway outbox` list what there is")
+        raise GatewayError(
+            f"{one_line(options.key)}: no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is"
+        )
     if options.json:
         print_json(rows)
     else:
@@ -239,12 +241,13 @@ def show(options: Options) -> int:
 
 def _everything(row: dict[str, Any]) -> str:
     """One row for people."""
-    name = {"inbox": "", "outbox": "target", "acknowledgements": "stage"}[row["queue"]]
+    name = {"inbox": "", "outbox": "target", "acknowledgements": "stage", "submit": "command"}[row["queue"]]
     facts = {**row, name: row["name"], "came": row["at"], "due": row["due_at"], "tries": row["attempts"]}
     facts["its order"] = " ".join(filter(None, (row.get("erp_number"), row.get("erp_id") and f"({row['erp_id']})"))) or None
-    names = ("source", "order_ref", "door", name, "kind", "came", "due", "tries", "its order", "reason")
+    facts["codes"] = row.get("codes")
+    names = ("source", "order_ref", "door", name, "kind", "caller", "came", "due", "tries", "its order", "codes", "reason")
     lines = [f"{row['row']}  {row['key']}  {row['status']}" + (f" ({row['outcome']})" if row["outcome"] else "")]
-    lines += [f"    {fact:10} {one_line(facts[fact])}" for fact in names if fact and facts[fact] is not None]
+    lines += [f"    {fact:10} {one_line(facts[fact])}" for fact in names if fact and facts.get(fact) is not None]
     for tried in row["tried"]:
         first, *more = str(tried["detail"] or "").split("\n")  # what differs from the version before stands on lines of its own
         answer = " ".join(one_line(part) for part in (tried["http_status"], first) if part)
@@ -254,7 +257,7 @@ def _everything(row: dict[str, Any]) -> str:
         lines.append(
             f"    decided    {decided['at']}  {decided['action']} by {one_line(decided['who'])}: {one_line(decided['reason'] or '-')}"
         )
-    return "\n".join(lines) + "".join(f"\n\n{plain(row[name])}" for name in ("body", "fetched") if row.get(name))
+    return "\n".join(lines) + "".join(f"\n\n{plain(row[name])}" for name in _BODIES if row.get(name))
 
 
 # --- deciding
@@ -270,7 +273,7 @@ def replay(options: Options) -> int:
         async def dead(reader: SqliteReader) -> list[str]:
             rows = [
                 r
-                for q in ("inbox", "outbox", "acknowledgements")
+                for q in ("inbox", "outbox", "acknowledgements", "submit")
                 for r in await reader.rows(q, status="dead", name=options.source, limit=100_000)
             ]
             return [row["row"] for row in rows]

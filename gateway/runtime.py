@@ -19,6 +19,7 @@ from gateway.edge.signalr import Session
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
+from gateway.engine.submit import Submit
 from gateway.engine.worker import Worker
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
@@ -77,6 +78,7 @@ class Runtime:
         self._key_sets: dict[str, KeySet] = {}
         self._targets: dict[str, HttpTarget] = {}
         self.deliver: dict[str, Deliver] = {}
+        self.submit: dict[str, Submit] = {}
         self.pollers: dict[str, Poller] = {}
         self.listeners: dict[str, Realtime] = {}
         self._hubs: dict[str, aiohttp.ClientSession] = {}
@@ -129,6 +131,9 @@ class Runtime:
             if source.stages:
                 step = Acknowledge(source, self._store, self._vitals, self._clock)
                 self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
+            if source.connector.description.commands:
+                self.submit[name] = Submit(source, self._store, self._vitals, self._clock)
+                self._run(f"submit {name}", self.submit[name].run())
             if "poll" in source.doors:
                 self.pollers[name] = Poller(source, self._store, self._vitals, self._clock)
                 self._run(f"poll {name}", self.pollers[name].run())
@@ -162,6 +167,8 @@ class Runtime:
             self.pollers[source].resume()
         if source in self.listeners:
             self.listeners[source].resume()
+        if source in self.submit:
+            self.submit[source].resume()
 
     def secrets_changed(self) -> None:
         """Something that is read from a file has another text: what waited for it tries again."""
@@ -178,7 +185,7 @@ class Runtime:
             if task.get_name().startswith("poll "):
                 task.cancel()
         drains = [deliver.drain(timeout_s) for deliver in self.deliver.values()] + [worker.drain(timeout_s) for worker in self._workers]
-        await asyncio.gather(*drains)
+        await asyncio.gather(*drains, *(submit.drain(timeout_s) for submit in self.submit.values()))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

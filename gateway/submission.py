@@ -22,12 +22,14 @@ class Submission(Struct, frozen=True, kw_only=True):
         id: Ours; the same for every attempt, for a vendor that takes an idempotency key.
         body: Decoded as the command's `body`, as the caller sent it.
         accepted_at: When it was committed, UTC.
+        repeated: An attempt before this one may have reached the vendor: what refuses it may be what that one did.
     """
 
     id: str
     command: str
     body: Any
     accepted_at: datetime
+    repeated: bool = False
 
 
 class Codes(Struct, frozen=True, kw_only=True):

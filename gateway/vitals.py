@@ -90,6 +90,9 @@ class Vitals:
         self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
         self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
         self.acknowledged = Counter("gateway_acknowledgements", "Acknowledgements", ["source", "outcome"], registry=self.registry)
+        self.submissions = Counter(
+            "gateway_submissions", "Attempts and look-ups of commands for vendors", ["source", "command", "outcome"], registry=self.registry
+        )
         self.door_up = Gauge("gateway_door_up", "1 where the door takes orders", ["source", "door"], registry=self.registry)
         self.target_up = Gauge("gateway_target_up", "1 where the target takes orders", ["target"], registry=self.registry)
         self.loop_lag = Gauge("gateway_loop_lag_seconds", "How late the event loop was in the last second", registry=self.registry)

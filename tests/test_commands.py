@@ -265,7 +265,7 @@ async def test_a_key_that_is_none_is_one_clear_line(start, erp, run: Run) -> Non
     for key in ("nobody", "inbox:99", "outbox:99", "acknowledgements:1", "acme/good@9", "inbox:" + "9" * 40, "", "%", "two\nlines"):
         said = await run("show", key)
         assert (said.code, said.out) == (1, ""), key
-        assert said.err.endswith("no such key; `gateway inbox` and `gateway outbox` list what there is\n")
+        assert said.err.endswith("no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is\n")
         assert len(said.err.splitlines()) == 1
 
 

@@ -67,6 +67,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
         sha256: Of `body`, for a bit that flipped.
         unknown_since: Since when nobody knows whether the last attempt did it; None where that is known.
         looks: How many look-ups since then brought nothing.
+        repeated: An attempt before this one may have reached the vendor, whatever has been found out since.
     """
 
     id: int
@@ -83,6 +84,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
     sha256: bytes
     unknown_since: datetime | None = None
     looks: int = 0
+    repeated: bool = False
 
 
 class SubmissionEnd(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ _BODIES = (
     ("inbox", "document", "sha256"),
     ("inbox", "fetched", "fetched_sha256"),
     ("outbox", "body", "sha256"),
+    ("submit", "body", "sha256"),
 )
 _OPEN = "SELECT (SELECT count(*) FROM inbox WHERE status <> 'done'), (SELECT count(*) FROM outbox WHERE status <> 'done')"
 # A row that waits behind another, or for a decision, keeps its status: it is unclear once it is its turn.
@@ -36,6 +37,7 @@ _PERHAPS_SENT = f"""
     UPDATE outbox SET unknown_since_ms = coalesce(unknown_since_ms, ?), maybe_taken = 1,
                       status = CASE WHEN status = 'ready' AND due_at_ms IS NOT NULL THEN 'unknown' ELSE status END
     WHERE {ACTIVE} OR held_for IS NOT NULL"""
+_PERHAPS_SUBMITTED = f"UPDATE submit SET unknown_since_ms = coalesce(unknown_since_ms, ?), repeated = 1 WHERE {ACTIVE}"
 _MARGIN_BYTES = 1024**3
 _LONGEST_LOG_BYTES = WAL_LIMIT_BYTES * 3 // 4
 _LOOK_EVERY = 10_000
@@ -118,6 +120,7 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
         with closing(open_database(part)) as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute(_PERHAPS_SENT, (now_ms,))
+            db.execute(_PERHAPS_SUBMITTED, (now_ms,))
             db.execute("INSERT INTO restores (restored_at_ms, who) VALUES (?,?)", (now_ms, who))
             db.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'restore')", (now_ms, who))
             db.execute("COMMIT")
@@ -139,7 +142,8 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
 
 
 def _damaged(db: sqlite3.Connection) -> Iterator[str]:
-    for table, body, digest in _BODIES:
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}  # an older copy has not all of them
+    for table, body, digest in (one for one in _BODIES if one[0] in tables):
         for row_id, stored, expected in db.execute(f"SELECT id, {body}, {digest} FROM {table} WHERE {body} IS NOT NULL"):
             if not isinstance(stored, bytes) or hashlib.sha256(stored).digest() != expected:
                 yield f"{body} of {table}:{row_id}"

@@ -6,6 +6,7 @@ It works beside a running gateway and without one. Only the service's writing co
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -25,7 +26,9 @@ from gateway.store.sqlite.decisions import Found, find
 from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.opening import APPLICATION_ID
 from gateway.store.sqlite.retention import days_left
+from gateway.store.sqlite.submissions import SOLE
 from gateway.store.sqlite.upkeep import room_bytes
+from gateway.submission import Codes
 
 Row = dict[str, Any]
 
@@ -189,6 +192,7 @@ class SqliteReader:
             for row in rows:
                 for name, column in _BODIES.get(one.queue, {}).items():
                     row[name] = (await self._tuples(f"SELECT {column} FROM {one.queue} WHERE id = ?", (one.id,)))[0][0]
+                await self._mask_codes(row)
                 tried = await self._rows("SELECT * FROM attempts WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
                 tried += await self._rows(_LAST_TRY, (one.id,)) if one.queue == "outbox" else []
                 row["tried"] = [{**t, "at": _instant(t["at_ms"])} for t in tried]
@@ -196,6 +200,17 @@ class SqliteReader:
                 row["decided"] = [{**d, "at": _instant(d["at_ms"])} for d in decided]
                 shown.append(_shown(row))
         return shown
+
+    async def _mask_codes(self, row: Row) -> None:
+        """Neither a submission nor what was made of its answer shows the codes that open a machine."""
+        own = row["queue"] == "submit"
+        which = ("id = ?", row["id"]) if own else (f"source = ? AND subject = ? AND {SOLE}", row["source"], row["order_ref"])
+        found = await self._tuples(f"SELECT codes FROM submit WHERE {which[0]} AND codes IS NOT NULL", which[1:])
+        codes = [msgspec.json.decode(kept, type=Codes) for (kept,) in found]
+        for name in _BODIES.get(row["queue"], {}):
+            row[name] = masked(row[name], codes)
+        if own:
+            row["codes"] = ", ".join(f"{name} ***" for one in codes for name in ("pickup", "storage") if getattr(one, name)) or None
 
     def _find(self, key: str) -> list[Found]:
         with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
@@ -228,6 +243,16 @@ def _shown(row: Row) -> Row:
 def _instant(ms: int | None) -> str | None:
     at = from_ms(ms)
     return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def masked(body: bytes | None, codes: Sequence[Codes]) -> bytes | None:
+    """A body with every code in it made unreadable, also one that JSON has spelled with escapes."""
+    for code in {text for one in codes for text in (one.pickup, one.storage) if text}:
+        if body is not None:
+            escaped = json.dumps(code)[1:-1]
+            for spelling in (code, json.dumps(code, ensure_ascii=False)[1:-1], escaped, escaped.replace("/", "\\/")):
+                body = body.replace(spelling.encode(), b"***")
+    return body
 
 
 def as_text(body: bytes | None) -> str | None:

@@ -24,14 +24,14 @@ from gateway.store.submissions import NewSubmission, SubmissionAccepted, Submiss
 from gateway.submission import Codes
 
 _STATE = "SELECT public_id, caller, source, command, status, attempts, answer, reason, codes FROM submit"
-_SOLE = "sole = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
+SOLE = "sole = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
 _NEW = """
     INSERT INTO submit (public_id, caller, key, source, command, subject, sole, status, due_at_ms, accepted_at_ms,
-                        said_sha256, sha256, body)
-    VALUES (?,?,?,?,?,?,?,'ready',?,?,?,?,?) ON CONFLICT DO NOTHING"""
+                        said_sha256, sha256, body, unknown_since_ms, repeated)
+    VALUES (?,?,?,?,?,?,?,'ready',?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"""
 _LEASE = """
     SELECT id, public_id, caller, source, command, subject, attempts + 1, accepted_at_ms, first_attempt_ms, body, sha256,
-           unknown_since_ms, looks
+           unknown_since_ms, looks, repeated
     FROM submit INDEXED BY submit_active
     WHERE source = ? AND status IN ('ready', 'leased', 'unknown') AND due_at_ms <= ? ORDER BY due_at_ms, id LIMIT ?"""
 _SETTLE = """
@@ -40,7 +40,7 @@ _SETTLE = """
                       answer = ?, codes = ?
     WHERE id = ? AND lease = ?"""
 _CLEARED = "UPDATE submit SET unknown_since_ms = NULL, looks = 0 WHERE id = ?"
-_UNCLEAR = "UPDATE submit SET unknown_since_ms = coalesce(unknown_since_ms, ?) WHERE id = ?"
+_UNCLEAR = "UPDATE submit SET unknown_since_ms = coalesce(unknown_since_ms, ?), repeated = 1 WHERE id = ?"
 # The oldest of a lane goes where nothing of the lane is on its way.
 _ADVANCE = f"""
     UPDATE submit SET due_at_ms = ?1 WHERE id = (
@@ -62,6 +62,7 @@ class Submissions(Core):
         if self.refusing:
             raise StoreBusy(self.refusing)
         now_ms, sha256 = self._clock.now_ms(), hashlib.sha256(new.body).digest()
+        perhaps_sent = self._restored_ms is not None  # by the gateway whose database this was before the copy was put back
 
         def change(db: Connection) -> SubmissionAccepted:
             added = db.execute(
@@ -79,6 +80,8 @@ class Submissions(Core):
                     new.sha256,
                     sha256,
                     new.body,
+                    now_ms if perhaps_sent else None,
+                    perhaps_sent,
                 ),
             )
             if added.rowcount == 1:
@@ -210,7 +213,7 @@ def standing_in(db: Connection, row_id: int) -> str | None:
     """The public id of what now stands for the subject of a dead row that is sole: they cannot both be sent."""
     found = db.execute(
         "SELECT public_id FROM submit INDEXED BY submit_sole WHERE (source, subject) = "
-        f"(SELECT source, subject FROM submit WHERE id = ?1 AND sole = 1) AND {_SOLE} AND id <> ?1",
+        f"(SELECT source, subject FROM submit WHERE id = ?1 AND sole = 1) AND {SOLE} AND id <> ?1",
         (row_id,),
     ).fetchone()
     return found and str(found[0])
@@ -249,7 +252,7 @@ def _known(db: Connection, new: NewSubmission) -> SubmissionAccepted:
         same = (state.source, state.command, said_sha256) == (new.source, new.command, new.sha256)
         return SubmissionAccepted(outcome="repeat" if same else "conflict", state=state)
     standing = db.execute(
-        f"{_STATE} INDEXED BY submit_sole WHERE source = ? AND subject = ? AND {_SOLE}", (new.source, new.subject)
+        f"{_STATE} INDEXED BY submit_sole WHERE source = ? AND subject = ? AND {SOLE}", (new.source, new.subject)
     ).fetchone()
     if standing is None:
         raise StoreError(f"there is a submission {new.id} already, of another key")
@@ -272,7 +275,7 @@ def _state(found: Any) -> SubmissionState:
 
 
 def _row(found: Any, lease: int) -> SubmissionRow:
-    id_, public_id, caller, source, command, subject, attempts, accepted_ms, first_ms, body, sha256, unknown_ms, looks = found
+    id_, public_id, caller, source, command, subject, attempts, accepted_ms, first_ms, body, sha256, unknown_ms, looks, repeated = found
     return SubmissionRow(
         id=id_,
         lease=lease,
@@ -288,4 +291,5 @@ def _row(found: Any, lease: int) -> SubmissionRow:
         sha256=sha256,
         unknown_since=from_ms(unknown_ms),
         looks=looks,
+        repeated=bool(repeated),
     )

@@ -75,7 +75,7 @@ _SENT = """,
     unknown_since_ms = CASE WHEN sending = 1 THEN {since} ELSE unknown_since_ms END, sending = NULL"""
 _TAKE_BACK = {
     "outbox": _SENT.format(since=":now") + ", maybe_taken = maybe_taken OR coalesce(sending, 1)",
-    "submit": _SENT.format(since="coalesce(unknown_since_ms, :now)"),
+    "submit": _SENT.format(since="coalesce(unknown_since_ms, :now)") + ", repeated = repeated OR sending = 1",
 }
 
 

@@ -1,6 +1,7 @@
 -- The way back: commands for a vendor, as `submit:17` or by their public id. Statuses and due times as in the outbox; a lane is
 -- what one source has under way for one subject. `sole`: nothing else that is sole may stand for the subject, unless it is dead
--- or was dropped. `said_sha256`: of what source, command and body say, whatever their spelling; `sha256`: of the body as it came.
+-- or was dropped. `said_sha256`: of what source, command and body say, whatever their spelling; `sha256`: of the body as it came. `repeated`: some attempt
+-- may have reached the vendor, whatever has been found out since.
 CREATE TABLE submit (
     id               INTEGER PRIMARY KEY,
     public_id        TEXT NOT NULL,
@@ -22,6 +23,7 @@ CREATE TABLE submit (
     reason           TEXT,
     unknown_since_ms INTEGER,
     looks            INTEGER NOT NULL DEFAULT 0,
+    repeated         INTEGER NOT NULL DEFAULT 0,
     said_sha256      BLOB NOT NULL,
     sha256           BLOB NOT NULL,
     body             BLOB,

@@ -1,0 +1,260 @@
+"""The submit step: what a caller wants said to a vendor is said, and an attempt whose end nobody knows is looked up before another.
+
+An attempt is announced on disk before its hook is called. What ends without the vendor's word is unknown: the command's look-up
+says what became of it, or it is repeated where that does no harm, or a person decides. It is never sent blindly, nor given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.clock import Clock
+from gateway.engine.unclear import failed, not_there, undecidable
+from gateway.engine.worker import settled
+from gateway.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreBusy, StoreError, StoreFailed
+from gateway.source import Source, incoming, warn_of_flagged
+from gateway.store.base import Settlement, Store
+from gateway.store.submissions import SubmissionEnd, SubmissionRow
+from gateway.submission import Command, Submission, Submitted
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway.submit")
+
+CONCURRENCY = 4
+CALL_TIMEOUT_S = 120.0
+AUTH_PAUSE_S = 900.0
+_MOST_QUIET_S = 900.0
+_LOOK_S = 5.0
+_LONGEST_REASON = 1000
+
+
+class _Attempt(Struct):
+    """How far an attempt is. `sent`: announced, so it may have reached the vendor. `looking`: it asks what became of another."""
+
+    sent: bool = False
+    looking: bool = False
+
+
+class Submit:
+    """One source's submit step; `run()` is its task. Some are under way at the same time, of one subject one."""
+
+    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+        self._source = source
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._paused_until: float | None = None
+        self._quiet_until = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._stopping = False
+
+    def resume(self) -> None:
+        """Go on: the credentials changed, or an operator says so."""
+        self._paused_until, self._quiet_until = None, 0.0
+        self._vitals.door(self._source.name, "submit", "up")
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Work until `drain`."""
+        self._vitals.door(self._source.name, "submit", "up")
+        while not self._stopping:
+            try:
+                started = await self.take()
+            except StoreBusy as error:
+                await self._clock.sleep(min(error.retry_after_s, 1.0))
+                continue
+            if not started:
+                await self._wait()
+
+    async def take(self) -> int:
+        """Lease what there is room for, and start on it; how many."""
+        async with self._turn:  # `drain` waits for what is being leased
+            room = 0 if self._stopping else self._room()
+            rows = await self._store.lease_submissions(self._source.name, room) if room > 0 else []
+            for row in rows:
+                task = asyncio.create_task(self._one(row), name=f"submit {row.public_id}")
+                self._tasks.add(task)
+                task.add_done_callback(self._finished)
+            return len(rows)
+
+    async def idle(self) -> None:
+        """Return when nothing is under way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing more; let what is under way finish, then cut it short: what is announced by then is unknown."""
+        self._stopping = True
+        self._changed.set()
+        async with self._turn:
+            pass
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    def _room(self) -> int:
+        now = self._clock.monotonic()
+        if now < self._quiet_until or (self._paused_until is not None and now < self._paused_until):
+            return 0
+        return (1 if self._paused_until is not None else CONCURRENCY) - len(self._tasks)
+
+    async def _wait(self) -> None:
+        """Until something may have changed: a row became ready, one came to its end, a pause is over."""
+        if self._room() > 0:
+            due_s = await self._store.next_due_s("submit", self._source.name)
+            if due_s is None or due_s > 0:
+                await self._store.wait("submit", self._source.name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
+            return
+        quiet_s = max(self._quiet_until, self._paused_until or 0.0) - self._clock.monotonic()
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(min(max(quiet_s, 0.01), _LOOK_S) if quiet_s > 0 else _LOOK_S):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("submit.failed", exc_info=error, extra={"source": self._source.name})
+
+    async def _one(self, row: SubmissionRow) -> None:
+        began, began_ms = perf_counter(), self._clock.now_ms()
+        attempt, made = _Attempt(), None
+        try:
+            made, end = await self._tried(row, attempt)
+        except LeaseLost:
+            log.warning("submit.lease_lost", extra={"source": row.source, "key": row.public_id})
+            return
+        except asyncio.CancelledError:
+            unclear = attempt.sent or row.unknown_since is not None
+            end = Settlement(status="unknown" if unclear else "ready", outcome="handed_back", counts=attempt.sent)
+            await asyncio.shield(self._settle(row, end, None))
+            raise
+        duration_s = perf_counter() - began
+        end = replace(end, started_at_ms=began_ms, duration_ms=round(duration_s * 1000))
+        await self._settle(row, end, made)
+        self._vitals.submissions.labels(row.source, row.command, end.outcome).inc()
+        log.log(
+            logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and attempt.looking) else logging.WARNING,
+            "submit.attempted",
+            extra={
+                "source": row.source,
+                "command": row.command,
+                "order_ref": row.subject,
+                "key": row.public_id,
+                "attempt": row.attempts,
+                "outcome": end.outcome,
+                "duration_s": round(duration_s, 4),
+                "next_in_s": round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
+            },
+        )
+
+    async def _tried(self, row: SubmissionRow, attempt: _Attempt) -> tuple[Submitted | None, Settlement]:
+        """One attempt or look-up: what the vendor said, and how it ends."""
+        connector = self._source.connector
+        try:
+            command = connector.commands().get(row.command)
+            if command is None:
+                reason = f"the source has no command {row.command!r} with its settings of now"
+                return None, Settlement(status="held", outcome="held", reason=reason, counts=False)
+            submission = self._submission(row, command)
+            if isinstance(submission, Settlement):
+                return None, submission
+            if row.unknown_since is not None and command.look_up is not None:
+                attempt.looking = True
+                return await self._looked(row, submission)
+            if row.unknown_since is not None and not connector.is_repeatable(row.command):
+                return None, undecidable("the vendor may have done it, and cannot be asked")
+            await settled(self._clock, lambda: self._store.submitting(row))
+            attempt.sent = True
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                made = await connector.submit(submission, self._source.client)
+        except (LeaseLost, StoreError):
+            raise
+        except Exception as error:
+            return None, self._failed(row, attempt, error)
+        self._went_well()
+        return made, Settlement(status="done", outcome="submitted", cleared=True)
+
+    def _submission(self, row: SubmissionRow, command: Command) -> Submission | Settlement:
+        if row.body is None or hashlib.sha256(row.body).digest() != row.sha256:
+            log.critical("store.damaged_body", extra={"source": row.source, "key": row.public_id})
+            return self._unusable(row, "the stored command is damaged: its SHA-256 differs from the one it was stored with")
+        try:
+            body: Any = msgspec.json.decode(row.body.removeprefix(b"\xef\xbb\xbf"), type=command.body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return self._unusable(row, "the stored command does not fit what the connector of now takes")
+        return Submission(id=row.public_id, command=row.command, body=body, accepted_at=row.accepted_at, repeated=row.repeated)
+
+    @staticmethod
+    def _unusable(row: SubmissionRow, reason: str) -> Settlement:
+        return Settlement(status="dead", outcome="refused", reason=reason) if row.unknown_since is None else undecidable(reason)
+
+    async def _looked(self, row: SubmissionRow, submission: Submission) -> tuple[Submitted | None, Settlement]:
+        """What became of an attempt."""
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            found = await self._source.connector.look_up(submission, self._source.client)
+        self._went_well()
+        if found is not None:
+            return found, Settlement(status="done", outcome="found", counts=False, cleared=True)
+        return None, not_there(row, self._clock.now())
+
+    def _failed(self, row: SubmissionRow, attempt: _Attempt, error: Exception) -> Settlement:
+        reason = str(error) if isinstance(error, GatewayError) else "no answer in time" if isinstance(error, TimeoutError) else ""
+        if not reason:
+            log.error("submit.failed", exc_info=error, extra={"source": row.source, "key": row.public_id})
+            reason = f"{type(error).__name__} in the gateway itself; see its log"
+        elif isinstance(error, PluginError):
+            log.error("plugin.failed", exc_info=error, extra={"source": row.source, "key": row.public_id})
+        if isinstance(error, AuthError):
+            self._pause(reason)
+        elif isinstance(error, RateLimited):
+            self._quiet_until = max(self._quiet_until, self._clock.monotonic() + min(error.retry_after_s or 60.0, _MOST_QUIET_S))
+        return failed(row, error, reason[:_LONGEST_REASON], sent=attempt.sent, now=self._clock.now())
+
+    def _pause(self, reason: str) -> None:
+        """Nothing more is said until somebody says so, or after a long while: a vendor locks accounts that knock too often."""
+        self._paused_until = self._clock.monotonic() + AUTH_PAUSE_S
+        self._vitals.door(self._source.name, "submit", "down", reason)
+
+    def _went_well(self) -> None:
+        if self._paused_until is not None:
+            self.resume()
+
+    async def _settle(self, row: SubmissionRow, end: Settlement, made: Submitted | None) -> None:
+        events = incoming(made.events, self._source.stages) if made is not None else []
+        kept = SubmissionEnd(answer=made.answer, codes=made.codes, events=tuple(events)) if made is not None else None
+        try:
+            accepted = await settled(self._clock, lambda: self._store.settle_submission(row, end, kept))
+        except LeaseLost:
+            log.warning("submit.lease_lost", extra={"source": row.source, "key": row.public_id})
+        except StoreFailed:
+            raise
+        except StoreError as error:
+            log.error("submit.unsettled", exc_info=error, extra={"source": row.source, "key": row.public_id})
+            held = Settlement(
+                status="held",
+                outcome="unknown",
+                reason=f"the store refuses what the vendor answered: {error}",
+                started_at_ms=end.started_at_ms,
+            )
+            await settled(self._clock, lambda: self._store.settle_submission(row, held))
+        else:
+            warn_of_flagged(row.source, events, accepted)
+            for one in accepted:
+                self._vitals.received.labels(row.source, "submit", one.outcome).inc()

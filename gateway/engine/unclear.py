@@ -1,0 +1,87 @@
+"""What becomes of a command after an attempt or a look-up that did not end well. Pure.
+
+What nobody knows the end of is never given up: it is held once it has been unknown for too long.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from gateway.errors import AuthError, Hold, PermanentError, RateLimited, TransientError
+from gateway.outbound.session import TooLong
+from gateway.retry import backoff_s, is_over
+from gateway.store.base import Settlement
+from gateway.store.submissions import SubmissionRow
+
+CERTAIN_AFTER_S = 10.0
+BASE_S, CAP_S, MAX_AGE_S = 2.0, 900.0, 7 * 86400.0
+
+_TO_DECIDE = "`gateway release` says that the vendor has nothing of it and sends it, `gateway drop` ends it"
+
+
+def failed(row: SubmissionRow, error: Exception, reason: str, *, sent: bool, now: datetime) -> Settlement:
+    """How an attempt ends that raised `error`, or, where nothing was `sent`, a look-up."""
+    if not sent:
+        return _not_sent(row, error, reason, now) if row.unknown_since is None else _not_found_out(row, error, reason, now)
+    if isinstance(error, Hold):
+        return Settlement(status="held", outcome="held", reason=reason)
+    if isinstance(error, PermanentError) and not isinstance(error, TooLong):
+        return Settlement(status="dead", outcome="refused", reason=reason, cleared=True)
+    undone = isinstance(error, AuthError) or (isinstance(error, TransientError) and error.undone)
+    if undone and row.unknown_since is None:
+        return _not_sent(row, error, reason, now)
+    return _unknown(row, reason, _pause_s(row.attempts, error), now, outcome="retry" if undone else "unknown")
+
+
+def not_there(row: SubmissionRow, now: datetime) -> Settlement:
+    """How a look-up ends that finds nothing: that counts once the attempt it looked for can no longer be on its way."""
+    too_early_s = CERTAIN_AFTER_S - _age_s(row.unknown_since, now)
+    if too_early_s > 0:
+        return Settlement(status="unknown", outcome="unknown", reason="it is not there so far", due_in_s=too_early_s, counts=False)
+    if is_over(_age_s(row.first_attempt_at, now), MAX_AGE_S):
+        return Settlement(status="dead", outcome="given_up", reason=_given_up(row, "it is not there", now), counts=False, cleared=True)
+    return Settlement(status="ready", outcome="not_there", counts=False, cleared=True)
+
+
+def undecidable(reason: str) -> Settlement:
+    """How it ends where only a person can find out."""
+    return Settlement(status="held", outcome="unknown", reason=f"{reason}; {_TO_DECIDE}", counts=False)
+
+
+def _not_sent(row: SubmissionRow, error: Exception, reason: str, now: datetime) -> Settlement:
+    """The vendor surely did nothing. What it does not let in, or not so fast, is no attempt, and never given up."""
+    if isinstance(error, AuthError):
+        return Settlement(status="ready", outcome="paused", reason=reason, counts=False)
+    if isinstance(error, RateLimited):
+        return Settlement(status="ready", outcome="throttled", reason=reason, due_in_s=error.retry_after_s or 0.0, counts=False)
+    if is_over(_age_s(row.first_attempt_at, now), MAX_AGE_S):
+        return Settlement(status="dead", outcome="given_up", reason=_given_up(row, reason, now))
+    return Settlement(status="ready", outcome="retry", reason=reason, due_in_s=_pause_s(row.attempts, error))
+
+
+def _not_found_out(row: SubmissionRow, error: Exception, reason: str, now: datetime) -> Settlement:
+    """A look-up that brought nothing: what was unknown still is."""
+    if isinstance(error, (Hold, PermanentError)):
+        return undecidable(reason if isinstance(error, Hold) else f"it cannot be looked up: {reason}")
+    end = _unknown(row, reason, _pause_s(row.looks + 1, error), now, outcome="unknown")
+    return Settlement(status=end.status, outcome="unknown", reason=end.reason, due_in_s=end.due_in_s, counts=False, looked=True)
+
+
+def _unknown(row: SubmissionRow, reason: str, due_in_s: float, now: datetime, *, outcome: str) -> Settlement:
+    age_s = _age_s(row.unknown_since, now)
+    if is_over(age_s, MAX_AGE_S):
+        return undecidable(f"unknown for {age_s / 3600:.0f} h: {reason}")
+    return Settlement(status="unknown", outcome=outcome, reason=reason, due_in_s=due_in_s)
+
+
+def _pause_s(times: int, error: Exception) -> float:
+    asked_s = (error.retry_after_s if isinstance(error, TransientError) else None) or 0.0
+    return max(asked_s, backoff_s(times, base_s=BASE_S, cap_s=CAP_S))
+
+
+def _given_up(row: SubmissionRow, reason: str, now: datetime) -> str:
+    return f"not done in {_age_s(row.first_attempt_at, now) / 3600:.0f} h of trying: {reason}"
+
+
+def _age_s(since: datetime | None, now: datetime) -> float:
+    return (now - since).total_seconds() if since else 0.0
