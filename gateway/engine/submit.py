@@ -256,5 +256,3 @@ class Submit:
             await settled(self._clock, lambda: self._store.settle_submission(row, held))
         else:
             warn_of_flagged(row.source, events, accepted)
-            for one in accepted:
-                self._vitals.received.labels(row.source, "submit", one.outcome).inc()
