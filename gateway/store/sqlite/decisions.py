@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from gateway.store.base import Decided, Queue, Status
 from gateway.store.sqlite import submissions
+from gateway.store.sqlite.accepting import shown_key
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
-from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.writer import Connection
 
 _REF = re.compile(r"(inbox|outbox|acknowledgements|submit):(\d{1,18})\Z")

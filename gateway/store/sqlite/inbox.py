@@ -8,38 +8,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from gateway.clock import from_ms, to_ms
-from gateway.errors import LeaseLost, StoreBusy
+from gateway.clock import from_ms
+from gateway.errors import StoreBusy
 from gateway.messages import Door
-from gateway.store.base import Accepted, Came, InboxRow, Incoming, Open, Prepared, Settlement
-from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, is_overtaken, must_change, new_lease, note_attempt
+from gateway.store.base import Accepted, InboxRow, Incoming, Open, Prepared, Settlement
+from gateway.store.sqlite.accepting import Accept, accept_all
+from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.preparing import prepare_all
 from gateway.store.sqlite.writer import Connection
 
-# A version counts where its content differs from the newest one's; an order whose events carry no content stays at 1.
-_NEW = "INSERT INTO orders (source, order_ref, versions, content, newest_key) VALUES (?,?,1,?,?) ON CONFLICT DO NOTHING"
-_SEEN = """
-    INSERT INTO orders (source, order_ref, versions, content, newest_key) VALUES (?,?,1,?,?)
-    ON CONFLICT (source, order_ref) DO UPDATE
-        SET versions = versions + (excluded.content IS NOT NULL), content = coalesce(excluded.content, content),
-            newest_key = excluded.newest_key
-        WHERE excluded.content IS NULL OR content IS NOT excluded.content
-    RETURNING id, versions"""
-# Where an order has several events, one that comes again as it was is a repeat, also behind a newer one.
-_BEHIND = """
-    SELECT version, content FROM inbox WHERE key = ? AND source = ?
-       AND (SELECT newest_key FROM orders WHERE orders.source = inbox.source AND order_ref = ?) <> key
-    ORDER BY version DESC LIMIT 1"""
-_KNOWN = "SELECT version FROM inbox WHERE key = ? AND source = ? ORDER BY version DESC LIMIT 1"
-_STORED = """
-    INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
-                       reason, fetch, content, sha256, document)
-    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
-_STORED_FIRST = _STORED.format(order_id="last_insert_rowid()")
-_STORED_LATER = _STORED.format(order_id="?")
-_IGNORED = """
-    INSERT INTO inbox (source, door, key, version, status, outcome, reference, occurred_at_ms, received_at_ms, settled_at_ms,
-                       reason, sha256, document)
-    VALUES (?,?,?,1,'done',?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
            reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, orders.rejected, fetched, fetched_sha256
@@ -87,18 +64,11 @@ class Inbox(Core):
         if self.refusing:
             raise StoreBusy(self.refusing)
         now_ms = self._clock.now_ms()
-
-        def change(db: Connection) -> list[Accepted]:
-            accepted = [_accept(db, source, door, event, now_ms) for event in events]
-            if cursor is not None:
-                db.execute("INSERT OR REPLACE INTO cursors (source, door, cursor) VALUES (?,?,?)", (source, door, cursor))
-            return accepted
-
         self._senders += 1
         if self._senders >= _CROWD:
             self._crowded_at = time.monotonic()
         try:
-            accepted = await self._run(change)
+            accepted = await self._run(Accept(source, door, events, cursor, now_ms))
         finally:
             self._senders -= 1
         if events:
@@ -122,7 +92,7 @@ class Inbox(Core):
                 ),
                 row.key,
             )
-            return [_accept(db, row.source, row.door, event, now_ms) for event in events]
+            return accept_all(db, [(row.source, row.door, event, now_ms) for event in events])
 
         accepted = await self._run(change)
         self._ring("inbox", row.source)
@@ -205,12 +175,7 @@ class Inbox(Core):
 
     async def prepared(self, made: Sequence[Prepared]) -> None:
         now_ms, restored_ms = self._clock.now_ms(), self._restored_ms
-
-        def change(db: Connection) -> None:
-            for one in made:
-                _prepared(db, one, now_ms, perhaps_sent=restored_ms is not None and _is_from_before(one.row, restored_ms))
-
-        await self._run(change)
+        await self._run(lambda db: prepare_all(db, made, now_ms, restored_ms))
         for target in {delivery.target for one in made for delivery in one.deliveries}:
             self._ring("outbox", target)
         for source in {one.row.source for one in made if one.row.version > 1}:
@@ -243,64 +208,6 @@ class Inbox(Core):
         await self._run(change)
         if end.status == "done":
             self._ring("inbox", row.source)
-
-
-def _accept(db: Connection, source: str, door: Came, event: Incoming, now_ms: int) -> Accepted:
-    ref = event.order_ref
-    head: tuple[object, ...] = (source, door, event.key)
-    tail = (event.reference, to_ms(event.occurred_at), now_ms, event.dead, event.fetch, event.content, event.sha256, event.document)
-    version = 1
-    if event.ignored is not None:
-        outcome = "flagged" if event.flagged else "ignored"
-        came = (outcome, event.reference or ref, to_ms(event.occurred_at), now_ms, now_ms)
-        added = db.execute(_IGNORED, (*head, *came, event.ignored, event.sha256, event.document))
-    elif ref is None:
-        added = db.execute(_STORED_LATER, (*head, 1, None, "dead", None, *tail))
-    elif db.execute(_NEW, (source, ref, event.content, event.key)).rowcount == 1:
-        added = db.execute(_STORED_FIRST, (*head, 1, "ready", now_ms, *tail))
-    elif (behind := _behind(db, source, event)) is not None:
-        return Accepted(key=shown_key(event.key, behind), outcome="repeat")
-    else:
-        # A row that was compared has another version than the 1 that it came with, and its event is known all the same.
-        known = None if event.content is not None else db.execute(_KNOWN, (event.key, source)).fetchone()
-        if known is not None:
-            return Accepted(key=shown_key(event.key, *known), outcome="repeat")
-        seen = db.execute(_SEEN, (source, ref, event.content, event.key)).fetchone()
-        if seen is None:
-            newest = "SELECT newest_key, versions FROM orders WHERE source = ? AND order_ref = ?"
-            return Accepted(key=shown_key(*db.execute(newest, (source, ref)).fetchone()), outcome="repeat")
-        order_id, version = seen if event.content is not None else (seen[0], 1)
-        due_ms = None if _lane_is_busy(db, order_id) else now_ms
-        added = db.execute(_STORED_LATER, (*head, version, order_id, "ready", due_ms, *tail))
-    if added.rowcount == 0:
-        return Accepted(key=shown_key(event.key, version), outcome="repeat")
-    if event.acknowledge is not None and ref is not None:
-        db.execute(
-            "INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms) "
-            "SELECT source, ?, id, 'ready', ?, ? FROM inbox WHERE key = ? AND source = ? AND version = ?",
-            (event.acknowledge, now_ms, now_ms, event.key, source, version),
-        )
-    return Accepted(key=shown_key(event.key, version), outcome="stored")
-
-
-def _behind(db: Connection, source: str, event: Incoming) -> int | None:
-    """The version that an event made when it was not yet behind a newer one, where it comes again just as it was."""
-    if event.content is None:
-        return None
-    found = db.execute(_BEHIND, (event.key, source, event.order_ref)).fetchone()
-    return int(found[0]) if found and found[1] == event.content else None
-
-
-def shown_key(key: str, version: int) -> str:
-    """How an event is named to people: its key, and from the second version on the version."""
-    return key if version == 1 else f"{key}@{version}"
-
-
-def _lane_is_busy(db: Connection, order_id: int | None) -> bool:
-    return (
-        db.execute("SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ? AND status <> 'done' LIMIT 1", (order_id,)).fetchone()
-        is not None
-    )
 
 
 def _row(found: Any, lease: int) -> InboxRow:
@@ -349,51 +256,3 @@ def _row(found: Any, lease: int) -> InboxRow:
         fetched=fetched,
         fetched_sha256=fetched_sha256,
     )
-
-
-def _is_from_before(row: InboxRow, restored_ms: int) -> bool:
-    """Whether the event may have been delivered once already, since the copy was made that was put back; undated ones may."""
-    return row.occurred_at is None or min(to_ms(row.occurred_at), to_ms(row.received_at)) <= restored_ms
-
-
-def _prepared(db: Connection, one: Prepared, now_ms: int, *, perhaps_sent: bool = False) -> None:
-    row = one.row
-    counted = db.execute(
-        "UPDATE orders SET messages = ?, open = ?, rejected = 0 WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
-    )
-    done = db.execute(
-        "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ? WHERE id = ? AND lease = ?",
-        (now_ms, row.id, row.lease),
-    )
-    if counted.rowcount != 1 or done.rowcount != 1:
-        raise LeaseLost(one.key)
-    overtaken = is_overtaken(db, row.order_id, row.id)
-    for delivery in one.deliveries:
-        busy = overtaken or (
-            one.n > 1
-            and db.execute(
-                "SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1",
-                (row.order_id, delivery.target),
-            ).fetchone()
-        )
-        db.execute(
-            "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, maybe_taken, unknown_since_ms, due_at_ms, created_at_ms, "
-            "sha256, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                delivery.target,
-                one.key,
-                delivery.kind,
-                row.order_id,
-                row.id,
-                "unknown" if perhaps_sent and not busy else "ready",
-                perhaps_sent,
-                now_ms if perhaps_sent else None,
-                None if busy else now_ms,
-                now_ms,
-                delivery.sha256,
-                delivery.body,
-            ),
-        )
-    advance_inbox(db, row.order_id, now_ms)
-    if row.version > 1 and row.order_id is not None:
-        advance_messages(db, row.order_id, row.id, now_ms)

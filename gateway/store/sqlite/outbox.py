@@ -8,7 +8,8 @@ from typing import Any
 
 from gateway.clock import from_ms
 from gateway.store.base import AckRow, OutboxRow, Progress, Settlement
-from gateway.store.sqlite.core import ACTIVE, Core, advance_outbox, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.settling import Settle
 from gateway.store.sqlite.writer import Connection
 
 _LEASE = """
@@ -18,24 +19,9 @@ _LEASE = """
     FROM outbox INDEXED BY outbox_active JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
     WHERE target = ? AND outbox.status IN ('ready', 'leased', 'unknown') AND outbox.due_at_ms <= ?
     ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
-_SETTLE = """
-    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, sending = NULL,
-                      maybe_taken = CASE WHEN ? THEN step > 0 ELSE maybe_taken OR ? END,
-                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
-                      duration_ms = ?, http_status = ?, answer = ?, looks = looks + ?, strikes = strikes + ?,
-                      erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number)
-    WHERE id = ? AND lease = ?"""
-_CLEARED = "UPDATE outbox SET unknown_since_ms = NULL, looks = 0 WHERE id = ?"
-_UNCLEAR = "UPDATE outbox SET unknown_since_ms = coalesce(unknown_since_ms, ?) WHERE id = ?"
 _CLAIMANT = """
     SELECT key FROM outbox INDEXED BY outbox_by_erp_id
     WHERE target = ? AND erp_id = ? AND erp_id IS NOT NULL AND order_id <> ? ORDER BY id LIMIT 1"""
-_DELIVERED = """
-    INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
-    SELECT ?, 'delivered', ?, 'ready', ?, ?
-    WHERE NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
-                       WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded', 'rejected')))
-    ON CONFLICT DO NOTHING"""
 _LEASE_ACKS = """
     SELECT acknowledgements.id, acknowledgements.source, stage,
            coalesce(orders.order_ref, reference), coalesce(reference, orders.order_ref),
@@ -99,45 +85,7 @@ class Outbox(Core):
     async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
         now_ms = self._clock.now_ms()
 
-        def change(db: Connection) -> None:
-            must_change(
-                db.execute(
-                    _SETTLE,
-                    (
-                        end.status,
-                        due(end, now_ms),
-                        0 if end.counts else 1,
-                        end.cleared,
-                        end.maybe_taken,
-                        end.started_at_ms or None,
-                        end.outcome,
-                        end.reason,
-                        now_ms,
-                        end.duration_ms,
-                        end.http_status,
-                        end.detail,
-                        end.looked,
-                        end.strike,
-                        end.erp_id,
-                        end.erp_number,
-                        row.id,
-                        row.lease,
-                    ),
-                ),
-                row.key,
-            )
-            if end.cleared:
-                db.execute(_CLEARED, (row.id,))
-            elif "unknown" in (end.status, end.outcome):
-                db.execute(_UNCLEAR, (now_ms, row.id))
-            if end.status != "done":
-                note_attempt(db, "outbox", row.id, row.attempts, end)
-            else:
-                advance_outbox(db, row.order_id, row.target, now_ms)
-                if acknowledge:
-                    db.execute(_DELIVERED, (row.source, row.inbox_id, now_ms, now_ms, row.order_id, row.inbox_id))
-
-        await self._run(change)
+        await self._run(Settle(row, end, now_ms, acknowledge=acknowledge))
         self._ring("outbox", row.target)
         if end.status == "done" and acknowledge:
             self._ring("acknowledgements", row.source)

@@ -21,9 +21,9 @@ from gateway.clock import from_ms
 from gateway.errors import StoreFailed
 from gateway.store.base import Queue, Status, statuses_of
 from gateway.store.keeping import Disk
+from gateway.store.sqlite.accepting import shown_key
 from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import Found, find
-from gateway.store.sqlite.inbox import shown_key
 from gateway.store.sqlite.opening import APPLICATION_ID
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.submissions import SOLE

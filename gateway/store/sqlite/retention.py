@@ -40,7 +40,7 @@ def erase(db: Connection, before_ms: int, limit: int) -> int:
     return gone
 
 
-def _rewrite(db: Connection, table: str, without: tuple[str, ...], ids: list[int]) -> None:
+def _rewrite(db: Connection, table: str, without: Sequence[str], ids: list[int]) -> None:
     """Put rows back without some of their columns. An UPDATE would leave them on their pages, each nearly empty, for ever: SQLite puts
     pages together only where something is deleted."""
     names = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})").fetchall() if name not in without]
@@ -70,7 +70,8 @@ _TRIM = (
 )
 _FORGET = (
     "DELETE FROM inbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM inbox)",
-    "DELETE FROM orders WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1) "
+    "DELETE FROM orders WHERE id = ?1 AND id < (SELECT max(id) FROM orders) "
+    "AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1) "
     "AND NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
 )
 _FREE_SHARE, _FREE_PAGES = 0.1, 1000

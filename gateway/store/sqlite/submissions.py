@@ -17,8 +17,8 @@ import msgspec
 from gateway.clock import from_ms
 from gateway.errors import StoreBusy, StoreError
 from gateway.store.base import Accepted, Settlement
+from gateway.store.sqlite.accepting import accept_all
 from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease, note_attempt
-from gateway.store.sqlite.inbox import _accept
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState
 from gateway.submission import Codes
@@ -173,7 +173,7 @@ class Submissions(Core):
             note_attempt(db, "submit", row.id, row.attempts, end)
             if end.status in _ENDED:
                 advance(db, row.source, row.subject, now_ms)
-            return [_accept(db, row.source, "submit", event, now_ms) for event in kept.events]
+            return accept_all(db, [(row.source, "submit", event, now_ms) for event in kept.events])
 
         accepted = await self._run(change)
         self._ring("submit", row.source)

@@ -12,8 +12,9 @@ import queue
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.errors import GatewayError, StoreBusy, StoreError, StoreFailed
 
@@ -34,6 +35,23 @@ class Connection(Protocol):
 
 
 Change = Callable[[Connection], T]
+
+
+class Together(ABC, Generic[T]):
+    """A transaction that can be done at once with others of its kind that wait for the same commit, in fewer statements.
+
+    They come to the front of the group; all of it waits at the same moment, so any order is a right one.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, db: Connection) -> T:
+        return self.together(db, [self])[0]
+
+    @classmethod
+    @abstractmethod
+    def together(cls, db: Connection, changes: Sequence[Any]) -> list[T]:
+        """Do them in order; what each of them returns. Where one of them raises, the writer runs each by itself."""
 
 
 class _Waiting:
@@ -169,8 +187,7 @@ class Writer:
             return True
         try:
             db.execute("BEGIN IMMEDIATE")
-            for waiting in group:
-                waiting.result = waiting.change(db)
+            _run(db, group)
             db.execute("COMMIT")
         except BaseException as error:
             translated = self._undo(db, error)
@@ -226,6 +243,21 @@ def _translate(error: BaseException) -> BaseException:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy("another process writes to the database file", retry_after_s=5)
     return StoreError(f"{error} ({name or type(error).__name__})")
+
+
+def _run(db: Connection, group: Sequence[_Waiting]) -> None:
+    """The transactions of a group, those of one kind at the first of them."""
+    alike: dict[type[Together[Any]], list[_Waiting]] = {}
+    for waiting in group:
+        if isinstance(waiting.change, Together):
+            alike.setdefault(type(waiting.change), []).append(waiting)
+    for waiting in group:
+        if not isinstance(waiting.change, Together):
+            waiting.result = waiting.change(db)
+        elif those := alike.pop(type(waiting.change), None):
+            results = type(waiting.change).together(db, [one.change for one in those])
+            for one, result in zip(those, results, strict=True):
+                one.result = result
 
 
 def _answer(group: list[_Waiting], seconds: float, on_commit: Callable[[float], None]) -> None:

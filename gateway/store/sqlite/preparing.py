@@ -1,0 +1,108 @@
+"""What the prepare step made, into the outbox: a batch of first messages in a few statements, anything else one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from gateway.clock import from_ms
+from gateway.errors import LeaseLost
+from gateway.store.base import Prepared
+from gateway.store.sqlite.core import advance_inbox, advance_messages, is_overtaken
+from gateway.store.sqlite.writer import Connection
+
+_FEW, _MANY = 3, 32
+_IDS = "(SELECT value FROM json_each(?))"
+_ROW = "(?,?,?,?,?,'ready',?,?,?,?)"
+_OUTBOX = "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, due_at_ms, created_at_ms, sha256, body) VALUES "
+_PERHAPS_SENT = "UPDATE outbox SET maybe_taken = 1, unknown_since_ms = ?, status = iif(due_at_ms IS NULL, status, 'unknown') WHERE key = ?"
+_DONE = "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ?"
+
+
+def prepare_all(db: Connection, made: Sequence[Prepared], now_ms: int, restored_ms: int | None = None) -> None:
+    """Insert the deliveries and finish their inbox rows. Raises LeaseLost.
+
+    Args:
+        restored_ms: When a copy was put back: what is made of an event from before may have been delivered since the copy was made.
+    """
+    if not _all_first(db, made, now_ms):
+        for one in made:
+            _prepare_one(db, one, now_ms)
+    if restored_ms is not None:
+        for one in made:
+            came = one.row.occurred_at
+            if came is None or min(came, one.row.received_at) <= from_ms(restored_ms):
+                db.execute(_PERHAPS_SENT, (now_ms, one.key))
+
+
+def _all_first(db: Connection, made: Sequence[Prepared], now_ms: int) -> bool:
+    """The same for first messages of orders that have nothing else in the inbox; False, and nothing is done, where one is no such."""
+    lease, count = made[0].row.lease if made else 0, len(made)
+    if count < _FEW or any(one.n > 1 or one.open or one.row.version > 1 or one.row.lease != lease for one in made):
+        return False
+    rows = json.dumps([one.row.id for one in made])
+    orders = json.dumps([one.row.order_id for one in made])
+    undone = "SELECT count(*) FROM inbox INDEXED BY inbox_by_order WHERE status <> 'done' AND order_id IN "
+    if db.execute(undone + _IDS, (orders,)).fetchone()[0] != count:
+        return False
+    counted = db.execute(f"UPDATE orders SET messages = 1, open = 0, rejected = 0 WHERE messages = 0 AND id IN {_IDS}", (orders,))
+    done = db.execute(f"{_DONE} WHERE lease = ? AND id IN {_IDS}", (now_ms, lease, rows))
+    if counted.rowcount != count or done.rowcount != count:
+        raise LeaseLost(made[0].key)
+    going = [(one, delivery) for one in made for delivery in one.deliveries]
+    for first in range(0, len(going), _MANY):
+        values: list[object] = []
+        some = going[first : first + _MANY]
+        for one, delivery in some:
+            values += (
+                delivery.target,
+                one.key,
+                delivery.kind,
+                one.row.order_id,
+                one.row.id,
+                now_ms,
+                now_ms,
+                delivery.sha256,
+                delivery.body,
+            )
+        db.execute(_OUTBOX + ",".join([_ROW] * len(some)), values)
+    return True
+
+
+def _prepare_one(db: Connection, one: Prepared, now_ms: int) -> None:
+    row = one.row
+    counted = db.execute(
+        "UPDATE orders SET messages = ?, open = ?, rejected = 0 WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
+    )
+    done = db.execute(
+        f"{_DONE} WHERE id = ? AND lease = ?",
+        (now_ms, row.id, row.lease),
+    )
+    if counted.rowcount != 1 or done.rowcount != 1:
+        raise LeaseLost(one.key)
+    overtaken = is_overtaken(db, row.order_id, row.id)
+    for delivery in one.deliveries:
+        busy = overtaken or (
+            one.n > 1
+            and db.execute(
+                "SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1",
+                (row.order_id, delivery.target),
+            ).fetchone()
+        )
+        db.execute(
+            _OUTBOX + _ROW,
+            (
+                delivery.target,
+                one.key,
+                delivery.kind,
+                row.order_id,
+                row.id,
+                None if busy else now_ms,
+                now_ms,
+                delivery.sha256,
+                delivery.body,
+            ),
+        )
+    advance_inbox(db, row.order_id, now_ms)
+    if row.version > 1 and row.order_id is not None:
+        advance_messages(db, row.order_id, row.id, now_ms)

@@ -1,0 +1,121 @@
+"""How a delivery ended, into its row: those that ended well and wait for the same commit in two statements, the rest one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from gateway.errors import LeaseLost
+from gateway.store.base import OutboxRow, Settlement
+from gateway.store.sqlite.core import advance_outbox, due, must_change, note_attempt
+from gateway.store.sqlite.writer import Connection, Together
+
+_SETTLE = """
+    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, sending = NULL,
+                      maybe_taken = CASE WHEN ? THEN step > 0 ELSE maybe_taken OR ? END,
+                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
+                      duration_ms = ?, http_status = ?, answer = ?, looks = looks + ?, strikes = strikes + ?,
+                      erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number)
+    WHERE id = ? AND lease = ?"""
+_CLEARED = "UPDATE outbox SET unknown_since_ms = NULL, looks = 0 WHERE id = ?"
+_UNCLEAR = "UPDATE outbox SET unknown_since_ms = coalesce(unknown_since_ms, ?) WHERE id = ?"
+_DELIVERED = """
+    INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
+    SELECT ?, 'delivered', ?, 'ready', ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
+                       WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded', 'rejected')))
+    ON CONFLICT DO NOTHING"""
+_FEW, _MANY = 3, 32
+# `sqlite3` counts the rows of what begins with UPDATE, not of what begins with WITH: so the columns have numbers.
+_ENDED_WELL = """
+    UPDATE outbox SET status = 'done', due_at_ms = NULL, lease = NULL, sending = NULL, reason = NULL,
+                      maybe_taken = maybe_taken OR column3, first_attempt_ms = coalesce(first_attempt_ms, column4), outcome = column5,
+                      settled_at_ms = column6, duration_ms = column7, http_status = column8, answer = column9,
+                      erp_id = coalesce(column10, erp_id), erp_number = coalesce(column11, erp_number)
+    FROM (VALUES {}) WHERE outbox.id = column1 AND lease = column2"""
+_WAITS = """
+    SELECT count(*) FROM outbox INDEXED BY outbox_by_order
+    WHERE order_id IN (SELECT value FROM json_each(?)) AND status = 'ready' AND due_at_ms IS NULL"""
+
+
+class Settle(Together[None]):
+    """One call of `settle_outbox`; those that share a commit share their statements."""
+
+    __slots__ = ("acknowledge", "end", "now_ms", "row")
+
+    def __init__(self, row: OutboxRow, end: Settlement, now_ms: int, *, acknowledge: bool) -> None:
+        self.row = row
+        self.end = end
+        self.now_ms = now_ms
+        self.acknowledge = acknowledge
+
+    @classmethod
+    def together(cls, db: Connection, changes: Sequence[Settle]) -> list[None]:
+        plain = [one for one in changes if _is_plain(one.end)]
+        single = changes if len(plain) < _FEW else [one for one in changes if not _is_plain(one.end)]
+        for one in single:
+            _settle_one(db, one.row, one.end, one.now_ms)
+        if len(plain) >= _FEW:
+            for first in range(0, len(plain), _MANY):
+                _ended_well(db, plain[first : first + _MANY])
+        for one in changes:
+            if one.acknowledge and one.end.status == "done":
+                row = one.row
+                db.execute(_DELIVERED, (row.source, row.inbox_id, one.now_ms, one.now_ms, row.order_id, row.inbox_id))
+        return [None] * len(changes)
+
+
+def _is_plain(end: Settlement) -> bool:
+    """Whether it ended well at once: nothing to take back, to count or to explain."""
+    return end.status == "done" and end.counts and end.reason is None and not (end.cleared or end.looked or end.strike)
+
+
+def _ended_well(db: Connection, changes: Sequence[Settle]) -> None:
+    values: list[object] = []
+    for one in changes:
+        row, end = one.row, one.end
+        values += (row.id, row.lease, end.maybe_taken, end.started_at_ms or None, end.outcome, one.now_ms)
+        values += (end.duration_ms, end.http_status, end.detail, end.erp_id, end.erp_number)
+    ended = db.execute(_ENDED_WELL.format(",".join(["(?,?,?,?,?,?,?,?,?,?,?)"] * len(changes))), values)
+    if ended.rowcount != len(changes):
+        raise LeaseLost(changes[0].row.key)  # each is tried by itself now
+    if db.execute(_WAITS, (json.dumps([one.row.order_id for one in changes]),)).fetchone()[0]:
+        for one in changes:
+            advance_outbox(db, one.row.order_id, one.row.target, one.now_ms)
+
+
+def _settle_one(db: Connection, row: OutboxRow, end: Settlement, now_ms: int) -> None:
+    must_change(
+        db.execute(
+            _SETTLE,
+            (
+                end.status,
+                due(end, now_ms),
+                0 if end.counts else 1,
+                end.cleared,
+                end.maybe_taken,
+                end.started_at_ms or None,
+                end.outcome,
+                end.reason,
+                now_ms,
+                end.duration_ms,
+                end.http_status,
+                end.detail,
+                end.looked,
+                end.strike,
+                end.erp_id,
+                end.erp_number,
+                row.id,
+                row.lease,
+            ),
+        ),
+        row.key,
+    )
+    if end.cleared:
+        db.execute(_CLEARED, (row.id,))
+    elif "unknown" in (end.status, end.outcome):
+        db.execute(_UNCLEAR, (now_ms, row.id))
+    if end.status != "done":
+        note_attempt(db, "outbox", row.id, row.attempts, end)
+    else:
+        advance_outbox(db, row.order_id, row.target, now_ms)

@@ -1,0 +1,133 @@
+"""Transactions that share their statements leave exactly the rows that each by itself would have left."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import conformance as suite
+import pytest
+
+from gateway.store.base import Settlement
+from gateway.store.sqlite import SqliteStore, accepting, preparing, settling
+from gateway.testing import ManualClock
+
+_ENDS = (
+    *[Settlement(status="done", outcome="delivered", http_status=201, detail="taken", started_at_ms=5, duration_ms=7)] * 6,
+    Settlement(status="done", outcome="duplicate", erp_id="SO-1", erp_number="1", maybe_taken=True),
+    Settlement(status="done", outcome="delivered", cleared=True),
+    Settlement(status="ready", outcome="retry", reason="later", due_in_s=1),
+    Settlement(status="dead", outcome="refused", reason="no"),
+    Settlement(status="held", outcome="held", reason="a person decides"),
+)
+_TABLES = ("orders", "inbox", "outbox", "acknowledgements", "attempts", "cursors")
+
+
+async def life(path: Path, seed: int) -> dict[str, list[Any]]:
+    """A few rounds of many calls at once: new orders, repeats, versions, dead letters; the rows that are left."""
+    path.mkdir()
+    dice, clock = random.Random(seed), ManualClock()
+    store = SqliteStore(path / "gateway.db", clock=clock)
+    await store.open()
+    await store.register(["acme"])
+    new = iter(range(10_000))
+    for _ in range(6):
+        clock.advance(2)
+        await asyncio.gather(*(_accept(store, dice, new) for _ in range(40)))
+        rows = await store.lease_inbox("acme", 100)
+        await store.prepared([suite.message(row, "erp", "other") for row in rows if row.order_ref is not None])
+        clock.advance(2)
+        for target in ("erp", "other"):
+            leased = await store.lease_outbox(target, 60)
+            await asyncio.gather(*(store.settle_outbox(row, dice.choice(_ENDS), acknowledge=True) for row in leased))
+    await store.close()
+    with closing(sqlite3.connect(path / "gateway.db")) as db:
+        left = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in _TABLES}
+        leases = db.execute("SELECT count(*) FROM outbox WHERE lease IS NOT NULL").fetchone()[0]
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert leases == 0
+    return left
+
+
+async def _accept(store: SqliteStore, dice: random.Random, new: Any) -> None:
+    known = dice.random() < 0.04
+    ref = f"o{dice.randrange(100)}" if known else f"o{next(new)}"
+    more: dict[str, Any] = {"acknowledge": "stored"} if dice.random() < 0.5 else {}
+    if dice.random() < 0.02:
+        more = {"ignored": "of another kind"}
+    event = suite.incoming(ref, dice.choice("12"), **more)
+    await store.accept("acme", "webhook", [event], cursor=ref if dice.random() < 0.1 else None)
+
+
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in (accepting, preparing, settling):
+        monkeypatch.setattr(part, "_FEW", 10**9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_together_is_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    together = await life(tmp_path / "together", seed)
+    alone(monkeypatch)
+    by_itself = await life(tmp_path / "alone", seed)
+    for table in _TABLES:
+        assert together[table] == by_itself[table]
+    assert len(together["orders"]) > 150
+    assert {row[6] for row in together["outbox"]} >= {"done", "held", "dead"}
+
+
+async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[str] = []
+
+    def watched(part: Any, name: str) -> None:
+        real = getattr(part, name)
+
+        def call(db: Any, many: Any, *rest: Any) -> Any:
+            done = real(db, many, *rest)
+            if done is not False and len(many) >= 3:
+                shared.append(name)
+            return done
+
+        monkeypatch.setattr(part, name, call)
+
+    for part, name in ((accepting, "_all_new"), (preparing, "_all_first"), (settling, "_ended_well")):
+        watched(part, name)
+    await life(tmp_path / "watched", 1)
+    assert {"_all_new", "_all_first", "_ended_well"} == set(shared)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "fault"),
+    [
+        (accepting, "_NEW_EVENTS", lambda sql: sql.replace("content, sha256", "sha256, content")),
+        (
+            preparing,
+            "_OUTBOX",
+            lambda sql: sql.replace("key, kind", "kind, key"),
+        ),
+        (settling, "_ENDED_WELL", lambda sql: sql.replace("maybe_taken OR column3", "maybe_taken")),
+        (settling, "_WAITS", lambda sql: sql.replace("due_at_ms IS NULL", "due_at_ms = 0")),
+    ],
+)
+async def test_known_bad_twin_a_statement_that_does_something_else_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any, name: str, fault: Any
+) -> None:
+    differs = False
+    for seed in range(4):
+        with monkeypatch.context() as patch:
+            alone(patch)
+            right = await life(tmp_path / f"right{seed}", seed)
+        with monkeypatch.context() as patch:
+            changed = fault(getattr(part, name))
+            assert changed != getattr(part, name)
+            patch.setattr(part, name, changed)
+            try:
+                differs = await life(tmp_path / f"wrong{seed}", seed) != right
+            except Exception:
+                differs = True
+        if differs:
+            return
+    assert differs
