@@ -56,6 +56,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
         part = _source(name, source, plugins, report)
         if part is not None:
             sources[name] = part
+    _callers(config, sources, report)
     if report.count:
         raise ConfigError(report.problems)
     return Assembly(config=config, sources=sources, targets=targets, file_backed=report.file_backed)
@@ -151,6 +152,24 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     return SourcePart(settings=source, connector=connector, doors=doors, api=api)
 
 
+def _callers(config: Config, sources: Mapping[str, SourcePart], report: Report) -> None:
+    """That every command which a caller may hand in is there."""
+    for name, caller in config.submit.callers.items():
+        for n, pattern in enumerate(caller.commands):
+            source, _, command = pattern.partition("/")
+            if source not in sources or not command or "/" in command:  # reported already
+                continue
+            at, connector = ("submit", "callers", name, "commands", n), sources[source].connector
+            there, all_there_are = connector.commands(), connector.description.commands
+            if command == "*" and not there:
+                report.add(at, f"the source {source} takes no command" + (", with the settings that it has" if all_there_are else ""))
+            elif command != "*" and command in all_there_are and command not in there:
+                missing = [key for key in all_there_are[command].needs if not getattr(connector.settings, key, None)]
+                report.add(at, f"is there only with the key {' and '.join(missing)} in [sources.{source}.settings]")
+            elif command != "*" and command not in there:
+                report.add(at, f"the source {source} takes no command {command!r}{nearest(command, there)}")
+
+
 def _usual_doors(connector: Connector, settings: Struct | None) -> tuple[Door, ...]:
     """Every door, but for those that a setting opens, and which is not there."""
     keys = connector.description.opened_by
@@ -159,12 +178,18 @@ def _usual_doors(connector: Connector, settings: Struct | None) -> tuple[Door, .
 
 def _calls(connector: Connector, doors: tuple[Door, ...]) -> bool:
     """Whether this source ever calls its vendor."""
-    return "poll" in doors or connector.fetches or bool(connector.stages())
+    return "poll" in doors or connector.fetches or bool(connector.stages()) or bool(connector.commands())
 
 
 def is_same_machinery(one: Config, other: Config) -> bool:
-    """Whether a reload can go from one to the other: data directory and listeners need a restart."""
+    """Whether a reload can go from one to the other: data directory and listeners need a restart, callers do not."""
     return all(
         structs.asdict(a) == structs.asdict(b)
-        for a, b in ((one.gateway, other.gateway), (one.store, other.store), (one.http, other.http), (one.admin, other.admin))
+        for a, b in (
+            (one.gateway, other.gateway),
+            (one.store, other.store),
+            (one.http, other.http),
+            (one.admin, other.admin),
+            (structs.replace(one.submit, callers={}), structs.replace(other.submit, callers={})),
+        )
     )

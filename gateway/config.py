@@ -6,6 +6,7 @@ tables are kept as tables here and decoded with the same `decode`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,7 @@ from gateway.urls import is_loopback
 
 _Places = Mapping[KeyPath, tuple[Path, int]]
 
+OPERATOR = "operator"
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")
 
 Positive = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
@@ -34,6 +36,8 @@ OnRevision = Literal["hold", "replace", "send"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _BOM = "\ufeff"
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
+_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 _LISTEN = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):([0-9]{1,5})\Z")
 
 
@@ -89,15 +93,54 @@ class HttpSettings(_Listener, frozen=True, kw_only=True):
     max_connections: PositiveInt = 1000
 
 
-class AdminSettings(_Listener, frozen=True, kw_only=True):
-    listen: str = "127.0.0.1:8081"
+class _Inside(_Listener, frozen=True, kw_only=True):
+    """One that other machines reach only where somebody says so."""
+
     allow_remote: bool = False
+
+    def _remote(self) -> str:
+        raise NotImplementedError
 
     def check(self) -> Iterable[tuple[str, str]]:
         malformed = list(super().check())
         yield from malformed
         if not malformed and not self.allow_remote and not is_loopback(self.listen.rpartition(":")[0].strip("[]")):
-            yield "listen", "opens the operators' side to the network; say allow_remote = true if a proxy with a login stands in front"
+            yield "listen", self._remote()
+
+
+class AdminSettings(_Inside, frozen=True, kw_only=True):
+    listen: str = "127.0.0.1:8081"
+
+    def _remote(self) -> str:
+        return "opens the operators' side to the network; say allow_remote = true if a proxy with a login stands in front"
+
+
+class CallerSettings(_Table, frozen=True, kw_only=True):
+    """Somebody who may hand in commands: `commands` are `SOURCE/COMMAND`, or `SOURCE/*` for all of a source's."""
+
+    token_sha256: str
+    commands: tuple[str, ...]
+    max_requests_per_second: PositiveInt = 20
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        if not _SHA256.match(self.token_sha256):
+            yield "token_sha256", "must be 64 of the characters 0-9 and a-f; `gateway token` makes a token and prints its SHA-256"
+        elif self.token_sha256.lower() == _OF_NOTHING:
+            yield "token_sha256", "is that of an empty text, so everybody would have it; `gateway token` makes a token"
+        if not self.commands:
+            yield "commands", 'is empty, so the caller may do nothing; name some, as in ["pharmacy/*"]'
+
+
+class SubmitSettings(_Inside, frozen=True, kw_only=True):
+    """The way back; it is listened for where there is a caller."""
+
+    listen: str = "127.0.0.1:8082"
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 256 * 1024
+    max_connections: PositiveInt = 100
+    callers: dict[str, CallerSettings] = {}
+
+    def _remote(self) -> str:
+        return "opens the way back to the network; say allow_remote = true if a proxy that ends TLS stands in front, for tokens travel here"
 
 
 class SourceSettings(_Table, frozen=True, kw_only=True):
@@ -125,6 +168,7 @@ class Config(Struct, frozen=True, kw_only=True):
     store: StoreSettings
     http: HttpSettings
     admin: AdminSettings
+    submit: SubmitSettings
     sources: dict[str, SourceSettings]
     targets: dict[str, Any]
 
@@ -213,20 +257,22 @@ def _config(tree: Mapping[str, Any], report: Report) -> Config:
     store = decode(StoreSettings, tree.get("store", {}), ("store",), report)
     http = decode(HttpSettings, tree.get("http", {}), ("http",), report)
     admin = decode(AdminSettings, tree.get("admin", {}), ("admin",), report)
-    if http and admin and _collide(http.address, admin.address):
-        report.add(("admin", "listen"), f"is the address of http.listen ({http.listen}) too; give it another port")
+    submit = decode(SubmitSettings, tree.get("submit", {}), ("submit",), report)
+    _check_callers(submit, named["sources"], report)
+    _check_addresses({"http": http, "admin": admin, "submit": submit if submit and submit.callers else None}, report)
     return Config(
         gateway=gateway or GatewaySettings(),
         store=store or StoreSettings(),
         http=http or HttpSettings(),
         admin=admin or AdminSettings(),
+        submit=submit or SubmitSettings(),
         sources=sources,
         targets=targets,
     )
 
 
 _NOTHING = {"sources": "nothing can come in", "targets": "nothing can go out"}
-_TABLES = ("gateway", "store", "http", "admin", *_NOTHING)
+_TABLES = ("gateway", "store", "http", "admin", "submit", *_NOTHING)
 
 
 def _named(tree: Mapping[str, Any], what: str, report: Report) -> Mapping[str, Any]:
@@ -256,6 +302,35 @@ def _check_source(name: str, source: SourceSettings, targets: Mapping[str, Any],
         for n, one in enumerate(names or ()):
             if one in (names or ())[:n]:
                 report.add(("sources", name, key, n), f"{one} stands twice; keep one of them")
+
+
+def _check_callers(submit: SubmitSettings | None, sources: Mapping[str, Any], report: Report) -> None:
+    """What a caller may do is looked at where the connectors are known; here, that the sources exist."""
+    known: dict[str, str] = {}
+    for name, caller in (submit.callers if submit else {}).items():
+        at = ("submit", "callers", name)
+        if not _NAME.match(name):
+            report.add(at, "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit")
+        elif name == OPERATOR:
+            report.add(at, "is the name under which `gateway submit` hands in commands; choose another one")
+        if (other := known.setdefault(caller.token_sha256.lower(), name)) != name:
+            report.add((*at, "token_sha256"), f"is the token of [submit.callers.{other}] too; make one for each with `gateway token`")
+        for n, pattern in enumerate(caller.commands):
+            source, slash, command = pattern.partition("/")
+            if not slash or not source or not command or "/" in command:
+                report.add((*at, "commands", n), 'must be "SOURCE/COMMAND", or "SOURCE/*" for all of its commands')
+            elif source not in sources:
+                report.add((*at, "commands", n), f"there is no [sources.{source}]{nearest(source, sources)}")
+            if pattern in caller.commands[:n]:
+                report.add((*at, "commands", n), f"{pattern} stands twice; keep one of them")
+
+
+def _check_addresses(listeners: Mapping[str, _Listener | None], report: Report) -> None:
+    there = [(name, one) for name, one in listeners.items() if one is not None]
+    for n, (name, one) in enumerate(there):
+        for other, before in there[:n]:
+            if _collide(before.address, one.address):
+                report.add((name, "listen"), f"is the address of {other}.listen ({before.listen}) too; give it another port")
 
 
 def _collide(one: tuple[str, int], other: tuple[str, int]) -> bool:

@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ import msgspec
 import pluggy
 
 from gateway import hookspecs
+from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
 from gateway.client import Api, VendorClient
 from gateway.contract import Misread, bounded, checked_event, checked_order, is_storable, tidy, without_input
 from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey
@@ -36,6 +38,7 @@ _WHY = {"poll": "a hub replays nothing, a poll brings what was missed", "ingest"
 _NO_STAGES: Collection[Stage] = ()
 NO_KEYS: Mapping[str, Any] = MappingProxyType({})
 _CURSOR_LIMIT = 64 * 1024
+_SUBJECT_LIMIT = 200
 _COMMAND = re.compile(r"[a-z][a-z0-9_]{0,49}\Z")
 
 
@@ -268,6 +271,26 @@ class Connector:
         """What can be said to the vendor with the settings of now, by name."""
         given = self.description.commands.items()
         return {name: one for name, one in given if all(getattr(self.settings, need, None) for need in one.needs)}
+
+    def checked(self, name: str, body: bytes, now: datetime) -> str | None:
+        """Check a caller's body against a command; the number of what it is about.
+
+        Raises:
+            Misfit: With everything that is wrong with it.
+            PluginError: The connector failed over it.
+        """
+        command = self.description.commands[name]
+        made = check_body(command.body, body)
+        if (check := command.check) is not None:
+            found = self._guard("describe", lambda: list(islice(check(made, self.settings, now), MOST_PROBLEMS)))
+            if found:
+                raise Misfit([Problem(bounded(path), bounded(text)) for path, text in found])
+        if (about := command.subject) is None:
+            return None
+        subject = self._guard("describe", lambda: about(made))
+        if not (isinstance(subject, str) and subject and is_storable(subject) and len(subject) <= _SUBJECT_LIMIT):
+            raise PluginError(f"the subject of {name} is no text of 1 to {_SUBJECT_LIMIT} characters")
+        return subject
 
     def is_repeatable(self, command: str) -> bool:
         """Whether doing it twice does no harm. Raises PluginError."""

@@ -1,4 +1,4 @@
-"""Configuration tables into Structs, every problem at once, each with its file, line and key."""
+"""Tables into Structs, every problem at once: of a configuration each with its file, line and key, of a body by its JSON path."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import re
 import types
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.secret import FileBacked
 from gateway.spelling import likely, nearest
@@ -19,9 +20,36 @@ from gateway.toml_lines import Path as KeyPath
 S = TypeVar("S", bound=Struct)
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNIONS = (Union, types.UnionType)
+_LONGEST_WORD = 100
 
 
-class Report:
+class Collector:
+    """What `decode` tells of the problems that it meets, in the words of whoever wrote the table.
+
+    Attributes:
+        count: How many problems there are.
+        kinds: msgspec's names for what may stand somewhere, in words.
+        unknown_key: What is said of a key that is not known; the nearest one follows.
+    """
+
+    count: int
+    kinds: Mapping[str, str]
+    unknown_key: str
+
+    def add(self, at: KeyPath, text: str) -> None:
+        """Note a problem at a key."""
+        raise NotImplementedError
+
+    def missing(self, at: KeyPath, key: str) -> None:
+        """Note that a table at `at` lacks a key."""
+        self.add(at, f"needs the key {key}")
+
+    def table_wanted(self, at: KeyPath) -> str:
+        """What is said of something else where a table should be."""
+        return f"must be {self.kinds['object']}"
+
+
+class Report(Collector):
     """Collects the problems of one configuration and everything in it that lives in a file of its own.
 
     Attributes:
@@ -29,6 +57,17 @@ class Report:
         tables: The top-level tables that have one.
         file_backed: What is re-read when its file changes.
     """
+
+    unknown_key = "is not a key of this table"
+    kinds: Mapping[str, str] = {
+        "str": 'a text, as in "text"',
+        "int": "a whole number, as in 10",
+        "float": "a number, as in 1.5",
+        "bool": "true or false",
+        "array": "a list, as in [ ... ]",
+        "object": "a table, as in { key = ... }",
+        "datetime": "a date with a time and Z, as in 2026-11-01T00:00:00Z",
+    }
 
     def __init__(self, places: Mapping[KeyPath, tuple[Path, int]], main: Path) -> None:
         self._places = places
@@ -46,8 +85,11 @@ class Report:
         self._problems.append((file != self._main, str(file), line, f"{file}:{line}: {dotted(at)}: {text}"))
         self.tables.update(at[:1])
 
+    def table_wanted(self, at: KeyPath) -> str:
+        return f"must be a table, as in [{dotted(at)}]"
+
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         return len(self._problems)
 
     @property
@@ -73,7 +115,7 @@ def dotted(at: KeyPath) -> str:
     return text
 
 
-def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | None:
+def decode(kind: type[S], value: object, at: KeyPath, report: Collector) -> S | None:
     """One table as a Struct; None where anything in it was wrong, which `report` then says.
 
     Understands nested and tagged Structs, dicts and lists of them, `Secret` and what else is `FileBacked`, and texts that
@@ -81,21 +123,21 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | Non
     `check() -> Iterable[tuple[key, text]]` for what concerns several keys; a key of several tables down is a tuple.
     """
     if not isinstance(value, Mapping):
-        report.add(at, f"must be a table, as in [{dotted(at)}]")
+        report.add(at, report.table_wanted(at))
         return None
     before = report.count
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     tag = kind.__struct_config__.tag_field
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key in value:
         if key not in known and key != tag:
-            report.add((*at, key), "is not a key of this table" + nearest(key, known))
+            report.add((*at, key), report.unknown_key + nearest(key[:_LONGEST_WORD], known))
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in value:
             values[field.name] = _value(hints[field.name], value[name], (*at, name), report)
         elif field.required:
-            report.add(at, f"needs the key {name}")
+            report.missing(at, name)
     plain_allowed = values.get("allow_plain_http") is True
     for name, field in known.items():
         url = values.get(field.name)
@@ -109,15 +151,23 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | Non
         report.add(at, str(error))
         return None
     check = getattr(made, "check", None)
-    for key, text in check() if check is not None else ():
+    for key, text in check() if callable(check) else ():
         below = key if isinstance(key, tuple) else (key,) if key else ()
         report.add((*at, *below), text)
     return made if report.count == before else None
 
 
-def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    choices = [c for c in get_args(bare) if c is not type(None)] if get_origin(bare) in _UNIONS else [bare]
+@lru_cache(maxsize=1000)
+def _hints(kind: type[Struct]) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _value(hint: Any, value: object, at: KeyPath, report: Collector) -> Any:
+    bare, _ = _stripped(hint)
+    members = get_args(bare) if get_origin(bare) in _UNIONS else (bare,)
+    if value is None and type(None) in members:
+        return None
+    choices = [_stripped(c)[0] for c in members if c not in (type(None), msgspec.UnsetType)]
     structs = [c for c in choices if isinstance(c, type) and issubclass(c, Struct)]
     if structs and (isinstance(value, Mapping) or len(structs) == len(choices)):
         chosen = _chosen(structs, value, at, report)
@@ -125,26 +175,42 @@ def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
     plain = [choice for choice in choices if choice not in structs]
     only = plain[0] if len(plain) == 1 else None
     origin, args = get_origin(only), get_args(only)
-    if origin is dict and isinstance(value, Mapping):
-        return {key: _value(args[1], item, (*at, key), report) for key, item in value.items()}
-    if origin in (list, tuple) and isinstance(value, list):
-        return origin(_value(args[0], item, (*at, n), report) for n, item in enumerate(value))
     try:
+        if origin is dict and isinstance(value, Mapping):
+            msgspec.convert(value, Annotated[dict, *_limits(hint)], strict=True)
+            return {key: _value(args[1], item, (*at, key), report) for key, item in value.items()}
+        if (origin is list or (origin is tuple and args[1:] == (...,))) and isinstance(value, list):
+            msgspec.convert(value, Annotated[list, *_limits(hint)], strict=True)
+            return origin(_value(args[0], item, (*at, n), report) for n, item in enumerate(value))
         if isinstance(only, type) and issubclass(only, FileBacked):
+            assert isinstance(report, Report)
             report.file_backed.append(made := only.from_reference(value, report.base(at)))
             return made
         if isinstance(only, type) and hasattr(only, "parse"):  # a text with a form of its own, such as Url
             return only.parse(value)
         if only is Path:
+            assert isinstance(report, Report)
             return report.base(at) / _path(value)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("must be a number that ends; leave the key out for its default")
         return msgspec.convert(value, hint, strict=True)
     except msgspec.ValidationError as error:
-        report.add(at, _in_words(str(error), value, only))
+        report.add(at, _in_words(str(error), value, only, report.kinds))
     except ValueError as error:
         report.add(at, str(error))
     return None
+
+
+def _stripped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without its `Annotated`, and what that says."""
+    return (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
+
+
+def _limits(hint: Any) -> tuple[Any, ...]:
+    """What is said of the length of a list or an object, on whichever level of `Annotated[list[X] | None, Meta(...)]` it stands."""
+    bare, said = _stripped(hint)
+    members = get_args(bare) if get_origin(bare) in _UNIONS else ()
+    return (*said, *(one for member in members for one in _stripped(member)[1])) or (Meta(),)
 
 
 def _path(value: object) -> str:
@@ -153,39 +219,41 @@ def _path(value: object) -> str:
     return value
 
 
-_WORDS = {
-    "str": 'a text, as in "text"',
-    "int": "a whole number, as in 10",
-    "float": "a number, as in 1.5",
-    "bool": "true or false",
-    "array": "a list, as in [ ... ]",
-    "object": "a table, as in { key = ... }",
-    "datetime": "a date with a time and Z, as in 2026-11-01T00:00:00Z",
-}
 _WRONG_KIND = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
 _WRONG_SIZE = re.compile(r"Expected `\w+` (>=|<=|>|<) (\S+)")
 _WRONG_LENGTH = re.compile(r"Expected `\w+` of length (>=|<=|>|<) (\d+)")
+_WRONG_FORM = re.compile(r"Expected `str` matching regex '(.+)'\Z")
+_NO_MULTIPLE = re.compile(r"Expected `\w+` that's a multiple of (\S+)\Z")
+_WRONG_ZONE = re.compile(r"Expected `datetime` with (a|no) timezone component\Z")
 _SIZES = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 
 
-def _in_words(said: str, value: object, hint: Any) -> str:
+def _in_words(said: str, value: object, hint: Any, kinds: Mapping[str, str]) -> str:
     """What msgspec says of a value, for people who know neither msgspec nor Python."""
     said, _, place = said.partition(" - at `$")
     inside = f" (at {place.removesuffix('`')})" if place.removesuffix("`") else ""
     if found := _WRONG_KIND.match(said):
-        wanted = " or ".join(_WORDS.get(word, word) for word in found[1].split(" | ") if word != "null")
+        wanted = " or ".join(kinds.get(word, word) for word in found[1].split(" | ") if word != "null")
         return f"must be {wanted}{inside}"
     if found := _WRONG_SIZE.match(said):
         return f"must be {_SIZES[found[1]]} {found[2].removesuffix('.0')}{inside}"
     if found := _WRONG_LENGTH.match(said):
         return f"must have a length of {_SIZES[found[1]]} {found[2]}{inside}"
+    if found := _WRONG_FORM.match(said):
+        return f"must have the form {found[1]}{inside}"
+    if found := _NO_MULTIPLE.match(said):
+        return f"must be a multiple of {found[1]}{inside}"
+    if found := _WRONG_ZONE.match(said):
+        return f"must be a date with a time {'without' if found[1] == 'no' else 'with'} a time zone{inside}"
+    if said.startswith("Invalid RFC3339"):
+        return f"must be {kinds['datetime']}{inside}"
     if said.startswith("Invalid enum value") and get_origin(hint) is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         return f"must be one of {', '.join(choices)}" + (likely(value, choices) if isinstance(value, str) else "")
     return said.replace("`", "") + inside
 
 
-def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Report) -> type[Struct] | None:
+def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Collector) -> type[Struct] | None:
     field = structs[0].__struct_config__.tag_field
     if field is None or not isinstance(value, Mapping):
         return structs[0]

@@ -27,8 +27,19 @@ def read_json(document: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     """
     if len(document) > max_bytes:
         raise ValueError(f"a document of {len(document)} bytes; {max_bytes} are allowed")
+    value = parsed(document, _decoder)
+    if _HALF.search(document):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text with half of a surrogate pair") from None
+    return value
+
+
+def parsed(document: bytes, decoder: json.JSONDecoder) -> Any:
+    """What a decoder makes of UTF-8 text, a byte order mark dropped. Raises ValueError as `read_json` does."""
     try:
-        value = _decoder.decode(document.removeprefix(_BOM).decode())
+        value = decoder.decode(document.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -36,11 +47,6 @@ def read_json(document: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     check_shape(value)
-    if _HALF.search(document):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError("a text with half of a surrogate pair") from None
     return value
 
 

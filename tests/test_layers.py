@@ -15,11 +15,11 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 # The first line of the table: no hook, no store, no HTTP.
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
 FIRST |= {"assertion", "jwk", "subscription", "submission", "webhook_auth", "contract"}
-CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines"}
+CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines", "body"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping"}
 MAY_IMPORT = {
     **dict.fromkeys(FIRST, FIRST),
-    **dict.fromkeys(("hookspecs", "config", "decode", "toml_lines"), CONFIG),
+    **dict.fromkeys(("hookspecs", "config", "decode", "toml_lines", "body"), CONFIG),
     "store": FIRST | {"store"},
     "outbound": CONFIG | {"outbound"},
     "connector": CONFIG | {"outbound"},

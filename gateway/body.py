@@ -1,0 +1,201 @@
+"""A caller's JSON against the Struct of a command: read strictly, and every problem at once, each by its JSON path."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from gateway.decode import Collector, decode
+from gateway.exact_json import parsed
+from gateway.orders import decimal
+from gateway.toml_lines import Path as KeyPath
+
+MOST_PROBLEMS = 100
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LONGEST_KEY = 80
+_LONGEST_PROBLEM = 500
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a body."""
+
+    path: str
+    problem: str
+
+
+class Misfit(Exception):
+    """A body that does not fit; `problems` are all of them, or the first hundred."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+
+class _Enough(Exception):
+    pass
+
+
+class _Problems(Collector):
+    unknown_key = "is not known here"
+    kinds: Mapping[str, str] = {
+        "str": 'a text, as in "text"',
+        "int": "a whole number, as in 10",
+        "float": "a number, as in 1.5",
+        "decimal": "a number, as in 1.5",
+        "bool": "true or false",
+        "array": "a list, as in [ ... ]",
+        "object": 'an object, as in { "key": ... }',
+        "datetime": "a date with a time, as in 2026-11-01T00:00:00Z",
+        "date": "a date, as in 2026-11-01",
+    }
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        return len(self.found)
+
+    def add(self, at: KeyPath, text: str) -> None:
+        self.found.append(Problem(json_path(at), text[:_LONGEST_PROBLEM]))
+        if len(self.found) >= MOST_PROBLEMS:
+            raise _Enough
+
+    def missing(self, at: KeyPath, key: str) -> None:
+        self.add((*at, key), "is missing")
+
+
+class _Twice(dict[str, Any]):
+    """An object in which a key stands twice."""
+
+    key = ""
+
+
+class _NoNumber:
+    """What JSON has no number for, or what is one beyond all bounds."""
+
+    def __init__(self, text: str) -> None:
+        self.problem = text
+
+
+def json_path(at: KeyPath) -> str:
+    """A path as in `$.articles[0].interval`; a key that is no word stands in brackets, cut where it is long."""
+    text = "$"
+    for part in at:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if _PLAIN_KEY.match(part[: _LONGEST_KEY + 1]) and len(part) <= _LONGEST_KEY else f"[{_quoted(part)}]"
+    return text
+
+
+def check_body(kind: type[Struct], body: bytes) -> Any:
+    """The body as the command's Struct.
+
+    Raises:
+        Misfit: With everything that is wrong.
+    """
+    try:
+        tree = parsed(body, _decoder)
+    except ValueError as error:
+        raise Misfit([Problem("$", str(error))]) from None
+    problems = _Problems()
+    try:
+        for at, text in _poison(tree, ()):
+            problems.add(at, text)
+        if not problems.count:
+            decode(kind, tree, (), problems)
+    except _Enough:
+        pass
+    if problems.count:
+        raise Misfit(problems.found)
+    try:  # what counts is what the submit step will read
+        return msgspec.json.decode(body.removeprefix(_BOM), type=kind)
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).partition(" - at `$")
+        raise Misfit([Problem("$" + place.removesuffix("`"), said.replace("`", ""))]) from None
+
+
+def meaning(body: bytes) -> bytes:
+    """What a body that was checked says, whatever its spelling: the same bytes for the same JSON values."""
+    return _encoder.encode(_exact.decode(body.removeprefix(_BOM)))
+
+
+def _poison(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """What no body may hold, whatever its type: nothing that two readers would read as two things."""
+    if isinstance(value, _NoNumber):
+        yield at, value.problem
+    elif isinstance(value, str):
+        if (problem := _bad_text(value)) is not None:
+            yield at, f"is a text with {problem}"
+    elif isinstance(value, list):
+        for n, item in enumerate(value):
+            yield from _poison(item, (*at, n))
+    elif isinstance(value, dict):
+        if isinstance(value, _Twice):
+            yield (*at, value.key), "stands twice in its object; keep one of them"
+        for key, item in value.items():
+            if (problem := _bad_text(key)) is not None:
+                yield (*at, key), f"is a key with {problem}"
+            yield from _poison(item, (*at, key))
+
+
+def _bad_text(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+    return None
+
+
+def _quoted(key: str) -> str:
+    return json.dumps(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + "...")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    twice, seen = _Twice(made), set()
+    for key, _ in pairs:
+        if key in seen:
+            twice.key = key
+            break
+        seen.add(key)
+    return twice
+
+
+def _whole(text: str) -> int | _NoNumber:
+    return int(text) if len(text) <= 20 else _NoNumber("is a number with more than 20 digits")
+
+
+def _fraction(text: str) -> float | _NoNumber:
+    try:
+        decimal(text)
+    except ValueError:
+        return _NoNumber("is a number that is too long or too large")
+    return float(text)
+
+
+def _constant(text: str) -> _NoNumber:
+    return _NoNumber(f"is {text}, which is not JSON")
+
+
+def _plain_number(text: str) -> Decimal | int:
+    value = decimal(text)
+    return int(value) if value == value.to_integral_value() else value.normalize()
+
+
+_BOM = b"\xef\xbb\xbf"
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole, parse_float=_fraction, parse_constant=_constant)
+_exact = msgspec.json.Decoder(float_hook=_plain_number)
+_encoder = msgspec.json.Encoder(order="sorted", decimal_format="number")
