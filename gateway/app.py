@@ -28,6 +28,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.vitals import Vitals
+from gateway.way_back import WayBack
 from gateway.web.admin import Admin
 from gateway.web.health import Health
 from gateway.web.status import status
@@ -40,6 +41,7 @@ _SECRETS_EVERY_S = 2.0
 _PROVE_EVERY_S = 5.0
 _JUMP_S = 5.0
 _SWITCH_S = 0.001
+_RESTART = "[gateway], [store], [http], [admin] and the addresses and limits of [submit] change with a restart only; nothing was reloaded"
 
 
 def control_socket(data_dir: Path) -> Path:
@@ -81,7 +83,10 @@ class Gateway:
         Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing).add_to(pages)
         self.vendors = Listener(self._door.receive, max_connections=config.http.max_connections)
         self.pages = Listener(pages, max_connections=64)
-        self._control = Listener(self._admin.control(self._operations), max_connections=16)
+        self.way_back = WayBack(self._store, self._vitals, self._clock)
+        control = self._admin.control(self._operations)
+        self.way_back.add_to(control)
+        self._control = Listener(control, max_connections=16)
 
     async def run(self) -> int:
         """Start, serve until SIGTERM or SIGINT, drain; the exit code.
@@ -108,9 +113,11 @@ class Gateway:
             await self._runtime.build()
             self._runtime.start()
             self._door.sources = self._webhooks()
+            self.way_back.serve(self._runtime)
             await self._listen(self.pages, config.admin.address, "admin.listen")
             await self._listen_for_commands(config.gateway.data_dir)
             await self._listen(self.vendors, config.http.address, "http.listen")
+            await self.way_back.listen(config.submit, self._listen)
         except BaseException:
             await self._stop()
             raise
@@ -134,7 +141,7 @@ class Gateway:
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.wait([self._reloading])
-        await self.vendors.close(ANSWER_S)
+        await asyncio.gather(self.vendors.close(ANSWER_S), self.way_back.close(ANSWER_S))
         await asyncio.gather(*(runtime.stop(DRAIN_S) for runtime in (self._retiring, self._runtime) if runtime is not None))
         await self._control.close(1)
         control_socket(self._runtime.assembly.config.gateway.data_dir).unlink(missing_ok=True)
@@ -213,10 +220,11 @@ class Gateway:
         try:
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
             if not is_same_machinery(assembly.config, self._runtime.assembly.config):
-                raise ConfigError(["[gateway], [store], [http] and [admin] change with a restart only; nothing was reloaded"])
+                raise ConfigError([_RESTART])
             fresh = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
             try:
                 await fresh.build()
+                await self.way_back.listen(assembly.config.submit, self._listen)
             except BaseException:
                 await fresh.close()
                 raise
@@ -232,6 +240,8 @@ class Gateway:
         self._runtime = fresh
         self._operations.runtime = fresh
         self._door.sources = self._webhooks()
+        self.way_back.serve(fresh)
+        await self.way_back.fall_silent(fresh.assembly.config, ANSWER_S)
         await old.stop(DRAIN_S)
         self._retiring = None
         await self._store.take_over()

@@ -105,6 +105,10 @@ class Connector:
         for name, command in found.commands.items():
             if not _COMMAND.match(name) or not issubclass(command.body, msgspec.Struct):
                 raise PluginError(f"its command {name!r} has no usable name, or a body that is no msgspec Struct")
+            try:
+                msgspec.json.schema(command.body)
+            except Exception as error:
+                raise PluginError(f"the body of its command {name!r} has no JSON schema: {bounded(error)}") from error
         return found
 
     @property

@@ -10,12 +10,14 @@ from typing import Any
 
 import acme
 import aiohttp
+import pharma
 import pytest
 
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
 from gateway.discovery import Plugin
+from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ErpSimulator, ManualClock
 
@@ -24,10 +26,12 @@ SECRET = "constructed-secret-do-not-use"
 
 @pytest.fixture(autouse=True)
 def no_faults() -> Any:
-    """Every test starts with an `acme` that works."""
+    """Every test starts with an `acme` and a `pharma` that work."""
     acme.faults.clear()
+    pharma.faults.clear()
     yield
     acme.faults.clear()
+    pharma.faults.clear()
 
 
 @pytest.fixture
@@ -102,6 +106,10 @@ class Running:
         assert status == 200
         return list(rows)
 
+    async def rows_of(self, queue: Queue) -> list[dict[str, Any]]:
+        """What the store has in a queue, whether or not it has a page."""
+        return await self.gateway._reader.rows(queue)
+
     async def stop(self) -> int:
         """SIGTERM, as it were; the exit code."""
         self.gateway.end()
@@ -143,7 +151,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     (tmp_path / "secret").write_text(SECRET + "\n")
 
     def assembled(path: Path) -> Assembly:
-        return assemble(path, plugins(acme=acme))
+        return assemble(path, plugins(acme=acme, pharma=pharma))
 
     async with aiohttp.ClientSession() as session:
 

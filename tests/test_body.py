@@ -25,13 +25,6 @@ def connector() -> Connector:
     return made
 
 
-@pytest.fixture(autouse=True)
-def no_faults() -> Any:
-    pharma.faults.clear()
-    yield
-    pharma.faults.clear()
-
-
 def problems(connector: Connector, bad: Bad) -> list[tuple[str, str]]:
     with pytest.raises(Misfit) as refused:
         connector.checked(bad.command, bad.body, NOW)

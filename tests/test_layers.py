@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "web": CONFIG | {"store.base", "vitals", "web"},
 }
 THIRD_PARTY = {
-    "aiohttp": {"outbound", "target", "edge", "web", "runtime", "control", "testing", "demo"},
+    "aiohttp": {"outbound", "target", "edge", "web", "runtime", "way_back", "control", "testing", "demo"},
     "aiosqlite": {"store"},
     "sqlite3": {"store"},
     "pluggy": {"hookspecs", "connector"},
@@ -52,7 +52,7 @@ THIRD_PARTY = {
 }
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
-ROOTS |= {"reconcile", "housekeeping", "copy_commands", "target_commands", "log", "systemd"}
+ROOTS |= {"way_back", "submit_commands", "reconcile", "housekeeping", "copy_commands", "target_commands", "log", "systemd"}
 
 
 def module(file: Path) -> str:

@@ -18,6 +18,7 @@ from prometheus_client import Counter
 from gateway.clock import Clock
 from gateway.connector import Misread, Unverified
 from gateway.edge.answer import HEADERS, Written
+from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
 from gateway.errors import PluginError, Rejected, StoreError, UnknownKey
 from gateway.messages import Envelope, Event
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
@@ -26,17 +27,10 @@ from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.webhook")
 
-BODY_TIMEOUT_S = 10.0
-COMMIT_TIMEOUT_S = 3.0
-_REFUSALS_EVERY_S = 60.0
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.01, 0.25
 _PATH = "/in/"
 _encode = msgspec.json.Encoder().encode
 _CLOSE: Mapping[str, str] = {"Connection": "close"}
-
-
-class _TooLong(Exception):
-    pass
 
 
 class WebhookDoor:
@@ -53,14 +47,14 @@ class WebhookDoor:
         self._vitals = vitals
         self._clock = clock
         self._body_timeout_s = body_timeout_s
-        self._pace: dict[str, tuple[int, int]] = {}
-        self._refusals: dict[str, tuple[int, float]] = {}
+        self._pace = Pace(clock.monotonic)
+        self._refusals = Seldom(clock.monotonic)
         self._counters: dict[tuple[str, Received], Counter] = {}
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one delivery; everything that comes to this side comes here."""
         began = perf_counter()
-        path = request.raw_path.partition("?")[0] if request.raw_path.startswith("/") else request.path
+        path = path_of(request)
         source = self.sources.get(path.removeprefix(_PATH)) if path.startswith(_PATH) else None
         if source is None:
             return _answer(404, {"status": "unknown source"})
@@ -68,11 +62,11 @@ class WebhookDoor:
             return _answer(405, {"status": "send a POST"}, {"Allow": "POST"})
         if self.closing:
             return self._busy(source, "shutting down", 5)
-        if not self._in_pace(source):
+        if not self._pace.allows(source.name, source.max_requests_per_second):
             return self._busy(source, "too many requests", 1)
         try:
-            body = await self._body(request, source.max_body_bytes)
-        except _TooLong:
+            body = await read_body(request, source.max_body_bytes, self._body_timeout_s)
+        except TooLong:
             return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
         except TimeoutError:
             log.warning("webhook.slow_body", extra={"source": source.name})
@@ -131,12 +125,8 @@ class WebhookDoor:
     def _refused(self, source: Source) -> None:
         """One line a minute, with how many there were: a rise is worth a look (another secret, another issuer's key)."""
         self._count(source, "refused")
-        count, at = self._refusals.get(source.name, (0, -_REFUSALS_EVERY_S))
-        if self._clock.monotonic() - at < _REFUSALS_EVERY_S:
-            self._refusals[source.name] = (count + 1, at)
-            return
-        log.warning("webhook.refused", extra={"source": source.name, "status": 401, "since_last_line": count + 1})
-        self._refusals[source.name] = (0, self._clock.monotonic())
+        if (count := self._refusals.since_last(source.name)) is not None:
+            log.warning("webhook.refused", extra={"source": source.name, "status": 401, "since_last_line": count})
 
     async def _keep(self, source: Source, body: bytes, reason: str) -> web.Response:
         """Genuine and unreadable: ours to keep, whatever the sender hears."""
@@ -193,27 +183,6 @@ class WebhookDoor:
         if counter is None:
             counter = self._counters[source.name, outcome] = self._vitals.received.labels(source.name, "webhook", outcome)
         counter.inc()
-
-    def _in_pace(self, source: Source) -> bool:
-        second = int(self._clock.monotonic())
-        at, count = self._pace.get(source.name, (second, 0))
-        count = count + 1 if at == second else 1
-        self._pace[source.name] = (second, count)
-        return count <= source.max_requests_per_second
-
-    async def _body(self, request: web.BaseRequest, limit: int) -> bytes:
-        if request.content_length is not None and request.content_length > limit:
-            raise _TooLong
-        content = request.content
-        if content.is_eof() and content.total_bytes <= limit:
-            return content.read_nowait()
-        body = bytearray()
-        async with asyncio.timeout(self._body_timeout_s):
-            while chunk := await content.readany():
-                body += chunk
-                if len(body) > limit:
-                    raise _TooLong
-        return bytes(body)
 
 
 def _answer(status: int, said: dict[str, object], more: Mapping[str, str] | None = None) -> web.Response:

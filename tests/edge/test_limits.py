@@ -14,8 +14,8 @@ from aiohttp import web
 from loglines import log_lines
 from wire import Reply, Wire, post, wire
 
+from gateway.edge.arriving import BODY_TIMEOUT_S
 from gateway.edge.server import IDLE_TIMEOUT_S, Listener, QuietHandler
-from gateway.edge.webhook import BODY_TIMEOUT_S
 
 TOKEN = "tok3n-that-nobody-may-repeat"
 

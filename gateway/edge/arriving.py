@@ -1,0 +1,76 @@
+"""What every listener does with what arrives, before it knows what it is: its path, its body within bounds, its pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+BODY_TIMEOUT_S = 10.0
+COMMIT_TIMEOUT_S = 3.0
+_SELDOM_S = 60.0
+
+
+class TooLong(Exception):
+    """A body over the limit."""
+
+
+def path_of(request: web.BaseRequest) -> str:
+    """The path as it was sent, nothing in it decoded."""
+    return request.raw_path.partition("?")[0] if request.raw_path.startswith("/") else request.path
+
+
+async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> bytes:
+    """The body, of which no more than the limit is read.
+
+    Raises:
+        TooLong: It says that it is longer, or is.
+        TimeoutError: It does not come; the connection is of no further use.
+        ConnectionError, web.RequestPayloadError: It breaks off.
+    """
+    if request.content_length is not None and request.content_length > limit:
+        raise TooLong
+    content = request.content
+    if content.is_eof() and content.total_bytes <= limit:
+        return content.read_nowait()
+    body = bytearray()
+    async with asyncio.timeout(timeout_s):
+        while chunk := await content.readany():
+            body += chunk
+            if len(body) > limit:
+                raise TooLong
+    return bytes(body)
+
+
+class Pace:
+    """How many came in this second, by name."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._seconds: dict[str, tuple[int, int]] = {}
+
+    def allows(self, name: str, most: int) -> bool:
+        """Count one more; whether it is among the `most` that this second has room for."""
+        second = int(self._monotonic())
+        at, count = self._seconds.get(name, (second, 0))
+        count = count + 1 if at == second else 1
+        self._seconds[name] = (second, count)
+        return count <= most
+
+
+class Seldom:
+    """For what strangers can cause as often as they like: one line a minute, with how many there were."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._told: dict[str, tuple[int, float]] = {}
+
+    def since_last(self, name: str) -> int | None:
+        """Count one more; how many since the last line where it is time for one."""
+        count, at = self._told.get(name, (0, -_SELDOM_S))
+        if self._monotonic() - at < _SELDOM_S:
+            self._told[name] = (count + 1, at)
+            return None
+        self._told[name] = (0, self._monotonic())
+        return count + 1

@@ -1,0 +1,59 @@
+"""Who may hand in commands: told by the SHA-256 of a token, which is all that the configuration knows of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from gateway.config import OPERATOR, CallerSettings
+
+_LONGEST_TOKEN = 4096
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Somebody who may hand in commands. `commands` are patterns; None for all. `most_per_second`: None for any number."""
+
+    name: str
+    commands: frozenset[str] | None = None
+    most_per_second: int | None = None
+
+    def may(self, source: str, command: str) -> bool:
+        """Whether this command is among those that the caller may hand in."""
+        return self.commands is None or f"{source}/{command}" in self.commands or f"{source}/*" in self.commands
+
+
+OPERATORS = Caller(name=OPERATOR)
+"""Whoever may open the control socket."""
+
+
+class Callers:
+    """The callers of a configuration, by the digest of their tokens."""
+
+    def __init__(self, settings: Mapping[str, CallerSettings]) -> None:
+        self._known = [
+            (
+                bytes.fromhex(one.token_sha256),
+                Caller(name=name, commands=frozenset(one.commands), most_per_second=one.max_requests_per_second),
+            )
+            for name, one in settings.items()
+        ]
+
+    def of(self, authorization: Sequence[str]) -> Caller | None:
+        """Whose token stands in the one `Authorization` header; every caller's is compared, whatever was found."""
+        token = _token(authorization)
+        given, found = hashlib.sha256(token).digest(), None
+        for digest, caller in self._known:
+            if hmac.compare_digest(given, digest):
+                found = caller
+        return found if token else None
+
+
+def _token(authorization: Sequence[str]) -> bytes:
+    """The bearer token; nothing where there is none, or more than one header."""
+    if len(authorization) != 1 or len(authorization[0]) > _LONGEST_TOKEN:
+        return b""
+    scheme, _, token = authorization[0].partition(" ")
+    return token.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""

@@ -1,0 +1,231 @@
+"""`GET /openapi.json`: what can be handed in here, made of the Structs that the bodies are checked against (OpenAPI 3.1)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway import __version__
+from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
+from gateway.submission import Command
+
+CODE_IMAGES = {
+    "pickup-code.svg": "image/svg+xml",
+    "pickup-code.png": "image/png",
+    "storage-label.svg": "image/svg+xml",
+    "storage-label.png": "image/png",
+    "storage-label.pdf": "application/pdf",
+}
+
+_REF = "#/components/{}/{}"
+_STATES = ("ready", "leased", "done", "unknown", "held", "dead")
+_ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+_INTRODUCTION = """\
+Each command is committed before it is answered, and then said to the vendor until the vendor has answered, once. Send the same
+body under the same `Idempotency-Key` again whenever you are not sure that it arrived. Beyond what the schemas say, a command may
+have rules of its own, such as dates that must lie ahead; what breaks them is answered 422 like all that does not fit."""
+
+
+def openapi(commands: Mapping[str, Mapping[str, Command]], max_body_bytes: int) -> bytes:
+    """The document.
+
+    Args:
+        commands: By source, what can be said to its vendor now.
+    """
+    bodies = list(dict.fromkeys(command.body for those in commands.values() for command in those.values()))
+    refs, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False  # a key that is not known is refused, wherever it stands
+    named = dict(zip(bodies, refs, strict=True))
+    paths: dict[str, Any] = {
+        f"/out/{source}/{name}": {"post": _command(source, name, command, named[command.body], max_body_bytes)}
+        for source, those in commands.items()
+        for name, command in those.items()
+    }
+    paths["/out/{id}"] = {"parameters": [_parameter("id", "path", _ID)], "get": _look()}
+    for image, kind in CODE_IMAGES.items():
+        paths[f"/out/{{id}}/{image}"] = {"parameters": [_parameter("id", "path", _ID)], "get": _image(image, kind)}
+    paths["/openapi.json"] = {
+        "get": {
+            "operationId": "openapi",
+            "tags": ["gateway"],
+            "summary": "This document",
+            "responses": {"200": _json("The document", {"type": "object"}), **_no("401", "429")},
+        }
+    }
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "order-gateway: the way back", "version": __version__, "description": _INTRODUCTION},
+            "security": [{"token": []}],
+            "tags": [{"name": "gateway"}, *({"name": source} for source in commands)],
+            "paths": paths,
+            "components": {
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "As `gateway token` printed it."}},
+                "headers": _HEADERS,
+                "responses": _RESPONSES,
+                "schemas": {**schemas, **_SCHEMAS},
+            },
+        }
+    )
+
+
+def _command(source: str, name: str, command: Command, body: Mapping[str, Any], max_body_bytes: int) -> dict[str, Any]:
+    committed = {"Location": _ref("headers", "Location"), "Idempotent-Replayed": _ref("headers", "Idempotent-Replayed")}
+    waited = {"Preference-Applied": _ref("headers", "Preference-Applied")}
+    return {
+        "operationId": f"{source}.{name}",
+        "tags": [source],
+        "summary": command.title,
+        "description": inspect.cleandoc(command.body.__doc__ or command.title),
+        "parameters": [
+            _parameter(
+                "Idempotency-Key",
+                "header",
+                {"type": "string", "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+                "Your name for this command, new for each; the same again is not done twice.",
+            ),
+            {
+                **_parameter("Prefer", "header", {"type": "string", "pattern": "^wait=[0-9]{1,3}$"}),
+                "required": False,
+                "description": f"`wait=SECONDS`, at most {LONGEST_WAIT_S}: the answer waits for the vendor's (RFC 7240).",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "description": f"At most {max_body_bytes} bytes.",
+            "content": {"application/json": {"schema": body}},
+        },
+        "responses": {
+            "200": {**_json("The vendor has answered while you waited", _ref("schemas", "Ended")), "headers": {**committed, **waited}},
+            "202": {**_json("It is committed, and on its way", _ref("schemas", "Committed")), "headers": {**committed, **waited}},
+            **_no("400", "401", "403", "408", "409", "413", "415", "422", "429", "503"),
+        },
+    }
+
+
+def _look() -> dict[str, Any]:
+    return {
+        "operationId": "submission",
+        "tags": ["gateway"],
+        "summary": "What has become of a command that you have handed in",
+        "responses": {"200": _json("Its state of now", _ref("schemas", "Submission")), **_no("401", "404", "429", "503")},
+    }
+
+
+def _image(image: str, kind: str) -> dict[str, Any]:
+    return {
+        "operationId": image,
+        "tags": ["gateway"],
+        "summary": "The QR code of a created order" if image.startswith("pickup") else "The DataMatrix label of a created order",
+        "responses": {
+            "200": {"description": "The image", "content": {kind: {}}},
+            **_no("401", "404", "429", "503"),
+        },
+    }
+
+
+def _parameter(name: str, where: str, schema: Mapping[str, Any], description: str = "") -> dict[str, Any]:
+    return {"name": name, "in": where, "required": True, "schema": schema, **({"description": description} if description else {})}
+
+
+def _json(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _ref(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(kind, name)}
+
+
+def _no(*statuses: str) -> dict[str, Any]:
+    return {status: _ref("responses", status) for status in statuses}
+
+
+def _header(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": description, "schema": schema}
+
+
+def _refusal(description: str, schema: str = "Refusal", **headers: str) -> dict[str, Any]:
+    return {
+        **_json(description, _ref("schemas", schema)),
+        "headers": {name.replace("_", "-"): _ref("headers", name.replace("_", "-")) for name in headers},
+    }
+
+
+_HEADERS = {
+    "Location": _header("Where its state can be asked for", {"type": "string"}),
+    "Idempotent-Replayed": _header("There where the key was known: nothing new was made", {"const": "true"}),
+    "Preference-Applied": _header("How long the answer was willing to wait", {"type": "string"}),
+    "Retry-After": _header("Seconds until it is worth another try", {"type": "string", "pattern": "^[0-9]+$"}),
+    "WWW-Authenticate": _header("Which kind of token is needed", {"type": "string"}),
+}
+_RESPONSES = {
+    "400": _refusal("No Idempotency-Key, or one that cannot be used; or the body breaks off"),
+    "401": _refusal("No token, or one that is not known", WWW_Authenticate=""),
+    "403": _refusal("The token may not hand in this command"),
+    "404": _refusal("There is no such command, no such id of yours, or no such code"),
+    "408": _refusal("The body does not come"),
+    "409": _refusal("The key stands for another command, or there is one for this number already; `id` names it where it is yours"),
+    "413": _refusal("The body is too long"),
+    "415": _refusal("The body is no JSON by its Content-Type"),
+    "422": _refusal("The body does not fit; all that is wrong with it", "Misfit"),
+    "429": _refusal("Too many requests a second", Retry_After=""),
+    "503": _refusal("Nothing that you could rely on was committed: send the same again under the same key", Retry_After=""),
+}
+_STATE = {"enum": list(_STATES), "description": "held: a person decides. unknown: nobody knows yet whether the vendor has done it."}
+_ANSWER = {"description": "The vendor's answer as it came; null where there is none, not yet, or not any more."}
+_ERROR = {"type": ["string", "null"], "description": "Why it is dead or held, or what the last try met."}
+_SCHEMAS: Mapping[str, Any] = {
+    "Committed": {
+        "type": "object",
+        "required": ["id", "state"],
+        "properties": {"id": _ID, "state": _STATE, "answer": _ANSWER, "error": _ERROR},
+    },
+    "Ended": {
+        "type": "object",
+        "required": ["id", "state"],
+        "properties": {
+            "id": _ID,
+            "state": {"enum": ["done", "dead"], "description": "dead: the vendor refuses it, and `error` says why."},
+            "answer": _ANSWER,
+            "error": _ERROR,
+        },
+    },
+    "Submission": {
+        "type": "object",
+        "required": ["id", "source", "command", "state", "attempts", "answer", "error"],
+        "properties": {
+            "id": _ID,
+            "source": {"type": "string"},
+            "command": {"type": "string"},
+            "state": _STATE,
+            "attempts": {"type": "integer", "minimum": 0},
+            "answer": _ANSWER,
+            "error": _ERROR,
+        },
+    },
+    "Refusal": {
+        "type": "object",
+        "required": ["problem"],
+        "properties": {"problem": {"type": "string"}, "id": {"type": "string"}},
+    },
+    "Misfit": {
+        "type": "object",
+        "required": ["problems"],
+        "properties": {
+            "problems": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["path", "problem"],
+                    "properties": {"path": {"type": "string", "examples": ["$.articles[0].interval"]}, "problem": {"type": "string"}},
+                },
+            }
+        },
+    },
+}

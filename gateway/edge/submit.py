@@ -1,0 +1,300 @@
+"""`POST /out/{source}/{command}`: who is it, may they, does it fit, commit, answer (CONTRACT section 6).
+
+As at the webhook, the answer is given in the handler, after the commit; whoever hears nothing sends the same again under the
+same key. Waiting for the vendor (`Prefer: wait`) begins after the commit: a caller that hangs up takes nothing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.body import Misfit, meaning
+from gateway.clock import Clock
+from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
+from gateway.edge.asking import accepts_as_json, idempotency_key, wanted_wait_s
+from gateway.edge.callers import Caller, Callers
+from gateway.edge.openapi import CODE_IMAGES, openapi
+from gateway.edge.server import NAME
+from gateway.errors import PluginError, Rejected, StoreError
+from gateway.source import Source
+from gateway.store.base import Store
+from gateway.store.submissions import NewSubmission, SubmissionState
+from gateway.submission import Codes
+from gateway.vitals import Received, Vitals
+
+log = logging.getLogger("gateway.submit")
+
+Drawing = Callable[[Codes, str], tuple[bytes, str] | None]
+
+_HEADERS = {
+    "Server": NAME,
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_JSON = {**_HEADERS, "Content-Type": "application/json"}
+_ENDED = ("done", "dead")
+
+
+class _Answered(Exception):
+    """The answer is clear, and it is no."""
+
+    def __init__(self, status: int, problem: str, headers: Mapping[str, str] | None = None, *, close: bool = False) -> None:
+        super().__init__(problem)
+        self.answer = _answer(status, {"problem": problem}, headers)
+        if close:
+            self.answer.force_close()
+
+
+class SubmitDoor:
+    """The ERP's side of the way back.
+
+    Args:
+        drawing: Draws one of `CODE_IMAGES`; None where the order has no such code. Raises Rejected where it cannot be drawn.
+    """
+
+    def __init__(
+        self, store: Store, vitals: Vitals, clock: Clock, drawing: Drawing | None = None, *, body_timeout_s: float = BODY_TIMEOUT_S
+    ) -> None:
+        self._store = store
+        self._vitals = vitals
+        self._clock = clock
+        self._drawing = drawing
+        self._body_timeout_s = body_timeout_s
+        self._sources: Mapping[str, Source] = {}
+        self._callers = Callers({})
+        self._max_body_bytes = 0
+        self._document = b""
+        self._closing = asyncio.Event()
+        self._pace = Pace(clock.monotonic)
+        self._refusals = Seldom(clock.monotonic)
+
+    def serve(self, sources: Mapping[str, Source], callers: Callers, max_body_bytes: int) -> None:
+        """Work for this configuration from now on."""
+        self._sources, self._callers, self._max_body_bytes = sources, callers, max_body_bytes
+        self._document = openapi({name: source.connector.commands() for name, source in sources.items()}, max_body_bytes)
+
+    def close(self) -> None:
+        """Take nothing more, and let nobody wait any longer."""
+        self._closing.set()
+
+    async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request of the network; whoever it is comes first, and a stranger learns nothing else."""
+        caller = self._callers.of(request.headers.getall("Authorization", []))
+        if caller is None:
+            if (count := self._refusals.since_last("")) is not None:
+                log.warning("submit.refused", extra={"status": 401, "since_last_line": count})
+            return _answer(401, {"problem": "a token that is known here is needed"}, {"WWW-Authenticate": "Bearer"})
+        if caller.most_per_second is not None and not self._pace.allows(caller.name, caller.most_per_second):
+            return _answer(429, {"problem": f"more than {caller.most_per_second} requests a second"}, {"Retry-After": "1"})
+        return (await self.answer(request, caller))[0]
+
+    async def answer(self, request: web.BaseRequest, caller: Caller) -> tuple[web.Response, str | None]:
+        """Answer a request whose sender is known; and the id of what was stored by it, where something was."""
+        try:
+            match path_of(request).split("/")[1:]:
+                case ["openapi.json"]:
+                    _only(request, "GET", "HEAD")
+                    return web.Response(body=self._document, headers=_JSON), None
+                case ["out", id]:
+                    _only(request, "GET", "HEAD")
+                    return _answer(200, _whole(await self._state(caller, id))), None
+                case ["out", id, image] if image in CODE_IMAGES:
+                    _only(request, "GET", "HEAD")
+                    return await self._image(await self._state(caller, id), image), None
+                case ["out", name, command] if name in self._sources and command in self._sources[name].connector.commands():
+                    _only(request, "POST")
+                    if not caller.may(name, command):
+                        raise _Answered(403, f"this token may not hand in {name}/{command}")
+                    return await self._hand_in(request, caller, self._sources[name], command)
+            raise _Answered(404, "there is nothing at this address; /openapi.json says what there is")
+        except _Answered as no:
+            return no.answer, None
+
+    # --- handing in
+
+    async def _hand_in(self, request: web.BaseRequest, caller: Caller, source: Source, command: str) -> tuple[web.Response, str | None]:
+        if self._closing.is_set():
+            raise self._busy(source, "shutting down", 5)
+        try:
+            key = idempotency_key(request.headers)
+        except ValueError as error:
+            raise _Answered(400, str(error)) from None
+        if not accepts_as_json(request.headers):
+            raise _Answered(415, "the body must be JSON in UTF-8, sent as Content-Type: application/json and without a Content-Encoding")
+        new = self._checked(await self._body(request), caller, key, source, command)
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                accepted = await self._store.accept_submission(new)
+        except (StoreError, TimeoutError) as error:
+            raise self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0)) from error
+        state = accepted.state
+        if accepted.outcome == "conflict":
+            raise self._conflict("this Idempotency-Key stands for another command", state.id)
+        if accepted.outcome == "taken":
+            raise await self._taken(caller, state.id)
+        self._count(source, accepted.outcome)
+        headers = {"Location": f"/out/{state.id}"}
+        if accepted.outcome == "repeat":
+            headers["Idempotent-Replayed"] = "true"
+        stored = state.id if accepted.outcome == "stored" else None
+        log.info(
+            "submit.accepted",
+            extra={"source": source.name, "command": command, "caller": caller.name, "id": state.id, "outcome": accepted.outcome},
+        )
+        wait_s = wanted_wait_s(request.headers)
+        if wait_s is None:
+            return _answer(202, _short(state), headers), stored
+        headers["Preference-Applied"] = f"wait={wait_s}"
+        state = await self._ended(caller, state, wait_s)
+        return _answer(200 if state.state in _ENDED else 202, _short(state), headers), stored
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        try:
+            return await read_body(request, self._max_body_bytes, self._body_timeout_s)
+        except TooLong:
+            raise _Answered(413, f"the body is longer than {self._max_body_bytes} bytes", close=True) from None
+        except TimeoutError:
+            log.warning("submit.slow_body")
+            if request.transport:
+                request.transport.abort()
+            raise _Answered(408, "the body does not come", close=True) from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise _Answered(400, "the body breaks off", close=True) from None
+
+    def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
+        description = source.connector.description.commands[command]
+        try:
+            subject = source.connector.checked(command, body, self._clock.now())
+        except Misfit as no:
+            self._count(source, "rejected")
+            raise _problems(no.problems) from None
+        except PluginError as error:  # no repeat of it would fare better
+            self._count(source, "rejected")
+            log.error("plugin.failed", exc_info=error, extra={"source": source.name, "command": command})
+            raise _problems([("$", "cannot be checked: the connector fails over it, and the gateway's log says where")]) from None
+        said = b"\0".join((source.name.encode(), command.encode(), meaning(body)))
+        return NewSubmission(
+            id=secrets.token_hex(16),
+            caller=caller.name,
+            key=key,
+            source=source.name,
+            command=command,
+            subject=subject,
+            unique=description.unique,
+            body=body,
+            sha256=hashlib.sha256(said).digest(),
+        )
+
+    async def _ended(self, caller: Caller, state: SubmissionState, wait_s: int) -> SubmissionState:
+        """What has become of it within the time; it is stored, whatever else there is to say."""
+        if wait_s == 0 or state.state in _ENDED:
+            return state
+        asked = asyncio.create_task(self._store.submission_ended(caller.name, state.id, wait_s), name=f"wait for {state.id}")
+        closing = asyncio.create_task(self._closing.wait(), name="closing")
+        try:
+            await asyncio.wait((asked, closing), return_when=asyncio.FIRST_COMPLETED)
+            return (asked.result() if asked.done() else None) or state
+        except StoreError as error:
+            log.warning("submit.not_awaited", extra={"id": state.id, "reason": str(error)})
+            return state
+        finally:
+            for task in (asked, closing):
+                task.cancel()
+            await asyncio.gather(asked, closing, return_exceptions=True)
+
+    # --- looking
+
+    async def _state(self, caller: Caller, id: str) -> SubmissionState:
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                state = await self._store.submission(caller.name, id)
+        except (StoreError, TimeoutError) as error:
+            raise _Answered(503, "it cannot be looked up now", {"Retry-After": "5"}) from error
+        if state is None:
+            raise _Answered(404, "you have handed in nothing of this id")
+        return state
+
+    async def _image(self, state: SubmissionState, image: str) -> web.Response:
+        drawing, codes = self._drawing, state.codes
+        try:
+            made = None if drawing is None or codes is None else await asyncio.to_thread(drawing, codes, image)
+        except Rejected as error:
+            log.warning("submit.not_drawn", extra={"id": state.id, "reason": error.reason})
+            raise _Answered(404, error.reason) from None
+        if made is None:
+            raise _Answered(404, "there is no such code: the vendor has not given one yet, or it has been erased")
+        return web.Response(body=made[0], headers={**_HEADERS, "Content-Type": made[1]})
+
+    # --- saying no
+
+    def _busy(self, source: Source, reason: str, retry_after_s: float) -> _Answered:
+        self._count(source, "busy")
+        log.warning("submit.busy", extra={"source": source.name, "reason": reason})
+        return _Answered(503, "it is not taken now; send it again under the same key", {"Retry-After": str(max(1, round(retry_after_s)))})
+
+    async def _taken(self, caller: Caller, id: str) -> _Answered:
+        """There is one for this number; which one is for its own caller to know."""
+        try:
+            await self._state(caller, id)
+        except _Answered:
+            return self._conflict("there is one for this number already, of another caller")
+        return self._conflict("there is one for this number already", id)
+
+    def _conflict(self, problem: str, id: str | None = None) -> _Answered:
+        no = _Answered(409, problem)
+        if id is not None:
+            no.answer = _answer(409, {"problem": problem, "id": id}, {"Location": f"/out/{id}"})
+        return no
+
+    def _count(self, source: Source, outcome: Received) -> None:
+        self._vitals.received.labels(source.name, "submit", outcome).inc()
+
+
+def _only(request: web.BaseRequest, *methods: str) -> None:
+    if request.method not in methods:
+        raise _Answered(405, f"send a {methods[0]}", {"Allow": ", ".join(methods)})
+
+
+def _problems(found: Any) -> _Answered:
+    no = _Answered(422, "")
+    no.answer = _answer(422, {"problems": [{"path": path, "problem": problem} for path, problem in found]})
+    return no
+
+
+def _answer(status: int, said: Mapping[str, Any], more: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(said), headers={**_JSON, **(more or {})})
+
+
+def _short(state: SubmissionState) -> dict[str, Any]:
+    """What whoever hands it in hears."""
+    said: dict[str, Any] = {"id": state.id, "state": state.state}
+    if state.state == "done":
+        said["answer"] = _vendors(state.answer)
+    elif state.error is not None:
+        said["error"] = state.error
+    return said
+
+
+def _whole(state: SubmissionState) -> dict[str, Any]:
+    names = ("id", "source", "command", "state", "attempts")
+    return {**{name: getattr(state, name) for name in names}, "answer": _vendors(state.answer), "error": state.error}
+
+
+def _vendors(answer: bytes | None) -> Any:
+    """The vendor's answer byte by byte where it is JSON, else as a text."""
+    if answer is None:
+        return None
+    try:
+        msgspec.json.decode(answer)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return answer.decode("utf-8", "replace")
+    return msgspec.Raw(answer)
