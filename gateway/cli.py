@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import __version__, commands, copy_commands, preview, target_commands
+from gateway import __version__, commands, copy_commands, preview, submit_commands, target_commands
 from gateway.config import DEFAULT_PATH
+from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
 from gateway.store.base import Queue, statuses_of
@@ -101,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     purge.add_argument("--older-than-days", type=_days, default=None, metavar="DAYS", help="default: store.keep_bodies_days")
     resume = add("resume", "open a source's doors again and ask at once", commands.resume)
     resume.add_argument("source", type=_text, metavar="SOURCE")
+    submit = add("submit", "hand in a command for a vendor at the running gateway", submit_commands.submit)
+    submit.add_argument("source", type=_text, metavar="SOURCE")
+    submit.add_argument("command", type=_text, metavar="COMMAND", help="what the source's connector takes; /openapi.json lists them")
+    submit.add_argument("file", type=_text, metavar="FILE", help="its body, JSON; - reads it from the standard input")
+    submit.add_argument("--key", type=_key, default=None, help="the idempotency key; default: made of the command, so that twice is once")
+    submit.add_argument("--wait", type=_wait, default=None, metavar="SECONDS", help="wait for the vendor's answer, at most 60 s")
+    token = add("token", "make a token for somebody who hands in commands", submit_commands.token)
+    token.add_argument("caller", nargs="?", default="erp", type=_text, metavar="NAME", help="default: erp")
     _add_target(add("target", "hold, release, check or try a target", lambda options: 2, common))
     add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
     backup = add("backup", "copy the database, also while the gateway runs, and verify the copy", copy_commands.backup)
@@ -147,6 +156,18 @@ def _add_target(target: argparse.ArgumentParser) -> None:
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 1000:
         raise argparse.ArgumentTypeError("must be a number from 1 to 1000")
+    return int(text)
+
+
+def _key(text: str) -> str:
+    if not 0 < len(text) <= LONGEST_KEY or not text.isascii() or not text.isprintable() or text != text.strip():
+        raise argparse.ArgumentTypeError(f"must be 1 to {LONGEST_KEY} printable ASCII characters")
+    return text
+
+
+def _wait(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= LONGEST_WAIT_S):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to {LONGEST_WAIT_S}")
     return int(text)
 
 

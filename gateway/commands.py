@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from gateway import submit_commands
 from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
 from gateway.config import Config, load
@@ -46,6 +47,7 @@ def check(options: Options) -> int:
     """Report every problem; with --online sign in everywhere."""
     assembly = assemble(options.config)
     doors = sum(len(part.doors) for part in assembly.sources.values())
+    print(submit_commands.summary(assembly), end="")
     print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, no problem found")
     return asyncio.run(_online(assembly)) if options.online else 0
 

@@ -31,7 +31,7 @@ class Preview(Struct, frozen=True, kw_only=True):
 
 def preview(options: argparse.Namespace) -> int:
     """Print the order; 1 where the document makes none, or one that lacks what every ERP needs."""
-    document = _read(options.file)
+    document = read_file(options.file)
     connector = assemble_connector(options.config, options.source)
     try:
         made = _complete(connector.normalize(Event(key=_NAME, order_ref=_NAME), document))
@@ -73,7 +73,8 @@ def _fields(order: Order) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _CORES}
 
 
-def _read(file: str) -> bytes:
+def read_file(file: str) -> bytes:
+    """What a command is given to read; `-` is the standard input. Raises ConfigError."""
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError

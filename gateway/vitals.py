@@ -93,6 +93,7 @@ class Vitals:
         self.submissions = Counter(
             "gateway_submissions", "Attempts and look-ups of commands for vendors", ["source", "command", "outcome"], registry=self.registry
         )
+        self.commands = Counter("gateway_commands", "Commands that were handed in", ["source", "outcome"], registry=self.registry)
         self.door_up = Gauge("gateway_door_up", "1 where the door takes orders", ["source", "door"], registry=self.registry)
         self.target_up = Gauge("gateway_target_up", "1 where the target takes orders", ["target"], registry=self.registry)
         self.loop_lag = Gauge("gateway_loop_lag_seconds", "How late the event loop was in the last second", registry=self.registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -65,7 +66,7 @@ class WayBack:
         async def ask(request: web.Request) -> web.StreamResponse:
             answer, stored = await self.door.answer(request, OPERATORS)
             if stored is not None:
-                who = request.headers.get("X-Operator", "")[:_LONGEST_NAME] or "?"
+                who = unquote(request.headers.get("X-Operator", ""))[:_LONGEST_NAME] or "?"
                 try:
                     await self._store.note(who, "submit", stored, request.path.removeprefix("/out/"))
                 except StoreBusy as error:  # it is stored, and says that it is an operator's

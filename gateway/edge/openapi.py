@@ -9,16 +9,11 @@ from typing import Any
 import msgspec
 
 from gateway import __version__
+from gateway.codes import MEDIA, NAMES
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.submission import Command
 
-CODE_IMAGES = {
-    "pickup-code.svg": "image/svg+xml",
-    "pickup-code.png": "image/png",
-    "storage-label.svg": "image/svg+xml",
-    "storage-label.png": "image/png",
-    "storage-label.pdf": "application/pdf",
-}
+CODE_IMAGES = {name: MEDIA[name.partition(".")[2]] for name in NAMES}
 
 _REF = "#/components/{}/{}"
 _STATES = ("ready", "leased", "done", "unknown", "held", "dead")

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.body import Misfit, meaning
 from gateway.clock import Clock
+from gateway.codes import drawing
 from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.asking import accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Caller, Callers
@@ -27,12 +28,9 @@ from gateway.errors import PluginError, Rejected, StoreError
 from gateway.source import Source
 from gateway.store.base import Store
 from gateway.store.submissions import NewSubmission, SubmissionState
-from gateway.submission import Codes
 from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.submit")
-
-Drawing = Callable[[Codes, str], tuple[bytes, str] | None]
 
 _HEADERS = {
     "Server": NAME,
@@ -55,19 +53,12 @@ class _Answered(Exception):
 
 
 class SubmitDoor:
-    """The ERP's side of the way back.
+    """The ERP's side of the way back."""
 
-    Args:
-        drawing: Draws one of `CODE_IMAGES`; None where the order has no such code. Raises Rejected where it cannot be drawn.
-    """
-
-    def __init__(
-        self, store: Store, vitals: Vitals, clock: Clock, drawing: Drawing | None = None, *, body_timeout_s: float = BODY_TIMEOUT_S
-    ) -> None:
+    def __init__(self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
         self._store = store
         self._vitals = vitals
         self._clock = clock
-        self._drawing = drawing
         self._body_timeout_s = body_timeout_s
         self._sources: Mapping[str, Source] = {}
         self._callers = Callers({})
@@ -224,9 +215,8 @@ class SubmitDoor:
         return state
 
     async def _image(self, state: SubmissionState, image: str) -> web.Response:
-        drawing, codes = self._drawing, state.codes
         try:
-            made = None if drawing is None or codes is None else await asyncio.to_thread(drawing, codes, image)
+            made = None if state.codes is None else await asyncio.to_thread(drawing, state.codes, image)
         except Rejected as error:
             log.warning("submit.not_drawn", extra={"id": state.id, "reason": error.reason})
             raise _Answered(404, error.reason) from None
@@ -256,7 +246,7 @@ class SubmitDoor:
         return no
 
     def _count(self, source: Source, outcome: Received) -> None:
-        self._vitals.received.labels(source.name, "submit", outcome).inc()
+        self._vitals.commands.labels(source.name, outcome).inc()
 
 
 def _only(request: web.BaseRequest, *methods: str) -> None:

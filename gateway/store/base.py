@@ -356,7 +356,7 @@ class Store(Keeping, Submissions, Protocol):
         """Rows end here without delivery, those that may have been taken too; what waited for the decision goes on."""
 
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
-        """An audit row for a decision that changes no row."""
+        """An audit row for a decision that changes no row; that of a submission is shown with it."""
 
 
 class Reader(Protocol):

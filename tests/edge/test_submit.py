@@ -13,16 +13,26 @@ from badcommands import BAD, good
 from outward import ANSWER, CODES, DEAD, DONE, ERP, HELD, TILL, Caller, caller, vendor_says, with_callers
 
 from gateway.edge import submit
-from gateway.errors import Rejected, StoreBusy, StoreFailed
+from gateway.engine.submit import Submit
+from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.submissions import SubmissionEnd
+from gateway.submission import Codes
 
 END = SubmissionEnd(answer=ANSWER, codes=CODES)
 
 
+@pytest.fixture(autouse=True)
+def no_submit_step(monkeypatch) -> None:
+    """The submit step is the test."""
+
+    async def idle(_: Submit) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Submit, "run", idle)
+
+
 @pytest.fixture
-async def running(start, erp, monkeypatch) -> Any:
-    """A gateway whose submit step the test is."""
-    monkeypatch.setattr("gateway.runtime.Runtime._submitters", lambda self: None, raising=False)
+async def running(start, erp) -> Any:
     return await start(erp.url, more=with_callers())
 
 
@@ -185,8 +195,7 @@ async def test_the_keys_of_two_callers_do_not_meet(running) -> None:
     assert first["id"] != second["id"]
 
 
-async def test_one_number_is_created_once(start, erp, monkeypatch) -> None:
-    monkeypatch.setattr("gateway.runtime.Runtime._submitters", lambda self: None, raising=False)
+async def test_one_number_is_created_once(start, erp) -> None:
     running = await start(erp.url, more=with_callers(caller("erp", ERP, "pharmacy/*"), caller("till", TILL, "pharmacy/create_order")))
     _, first, _ = await Caller(running).hand_in()
     status, said, headers = await Caller(running).hand_in(key="k2")
@@ -355,6 +364,7 @@ async def test_every_bad_command_hears_all_of_its_problems_and_none_is_kept(runn
         assert [path for path, _ in found] == [path for path, _ in bad.problems], name
         assert all(words in problem for (_, problem), (_, words) in zip(found, bad.problems, strict=True)), name
     assert not await running.rows_of("submit")
+    assert f'gateway_commands_total{{outcome="rejected",source="pharmacy"}} {len(BAD)}' in (await running.get("/metrics"))[1]
 
 
 async def test_a_connector_that_fails_over_a_body_is_no_5xx(running, caplog) -> None:
@@ -403,29 +413,44 @@ async def test_who_closes_takes_nothing_more(running) -> None:
 # --- the codes
 
 
-async def test_a_code_is_drawn_for_the_erpof_the_order_once_there_is_one(running, monkeypatch) -> None:
+IMAGES = {
+    "pickup-code.svg": ("image/svg+xml", b"<svg"),
+    "pickup-code.png": ("image/png", b"\x89PNG"),
+    "storage-label.svg": ("image/svg+xml", b"<svg"),
+    "storage-label.png": ("image/png", b"\x89PNG"),
+    "storage-label.pdf": ("application/pdf", b"%PDF"),
+}
+
+
+async def test_a_code_is_drawn_for_the_caller_of_the_order_once_there_is_one(running) -> None:
     erp = Caller(running)
-    monkeypatch.setattr(running.gateway.way_back.door, "_drawing", lambda codes, name: (f"{codes.pickup} {name}".encode(), "image/png"))
     _, said, _ = await erp.hand_in()
-    path = f"/out/{said['id']}/pickup-code.png"
-    assert (await erp.ask("GET", path))[0] == 404
+    for name in IMAGES:
+        assert (await erp.ask("GET", f"/out/{said['id']}/{name}"))[0] == 404
     await vendor_says(running, DONE, END)
-    status, image, headers = await erp.ask("GET", path)
-    assert (status, image, headers["Content-Type"]) == (200, f"{CODES.pickup} pickup-code.png".encode(), "image/png")
-    assert headers["Cache-Control"] == "no-store"
-    assert (await erp.ask("HEAD", path))[:2] == (200, b"")
-    assert (await Caller(running, TILL).ask("GET", path))[0] == 404
+    for name, (kind, mark) in IMAGES.items():
+        path = f"/out/{said['id']}/{name}"
+        status, image, headers = await erp.ask("GET", path)
+        assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, kind, "no-store")
+        assert mark in image[:400]
+        assert (await erp.ask("HEAD", path))[:2] == (200, b"")
+        assert (await Caller(running, TILL).ask("GET", path))[0] == 404
 
 
-async def test_a_code_that_cannot_be_drawn_says_so(running, monkeypatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise Rejected("the code is too long for a label")
-
-    monkeypatch.setattr(running.gateway.way_back.door, "_drawing", refuse)
+async def test_an_order_without_a_code_has_no_image_of_it(running) -> None:
     _, said, _ = await Caller(running).hand_in()
-    await vendor_says(running, DONE, END)
-    status, said, _ = await Caller(running).ask("GET", f"/out/{said['id']}/storage-label.pdf")
-    assert (status, said) == (404, {"problem": "the code is too long for a label"})
+    await vendor_says(running, DONE, SubmissionEnd(answer=ANSWER, codes=Codes(number="1", pickup="P")))
+    heard = [(await Caller(running).ask("GET", f"/out/{said['id']}/{name}"))[0] for name in IMAGES]
+    assert heard == [200, 200, 404, 404, 404]
+
+
+async def test_a_code_that_cannot_be_drawn_says_so_without_saying_the_code(running) -> None:
+    _, said, _ = await Caller(running).hand_in()
+    await vendor_says(running, DONE, SubmissionEnd(codes=Codes(number="1", pickup="secret" * 1000, storage="secret" * 1000)))
+    for name in IMAGES:
+        status, heard, _ = await Caller(running).ask("GET", f"/out/{said['id']}/{name}")
+        assert status == 404
+        assert "secret" not in heard["problem"]
 
 
 # --- what may not be read elsewhere

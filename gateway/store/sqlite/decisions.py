@@ -62,7 +62,9 @@ class Decisions(Core):
         now_ms = self._clock.now_ms()
         await self._run(
             lambda db: db.execute(
-                "INSERT INTO audit (at_ms, who, action, key, reason) VALUES (?,?,?,?,?)", (now_ms, who, action, key, reason)
+                "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) SELECT ?1, ?2, ?3, iif(id, 'submit', NULL), id, ?4, ?5 "
+                "FROM (SELECT (SELECT id FROM submit WHERE public_id = ?4) AS id)",
+                (now_ms, who, action, key, reason),
             )
         )
 
