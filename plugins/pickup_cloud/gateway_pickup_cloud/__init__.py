@@ -21,11 +21,14 @@ from gateway import (
     Order,
     Page,
     QueryAuth,
+    Submission,
+    Submitted,
     Subscription,
     VendorClient,
     hookimpl,
 )
-from gateway_pickup_cloud import rest
+from gateway_pickup_cloud import commands, rest
+from gateway_pickup_cloud.created import read_created, to_created_order
 from gateway_pickup_cloud.events import answered_changes, pushed, pushed_change
 from gateway_pickup_cloud.mapping import to_order
 from gateway_pickup_cloud.push import Push, read_push
@@ -45,6 +48,7 @@ def describe() -> Description:
         poll_interval_s=lambda settings: float(settings.resync_interval_s),
         fetch_retry=lambda settings: FetchRetry(schedule_s=settings.fetch_retry_s, give_up_s=settings.fetch_give_up_s),
         is_open=is_open,
+        commands=commands.commands(),
     )
 
 
@@ -83,13 +87,21 @@ async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes
 
 @hookimpl
 def normalize(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
-    """The order as the notification changed it, or, in an event of the resync, as the answer itself shows it."""
+    """The order as the notification changed it, or, in an event of the resync or of a creation, as the answer itself shows it."""
+    if (created := read_created(document)) is not None:
+        return to_created_order(*created, previous, settings)
     zone, order, before = settings.zone(), read_order(document), recall(previous)
     changes = list(answered_changes(order, zone)) if event.document is None else [_said(event.document, settings)]
     now, news, against = advance(before, changes, shown=status(order.state))
     if not news:
         raise Ignore("; ".join(dict.fromkeys(against)) or "it says nothing of a state")
     return to_order(order, previous, before, now, settings)
+
+
+@hookimpl
+async def submit(submission: Submission, client: VendorClient, settings: Settings) -> Submitted:
+    """Create an order, or ask for one."""
+    return await commands.submit(submission, client, settings)
 
 
 def _said(body: bytes, settings: Settings) -> Change:

@@ -1,8 +1,8 @@
 """A Pickup Cloud order, and how it stands, as a canonical order. Pure.
 
-The vendor has no prices, currency or unit. Its answers may come without articles (those of recurrent orders do): what was
-known before stays, and what article notifications name is added. Who the patient is, what is to be taken when, notes and the
-codes that open the machine leave the gateway only where the settings say so.
+The vendor has no prices, currency or unit. Its answers may come without articles (those of recurrent orders do) or without the
+customer: what was known before stays, and what article notifications name is added. Who the patient is, what is to be taken when,
+notes and the codes that open the machine leave the gateway only where the settings say so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_order(order: OrderResponse, previous: Order | None, before: Standing, now
         now,
         status=now.status or shown or "placed",
         changed_at=now.changed_at if now.status else order.changed_at(zone),
-        recurrent=now.recurrent or is_recurrent(order),
+        recurrent=not now.one_time and (now.recurrent or is_recurrent(order)),
         articles=lines.placed(now.articles),
     )
     assert now.status is not None
@@ -44,12 +44,14 @@ def to_order(order: OrderResponse, previous: Order | None, before: Standing, now
         "unmatched_article": any(one.line_number is None for one in now.articles),
         "unknown_state": filled(order.state) is not None and shown is None,
     }
-    details = order.customer_details if private else None
+    customer = Customer() if order.customer_details is None else _customer(order.customer_details)
+    if customer == Customer() and previous is not None:
+        customer = previous.customer
     return Order(
         order_number=order.order_number,
         status=now.status,
         ordered_at=instant(order.creation_date, zone),
-        customer=Customer() if details is None else _customer(details),
+        customer=customer if private else Customer(),
         notes=filled(order.related_notes) if private else None,
         lines=lines.all,
         references=_filled(pickup_code=order.pickup_code, storage_code=order.storage_code) if private else {},

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Sequence
 from gateway import Api, Event, HeaderAuth, OpenOrder, PermanentError, RateLimited, TransientError, Unreadable, VendorClient
 from gateway_pickup_cloud.events import answered
 from gateway_pickup_cloud.settings import Settings
-from gateway_pickup_cloud.wire import read_order
+from gateway_pickup_cloud.wire import OrderResponse, read_order
 
 KEY_HEADER = "x-api-key"
 _UNKNOWN = 404
+_BOM = b"\xef\xbb\xbf"
 _FAILURES_IN_A_ROW = 10
 
 
@@ -35,16 +36,36 @@ async def order(number: str, client: VendorClient, settings: Settings) -> bytes:
         TransientError: It is not known, or not yet; or something else was answered.
         PermanentError: There can be no address for it.
     """
+    found = await find(number, client, settings)
+    if found is None:
+        raise TransientError("Pickup Cloud does not know this order: it is not ours, or not there yet")
+    return found[0]
+
+
+async def find(number: str, client: VendorClient, settings: Settings) -> tuple[bytes, OrderResponse] | None:
+    """The answer that shows the order, without a byte order mark, and read; None where there is no such order.
+
+    Raises:
+        TransientError: Something else was answered. A 404 that is a page for people is the word of something on the way.
+        PermanentError: There can be no address for it.
+    """
     answer = await client.request("GET", _path(number, settings), accept=(_UNKNOWN,))
     if answer.status == _UNKNOWN:
-        raise TransientError("Pickup Cloud does not know this order: it is not ours, or not there yet")
+        if "html" in answer.headers.get("content-type", ""):
+            raise TransientError("a page, and no answer of Pickup Cloud's, says that there is no such order (404)")
+        return None
+    return read(number, answer.body)
+
+
+def read(number: str, body: bytes) -> tuple[bytes, OrderResponse]:
+    """An answer that shows this order. Raises TransientError for any other one."""
     try:
-        shown = read_order(answer.body)
+        shown = read_order(body)
     except ValueError as error:
         raise TransientError("what Pickup Cloud answers is no order") from error
     if shown.order_number != number:
         raise TransientError("Pickup Cloud answers with another order")
-    return answer.body
+    return body.removeprefix(_BOM), shown
 
 
 async def resync(open_orders: Sequence[OpenOrder], client: VendorClient, settings: Settings) -> AsyncIterator[Event | Unreadable]:
@@ -88,4 +109,9 @@ def _path(number: str, settings: Settings) -> str:
     if number in (".", ".."):
         raise PermanentError("an order whose number means a folder in an address, so that it cannot be asked for")
     encoded = "".join(f"%{byte:02X}" for byte in number.encode())
-    return settings.status_path.replace("{api_version}", settings.api_version).replace("{order_number}", encoded)
+    return path(settings.status_path, settings).replace("{order_number}", encoded)
+
+
+def path(template: str, settings: Settings) -> str:
+    """A path of the settings, for this version of the API."""
+    return template.replace("{api_version}", settings.api_version)

@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 from gateway import Reconnect, Secret, Url
 from gateway_pickup_cloud.push import ARTICLE, ORDER, PACK
 
+ORDERS_PATH = "api/{api_version}/orders"
+RECURRENT_ORDERS_PATH = "api/{api_version}/recurrentorders"
 STATUS_PATH = "api/{api_version}/orders/by-ordernumber/{order_number}"
 
 _FORMS = {
@@ -20,6 +22,13 @@ _FORMS = {
     "status_path": (
         r"[A-Za-z0-9/_.~%{}-]{0,500}\{order_number\}[A-Za-z0-9/_.~%{}-]{0,500}",
         "a path below base_url with {order_number} in it",
+    ),
+    **dict.fromkeys(
+        ("orders_path", "recurrent_orders_path", "on_behalf_of_path"), (r"[A-Za-z0-9/_.~%{}-]{1,1000}", "a path below base_url")
+    ),
+    "content_type": (
+        r"[A-Za-z0-9.+*-]{1,100}/[A-Za-z0-9.+*-]{1,100}(; ?charset=[A-Za-z0-9-]{1,40})?",
+        'a media type, as in "application/json"',
     ),
 }
 _HEADER, _PARAMETER = r"[A-Za-z0-9-]{1,100}", r"[A-Za-z0-9_.-]{1,100}"
@@ -74,6 +83,10 @@ class Settings(_Table, frozen=True, kw_only=True):
     base_url: Url = Url("https://api.pickup.bd.com")
     api_version: str = "v2"
     status_path: str = STATUS_PATH
+    orders_path: str = ORDERS_PATH
+    recurrent_orders_path: str = RECURRENT_ORDERS_PATH
+    on_behalf_of_path: str | None = None
+    content_type: str = "application/json"
     hub_url: Url | None = None
     allow_plain_http: bool = False
     api_key_in: KeyIn | Literal["bearer"] = KeyIn(header="x-api-key")
@@ -95,10 +108,14 @@ class Settings(_Table, frozen=True, kw_only=True):
     def check(self) -> Iterable[tuple[str, str]]:
         """What a type does not say."""
         for key, (form, words) in _FORMS.items():
-            if not re.fullmatch(form, getattr(self, key)):
+            value = getattr(self, key)
+            if value is not None and not re.fullmatch(form, value):
                 yield key, f"must be {words}"
         if not set(re.findall(r"\{(.*?)\}", self.status_path)) <= {"api_version", "order_number"}:
             yield "status_path", "may hold {api_version} and {order_number}, and no other braces"
+        for key in ("orders_path", "recurrent_orders_path", "on_behalf_of_path"):
+            if re.search(r"[{}]", (getattr(self, key) or "").replace("{api_version}", "")):
+                yield key, "may hold {api_version}, and no other braces"
         if not self.fetch_retry_s:
             yield "fetch_retry_s", "must have at least one pause"
         try:

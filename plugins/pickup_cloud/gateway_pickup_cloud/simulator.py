@@ -1,4 +1,4 @@
-"""Pickup Cloud on loopback, as its documents describe it: the hub, and the status of an order over REST.
+"""Pickup Cloud on loopback, as its documents describe it: the hub, and orders over REST, created (`creations`) and asked for.
 
     PICKUP_CLOUD_API_KEY=constructed python -m gateway_pickup_cloud.simulator --script
 
@@ -28,6 +28,7 @@ from gateway import Door, Status
 from gateway.testing import Sent
 from gateway.testing.hub import FaultHub
 from gateway_pickup_cloud.constructed import CATALOGUE, article, midnight, response, ticks
+from gateway_pickup_cloud.simulator_creations import ON_BEHALF, Creations
 
 Layout = Literal["positional", "object", "camel"]
 
@@ -55,6 +56,7 @@ class PickupCloudSimulator:
         layout: How notifications are written: a list of arguments, one object, one object in camelCase.
         refuses: Statuses that the next REST calls are answered with.
         pace_s: Between two states of an order that `place` made.
+        creations: Orders that are created over REST.
     """
 
     title = "BD Rowa Pickup Cloud"
@@ -74,10 +76,12 @@ class PickupCloudSimulator:
         self._count = itertools.count(1)
         self._lives: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
+        self.creations = Creations(self, now)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, hub_port: int = 0) -> None:
         application = web.Application()
         application.router.add_get("/api/v2/orders/by-ordernumber/{number}", self._status)
+        self.creations.open(application)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
@@ -85,6 +89,7 @@ class PickupCloudSimulator:
         await self.hub.start(hub_port)
 
     async def stop(self) -> None:
+        await self.creations.close()
         for life in self._lives:
             life.cancel()
         await asyncio.gather(*self._lives, return_exceptions=True)
@@ -112,6 +117,7 @@ class PickupCloudSimulator:
             "calls_per_minute": 6000,
             "fetch_retry_s": [0.2],
             "fetch_give_up_s": _GIVE_UP_S,
+            "on_behalf_of_path": f"api/{{api_version}}/{ON_BEHALF}",
         }
 
     # --- the cloud
@@ -124,6 +130,10 @@ class PickupCloudSimulator:
         shown = response(number, state=state, created=self._now(), articles=listed, code=n, **fields)
         self.orders[number] = Cloud(number=number, code=shown["pickupCode"], shown=shown)
         return number
+
+    def shown(self, number: str) -> dict[str, Any] | None:
+        """What REST shows of an order; None where there is none."""
+        return self.orders[number].shown if number in self.orders else None
 
     async def move(self, number: str, state: str, *, at: datetime | None = None, target: str = "OrderStateChanged") -> None:
         """The order changes, and whoever listens is told."""
@@ -170,6 +180,7 @@ class PickupCloudSimulator:
         return await _until(lambda: self.orders[number].asked >= times, timeout_s)
 
     async def _status(self, request: web.Request) -> web.Response:
+        await self.creations.catch_up()
         if self.refuses:
             return web.Response(status=self.refuses.pop(0))
         if request.headers.get("x-api-key") != self.api_key:

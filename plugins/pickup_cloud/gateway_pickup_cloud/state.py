@@ -54,11 +54,13 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """How an order stands; `status` is None where nothing was made of it yet."""
+    """How an order stands; `status` is None where nothing was made of it yet. `one_time`: created as one here, so that nothing
+    that is shown of it makes it recurrent."""
 
     status: Status | None = None
     changed_at: datetime | None = None
     recurrent: bool = False
+    one_time: bool = False
     articles: tuple[Occurrence, ...] = ()
 
     def occurrence(self, change: Change) -> Occurrence | None:
@@ -70,6 +72,7 @@ class Memory(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     state_changed_at: datetime | None = None
     recurrent: bool = False
+    one_time: bool = False
     articles: tuple[Occurrence, ...] = ()
 
 
@@ -81,7 +84,13 @@ def recall(previous: Order | None) -> Standing:
         memory = msgspec.convert(previous.extra, Memory)
     except msgspec.ValidationError:  # made by another version
         memory = Memory()
-    return Standing(status=previous.status, changed_at=memory.state_changed_at, recurrent=memory.recurrent, articles=memory.articles)
+    return Standing(
+        status=previous.status,
+        changed_at=memory.state_changed_at,
+        recurrent=memory.recurrent,
+        one_time=memory.one_time,
+        articles=memory.articles,
+    )
 
 
 def is_open(order: Order) -> bool:
@@ -91,7 +100,9 @@ def is_open(order: Order) -> bool:
 
 def remember(standing: Standing) -> dict[str, Any]:
     """What `recall` needs, as JSON has it."""
-    memory = Memory(state_changed_at=standing.changed_at, recurrent=standing.recurrent, articles=standing.articles)
+    memory = Memory(
+        state_changed_at=standing.changed_at, recurrent=standing.recurrent, one_time=standing.one_time, articles=standing.articles
+    )
     made: dict[str, Any] = msgspec.to_builtins(memory)
     return made
 
@@ -113,7 +124,7 @@ def advance(standing: Standing, changes: Sequence[Change], *, shown: Status | No
             standing = msgspec.structs.replace(standing, status=change.status, changed_at=change.changed_at)
         else:
             standing = _with(standing, change)
-    return msgspec.structs.replace(standing, recurrent=standing.recurrent or _recurs(standing)), news, against
+    return msgspec.structs.replace(standing, recurrent=not standing.one_time and (standing.recurrent or _recurs(standing))), news, against
 
 
 def _against_it(standing: Standing, change: Change, shown: Status | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -143,3 +144,15 @@ def connector() -> Callable[[Settings], Connector]:
 
 def at(hour: int, minute: int, day: int = 31) -> datetime:
     return datetime.fromisoformat(f"2024-03-{day:02}T{hour:02}:{minute:02}:00+00:00")
+
+
+TEXT = (Path(__file__).parent / "vendor_examples.txt").read_text("utf-8")
+_BODIES = {"curl": r"--data '\n(\{.*?\n\})\n'", "http": r"HTTP/1\.1\n.*?\n\n(\{.*?\})\n", "javascript": r"body: '(\{.*?\})'\n"}
+
+
+@pytest.fixture(params=_BODIES)
+def example(request: pytest.FixtureRequest) -> str:
+    """The body of an example request of the vendor's page on recurrent orders, word for word (seed 001)."""
+    found = re.search(_BODIES[request.param], TEXT, re.DOTALL)
+    assert found is not None
+    return found[1]

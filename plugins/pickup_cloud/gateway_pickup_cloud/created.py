@@ -1,0 +1,98 @@
+"""An order that was created through the gateway, as the first that the ERP hears of it.
+
+The vendor's answer lists no articles for a recurrent order, and none of those who collect. So its event holds both: what was asked
+for, and what was answered. An event of the hub may have overtaken it: then it brings what was missing, and no state goes backwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from gateway import Codes, Customer, Event, Ignore, Order, Submission, Submitted, read_json
+from gateway_pickup_cloud.events import answered_changes
+from gateway_pickup_cloud.mapping import to_order
+from gateway_pickup_cloud.settings import Settings
+from gateway_pickup_cloud.state import advance, recall
+from gateway_pickup_cloud.wire import OrderResponse, filled, fold, instant
+
+_MAX_BYTES = 16 * 1024 * 1024
+_PARTS = {"request", "answer"}
+_replace = msgspec.structs.replace
+
+
+def submitted(submission: Submission, shown: OrderResponse, answer: bytes, settings: Settings) -> Submitted:
+    """A creation's end: the answer, its codes, and the event that makes the order known here. Raises ValueError."""
+    event = Event(
+        key=f"created-{submission.id}",
+        order_ref=shown.order_number,
+        document=msgspec.json.encode({"request": submission.body, "answer": Raw(answer)}),
+        occurred_at=instant(shown.creation_date, settings.zone()),
+    )
+    return Submitted(answer=answer, codes=codes(shown), events=(event,))
+
+
+def codes(shown: OrderResponse) -> Codes:
+    """Told apart by the names of their fields: the one that begins with `pickup_` is the storage code (seed 001)."""
+    return Codes(number=shown.order_number, pickup=filled(shown.pickup_code), storage=filled(shown.storage_code))
+
+
+def read_created(document: bytes) -> tuple[OrderResponse, OrderResponse] | None:
+    """What was asked for and what was answered; None where the document is an order by itself. Raises ValueError."""
+    if not document.startswith(b'{"request":'):
+        return None
+    both: Any = fold(read_json(document, max_bytes=_MAX_BYTES))
+    if set(both) != _PARTS:
+        raise ValueError("a creation without what was asked for or answered")
+    return msgspec.convert(both["request"], OrderResponse), msgspec.convert(both["answer"], OrderResponse)
+
+
+def to_created_order(asked: OrderResponse, answer: OrderResponse, previous: Order | None, settings: Settings) -> Order:
+    """The order that was created. Flag: `demo_trigger`, where its note begins with `$`, which the demo instance obeys.
+
+    Raises:
+        Ignore: All of it is known already.
+        ValueError: A date or a number that is none.
+    """
+    zone, order = settings.zone(), _whole(asked, answer)
+    is_recurrent = any(article.interval for article in asked.articles or ())
+    before = _replace(recall(previous), recurrent=is_recurrent, one_time=not is_recurrent)
+    now, news, _ = advance(before, list(answered_changes(order, zone)), shown=None)  # an answer that comes late shows what was
+    made = to_order(order, previous, before, now, settings)
+    if (filled(asked.related_notes) or "").startswith("$"):
+        made = _replace(made, flags=(*made.flags, "demo_trigger"))
+    if previous is None or news:
+        return made
+    late = _completed(previous, made)
+    if late == previous:
+        raise Ignore("it is known already: an event of the hub was faster")
+    return late
+
+
+def _whole(asked: OrderResponse, answer: OrderResponse) -> OrderResponse:
+    """The answer, and what it leaves out of what was asked for."""
+    return _replace(
+        answer,
+        articles=answer.articles or asked.articles,
+        customer_details=answer.customer_details or asked.customer_details,
+        related_notes=filled(answer.related_notes) or asked.related_notes,
+        dosage_information=filled(answer.dosage_information) or asked.dosage_information,
+        start_date=filled(answer.start_date) or asked.start_date,
+        end_date=filled(answer.end_date) or asked.end_date,
+    )
+
+
+def _completed(previous: Order, made: Order) -> Order:
+    """An order that was heard of before: it stays as it was last told, with what only its creation says."""
+    ours = {name: made.extra[name] for name in ("articles", "recurrent", "one_time") if name in made.extra}
+    return _replace(
+        previous,
+        lines=made.lines,
+        customer=made.customer if previous.customer == Customer() else previous.customer,
+        notes=previous.notes or made.notes,
+        references=made.references | previous.references,
+        flags=tuple(dict.fromkeys((*previous.flags, *made.flags))),
+        extra=made.extra | previous.extra | ours,
+    )
