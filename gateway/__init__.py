@@ -21,6 +21,7 @@ from gateway.hookspecs import hookimpl
 from gateway.mapping import Mapping, missing_fields
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Address, Customer, Line, Order, Status, decimal, utc
+from gateway.refusal import refused
 from gateway.secret import Secret, TextList
 from gateway.submission import Codes, Command, Submission, Submitted
 from gateway.subscription import Reconnect, Subscription
@@ -78,5 +79,6 @@ __all__ = [
     "hookimpl",
     "missing_fields",
     "read_json",
+    "refused",
     "utc",
 ]

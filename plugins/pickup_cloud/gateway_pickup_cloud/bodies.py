@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway_pickup_cloud.settings import Settings
@@ -146,14 +145,3 @@ def local_day(text: str) -> date | str:
 def articles(body: Any) -> list[tuple[str, int]]:
     """Code and quantity of each, sorted: the same for the same articles in another order."""
     return sorted((one.scan_code, one.quantity_ordered) for one in body.articles)
-
-
-def texts(value: Any) -> Iterator[str]:
-    """Every text in a body."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from texts(one)
-    elif isinstance(value, Struct):
-        yield from texts(msgspec.to_builtins(value))

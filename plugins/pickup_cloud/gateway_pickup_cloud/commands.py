@@ -14,11 +14,10 @@ from typing import Any
 
 import msgspec
 
-from gateway import Command, Hold, PermanentError, Submission, Submitted, TransientError, VendorClient
+from gateway import Command, Hold, PermanentError, Submission, Submitted, TransientError, VendorClient, refused
 from gateway_pickup_cloud import bodies, rest
 from gateway_pickup_cloud.created import codes, submitted
 from gateway_pickup_cloud.mapping import is_recurrent
-from gateway_pickup_cloud.refusal import reason
 from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.wire import OrderResponse, filled, instant, number
 
@@ -82,7 +81,7 @@ async def _create(submission: Submission, client: VendorClient, settings: Settin
     if answer.status in _REFUSED:
         if submission.repeated and (found := await look_up(submission, client, settings)) is not None:
             return found
-        raise PermanentError(reason(answer.status, answer.body, msgspec.to_builtins(submission.body)))
+        raise PermanentError(refused("Pickup Cloud", answer, msgspec.to_builtins(submission.body), public=("orderNumber",)))
     body, shown = rest.read(submission.body.order_number, answer.body)
     return _submitted(submission, shown, body, settings)
 

@@ -11,8 +11,20 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from gateway import Description, Envelope, Event, Order, Page, PermanentError, TransientError, VendorClient, hookimpl
-from gateway_scalepoint import longpoll, orders
+from gateway import (
+    Description,
+    Envelope,
+    Event,
+    Order,
+    Page,
+    PermanentError,
+    Submission,
+    Submitted,
+    TransientError,
+    VendorClient,
+    hookimpl,
+)
+from gateway_scalepoint import longpoll, orders, publish
 from gateway_scalepoint.events import event as to_event
 from gateway_scalepoint.events import read, unwrapped
 from gateway_scalepoint.settings import Settings
@@ -34,6 +46,7 @@ def describe() -> Description:
         jwks_url=lambda settings: settings.webhook_auth.jwks if settings.webhook_auth else None,
         fetch_retry=lambda settings: settings.fetch_retry(),
         compares_fetched=True,
+        commands={"publish_event": publish.COMMAND},
     )
 
 
@@ -80,3 +93,9 @@ async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes
 def normalize(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
     """The canonical order, by the operator's mapping, with the claim that its event names."""
     return orders.canonical(event, document, previous, settings)
+
+
+@hookimpl
+async def submit(submission: Submission, client: VendorClient, settings: Settings) -> Submitted:
+    """Publish an event, in the form that the operator has agreed with Scalepoint."""
+    return await publish.submit(submission, client, settings)

@@ -16,8 +16,15 @@ from gateway import Api, FetchRetry, Mapping, OAuth2, Secret, Url, WebhookAuth
 ORDER_URL = "https://www.scalepoint.com/api/Orders?ExternalId={orderToken}"
 ORDER_CREATED = "order_created"
 
+# What publishing an event cannot do without, beside signing in; none of it is published.
+PUBLISHING = ("publish_url", "publish_country", "publish_tenant", "publish_type_header", "publish_payload")
+
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 _SCOPES = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*\Z")  # RFC 6749, 3.3
+
+_NAME = re.compile(r"[A-Za-z0-9._~-]{1,100}")
+_OURS = "authorization|content-.*|accept|host|user-agent|connection|transfer-encoding"
+_HEADER = re.compile(rf"(?!({_OURS})\Z)[A-Za-z0-9-]{{1,100}}", re.IGNORECASE)
 
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
 
@@ -63,6 +70,14 @@ class Settings(_Table, frozen=True, kw_only=True):
     poll_timeout_s: Annotated[float, Meta(ge=1, le=240)] = 120.0
     poll_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 1.0
 
+    publish_url: Url | None = None
+    publish_country: str = ""
+    publish_tenant: str = ""
+    publish_type_header: str = ""
+    publish_payload: Mapping | None = None
+    publish_scope: str = "events"
+    publish_repeatable: bool = False
+
     mapping: Mapping | None = None
     currency: str | None = None
     time_zone: str = "UTC"
@@ -78,20 +93,38 @@ class Settings(_Table, frozen=True, kw_only=True):
             yield "fetch_retry_s", "is empty; leave it out for the default"
         if self.currency is not None and not _CURRENCY.match(self.currency):
             yield "currency", 'must be three capital letters, as in "DKK"'
-        for key, scope in (("scope", self.scope), ("events_scope", self.events_scope)):
+        for key, scope in (("scope", self.scope), ("events_scope", self.events_scope), ("publish_scope", self.publish_scope)):
             if scope and not _SCOPES.match(scope):
                 yield key, "must be names with single spaces between them"
+        yield from self._check_publishing()
         try:
             self.zone()
         except (ZoneInfoNotFoundError, ValueError, OSError):
             yield "time_zone", 'is no time zone of this machine; write one as in "Europe/Copenhagen" (Debian package tzdata)'
+
+    def _check_publishing(self) -> Iterable[tuple[str, str]]:
+        """All of it or nothing: the vendor publishes none of it, so half of it is a mistake."""
+        if not any(getattr(self, key) for key in PUBLISHING):
+            return
+        for key in PUBLISHING:
+            if not getattr(self, key):
+                yield key, "is needed to publish events; leave out every publish_ setting to publish none"
+        for key in ("publish_country", "publish_tenant"):
+            if getattr(self, key) and not _NAME.fullmatch(getattr(self, key)):
+                yield key, "must be a name, as it stands in an address"
+        if self.publish_type_header and not _HEADER.fullmatch(self.publish_type_header):
+            yield "publish_type_header", "must be the name of a header, and not of one that we set ourselves"
+        if self.publish_url and sorted(re.findall(r"\{.*?\}", self.publish_url)) != ["{country}", "{tenant}"]:
+            yield "publish_url", "must hold {country} and {tenant} once each, and no other braces"
+        elif self.publish_url and "{" in urlsplit(self.publish_url).netloc + urlsplit(self.publish_url).fragment:
+            yield "publish_url", "may hold {country} and {tenant} in its path and its query only"
 
     def zone(self) -> tzinfo:
         """The zone of times that come without one. `UTC` needs no time zone database."""
         return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     def api(self) -> Api:
-        """Both APIs, with a token for each scope; where we sign in is not known without `token_url` and `client_id`."""
+        """All APIs, with a token for each scope; where we sign in is not known without `token_url` and `client_id`."""
         auth = None
         if self.token_url and self.client_id:
             auth = OAuth2(
@@ -106,7 +139,7 @@ class Settings(_Table, frozen=True, kw_only=True):
                 assertion_s=self.assertion_s,
                 scope=self.scope,
             )
-        also = () if self.receive_url is None else (_origin(self.receive_url),)
+        also = tuple(_origin(url) for url in (self.receive_url, self.publish_url) if url is not None)
         return Api(
             base_url=_origin(self.order_url),
             also=also,

@@ -32,6 +32,7 @@ from gateway import Door
 from gateway.testing import Sent
 from gateway_scalepoint.constructed import event, foreign, order
 from gateway_scalepoint.identity import Identity, utc_now
+from gateway_scalepoint.simulator_publishing import TYPE_HEADER, Publishing
 
 Answer = Literal["taken", "refused", "failed"]
 Shape = Literal["list", "object", "wrapper", "two"]
@@ -68,6 +69,7 @@ class ScalepointSimulator:
     Attributes:
         now: Its clock; a test may set another.
         identity: Its authorization server.
+        publishing: Events that suppliers publish.
         placed: Every order, by its token in lower case.
         asked: The path and query of every call of the two APIs that was allowed.
         hold_s: How long a long poll stays open without news.
@@ -82,6 +84,7 @@ class ScalepointSimulator:
     def __init__(self, *, now: Callable[[], datetime] = utc_now, prefix: str | None = None) -> None:
         self.now = now
         self.identity = Identity(lambda: self.now())
+        self.publishing = Publishing(self.identity)
         self.webhook_kind: Literal["bearer", "basic", "jwt"] = "bearer"
         self.webhook_secret = "constructed-secret-do-not-use"  # noqa: S105 - it guards nothing
         self.placed: dict[str, Placed] = {}
@@ -101,6 +104,7 @@ class ScalepointSimulator:
         application.router.add_get("/jwks", self._keys)
         application.router.add_get("/api/Orders", self._order)
         application.router.add_get(f"/api/events/v1/dk/external/{TENANT}/receive", self._receive)
+        self.publishing.open(application)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
@@ -123,13 +127,14 @@ class ScalepointSimulator:
         pair = self.identity.register()
         for name, text in (("key", pair.key), ("cert", pair.certificate), ("webhook", self.webhook_secret)):
             (secrets / f"scalepoint-{name}").write_text(text + "\n")
-        mapping = files("gateway_scalepoint").joinpath("examples/scalepoint.jsonata").read_text("utf-8")
-        (secrets / "scalepoint.jsonata").write_text(mapping, "utf-8")
+        for name in ("scalepoint.jsonata", "publish.jsonata"):
+            (secrets / name).write_text(files("gateway_scalepoint").joinpath(f"examples/{name}").read_text("utf-8"), "utf-8")
         settings = self.settings() | {
             "webhook_auth": self._webhook_auth({"file": str(secrets / "scalepoint-webhook")}),
             "private_key": {"file": str(secrets / "scalepoint-key")},
             "certificate": {"file": str(secrets / "scalepoint-cert")},
             "mapping": str(secrets / "scalepoint.jsonata"),
+            "publish_payload": str(secrets / "publish.jsonata"),
         }
         return {"connector": "scalepoint", "settings": settings}
 
@@ -141,6 +146,10 @@ class ScalepointSimulator:
             "client_id": self.identity.client_id,
             "scope": "orders",
             "receive_url": f"{self.address}/api/events/v1/dk/external/{TENANT}/receive?lastEventId={{lastEventId}}",
+            "publish_url": f"{self.address}/api/events/v1/{{country}}/external/{{tenant}}/send",
+            "publish_country": "dk",
+            "publish_tenant": TENANT,
+            "publish_type_header": TYPE_HEADER,
             "start": {"after_event": "_900000"},
             "poll_interval_s": 0.5,
             "fetch_retry_s": [0.2, 0.5, 1, 2],
