@@ -55,7 +55,7 @@ def lines(order: Order) -> list[tuple[int, str | None, str | None, str | None]]:
 
 def test_every_sample_passes_the_conformance_suite(settings: Callable[..., Any]) -> None:
     samples = load_samples(SAMPLES)
-    assert len(samples) == 4
+    assert len(samples) == 5
     assert all(sample.order for sample in samples)
     assert check_connector(gateway_pickup_cloud, settings(), samples) == []
 

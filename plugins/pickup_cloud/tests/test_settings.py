@@ -102,6 +102,12 @@ def test_a_source_may_only_ask(configure: Any) -> None:
         (LEAST + 'status_path = "orders"', "status_path: must be a path below base_url"),
         (LEAST + 'status_path = "orders/{order_number}/{x}"', "status_path: may hold"),
         (LEAST + 'status_path = "https://elsewhere.example/{order_number}"', "status_path: must be a path"),
+        (LEAST + 'orders_path = ""', "orders_path: must be a path below base_url"),
+        (LEAST + 'recurrent_orders_path = "https://elsewhere.example/"', "recurrent_orders_path: must be a path below base_url"),
+        (LEAST + 'on_behalf_of_path = "orders/{x}"', "on_behalf_of_path: may hold {api_version}, and no other braces"),
+        (LEAST + 'on_behalf_of_path = "orders?x=1"', "on_behalf_of_path: must be a path"),
+        (LEAST + 'content_type = "json"', "content_type: must be a media type"),
+        (LEAST + 'content_type = "application/json\\r\\nX-Evil: 1"', "content_type: must be a media type"),
         (LEAST + "fetch_retry_s = []", "fetch_retry_s: must have at least one pause"),
         (LEAST + "fetch_retry_s = [0]", "fetch_retry_s"),
         (LEAST + "resync_interval_s = 0", "resync_interval_s"),
@@ -110,7 +116,7 @@ def test_a_source_may_only_ask(configure: Any) -> None:
         (LEAST + 'time_zone = "Mars/Olympus"', "time zone of this machine"),
         (LEAST + "forward_personal = true", "did you mean forward_personal_data"),
     ],
-    ids=range(25),
+    ids=range(31),
 )
 def test_a_wrong_setting_is_named(configure: Any, settings: str, problem: str) -> None:
     with pytest.raises(ConfigError) as refused:
