@@ -16,10 +16,11 @@ from gateway_pickup_cloud.events import answered_changes
 from gateway_pickup_cloud.mapping import to_order
 from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.state import advance, recall
-from gateway_pickup_cloud.wire import OrderResponse, filled, fold, instant
+from gateway_pickup_cloud.wire import OrderResponse, filled, fold, instant, status
 
 _MAX_BYTES = 16 * 1024 * 1024
 _PARTS = {"request", "answer"}
+_OURS = ("articles", "recurrent", "one_time")  # what of `extra` a creation knows better than what came before it
 _replace = msgspec.structs.replace
 
 
@@ -58,7 +59,9 @@ def to_created_order(asked: OrderResponse, answer: OrderResponse, previous: Orde
     """
     zone, order = settings.zone(), _whole(asked, answer)
     is_recurrent = any(article.interval for article in asked.articles or ())
-    before = _replace(recall(previous), recurrent=is_recurrent, one_time=not is_recurrent)
+    before = recall(previous)
+    looks_recurrent = before.recurrent or "scheduled" in (before.status, status(order.state))
+    before = _replace(before, recurrent=is_recurrent, one_time=looks_recurrent and not is_recurrent)
     now, news, _ = advance(before, list(answered_changes(order, zone)), shown=None)  # an answer that comes late shows what was
     made = to_order(order, previous, before, now, settings)
     if (filled(asked.related_notes) or "").startswith("$"):
@@ -86,7 +89,7 @@ def _whole(asked: OrderResponse, answer: OrderResponse) -> OrderResponse:
 
 def _completed(previous: Order, made: Order) -> Order:
     """An order that was heard of before: it stays as it was last told, with what only its creation says."""
-    ours = {name: made.extra[name] for name in ("articles", "recurrent", "one_time") if name in made.extra}
+    known = {name: value for name, value in previous.extra.items() if name not in _OURS}
     return _replace(
         previous,
         lines=made.lines,
@@ -94,5 +97,5 @@ def _completed(previous: Order, made: Order) -> Order:
         notes=previous.notes or made.notes,
         references=made.references | previous.references,
         flags=tuple(dict.fromkeys((*previous.flags, *made.flags))),
-        extra=made.extra | previous.extra | ours,
+        extra=made.extra | known,
     )
