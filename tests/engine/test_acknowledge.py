@@ -71,7 +71,7 @@ async def test_delivered_is_not_said_before_the_erp_has_it(start: Any, erp: Any,
 class Bench:
     def __init__(self, store: SqliteStore, clock: ManualClock) -> None:
         self.store, self.clock = store, clock
-        made = source(store, clock, stages=frozenset({"stored"}))
+        made = source(clock, stages=frozenset({"stored"}))
         made.connector = Connector(acme, "acme")
         made.connector.settings = acme.Settings()
         self.step = Acknowledge(made, store, Vitals(clock), clock)

@@ -23,7 +23,7 @@ from gateway.vitals import Vitals
 EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 
 
-def source(store: SqliteStore, clock: ManualClock, **changes: Any) -> Source:
+def source(clock: ManualClock, **changes: Any) -> Source:
     connector = Connector(changes.pop("module", acme), "acme")
     connector.settings = acme.Settings()
     values: dict[str, Any] = {
@@ -46,7 +46,7 @@ class Bench:
 
     def __init__(self, store: SqliteStore, clock: ManualClock, path: Path, **changes: Any) -> None:
         self.store, self.clock, self.path = store, clock, path
-        self.step = Prepare(source(store, clock, **changes), store, clock)
+        self.step = Prepare(source(clock, **changes), store, clock)
 
     async def accept(self, *bodies: bytes) -> None:
         await self.store.accept("acme", "webhook", incoming([acme.event(body) for body in bodies]))

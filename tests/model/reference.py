@@ -1,0 +1,34 @@
+"""What the gateway owes its senders, in as few words as possible; the machine compares the real engine with it."""
+
+from __future__ import annotations
+
+
+class Reference:
+    """Versions of orders by what was accepted, and which of them a person, or a sender's answer, ended.
+
+    A version is owed until the ERP has taken it, `ended` has it, or, under `replace`, a later one is owed in its place.
+    """
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[int]] = {}
+        self.newest: dict[str, int | None] = {}
+        self.ended: set[tuple[str, int]] = set()
+
+    def accept(self, ref: str, content: int) -> tuple[str, str]:
+        """What the store must answer: a repeat is what has the newest version's content."""
+        new = self.newest.get(ref) != content
+        if new:
+            self.versions.setdefault(ref, []).append(content)
+            self.newest[ref] = content
+        version = len(self.versions[ref])
+        return (ref if version == 1 else f"{ref}@{version}"), "stored" if new else "repeat"
+
+    def end(self, ref: str, version: int, *, told: bool = False) -> None:
+        """A person dropped it; or its sender was `told` that it is refused, and what comes next is no repeat of it."""
+        self.ended.add((ref, version))
+        if told and version == len(self.versions[ref]):
+            self.newest[ref] = None
+
+    def owed(self) -> list[tuple[str, int, int]]:
+        """Order, version and content of everything that nobody has ended."""
+        return [(r, n, c) for r, all_ in self.versions.items() for n, c in enumerate(all_, 1) if (r, n) not in self.ended]

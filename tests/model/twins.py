@@ -1,0 +1,115 @@
+"""Known-bad stores: each is the real one with one fault put in. The model has to find every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.messages import Door
+from gateway.store.base import Accepted, Decided, Incoming, OutboxRow, Prepared, Settlement
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.writer import Connection
+
+
+class SettlesWithoutItsLease(SqliteStore):
+    """A late result overwrites what others have done meanwhile."""
+
+    async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
+        sql = "UPDATE outbox SET lease = ?, status = 'leased' WHERE id = ?"
+        await self._run(lambda db: db.execute(sql, (row.lease, row.id)))
+        await super().settle_outbox(row, end, acknowledge=acknowledge)
+
+
+class AnswersBeforeItCommits(SqliteStore):
+    """What is accepted is committed with the next one."""
+
+    _held_back: Any = None
+
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+        before, self._held_back = self._held_back, (source, door, events)
+        if before is not None:
+            await super().accept(*before)
+        said = await self._run(lambda db: _what_it_would_say(db, events[0]))
+        return [Accepted(key=said[0], outcome=said[1])]
+
+
+def _what_it_would_say(db: Connection, event: Incoming) -> tuple[str, Any]:
+    sql = "SELECT versions, content FROM orders WHERE order_ref = ?"
+    versions, content = db.execute(sql, (event.order_ref,)).fetchone() or (0, None)
+    version = versions + (content != event.content)
+    return event.key if version == 1 else f"{event.key}@{version}", "repeat" if version == versions else "stored"
+
+
+class HasNoUniqueIndex(SqliteStore):
+    """A repeat is one more order."""
+
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+        sql = "UPDATE orders SET content = NULL WHERE order_ref = ?"
+        await self._run(lambda db: db.execute(sql, (events[0].order_ref,)))
+        return await super().accept(source, door, events, cursor=cursor)
+
+
+class TakesWhatWasLeasedForDone(SqliteStore):
+    """After a crash nobody looks at what was under way."""
+
+    def _open(self) -> Connection:
+        db = super()._open()
+        db.execute("UPDATE outbox SET status = 'done', outcome = 'delivered', due_at_ms = NULL WHERE attempts > 0 AND status = 'ready'")
+        return db
+
+
+class LetsThemOvertake(SqliteStore):
+    """A message does not wait for the one before it."""
+
+    async def prepared(self, made: Sequence[Prepared]) -> None:
+        await super().prepared(made)
+        now_ms = self._clock.now_ms()
+        await self._run(lambda db: db.execute("UPDATE outbox SET due_at_ms = ? WHERE status = 'ready'", (now_ms,)))
+
+
+class DropsWithoutATrace(SqliteStore):
+    """Nobody can say afterwards who did it."""
+
+    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
+        decided = await super().drop(keys, who, reason)
+        await self._run(lambda db: db.execute("DELETE FROM audit WHERE action = 'drop'"))
+        return decided
+
+
+class ErasesWhatHasNotLeft(SqliteStore):
+    """Old bodies go, whatever their orders' state."""
+
+    async def erase_bodies(self, before: Any, limit: int) -> int:
+        await self._run(lambda db: db.execute("UPDATE outbox SET body = NULL WHERE status <> 'leased'"))
+        return await super().erase_bodies(before, limit)
+
+
+class SupersedesWhatMayBeThere(SqliteStore):
+    """The newer version replaces also one that is not its own to replace: whatever the source's policy."""
+
+    async def sent_before(self, row: Any, *, supersede: bool) -> frozenset[str]:
+        return await super().sent_before(row, supersede=True)
+
+
+class ConfirmsAll(SqliteStore):
+    """A vendor hears that an order was delivered which a person dropped."""
+
+    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
+        decided = await super().drop(keys, who, reason)
+        sql = """INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
+                 SELECT 'acme', 'delivered', inbox_id, 'ready', 0, 0 FROM outbox WHERE outcome = 'dropped' ON CONFLICT DO NOTHING"""
+        await self._run(lambda db: db.execute(sql))
+        return decided
+
+
+TWINS: tuple[type[SqliteStore], ...] = (
+    SettlesWithoutItsLease,
+    AnswersBeforeItCommits,
+    HasNoUniqueIndex,
+    TakesWhatWasLeasedForDone,
+    LetsThemOvertake,
+    DropsWithoutATrace,
+    ErasesWhatHasNotLeft,
+    SupersedesWhatMayBeThere,
+    ConfirmsAll,
+)
