@@ -36,7 +36,7 @@ class Command(Struct, forbid_unknown_fields=True):
     """What the command line asks of a running gateway."""
 
     action: str
-    who: Annotated[str, Meta(min_length=1, max_length=200)]
+    who: Annotated[str, Meta(pattern=r"\S", max_length=200)]
     keys: Annotated[list[str], Meta(max_length=100_000)] = []
     reason: Annotated[str, Meta(max_length=2000)] = ""
     name: str = ""
