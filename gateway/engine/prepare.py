@@ -130,7 +130,7 @@ class Prepare:
                 return None
             document = await self._document(row)
             previous = await self._previous(row)
-            order = self._order(row, document, previous)
+            order = await self._read(row, document, previous)
             return await self._message(await self._compared(row, order), order, previous)
         except LeaseLost:
             log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": row.key})
@@ -163,8 +163,9 @@ class Prepare:
                 raise PermanentError("the stored document is damaged: its SHA-256 differs from the one it was stored with")
         if not row.fetch and row.document is not None:
             return row.document
-        if row.fetched is not None:
-            return row.fetched
+        return await self._fetch(row) if row.fetched is None else row.fetched
+
+    async def _fetch(self, row: InboxRow) -> bytes:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             document = await self._fetched(row)
         await settled(self._clock, lambda: self._store.keep_document(row, document, hashlib.sha256(document).digest()))
@@ -187,6 +188,18 @@ class Prepare:
         if not row.messages or not (row.version > 1 or self._takes_previous or self._compares):
             return None
         return read_order(await self._store.newest_message(row))
+
+    async def _read(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
+        """The order in a document; what was fetched by an earlier attempt and makes no sense is fetched anew.
+
+        A vendor's maintenance page comes with a 200, too: kept for good, no replay could get past it.
+        """
+        try:
+            return self._order(row, document, previous)
+        except (PermanentError, PluginError):
+            if row.fetched is None or document is not row.fetched:
+                raise
+        return self._order(row, await self._fetch(row), previous)
 
     def _order(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
         try:

@@ -291,6 +291,10 @@ class TestFailures:
         assert "SHA-256" in row["reason"]
 
 
+def broken_connector() -> None:
+    raise ZeroDivisionError
+
+
 def fetching(fetch: Any, description: Any = None) -> Any:
     """The acme connector with a `fetch`, and events without documents."""
 
@@ -365,19 +369,57 @@ class TestFetching:
         (row,) = await made.rows()
         assert (row["status"], row["outcome"]) == ("held", "given_up")
 
-    async def test_a_fetched_document_is_not_fetched_again(self, bench: Any) -> None:
+    async def test_a_fetched_document_that_can_be_read_is_not_fetched_again(self, bench: Any) -> None:
         calls: list[str] = []
 
         async def fetch(event: Any) -> bytes:
             calls.append(event.key)
-            return b"not what normalize reads"
+            return acme.body(event.order_ref)
+
+        made = bench(module=fetching(fetch))
+        await self.thin(made)
+        acme.faults["normalize"] = broken_connector
+        await made.step.turn()
+        acme.faults.clear()
+        await made.store.replay(["e1"], "anna")
+        await made.step.turn()
+        assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
+        assert calls == ["e1"]
+
+    async def test_one_that_makes_no_sense_is_fetched_anew_when_it_is_replayed(self, bench: Any) -> None:
+        pages = [b"<html>we are back at noon</html>", acme.body("o1")]
+
+        async def fetch(event: Any) -> bytes:
+            return pages.pop(0)
 
         made = bench(module=fetching(fetch))
         await self.thin(made)
         await made.step.turn()
+        assert [row["status"] for row in await made.rows()] == ["dead"]
+        assert len(pages) == 1, "what does not make sense waits for a person, at once"
         await made.store.replay(["e1"], "anna")
         await made.step.turn()
-        assert calls == ["e1"]
+        assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
+
+    async def test_one_that_cannot_be_had_again_stays_as_it_was_kept(self, bench: Any) -> None:
+        answers: list[Any] = [acme.body("o1"), PermanentError("404")]
+
+        async def fetch(event: Any) -> bytes:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return bytes(answer)
+
+        made = bench(module=fetching(fetch))
+        await self.thin(made)
+        acme.faults["normalize"] = broken_connector
+        await made.step.turn()
+        await made.store.replay(["e1"], "anna")
+        await made.step.turn()
+        acme.faults.clear()
+        await made.store.replay(["e1"], "anna")
+        await made.step.turn()
+        assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
 
     async def test_the_connector_may_have_a_schedule_of_its_own(self, bench: Any, clock: ManualClock) -> None:
         async def fetch(event: Any) -> bytes:
