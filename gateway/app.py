@@ -17,6 +17,7 @@ from typing import Any
 from gateway import __version__, systemd
 from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
+from gateway.contained import make_task
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
@@ -95,6 +96,7 @@ class Gateway:
             ConfigError, StoreError: It cannot start; the text says why.
         """
         sys.setswitchinterval(_SWITCH_S)
+        asyncio.get_running_loop().set_task_factory(make_task)
         await self._start()
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         upkeep.add_done_callback(lambda task: None if task.cancelled() else self._task_died("upkeep", task.exception()))

@@ -22,6 +22,7 @@ import pluggy
 from gateway import hookspecs
 from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
 from gateway.client import Api, VendorClient
+from gateway.contained import inside_hook
 from gateway.contract import Misread, bounded, checked_event, checked_order, is_storable, tidy, without_input
 from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
@@ -345,10 +346,12 @@ class Connector:
 
     async def _guarded(self, hook: str, call: Callable[[], Awaitable[Any]]) -> Any:
         task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()  # until Python 3.13 a TaskGroup that fails leaves one behind
         try:
-            return await call()
+            with inside_hook():
+                return await call()
         except asyncio.CancelledError as error:
-            if task is not None and task.cancelling():
+            if task is not None and task.cancelling() > before:
                 raise
             raise PluginError(f"{hook} was cancelled from inside") from error
         except _EXPECTED as error:

@@ -227,5 +227,5 @@ class Runtime:
         self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not self._stopping and not task.cancelled():
-            self._on_dead(task.get_name(), task.exception())
+        if not self._stopping:  # whatever cancelled it was not us, and without it a source or target would just stand still
+            self._on_dead(task.get_name(), None if task.cancelled() else task.exception())

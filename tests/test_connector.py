@@ -36,6 +36,7 @@ from gateway import (
     hookimpl,
 )
 from gateway.connector import HOOKS, Connector, Misread, Unverified
+from gateway.contained import make_task
 from gateway.errors import ConfigError, GatewayError, LeaseLost, PluginError, StoreBusy
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
@@ -608,3 +609,59 @@ async def test_a_look_up_is_guarded_like_a_hook() -> None:
     assert await whole(describe=describing(only), submit=submit).look_up(SUBMISSION, None) is None
     with pytest.raises(PluginError):
         await whole(describe=describing(breaks), submit=submit).look_up(SUBMISSION, None)
+
+
+async def _ends() -> None:
+    raise SystemExit(3)
+
+
+async def _with_a_group(event: Event) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_ends())
+        group.create_task(asyncio.sleep(60))
+    return b""
+
+
+async def _with_a_task(event: Event) -> bytes:
+    await asyncio.create_task(_ends())
+    return b""
+
+
+async def _with_gather(event: Event) -> bytes:
+    await asyncio.gather(asyncio.sleep(0), _ends())
+    return b""
+
+
+@pytest.mark.parametrize("fetch", [_with_a_group, _with_a_task, _with_gather])
+def test_an_exit_in_a_task_of_the_connector_ends_in_its_source(fetch: Callable[..., Any]) -> None:
+    """asyncio lets SystemExit through to the loop, from whatever task: everything would end."""
+
+    async def main() -> str:
+        asyncio.get_running_loop().set_task_factory(make_task)
+        with pytest.raises(PluginError, match="fetch failed"):
+            await whole(fetch=fetch).fetch(EVENT, None)
+        await asyncio.sleep(0)
+        return "went on"
+
+    assert asyncio.run(main()) == "went on"
+
+
+def test_an_exit_of_ours_still_ends_everything() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(make_task)
+        await asyncio.create_task(_ends())
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+
+
+async def test_a_cancellation_from_inside_is_seen_as_one_after_a_failed_task_group() -> None:
+    """A failed TaskGroup leaves a request to cancel behind (before Python 3.13), which was nobody's."""
+    asyncio.get_running_loop().set_task_factory(make_task)
+
+    async def cancelled(event: Event) -> bytes:
+        raise asyncio.CancelledError
+
+    for fetch, said in ((_with_a_group, "fetch failed"), (cancelled, "was cancelled from inside")):
+        with pytest.raises(PluginError, match=said):
+            await whole(fetch=fetch).fetch(EVENT, None)
