@@ -24,7 +24,7 @@ _ERASABLE = {
         """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
                  FROM orders WHERE orders.id = outbox.order_id)""",
     ),
-    "submit": ("body = NULL, answer = NULL, codes = NULL", "coalesce(body, answer, codes) IS NOT NULL", ""),
+    "submit": (("body", "answer", "codes"), "coalesce(body, answer, codes) IS NOT NULL", ""),
 }
 
 
