@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import __version__, commands, copy_commands, preview, submit_commands, target_commands
+from gateway import __version__, check_commands, commands, copy_commands, preview, submit_commands, target_commands
 from gateway.config import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.errors import ConfigError, GatewayError
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", "run the gateway", _serve, common)
     serve.add_argument("--log", choices=["json", "plain"], help="default: plain at a terminal, else json")
     serve.add_argument("--log-level", choices=["debug", "info", "warning"], default="info")
-    check = add("check", "check the configuration and report every problem", commands.check, common)
+    check = add("check", "check the configuration and report every problem", check_commands.check, common)
     check.add_argument("--online", action="store_true", help="also sign in everywhere; sends no order")
     add("schema", "print the JSON Schema of the messages that targets receive", commands.schema, common)
     add("status", "how the gateway is doing", commands.status)

@@ -53,7 +53,17 @@ THIRD_PARTY = {
 }
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
-ROOTS |= {"way_back", "submit_commands", "reconcile", "housekeeping", "copy_commands", "target_commands", "log", "systemd"}
+ROOTS |= {
+    "way_back",
+    "submit_commands",
+    "reconcile",
+    "housekeeping",
+    "check_commands",
+    "copy_commands",
+    "target_commands",
+    "log",
+    "systemd",
+}
 
 
 def module(file: Path) -> str:

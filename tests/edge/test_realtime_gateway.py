@@ -13,7 +13,7 @@ import pytest
 from conftest import plugins
 from edge.listening import KEY, fault_hub, missed
 
-from gateway import commands
+from gateway import check_commands
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.testing import ErpSimulator
@@ -174,9 +174,9 @@ async def test_check_online_tries_the_hub_and_hangs_up(erp: ErpSimulator, tmp_pa
         (tmp_path / "key").write_text(KEY)
         (tmp_path / "gateway.toml").write_text(config(erp.url, hub.url))
         assembly = assemble(tmp_path / "gateway.toml", plugins(hubby=hubby))
-        assert await commands._online(assembly) == 0
+        assert await check_commands.online(assembly) == 0
         assert "sources.pharmacy: hub: connected" in capsys.readouterr().out
         await hub.until(lambda: hub.lines[0].close_code == 1000)
         hub.key = "another"
-        assert await commands._online(assembly) == 1
+        assert await check_commands.online(assembly) == 1
         assert "sources.pharmacy: hub: the hub answers 401; check the credential" in capsys.readouterr().out

@@ -14,7 +14,7 @@ import gateway_scalepoint
 import pytest
 from gateway_scalepoint.simulator import ScalepointSimulator
 
-from gateway import commands
+from gateway import check_commands
 from gateway.app import Gateway
 from gateway.assembly import assemble
 from gateway.demo import to_toml
@@ -196,10 +196,10 @@ async def test_check_online_fetches_the_keys_and_signs_in(
     tables = {"targets": {"erp": {"url": "http://127.0.0.1:9/"}}, "sources": {"claims": live.source(tmp_path)}}
     (tmp_path / "gateway.toml").write_text(to_toml(tables))
     assembly = assemble(tmp_path / "gateway.toml", PLUGINS)
-    await commands._online(assembly)
+    await check_commands.online(assembly)
     live.identity.registered.clear()
     live.identity.key_set = lambda: {"keys": []}  # type: ignore[method-assign]
-    await commands._online(assembly)
+    await check_commands.online(assembly)
     said = [line.removeprefix("sources.claims: ") for line in capsys.readouterr().out.splitlines() if line.startswith("sources")]
     assert said[:3] == [
         "keys at jwks_url: 1",

@@ -1,0 +1,85 @@
+"""`gateway check`: every problem of a configuration at once, and, with --online, whether everybody lets us in."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from gateway import submit_commands
+from gateway.assembly import Assembly, SourcePart, assemble
+from gateway.clock import SystemClock
+from gateway.edge.signalr import Deaf, Session
+from gateway.errors import GatewayError
+from gateway.outbound.jwks import KeySet
+from gateway.outbound.vendor import HttpVendorClient
+from gateway.runtime import hub_session, keys_session, vendor_session
+from gateway.target.http import HttpTarget
+
+Options = argparse.Namespace
+
+
+def check(options: Options) -> int:
+    """Report every problem; with --online sign in everywhere."""
+    assembly = assemble(options.config)
+    doors = sum(len(part.doors) for part in assembly.sources.values())
+    print(submit_commands.summary(assembly), end="")
+    print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, no problem found")
+    return asyncio.run(online(assembly)) if options.online else 0
+
+
+async def online(assembly: Assembly) -> int:
+    """Sign in everywhere, send no order; 1 where somebody does not let us."""
+    failed = 0
+    clock = SystemClock()
+    for name, part in assembly.sources.items():
+        failed += await _keys(name, part) + await _hub(name, part)
+        if part.api is None:
+            print(f"sources.{name}: is never called")
+            continue
+        session = vendor_session(part.api, private=part.settings.allow_private_addresses)
+        try:
+            await HttpVendorClient(part.api, session, clock).sign_in()
+            print(f"sources.{name}: signed in")
+        except GatewayError as error:
+            failed += 1
+            print(f"sources.{name}: {error}")
+        finally:
+            await session.close()
+    for name, settings in assembly.targets.items():
+        target = HttpTarget(name, settings, clock)
+        await target.open()
+        try:
+            answer = await target.probe()
+            refused = answer.status in (401, 403)
+            failed += refused
+            print(f"targets.{name}: reached, answers HEAD with {answer.status}" + (": check its credentials" if refused else ""))
+        except GatewayError as error:
+            failed += 1
+            print(f"targets.{name}: {error}")
+        finally:
+            await target.close()
+    return 1 if failed else 0
+
+
+async def _keys(name: str, part: SourcePart) -> int:
+    """Fetch the keys that its webhooks are signed with; 1 where they cannot be had."""
+    url = part.connector.jwks_url() if "webhook" in part.doors else None
+    if url is None:
+        return 0
+    said: list[str | None] = []
+    async with keys_session(url, private=part.settings.allow_private_addresses) as session:
+        keys = KeySet(url, session, SystemClock(), said.append)
+        await keys.look_again()
+    print(f"sources.{name}: {said[0] or f'keys at jwks_url: {len(keys.current)}'}")
+    return 1 if said[0] else 0
+
+
+async def _hub(name: str, part: SourcePart) -> int:
+    """Connect to its hub, and hang up at once; 1 where that cannot be done."""
+    if "realtime" not in part.doors:
+        return 0
+    subscription = part.connector.subscribe()
+    async with hub_session(subscription.url, private=part.settings.allow_private_addresses) as http:
+        ended = await Session(subscription, Deaf(), http, SystemClock()).try_out()
+    print(f"sources.{name}: hub: {'connected' if ended is None else ended.reason}")
+    return 0 if ended is None else 1
