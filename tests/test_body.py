@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import gateway_pickup_cloud
 import msgspec
 import pharma
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.body import MOST_PROBLEMS, Misfit, check_body, json_path, meaning
 from gateway.connector import Connector
 from gateway.errors import PluginError
+from gateway.secret import Secret
 
 
 @pytest.fixture
@@ -41,6 +43,38 @@ def test_a_bad_command_is_told_all_that_is_wrong_with_it(connector: Connector, n
 
 def test_there_are_sixty_of_them() -> None:
     assert len(BAD) >= 60
+
+
+# What only the test connector limits, and what Pickup Cloud says in words of its own.
+LOOSER = {
+    "a long order number",
+    "notes that are too long",
+    "an address that is none",
+    "an unknown country",
+    "too many articles",
+    "too large a quantity",
+}
+OTHER_WORDS = {
+    "past 64 bits",
+    "a date without a time",
+    "a date with a zone",
+    "a date that is none",
+    "a date as a number",
+    "yesterday",
+    "an end today",
+}
+
+
+def test_pickup_clouds_own_commands_are_told_the_same() -> None:
+    connector = Connector(gateway_pickup_cloud)
+    connector.settings = connector.description.settings(api_key=Secret("k", origin="test"))
+    assert connector.checked("create_recurrent_order", json.dumps(good()).encode(), NOW) == "WEB/2026 00042#ä"
+    assert len(BAD) - len(LOOSER) >= 60
+    for name in BAD.keys() - LOOSER:
+        found = problems(connector, BAD[name])
+        assert [path for path, _ in found] == [path for path, _ in BAD[name].problems], name
+        if name not in OTHER_WORDS:
+            assert all(words in said for (_, said), (_, words) in zip(found, BAD[name].problems, strict=True)), name
 
 
 @pytest.mark.parametrize("command", ["create_order", "create_recurrent_order"])
