@@ -70,7 +70,7 @@ class WayBack:
                 try:
                     await self._store.note(who, "submit", stored, request.path.removeprefix("/out/"))
                 except StoreBusy as error:  # it is stored, and says that it is an operator's
-                    log.warning("submit.not_noted", extra={"id": stored, "who": who, "reason": str(error)})
+                    log.warning("submit.not_noted", extra={"key": stored, "who": who, "reason": str(error)})
             return answer
 
         control.router.add_route("*", "/out/{tail:.*}", ask)

@@ -139,7 +139,7 @@ class SubmitDoor:
         stored = state.id if accepted.outcome == "stored" else None
         log.info(
             "submit.accepted",
-            extra={"source": source.name, "command": command, "caller": caller.name, "id": state.id, "outcome": accepted.outcome},
+            extra={"source": source.name, "command": command, "caller": caller.name, "key": state.id, "outcome": accepted.outcome},
         )
         wait_s = wanted_wait_s(request.headers)
         if wait_s is None:
@@ -195,7 +195,7 @@ class SubmitDoor:
             await asyncio.wait((asked, closing), return_when=asyncio.FIRST_COMPLETED)
             return (asked.result() if asked.done() else None) or state
         except StoreError as error:
-            log.warning("submit.not_awaited", extra={"id": state.id, "reason": str(error)})
+            log.warning("submit.not_awaited", extra={"key": state.id, "reason": str(error)})
             return state
         finally:
             for task in (asked, closing):
@@ -218,7 +218,7 @@ class SubmitDoor:
         try:
             made = None if state.codes is None else await asyncio.to_thread(drawing, state.codes, image)
         except Rejected as error:
-            log.warning("submit.not_drawn", extra={"id": state.id, "reason": error.reason})
+            log.warning("submit.not_drawn", extra={"key": state.id, "reason": error.reason})
             raise _Answered(404, error.reason) from None
         if made is None:
             raise _Answered(404, "there is no such code: the vendor has not given one yet, or it has been erased")
