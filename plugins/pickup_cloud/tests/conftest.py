@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import gateway_pickup_cloud
 import msgspec
 import pytest
@@ -17,7 +20,11 @@ from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Secret, Url
+from gateway.app import Gateway
+from gateway.assembly import assemble
 from gateway.connector import Connector
+from gateway.demo import to_toml
+from gateway.discovery import Plugin
 from gateway.edge.intake import Intake
 from gateway.edge.poller import Poller
 from gateway.engine.prepare import Prepare
@@ -25,9 +32,11 @@ from gateway.source import Destination, Source
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
-from gateway.testing import ManualClock, vendor_client
+from gateway.testing import ErpSimulator, ManualClock, vendor_client
 from gateway.vitals import Vitals
 
+TOKEN = "token-of-the-erp-constructed"
+CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands": ["pharmacy/*"], "max_requests_per_second": 1000}
 EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 
 
@@ -156,3 +165,84 @@ def example(request: pytest.FixtureRequest) -> str:
     found = re.search(_BODIES[request.param], TEXT, re.DOTALL)
     assert found is not None
     return found[1]
+
+
+class Running:
+    """A gateway, the cloud, and an ERP."""
+
+    def __init__(self, gateway: Gateway, cloud: PickupCloudSimulator, erp: ErpSimulator, folder: Path) -> None:
+        self.gateway, self.cloud, self.erp, self.folder = gateway, cloud, erp, folder
+        self.task = asyncio.create_task(gateway.run())
+
+    async def get(self, path: str) -> Any:
+        async with aiohttp.request("GET", f"http://127.0.0.1:{self.gateway.pages.port}{path}") as answer:
+            return await answer.json()
+
+    @property
+    def door(self) -> tuple[str, str]:
+        found = self.gateway._vitals.doors.get(("pharmacy", "realtime"))
+        return (found.state, found.reason or "") if found else ("", "")
+
+    async def hand_in(self, command: str, body: dict[str, Any] | str, key: str | None = None, **headers: str) -> tuple[int, Any]:
+        """One command through the door; `key` is the idempotency key, by default the body's order number."""
+        sent = body if isinstance(body, str) else json.dumps(body)
+        given = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": key or str(json.loads(sent)["orderNumber"])}
+        given |= {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"{self.out}/out/pharmacy/{command}"
+        async with aiohttp.request("POST", url, data=sent.encode(), headers=given) as answer:
+            return answer.status, await answer.json()
+
+    async def submission(self, id: str) -> Any:
+        """As its caller sees it."""
+        async with aiohttp.request("GET", f"{self.out}/out/{id}", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+            return await answer.json()
+
+    @property
+    def out(self) -> str:
+        assert self.gateway.way_back.listener is not None
+        return f"http://127.0.0.1:{self.gateway.way_back.listener.port}"
+
+    async def until(self, condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def arrived(self) -> list[tuple[str, str]]:
+        return [(message["order"]["order_ref"], message["order"]["status"]) for message in self.erp.messages()]
+
+
+@pytest.fixture
+async def whole_gateway(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """`await whole_gateway(cloud, api_key_in="bearer")`: a gateway with all its parts, which ends well."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(cloud: PickupCloudSimulator, **settings: Any) -> Running:
+            erp = ErpSimulator()
+            await erp.start()
+            stack.push_async_callback(erp.stop)
+            await cloud.start()
+            stack.push_async_callback(cloud.stop)
+            tables: dict[str, Any] = {
+                "gateway": {"data_dir": "data"},
+                "store": {"reserve_bytes": 0},
+                "http": {"listen": "127.0.0.1:0"},
+                "admin": {"listen": "127.0.0.1:0"},
+                "submit": {"listen": "127.0.0.1:0", "callers": {"erp": CALLER}},
+                "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
+                "sources": {"pharmacy": cloud.source(tmp_path)},
+            }
+            tables["sources"]["pharmacy"]["settings"] |= settings
+            (tmp_path / "gateway.toml").write_text(to_toml(tables))
+            plugins = {"pickup_cloud": Plugin(name="pickup_cloud", distribution="x", version="0", module=gateway_pickup_cloud)}
+            gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml", plugins))
+            running = Running(gateway, cloud, erp, tmp_path)
+            stack.push_async_callback(ended, running)
+            await asyncio.wait([asyncio.create_task(gateway.ready.wait()), running.task], return_when=asyncio.FIRST_COMPLETED)
+            return running
+
+        yield begin
+
+
+async def ended(running: Running) -> None:
+    running.gateway.end()
+    assert await running.task == 0

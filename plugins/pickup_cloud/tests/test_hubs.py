@@ -7,22 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import gateway_pickup_cloud
 import pytest
 from gateway_pickup_cloud.constructed import article
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
-from gateway.app import Gateway
-from gateway.assembly import assemble
-from gateway.demo import to_toml
-from gateway.discovery import Plugin
-from gateway.testing import ErpSimulator
 from gateway.testing.compare import compare
 from gateway.testing.hub import invocation
 
@@ -82,71 +76,20 @@ class RealHub:
             await self._count()
 
 
-class Running:
-    """A gateway, the cloud, and an ERP."""
-
-    def __init__(self, gateway: Gateway, cloud: PickupCloudSimulator, erp: ErpSimulator, folder: Path) -> None:
-        self.gateway, self.cloud, self.erp, self.folder = gateway, cloud, erp, folder
-        self.task = asyncio.create_task(gateway.run())
-
-    async def get(self, path: str) -> Any:
-        async with aiohttp.request("GET", f"http://127.0.0.1:{self.gateway.pages.port}{path}") as answer:
-            return await answer.json()
-
-    @property
-    def door(self) -> tuple[str, str]:
-        found = self.gateway._vitals.doors.get(("pharmacy", "realtime"))
-        return (found.state, found.reason or "") if found else ("", "")
-
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                await asyncio.sleep(0.01)
-
-    def arrived(self) -> list[tuple[str, str]]:
-        return [(message["order"]["order_ref"], message["order"]["status"]) for message in self.erp.messages()]
-
-
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+def start(whole_gateway: Callable[..., Any]) -> Callable[..., Any]:
     """`await start("ASP.NET Core", api_key_in="bearer")`"""
-    async with AsyncExitStack() as stack:
 
-        async def begin(kind: str = "fault hub", cloud: PickupCloudSimulator | None = None, **settings: Any) -> Running:
-            cloud = cloud or PickupCloudSimulator()
-            cloud.hub.ping_s = 0.5
-            if kind != "fault hub":
-                if not REAL.exists():
-                    pytest.skip(f"the real hub is not beside this repository: {REAL.relative_to(ROOT.parent)}")
-                cloud.hub = RealHub(cloud.api_key)  # type: ignore[assignment]
-            erp = ErpSimulator()
-            await erp.start()
-            stack.push_async_callback(erp.stop)
-            await cloud.start()
-            stack.push_async_callback(cloud.stop)
-            tables: dict[str, Any] = {
-                "gateway": {"data_dir": "data"},
-                "store": {"reserve_bytes": 0},
-                "http": {"listen": "127.0.0.1:0"},
-                "admin": {"listen": "127.0.0.1:0"},
-                "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
-                "sources": {"pharmacy": cloud.source(tmp_path)},
-            }
-            tables["sources"]["pharmacy"]["settings"] |= settings
-            (tmp_path / "gateway.toml").write_text(to_toml(tables))
-            plugins = {"pickup_cloud": Plugin(name="pickup_cloud", distribution="x", version="0", module=gateway_pickup_cloud)}
-            gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml", plugins))
-            running = Running(gateway, cloud, erp, tmp_path)
-            stack.push_async_callback(ended, running)
-            await asyncio.wait([asyncio.create_task(gateway.ready.wait()), running.task], return_when=asyncio.FIRST_COMPLETED)
-            return running
+    async def begin(kind: str = "fault hub", cloud: PickupCloudSimulator | None = None, **settings: Any) -> Any:
+        cloud = cloud or PickupCloudSimulator()
+        cloud.hub.ping_s = 0.5
+        if kind != "fault hub":
+            if not REAL.exists():
+                pytest.skip(f"the real hub is not beside this repository: {REAL.relative_to(ROOT.parent)}")
+            cloud.hub = RealHub(cloud.api_key)  # type: ignore[assignment]
+        return await whole_gateway(cloud, **settings)
 
-        yield begin
-
-
-async def ended(running: Running) -> None:
-    running.gateway.end()
-    assert await running.task == 0
+    return begin
 
 
 @pytest.mark.parametrize("kind", ["fault hub", "ASP.NET Core"])
