@@ -1,20 +1,22 @@
 """`gateway demo`: the gateway with every installed vendor simulated on loopback, and a simulated ERP.
 
 The gateway is a process of its own, started as an admin would start it, so that it can be killed while one watches. The
-simulators and the ERP live in this process; they know what was sent and what arrived, and `--once` compares the two.
+simulators and the ERP live in this process; they know what was sent and what arrived, and `--once` compares the two. Where a vendor
+takes orders, the ERP creates some through the gateway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,10 +27,13 @@ from gateway.errors import GatewayError
 from gateway.testing.compare import Row, compare, print_table, torn_keys
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator
+from gateway.testing.wishes import Orderable, Wish, hand_in
 
 _READY_S = 20.0
 _ARRIVE_S = 150.0
 _BETWEEN_S = (0.4, 1.6)
+_TOKEN = "demo-token-of-the-erp"
+_SHARE_CREATED = 0.2
 
 
 def simulators() -> dict[str, Simulator]:
@@ -53,10 +58,22 @@ class Demo:
         self._watch: asyncio.Task[None] | None = None
         self.http_port = _port(8080)
         self.admin_port = _port(8081)
+        self.out_port = _port(8082)
 
     @property
     def gateway_url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def orderable(self) -> dict[str, Orderable]:
+        """The vendors at which the ERP creates orders."""
+        return {name: simulator for name, simulator in self.vendors.items() if isinstance(simulator, Orderable)}
+
+    async def create(self, source: str, wish: Wish) -> Sent:
+        """Have the ERP create an order; how the vendor will have it in the end."""
+        status = await hand_in(f"http://127.0.0.1:{self.out_port}", _TOKEN, source, wish)
+        say("ERP", f"creates {wish.sent.order_number} at {source}, {wish.command}: {status or 'no answer'}")
+        return wish.sent
 
     async def start(self) -> None:
         """Start the ERP, the vendors and the gateway."""
@@ -68,6 +85,8 @@ class Demo:
         self._watch = asyncio.create_task(self._revive())
         print(f"  pages for operators  http://127.0.0.1:{self.admin_port}/")
         print(f"  vendors send to      {self.gateway_url}/in/...")
+        if self.orderable:
+            print(f"  the ERP hands in at  http://127.0.0.1:{self.out_port}/out/...  (what there is: /openapi.json)")
         print(f"  simulated ERP        {self.erp.url}")
         for name, simulator in self.vendors.items():
             print(f"  simulated vendor     {simulator.address}  {simulator.title} ({name})")
@@ -110,6 +129,7 @@ class Demo:
             "store": {"reserve_bytes": 1 << 20},
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
             "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+            "submit": {"listen": f"127.0.0.1:{self.out_port}", "callers": self._callers()},
             "targets": {
                 "erp": {
                     "url": self.erp.url,
@@ -121,6 +141,10 @@ class Demo:
             "sources": {name: simulator.source(secrets) for name, simulator in self.vendors.items()},
         }
         return "# made by `gateway demo`; every key is in etc/gateway.toml\n" + to_toml(tables)
+
+    def _callers(self) -> dict[str, Any]:
+        commands = [f"{name}/*" for name in self.orderable]
+        return {"erp": {"token_sha256": hashlib.sha256(_TOKEN.encode()).hexdigest(), "commands": commands}} if commands else {}
 
     async def _start_gateway(self) -> None:
         log = (self._folder / "gateway.log").open("ab")
@@ -151,11 +175,13 @@ class Demo:
 
 
 async def once(demo: Demo) -> int:
-    """A fixed set of orders through every door, a kill in the middle, and the comparison."""
+    """A fixed set of orders through every door and of the ERP's own making, a kill in the middle, and the comparison."""
     demo.erp.arm("slow", times=2, delay_s=0.5)
     demo.erp.arm("lose_answer", times=2)
     demo.erp.arm("status", times=2, status=503)
     sent: list[tuple[str, Sent]] = []
+    for name, vendor in demo.orderable.items():
+        sent += [(name, await demo.create(name, wish)) for wish in vendor.wishes(unkind=True)]
     for number, (name, simulator) in enumerate(demo.vendors.items()):
         script = asyncio.create_task(simulator.script(demo.gateway_url, name))
         for order in await script:
@@ -167,13 +193,22 @@ async def once(demo: Demo) -> int:
     held = (await demo.status())["inbox"]["held"]
     wanted = sum(order.expected == "held" for _, order in sent)
     print_table(rows)
-    wrong = [row for row in rows if row.verdict != "ok"]
+    doubled = [f"{name} {number}" for name, vendor in demo.orderable.items() for number in vendor.doubled()]
+    differences = list(judged(rows, held, wanted, doubled))
+    print("".join(f"\n{text}" for text in differences))
+    verdict = "NOT AGREED" if differences else "agreed"
+    print(f"{len(rows)} orders sent, {len(demo.erp.orders)} messages in the ERP, {held} wait for a person: {verdict}")
+    return 1 if differences else 0
+
+
+def judged(rows: Sequence[Row], held: int, wanted: int, doubled: Sequence[str]) -> Iterator[str]:
+    """What is not as it should be; nothing where all is well."""
+    if wrong := sum(row.verdict != "ok" for row in rows):
+        yield f"{wrong} orders are not in the ERP as they were sent"
     if held != wanted:
-        print(f"\n{held} orders wait for a person, {wanted} should")
-    agreed = not wrong and held == wanted
-    verdict = "agreed" if agreed else "NOT AGREED"
-    print(f"\n{len(rows)} orders sent, {len(demo.erp.orders)} messages in the ERP, {held} wait for a person: {verdict}")
-    return 0 if agreed else 1
+        yield f"{held} orders wait for a person, {wanted} should"
+    if doubled:
+        yield f"created twice: {', '.join(doubled)}"
 
 
 async def live(demo: Demo) -> int:
@@ -184,10 +219,14 @@ async def live(demo: Demo) -> int:
     show = asyncio.create_task(_show_arrivals(demo))
     placed = 0
     while not stop.is_set():
-        name, simulator = random.choice(list(demo.vendors.items()))
-        order = await simulator.place(demo.gateway_url, name)
         placed += 1
-        say(name, f"{order.order_number} through {order.door}: {order.answer}" + (f"  ({order.note})" if order.note else ""))
+        if demo.orderable and random.random() < _SHARE_CREATED:
+            name, vendor = random.choice(list(demo.orderable.items()))
+            await demo.create(name, random.choice(vendor.wishes()))
+        else:
+            name, simulator = random.choice(list(demo.vendors.items()))
+            order = await simulator.place(demo.gateway_url, name)
+            say(name, f"{order.order_number} through {order.door}: {order.answer}" + (f"  ({order.note})" if order.note else ""))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(random.uniform(*_BETWEEN_S)):
                 await stop.wait()
@@ -226,7 +265,8 @@ async def _arrival(demo: Demo, sent: Sequence[tuple[str, Sent]]) -> list[Row]:
 
 
 def _under_way(status: dict[str, Any]) -> bool:
-    return any(status[queue][word] for queue in ("inbox", "outbox") for word in ("ready", "leased"))
+    waiting = [(queue, word) for queue in ("inbox", "outbox", "submit") for word in ("ready", "leased", "unknown")]
+    return any(status[queue].get(word) for queue, word in waiting)
 
 
 def say(who: str, what: str) -> None:

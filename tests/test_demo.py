@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
-from gateway.demo import to_toml
+from gateway.demo import judged, to_toml
 from gateway.discovery import installed
 from gateway.testing import Sent
-from gateway.testing.compare import compare
+from gateway.testing.compare import Row, compare
+from gateway.testing.wishes import Wish, hand_in
 
 pytestmark = pytest.mark.skipif(not installed(), reason="no vendor plugin is installed; make test installs those of plugins/")
 
@@ -26,6 +28,8 @@ def test_once_sends_through_every_door_and_agrees() -> None:
     done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ": agreed" in done.stdout
+    for command in ("create_order", "create_recurrent_order"):
+        assert f"at pickup_cloud, {command}: 202" in done.stdout
     for name, plugin in installed().items():
         for door in plugin.doors:
             assert any(line.split()[:2] == [name, door] for line in done.stdout.splitlines()), f"no order through {name} {door}"
@@ -131,3 +135,39 @@ def test_the_written_configuration_reads_back() -> None:
         "sources": {"a": {"connector": "a", "settings": {"secrets": [{"file": "s"}], "deep": {"more": {"x": 1}}, "on": True}}},
     }
     assert tomllib.loads(to_toml(table)) == table
+
+
+def test_what_is_wrong_is_not_agreed() -> None:
+    row = Row(source="v", sent=order(), arrived="v/o1/1", verdict="ok")
+    assert list(judged([row, row], 1, 1, [])) == []
+    assert list(judged([row, msgspec.structs.replace(row, verdict="did not arrive")], 1, 1, [])) == [
+        "1 orders are not in the ERP as they were sent"
+    ]
+    assert list(judged([row], 2, 1, [])) == ["2 orders wait for a person, 1 should"]
+    assert list(judged([row], 1, 1, ["v A-1"])) == ["created twice: v A-1"]
+
+
+async def test_an_erp_repeats_what_it_hands_in_under_one_key_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.testing.wishes._PAUSE_S", 0.0)
+    heard: list[tuple[str, str, Any]] = []
+    answers = [None, 503, 429, 202]
+
+    async def answer(request: web.Request) -> web.Response:
+        heard.append((request.headers["Idempotency-Key"], request.headers["Authorization"], await request.json()))
+        status = answers.pop(0)
+        if status is None and request.transport is not None:
+            request.transport.close()
+        return web.Response(status=status or 500)
+
+    application = web.Application()
+    application.router.add_post("/out/v/create_order", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        wish = Wish(command="create_order", body={"n": 1}, sent=order())
+        assert await hand_in(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret", "v", wish) == 202
+    finally:
+        await runner.cleanup()
+    assert len(heard) == 4
+    assert set(map(str, heard)) == {str((heard[0][0], "Bearer secret", {"n": 1}))}

@@ -6,5 +6,18 @@ from gateway.testing.erp import ErpSimulator
 from gateway.testing.hub import FaultHub
 from gateway.testing.simulator import Sent, Simulator
 from gateway.testing.vendor import vendor_client
+from gateway.testing.wishes import Orderable, Wish
 
-__all__ = ["ErpSimulator", "FaultHub", "ManualClock", "Sample", "Sent", "Simulator", "check_connector", "load_samples", "vendor_client"]
+__all__ = [
+    "ErpSimulator",
+    "FaultHub",
+    "ManualClock",
+    "Orderable",
+    "Sample",
+    "Sent",
+    "Simulator",
+    "Wish",
+    "check_connector",
+    "load_samples",
+    "vendor_client",
+]

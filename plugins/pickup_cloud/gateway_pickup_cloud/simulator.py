@@ -25,7 +25,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door, Status
-from gateway.testing import Sent
+from gateway.testing import Sent, Wish
 from gateway.testing.hub import FaultHub
 from gateway_pickup_cloud.constructed import CATALOGUE, article, midnight, response, ticks
 from gateway_pickup_cloud.simulator_creations import ON_BEHALF, Creations
@@ -191,6 +191,15 @@ class PickupCloudSimulator:
         if order is None or order.shown is None:
             return web.Response(status=404)
         return web.Response(body=order.raw or json.dumps(order.shown, ensure_ascii=False).encode(), content_type="application/json")
+
+    # --- what the ERP does
+
+    def wishes(self, *, unkind: bool = False) -> Sequence[Wish]:
+        """A one-time order, which the demo instance's trigger moves on, and a recurrent one, which staff do."""
+        return self.creations.wishes(f"{self._prefix}-erp-{next(self._count):04}", unkind=unkind)
+
+    def doubled(self) -> Sequence[str]:
+        return self.creations.doubles()
 
     # --- what people do
 

@@ -23,6 +23,10 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 from msgspec import Struct
 
+from gateway import Status
+from gateway.testing import Sent, Wish
+from gateway_pickup_cloud.constructed import article, midnight
+
 ORDERS, RECURRENT, ON_BEHALF = "orders", "recurrentorders", "orders/on-behalf-of"
 PATHS = {name: f"/api/v2/{name}" for name in (ORDERS, RECURRENT, ON_BEHALF)}
 
@@ -79,6 +83,7 @@ class Creations:
         duplicates: What a number that is taken is answered, or "twice": a second order in place of the first.
         announces: When the hub tells of a new order, if it does.
         zone: Where "today" is.
+        plans: What people will do with an order of this number: seconds after its creation, state, and what else is shown then.
     """
 
     def __init__(self, cloud: Cloud, now: Callable[[], datetime]) -> None:
@@ -88,6 +93,7 @@ class Creations:
         self.duplicates: int | Literal["twice"] = 409
         self.announces: Literal["before", "after", "never"] = "before"
         self.zone = ZoneInfo("Europe/Berlin")
+        self.plans: dict[str, list[tuple[int, str, dict[str, Any]]]] = {}
         self._cloud = cloud
         self._now = now
         self._armed: list[Armed] = []
@@ -131,6 +137,19 @@ class Creations:
                 if shown is not None:
                     shown |= fields
                 await self._cloud.move(number, state, at=at)
+
+    def wishes(self, number: str, *, unkind: bool) -> list[Wish]:
+        """Two orders that an ERP creates, and what becomes of them: numbers that begin with this one."""
+        if unkind:
+            self.arm("lose_answer")
+        today = self._now().astimezone(self.zone)
+        once = {"orderNumber": f"{number}/once", "relatedNotes": "$pickup-001-002", "sendCustomerPickupMail": True}
+        again = {"orderNumber": f"{number}/again", "startDate": midnight(today), "endDate": midnight(today, 90)}
+        self.plans[again["orderNumber"]] = [(1, "READYFORINPUT", {}), (2, "READYFORPICKUP", {})]
+        return [
+            _wish("create_order", once | {"articles": [article(0, 2), article(1)]}, "picked_up", "by the ERP; mailed to the patient once"),
+            _wish("create_recurrent_order", again | {"articles": [article(2, interval=28)]}, "ready_for_pickup", "by the ERP; recurrent"),
+        ]
 
     # --- a request
 
@@ -193,7 +212,7 @@ class Creations:
         return number, web.json_response(self._cloud.shown(number))
 
     async def _make(self, number: str, path: str, said: dict[str, Any], headers: dict[str, str]) -> None:
-        plan = list(_plan(said.get("relatedNotes") or "", path))
+        plan = [*_plan(said.get("relatedNotes") or "", path), *self.plans.get(number, ())]
         is_scheduled = path == RECURRENT or any(following == "READYFORINPUT" for _, following, _ in plan)
         fields = {name: said.get(name) or "" for name in ("relatedNotes", "dosageInformation")}
         self._cloud.create(
@@ -228,6 +247,22 @@ class Creations:
                 await self._cloud.tell(number, shown["state"], at=datetime.fromisoformat(shown["creationDate"]))
 
 
+def _wish(command: str, body: dict[str, Any], status: Status, note: str) -> Wish:
+    number = body["orderNumber"]
+    sent = Sent(
+        order_ref=number,
+        order_number=number,
+        door="realtime",
+        answer="taken",
+        expected="placed",
+        lines=len(body["articles"]),
+        total=None,
+        status=status,
+        note=note,
+    )
+    return Wish(command=command, body=body, sent=sent)
+
+
 def _plan(notes: str, path: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Seconds after the creation, state, and what else is shown then. Notes that are no trigger, or have invalid numbers: nothing."""
     found = _TRIGGER.fullmatch(notes)
@@ -258,8 +293,8 @@ def _problems(said: Any, path: str, today: date) -> Iterator[tuple[str, str]]:
             yield name, f"The {name} field is required."
     if not isinstance(said.get("articles"), list):
         yield "articles", "The articles field is required."
-    for n, article in enumerate(said["articles"] if isinstance(said.get("articles"), list) else ()):
-        quantity, interval = article.get("quantityOrdered"), article.get("interval")
+    for n, one in enumerate(said["articles"] if isinstance(said.get("articles"), list) else ()):
+        quantity, interval = one.get("quantityOrdered"), one.get("interval")
         if not isinstance(quantity, int) or not 0 < quantity < _INT32:
             yield f"articles[{n}].quantityOrdered", "The field must be positive."
         if path == RECURRENT and (not isinstance(interval, int) or not 1 <= interval <= 99):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,7 @@ from gateway_pickup_cloud.constructed import article
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 from gateway_pickup_cloud.simulator_creations import ON_BEHALF, ORDERS, PATHS, RECURRENT
 
-from gateway.testing import ManualClock
+from gateway.testing import ManualClock, Orderable
 
 DATES = {"startDate": "2024-03-31T00:00:00", "endDate": "2024-04-01T00:00:00"}
 ORIGIN = {"origin": "shop", "originOrderNumber": "1"}
@@ -176,6 +177,22 @@ async def test_an_error_is_answered_before_or_after_the_effect(simulator: Pickup
 async def test_a_slow_answer_is_an_answer(simulator: PickupCloudSimulator) -> None:
     simulator.creations.arm("slow", delay_s=0.05)
     assert (await post(simulator, order()))[0] == 200
+
+
+async def test_what_an_erp_creates_in_the_demo_ends_as_it_says(simulator: PickupCloudSimulator, clock: ManualClock, told: Told) -> None:
+    wishes = simulator.wishes(unkind=True)
+    assert isinstance(simulator, Orderable)
+    for wish in wishes:
+        path = RECURRENT if "recurrent" in wish.command else ORDERS
+        with pytest.raises(aiohttp.ClientError) if wish is wishes[0] else contextlib.nullcontext():
+            assert (await post(simulator, wish.body, path))[0] == 200
+    await told.watch(simulator, 4)
+    for wish, state in zip(wishes, ("PICKEDUP", "READYFORPICKUP"), strict=True):
+        shown = simulator.shown(wish.sent.order_ref)
+        assert shown is not None
+        assert (shown["state"], len(wish.body["articles"])) == (state, wish.sent.lines)
+        assert wish.sent.status == {"PICKEDUP": "picked_up", "READYFORPICKUP": "ready_for_pickup"}[state]
+    assert simulator.doubled() == []
 
 
 @pytest.mark.parametrize("announces", ["before", "after", "never"])
