@@ -11,11 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import aiohttp
 import pytest
 from gateway_pickup_cloud.constructed import CUSTOMER, article
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
+from jsonschema import Draft202012Validator
 
 ONCE = {"orderNumber": "A-1", "customerDetails": CUSTOMER, "sendCustomerPickupMail": True, "articles": [article(0, 2), article(1, 1)]}
+TOKEN = "token-of-the-erp-constructed"
 ORIGIN = {"origin": "shop-7", "originOrderNumber": "7/1"}
 
 
@@ -169,3 +172,19 @@ async def test_every_problem_of_a_body_is_named_at_once(running: Any, command: s
     assert (status, {f"$.{path}" for path in paths} - {one["path"] for one in said["problems"]}) == (422, set())
     for one in said["problems"]:
         assert not {"Struct", "Unset", "`"} & set(one["problem"].split())
+
+
+async def test_the_document_describes_every_command_in_the_vendors_words(running: Any) -> None:
+    async with aiohttp.request("GET", f"{running.out}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+        document = await answer.json()
+    commands = {"create_order": ONCE, "create_recurrent_order": recurrent(), "create_order_on_behalf_of": ONCE | ORIGIN}
+    assert {path for path in document["paths"] if "pharmacy" in path} == {f"/out/pharmacy/{name}" for name in [*commands, "get_order"]}
+    for name, body in commands.items():
+        schema = document["paths"][f"/out/pharmacy/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        check = Draft202012Validator({**schema, "components": document["components"]})
+        check.check_schema(check.schema)
+        assert check.is_valid(body)
+        assert not check.is_valid(body | {"ordernumber": "x"})
+        assert not check.is_valid(body | {"relatedNotes": "a\0b"})
+    interval = document["components"]["schemas"]["RecurrentArticle"]["properties"]["interval"]
+    assert (interval["minimum"], interval["maximum"]) == (1, 99)
