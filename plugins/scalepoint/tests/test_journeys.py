@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -19,9 +20,12 @@ from gateway.app import Gateway
 from gateway.assembly import assemble
 from gateway.demo import to_toml
 from gateway.discovery import Plugin
+from gateway.errors import ConfigError
 from gateway.outbound import jwks
 from gateway.testing import ErpSimulator
 
+TOKEN = "token-of-the-erp-constructed"
+CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands": ["claims/publish_event"]}
 PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-scalepoint", version="0", module=gateway_scalepoint)}
 
 
@@ -55,6 +59,10 @@ async def start(live: ScalepointSimulator, erp: ErpSimulator, tmp_path: Path) ->
                 "store": {"reserve_bytes": 0},
                 "http": {"listen": "127.0.0.1:0"},
                 "admin": {"listen": "127.0.0.1:0"},
+                "submit": {
+                    "listen": "127.0.0.1:0",
+                    "callers": {"erp": CALLER},
+                },
                 "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
                 "sources": {"claims": source},
             }
@@ -207,3 +215,45 @@ async def test_check_online_fetches_the_keys_and_signs_in(
         "the keys at jwks_url cannot be had: it holds no key that tokens can be checked with",
     ]
     assert said[3].startswith("the token endpoint answers 401 (invalid_client); check three things")
+
+
+# --- the way back
+
+
+async def publish(gateway: Gateway, key: str = "k1", wait_s: int = 20) -> tuple[int, Any]:
+    assert gateway.way_back.listener is not None
+    address = f"http://127.0.0.1:{gateway.way_back.listener.port}/out/claims/publish_event"
+    headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": key, "Prefer": f"wait={wait_s}"}
+    body = {"eventType": "order_shipped", "orderToken": "0A1B-Beef", "attributes": {"status": "sent", "quantity": 2}}
+    async with aiohttp.request("POST", address, json=body, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_an_event_is_published_once_for_its_key(start: Any, live: ScalepointSimulator) -> None:
+    gateway = await start()
+    status, said = await publish(gateway)
+    assert (status, said["state"], said["answer"]) == (200, "done", {"id": "_1"})
+    assert await publish(gateway) == (status, said)
+    assert [(one.type, one.payload["status"]) for one in live.publishing.taken] == [("order_shipped", "sent")]
+
+
+@pytest.mark.parametrize(("is_repeatable", "state", "events"), [(False, "held", 1), (True, "done", 2)])
+async def test_an_event_of_which_nobody_knows_is_repeated_where_the_settings_say_so(
+    start: Any, live: ScalepointSimulator, is_repeatable: bool, state: str, events: int
+) -> None:
+    gateway = await start(publish_repeatable=is_repeatable)
+    live.publishing.loses = 1
+    async with asyncio.timeout(30):
+        while (await publish(gateway, wait_s=1))[1]["state"] != state:
+            await asyncio.sleep(0.05)
+    assert len(live.publishing.taken) == events
+
+
+async def test_without_its_settings_there_is_no_such_command(live: ScalepointSimulator, tmp_path: Path) -> None:
+    source = live.source(tmp_path)
+    for name in [name for name in source["settings"] if name.startswith("publish_")]:
+        del source["settings"][name]
+    tables = {"targets": {"erp": {"url": "https://erp.example"}}, "submit": {"callers": {"erp": CALLER}}, "sources": {"claims": source}}
+    (tmp_path / "gateway.toml").write_text(to_toml(tables))
+    with pytest.raises(ConfigError, match="is there only with the key publish_url"):
+        assemble(tmp_path / "gateway.toml", PLUGINS)
