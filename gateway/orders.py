@@ -135,7 +135,7 @@ def read_order(body: bytes | None) -> Order | None:
     """The order in a message that `encode` wrote; None where there is none."""
     try:
         return None if body is None else _message.decode(body).order
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

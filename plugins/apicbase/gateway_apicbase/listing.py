@@ -78,11 +78,11 @@ def read_listing(body: bytes, zone: tzinfo) -> Listing:
     try:
         page = msgspec.json.decode(body, type=_Page)
         raw = [bytes(row) for row in page.results]
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         envelope, raw = _cut(body)
         try:
             page = msgspec.json.decode(envelope, type=_Page)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             raise PermanentError(f"the list of orders is not the JSON expected; check base_url and list_path: {error}") from error
     rows = [_row(document, zone) for document in raw]
     count = page.count if isinstance(page.count, int) else None

@@ -64,7 +64,7 @@ def _named(answer: Response, field: str) -> frozenset[str] | None:
     """The orders that an answer names as marked; None where it names none, and its 2xx has to do for all."""
     try:
         rows = msgspec.json.decode(answer.body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     rows = rows.get("results") if isinstance(rows, dict) else rows
     if not isinstance(rows, list):

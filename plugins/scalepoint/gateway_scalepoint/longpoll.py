@@ -83,7 +83,7 @@ def _last(elements: list[bytes]) -> str | None:
     for element in reversed(elements):
         try:
             return _usable(str(_decoder.decode(element).id))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     return None
 
