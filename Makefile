@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench torture clean
+.PHONY: help demo test lint bench torture fuzz clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ bench: $(READY)  ## measure, as ratios within one run; ARGS="--quick"
 
 torture: $(READY) ## break it in every way, and count what was lost; ARGS="--seed 7 --budget 600 --only kills"
 	PYTHONPATH=.:tests:tests/store $(BIN)/python -m tests.torture $(ARGS)
+
+fuzz: $(READY)   ## hostile bytes for every parser; ARGS="--runs 2000000 --seed 7 --only config.toml"
+	PYTHONPATH=.:tests:tests/store $(BIN)/python -m tests.fuzz $(ARGS)
 
 clean:           ## throw away the environment
 	rm -rf $(VENV) .tryton .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,78 @@
+"""Every parser and verifier on bytes that nobody meant: only what it documents may escape.
+
+The suite gives each `FUZZ_RUNS` (default 60) inputs, the same each time. `make fuzz` gives each as many as there is time for, guided
+by what they reach (`python -m tests.fuzz --help`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from . import core, vendors
+from .mutation import mutated
+from .target import TARGETS, Target
+
+RUNS = int(os.environ.get("FUZZ_RUNS", "60"))
+FOUND = Path(__file__).parent / "found"
+limits = settings(
+    max_examples=RUNS,
+    deadline=None,
+    database=None,
+    derandomize="FUZZ_RUNS" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+
+
+def fuzz(target: Target) -> None:
+    """The corpus as it is, then changed."""
+    for data in target.corpus():
+        target.feed(data)
+    limits(given(mutated(target.corpus()))(target.feed))()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_only_documented_errors_escape(name: str) -> None:
+    fuzz(TARGETS[name])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_was_found_once_is_found_no_more(name: str) -> None:
+    for file in sorted((FOUND / name).glob("*")):
+        TARGETS[name].feed(file.read_bytes())
+
+
+def test_every_part_that_reads_from_outside_is_there() -> None:
+    assert len(TARGETS) >= 30
+    assert {"core", "vendors"} <= {module.__name__.rsplit(".", 1)[-1] for module in (core, vendors)}
+
+
+# --- known-bad twins: parsers as they are written when nobody thinks of this
+
+
+def reads_deeply(data: bytes) -> None:
+    """What is nested too deeply is no ValueError."""
+    json.loads(data)
+
+
+def trusts_the_shape(data: bytes) -> None:
+    """Takes for a list of objects whatever stands there."""
+    found = json.loads(data)
+    [row["id"] for row in found["results"]]
+
+
+TWINS = {
+    "depth": Target("twin", reads_deeply, (ValueError,), lambda: [b'{"qty": 1}']),
+    "shape": Target("twin", trusts_the_shape, (ValueError,), lambda: [b'{"results": [{"id": 1}]}']),
+}
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_known_bad_twin_is_found(twin: str) -> None:
+    with pytest.raises((RecursionError, KeyError, TypeError)):
+        fuzz(TWINS[twin])
