@@ -26,7 +26,7 @@ from gateway.operations import Operations
 from gateway.runtime import Runtime
 from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
+from gateway.store.sqlite.opening import DISK_ERRORS, WAL_LIMIT_BYTES
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.vitals import Vitals
 from gateway.way_back import WayBack
@@ -146,7 +146,8 @@ class Gateway:
         await asyncio.gather(self.vendors.close(ANSWER_S), self.way_back.close(ANSWER_S))
         await asyncio.gather(*(runtime.stop(DRAIN_S) for runtime in (self._retiring, self._runtime) if runtime is not None))
         await self._control.close(1)
-        control_socket(self._runtime.assembly.config.gateway.data_dir).unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is read-only by now; the next start makes it anew
+            control_socket(self._runtime.assembly.config.gateway.data_dir).unlink(missing_ok=True)
         await self.pages.close(1)
         await self._reader.close()
         await self._store.close()
@@ -160,11 +161,13 @@ class Gateway:
 
     async def _listen_for_commands(self, data_dir: Path) -> None:
         path = control_socket(data_dir)
-        path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
+            path.unlink(missing_ok=True)
             await self._control.start_unix(str(path))
         except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise StoreFailed(f"{path}: cannot be made: {error.strerror}; look at the disk") from error
             raise ConfigError([f"{path}: cannot be made: {error}; a shorter gateway.data_dir may help"]) from error
         finally:
             os.umask(before)

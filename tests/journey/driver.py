@@ -27,7 +27,7 @@ from gateway.assembly import Assembly, assemble
 from gateway.discovery import Plugin, installed
 from gateway.edge import webhook
 from gateway.engine import unclear
-from gateway.errors import StoreError
+from gateway.errors import ConfigError, GatewayError
 from gateway.log import set_up
 from gateway.store.sqlite import SqliteStore, inbox
 
@@ -134,9 +134,9 @@ def child(config: Path) -> int:
     set_up("json")
     try:
         return asyncio.run(Gateway(config, assembled(config), assembled=assembled).run())
-    except StoreError as error:
+    except GatewayError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
 
 
 def bury(ended: dict[int, int]) -> None:

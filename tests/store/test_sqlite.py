@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import os
 import sqlite3
@@ -204,6 +205,18 @@ async def test_a_read_only_directory_is_explained(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         await reopened(tmp_path / "data" / "gateway.db")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ENOSPC])
+async def test_a_directory_on_a_broken_disk_is_no_wrong_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """systemd does not start again what has a wrong configuration; a disk is mended, and then it should."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StoreFailed, match="look at the disk"):
+        await reopened(tmp_path / "gateway.db")
 
 
 async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -13,6 +14,7 @@ from gateway.errors import ConfigError, StoreFailed
 from gateway.store.sqlite.writer import Connection
 
 APPLICATION_ID = 0x4F524757  # "ORGW"
+DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no mistake of the configuration, and may pass
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 _PRAGMAS: tuple[tuple[str, str, object], ...] = (
@@ -42,22 +44,22 @@ class DirectoryLock:
 
         Raises:
             ConfigError: The directory is missing or not ours to write.
+            StoreFailed: The disk does not let us.
         """
+        descriptor = None
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError(
-                [f"{self._path.parent}: cannot be written: {error.strerror}; check gateway.data_dir and its owner"]
-            ) from error
-        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
         except OSError as error:
-            os.close(descriptor)
-            raise ConfigError([f"{self._path}: cannot be locked: {error.strerror}; the data directory must be on a local disk"]) from error
+            if descriptor is not None:
+                os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return False
+            said = f"{self._path.parent}: cannot be written: {error.strerror}; "
+            if error.errno in DISK_ERRORS:
+                raise StoreFailed(f"{said}look at the disk, and whether it is mounted read-only") from error
+            raise ConfigError([f"{said}check gateway.data_dir and its owner"]) from error
         self._descriptor = descriptor
         return True
 
