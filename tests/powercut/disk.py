@@ -1,7 +1,8 @@
 """A disk whose power can be cut, under a second SQLite (apsw), for the store as it is.
 
 A write is not safe before a sync of its file. At a cut a random half of the unsafe writes lands, in any order, some torn
-at a sector; the rest is gone. Everything is decided by one seed.
+at a sector; the rest is gone. A sync can fail too: then a part of what it was to make safe is not, and never will be unless it is written
+again, while programs go on seeing it; that is what kernels do. Everything is decided by one seed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class Disk:
         self.unsafe: list[Op] = []
         self.left = self.random.randrange(*cut_after)
         self.is_off = False
+        self.renews = True
+        self.sync_fails_in = NEVER
+        self.failing_syncs = 0
+        self.failed_syncs = 0
 
     def operation(self) -> None:
         """One write, truncate, sync or delete; from the cut on, all fail."""
@@ -36,6 +41,32 @@ class Disk:
         self.is_off = self.is_off or self.left < 0
         if self.is_off:
             raise apsw.IOError("the power is off")
+
+    def break_syncs(self) -> None:
+        """Some sync will fail soon, and a few after it."""
+        self.sync_fails_in = self.random.randrange(1, 60)
+        self.failing_syncs = self.random.randrange(1, 8)
+
+    def sync(self, name: str) -> None:
+        """Make a file's writes safe; or fail, forget the half of them, and call all of them done."""
+        mine = [op for op in self.unsafe if op[0] == name]
+        self.unsafe = [op for op in self.unsafe if op[0] != name]
+        self.sync_fails_in -= 1
+        if self.sync_fails_in < 0:
+            self.failing_syncs -= 1
+            self.sync_fails_in = 0 if self.failing_syncs > 0 else NEVER
+            self.failed_syncs += 1
+            self.land([op for op in mine if self.random.random() < 0.5])
+            raise apsw.IOError("the sync failed")
+        self.land(mine)
+
+    def renew(self, name: str) -> None:
+        """Write a whole file once more and sync it, as the store does with its log before it opens it."""
+        if self.renews and name in self.now:
+            self.operation()
+            self.unsafe.append((name, 0, bytes(self.now[name])))
+            self.operation()
+            self.sync(name)
 
     def land(self, operations: Sequence[Op]) -> None:
         for name, offset, data in operations:
@@ -83,8 +114,7 @@ class _File:
 
     def xSync(self, flags: int) -> None:
         self.disk.operation()
-        self.disk.land([op for op in self.disk.unsafe if op[0] == self.name])
-        self.disk.unsafe = [op for op in self.disk.unsafe if op[0] != self.name]
+        self.disk.sync(self.name)
 
     def xFileSize(self) -> int:
         return len(self.disk.now[self.name])
@@ -149,6 +179,7 @@ class SimulatedConnection:
 
     def __init__(self, disk: Disk) -> None:
         _vfs.disk = disk
+        _translated(disk.renew, "gateway.db-wal")
         self._db = _translated(apsw.Connection, "gateway.db", vfs="power-cut")
         self.execute("PRAGMA locking_mode=exclusive")
 

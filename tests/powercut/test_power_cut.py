@@ -31,15 +31,17 @@ async def test_nothing_acknowledged_is_lost_in_a_power_cut(seed: int, tmp_path: 
 
 async def test_the_harness_cuts_while_orders_are_under_way(tmp_path: Path) -> None:
     """A cut that comes before the first order, or never, would prove nothing."""
-    at_work = in_recovery = 0
+    at_work = in_recovery = syncs_failed = 0
     for seed in range(40):
         world = World(seed, tmp_path / "gateway.db")
         await world.run()
         at_work += bool(world.acknowledged)
         in_recovery += world.cuts > 1
+        syncs_failed += bool(world.disk.failed_syncs)
         assert world.disk.left <= NEVER
     assert at_work >= 20
     assert in_recovery >= 10
+    assert syncs_failed >= 3
 
 
 async def test_a_disk_that_fails_at_any_point_of_a_start_is_said_in_the_stores_words(tmp_path: Path) -> None:
@@ -70,6 +72,19 @@ async def test_known_bad_twin_normal_synchronous_loses_orders(tmp_path: Path, mo
     lost: set[str] = set()
     for seed in range(100):
         world = World(seed, tmp_path / "gateway.db")
+        await world.run()
+        lost |= world.lost
+        if lost:
+            break
+    assert lost
+
+
+async def test_known_bad_twin_that_trusts_the_log_it_finds_loses_orders(tmp_path: Path) -> None:
+    """After a sync that failed, a log reads as if it were on the disk, and is not."""
+    lost: set[str] = set()
+    for seed in range(200):
+        world = World(seed, tmp_path / "gateway.db")
+        world.disk.renews = False
         await world.run()
         lost |= world.lost
         if lost:

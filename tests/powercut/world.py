@@ -45,10 +45,17 @@ class World:
     async def run(self) -> None:
         """Lives that end in a cut each, and what comes after them."""
         for cut in range(1, self.cuts + 1):
+            if self.disk.random.random() < 0.3:
+                self.disk.break_syncs()
+            failed = self.disk.failed_syncs
             await self._live()
+            while not self.disk.is_off and self.disk.failed_syncs > failed:  # started again, by systemd, on the same kernel
+                failed = self.disk.failed_syncs
+                await self._live()
             if not self.disk.is_off:
                 self._wrong("the store failed with the power on")
                 return
+            self.disk.sync_fails_in = NEVER
             self.disk.power_on(left=NEVER if cut == self.cuts else self.disk.random.randrange(*_CUT_AFTER))
         try:
             await self._look()

@@ -17,7 +17,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import StoreBusy, StoreFailed
-from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite import SqliteStore, opening
 from gateway.store.sqlite.opening import sqlite3_connect
 from gateway.testing import ErpSimulator
 
@@ -197,6 +197,35 @@ async def test_a_full_disk_that_refuses_a_checkpoint_does_not_end_the_process(
     assert (await running.deliver(acme.body("o1")))[0] == 200
     await erp.wait_for(1)
     assert not running.task.done()
+
+
+async def test_what_an_unclean_end_left_in_the_log_is_written_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a sync that failed, the kernel shows what is not on the disk; tests/powercut has what becomes of trusting it."""
+    first = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
+    await first.open()
+    await suite.accept(first, suite.incoming("o1"))
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in ("gateway.db", "gateway.db-wal"):
+        (left / name).write_bytes((tmp_path / name).read_bytes())
+    await first.close()
+    found = (left / "gateway.db-wal").read_bytes()
+    done: list[object] = []
+    write, sync, really_connect = os.pwrite, os.fsync, sqlite3.connect
+
+    def connect(path: Path) -> Any:
+        done.append("connect")
+        return really_connect(path, isolation_level=None)
+
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: done.append((at, data)) or write(file, data, at))
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("sync") or sync(file))
+    monkeypatch.setattr(opening.sqlite3, "connect", lambda path, **_: connect(path))
+    store = SqliteStore(left / "gateway.db", clock=SystemClock())
+    await store.open()
+    monkeypatch.undo()
+    assert done == [(0, found), "sync", "connect"]
+    assert await suite.accept(store, suite.incoming("o1")) == [("o1", "repeat")]
+    await store.close()
 
 
 async def test_a_broken_disk_ends_the_process_with_an_error(start: Any, erp: ErpSimulator) -> None:

@@ -15,6 +15,7 @@ from gateway.store.sqlite.writer import Connection
 
 APPLICATION_ID = 0x4F524757  # "ORGW"
 DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no mistake of the configuration, and may pass
+_PIECE_BYTES = 1024 * 1024
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 _PRAGMAS: tuple[tuple[str, str, object], ...] = (
@@ -74,7 +75,22 @@ def sqlite3_connect(path: Path) -> Connection:
     """The standard library's SQLite; a new file is nobody else's to read."""
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _renew_log(path.with_name(f"{path.name}-wal"))
     return sqlite3.connect(path, isolation_level=None, check_same_thread=True, cached_statements=256)
+
+
+def _renew_log(log: Path) -> None:
+    """Write once more what an unclean end has left in the write-ahead log, as it is, and sync it.
+
+    After a sync that failed, the kernel calls pages clean that never reached the disk (https://lwn.net/Articles/752063/): the next process
+    reads them, takes what they say for stored, adds to them, and a power cut then leaves a hole that ends the log.
+    """
+    if log.exists():
+        with log.open("r+b") as file:
+            offset = 0
+            while piece := os.pread(file.fileno(), _PIECE_BYTES, offset):
+                offset += os.pwrite(file.fileno(), piece, offset)
+            os.fsync(file.fileno())
 
 
 def _nothing(_: Connection) -> None:
