@@ -77,9 +77,10 @@ class Process:
                 await asyncio.sleep(0.005)
 
     async def recover(self, timeout_s: float = 60) -> float:
-        """Start one and wait until nothing is wrong with its store; the seconds from its start."""
+        """Start one, where none lives, and wait until nothing is wrong with its store; the seconds from now."""
         began = time.monotonic()
-        await self.start()
+        if not self.lives():
+            await self.start()
         async with aiohttp.ClientSession() as session, asyncio.timeout(timeout_s):
             while not await self._stores(session):
                 await asyncio.sleep(0.01)
@@ -105,7 +106,7 @@ class Process:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        return True
+        return self.pid > 0
 
     async def kill(self, number: int = signal.SIGKILL, timeout_s: float = 25) -> None:
         with suppress(ProcessLookupError):

@@ -103,7 +103,17 @@ class Sweep:
         tally.add(load, where)
 
     async def _live(self, load: Load, *, died_on_purpose: bool) -> list[str]:
-        """Start, one order, stop. It may run, answer 503 or exit with an error; anything else is a problem."""
+        """Start, one order, stop. It may run, answer 503 or exit with an error, in words; anything else is a problem."""
+        log = self.folder / "log.jsonl"
+        before = log.stat().st_size
+        problems = await self._live_through(load, died_on_purpose)
+        said = log.read_bytes()[before:].decode()
+        if "Traceback" in said:
+            trace = [line for line in said[said.find("Traceback") :].splitlines() if not line.startswith((" ", "{"))]
+            problems.append(f"a traceback: {' '.join(trace[:2])}")
+        return problems
+
+    async def _live_through(self, load: Load, died_on_purpose: bool) -> list[str]:
         problems = []
         try:
             await self.gateway.listening()
@@ -122,7 +132,9 @@ class Sweep:
                 await self.gateway.kill()
                 return problems
         code = await self.gateway.exit_code()
-        if (code == 0 and not asked) or (code < 0 and not (died_on_purpose and code == -signal.SIGKILL)):
+        if (
+            (code == 0 and not asked) or code == 2 or (code < 0 and not (died_on_purpose and code == -signal.SIGKILL))
+        ):  # 2: not started again
             problems.append(f"ended with {code}")
         return problems
 
