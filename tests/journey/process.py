@@ -28,6 +28,17 @@ def free_port() -> int:
         return port
 
 
+async def until_it_stores(admin_port: int, timeout_s: float = 60) -> None:
+    """Until a gateway answers on its operators' side, and has nothing to say against its store."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(timeout_s):
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with session.get(f"http://127.0.0.1:{admin_port}/readyz") as answer:
+                    if not any("store" in reason for reason in (await answer.json())["reasons"]):
+                        return
+            await asyncio.sleep(0.01)
+
+
 class Door(Protocol):
     """Where senders reach a gateway, directly or through something in between."""
 
@@ -81,17 +92,8 @@ class Process:
         began = time.monotonic()
         if not self.lives():
             await self.start()
-        async with aiohttp.ClientSession() as session, asyncio.timeout(timeout_s):
-            while not await self._stores(session):
-                await asyncio.sleep(0.01)
+        await until_it_stores(self.admin_port, timeout_s)
         return time.monotonic() - began
-
-    async def _stores(self, session: aiohttp.ClientSession) -> bool:
-        try:
-            async with session.get(f"http://127.0.0.1:{self.admin_port}/readyz") as answer:
-                return not any("store" in reason for reason in (await answer.json())["reasons"])
-        except aiohttp.ClientError:
-            return False
 
     async def _listens(self) -> bool:
         try:

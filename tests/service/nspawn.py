@@ -39,11 +39,15 @@ class Container:
     Args:
         folder: An empty folder; a tmpfs is mounted in it.
         binds: Read-only mounts, this machine's path to the container's.
+        writable: The same, to be written.
+        own_network: False: it is on this machine's, with its loopback.
     """
 
-    def __init__(self, folder: Path, binds: dict[Path, str]) -> None:
+    def __init__(self, folder: Path, binds: dict[Path, str], *, writable: dict[Path, str] | None = None, own_network: bool = True) -> None:
         self._folder = folder
         self._binds = binds
+        self._writable = writable or {}
+        self._own_network = own_network
         self._name = f"gw-{os.getpid()}-{time.monotonic_ns() % 100_000_000}"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
@@ -90,8 +94,10 @@ class Container:
 
     def boot(self) -> None:
         """Start systemd; returns when it has reached its target."""
-        command = ["systemd-nspawn", "-q", "-D", str(self.tree), "-M", self._name, "--register=no", "--keep-unit", "--private-network"]
+        command = ["systemd-nspawn", "-q", "-D", str(self.tree), "-M", self._name, "--register=no", "--keep-unit"]
         command += ["--console=pipe", "--link-journal=no", *(f"--bind-ro={ours}:{theirs}" for ours, theirs in self._binds.items())]
+        command += [f"--bind={ours}:{theirs}" for ours, theirs in self._writable.items()]
+        command += ["--private-network"] if self._own_network else []
         with self.boot_log.open("wb") as log:
             self._nspawn = subprocess.Popen(
                 [*command, "-b", f"systemd.unit={TARGET}"],
@@ -135,8 +141,8 @@ class Container:
         """Start a program of this machine in the container's network."""
         return subprocess.Popen(["nsenter", "-t", str(self._leader), "-n", "--", *command], **more)  # type: ignore[call-overload, no-any-return]
 
-    def close(self) -> None:
-        """Kill everything in it and unmount."""
+    def crash(self) -> None:
+        """Kill everything in it, as a power cut would; it can be booted again."""
         if self._nspawn is not None and self._nspawn.poll() is None:
             if self._leader:
                 try:
@@ -148,5 +154,9 @@ class Container:
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait(10)
+
+    def close(self) -> None:
+        """Kill everything in it and unmount."""
+        self.crash()
         for path in (self.tree, self._layers):
             subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)

@@ -14,30 +14,20 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import acme
 import pytest
 
-from gateway.discovery import GROUP
+from .installed import APICBASE, BACKUP, HOME, ROOT, TIMER, UNIT, binds, can_do_what_the_unit_asks_for, install
+from .nspawn import Container, Unavailable, unavailable
 
-from .nspawn import TARGET, Container, Unavailable, unavailable
-from .serving import declare, install_acme
-
-ROOT = Path(__file__).parent.parent.parent
-UNIT = ROOT / "systemd/order-gateway.service"
-BACKUP = ROOT / "systemd/order-gateway-backup.service"
-TIMER = ROOT / "systemd/order-gateway-backup.timer"
 COPIES = "/var/backups/order-gateway"
-APICBASE = ROOT / "plugins/apicbase/gateway_apicbase"
 WEBHOOK_SECRET = "canary-webhook-secret"
 TOKEN = "canary-erp-token"
-HOME = "/opt/order-gateway"
 CONFIG = """
 [http]
 listen = "127.0.0.1:8080"
@@ -174,14 +164,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("machine")
     try:
-        container = Container(folder, _binds())
+        container = Container(folder, binds())
     except Unavailable as error:
         pytest.skip(str(error))
     machine = Machine(container, folder)
     try:
-        _install(container.tree)
+        install(container.tree, CONFIG, {"erp-token": TOKEN, "acme-webhook": WEBHOOK_SECRET})
         container.boot()
-        _can_do_what_the_unit_asks_for(container)
+        can_do_what_the_unit_asks_for(container)
         machine.start_erp()
         yield machine
     except Unavailable as error:
@@ -189,72 +179,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     finally:
         machine.stop_erp()
         container.close()
-
-
-def _binds() -> dict[Path, str]:
-    """This test's interpreter and packages, at places that a service without a home may read."""
-    binds = {
-        Path(sysconfig.get_path("purelib")): f"{HOME}/site",
-        ROOT / "gateway": f"{HOME}/lib/gateway",
-    }
-    if APICBASE.is_dir():
-        binds[APICBASE] = f"{HOME}/lib/{APICBASE.name}"
-    if not sys.base_prefix.startswith("/usr"):
-        binds[Path(sys.base_prefix)] = f"{HOME}/python"
-    for path in binds:
-        if path.stat().st_mode & 0o005 != 0o005:
-            raise Unavailable(f"{path} is closed to others, so no service may use it")
-    return binds
-
-
-def _install(tree: Path) -> None:
-    """The unit as it is, the program where the unit looks for it, a configuration and its credentials."""
-    home = tree / HOME.lstrip("/")
-    (home / "bin").mkdir(parents=True)
-    install_acme(home / "lib")
-    if "apicbase" not in entry_points(group=GROUP).names:
-        declare(home / "lib", "apicbase", APICBASE.name)
-    prefix = sys.base_prefix if sys.base_prefix.startswith("/usr") else f"{HOME}/python"
-    python = f"LD_LIBRARY_PATH={prefix}/lib exec {prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    start = f"import sys; sys.path[:0] = ['{HOME}/lib', '{HOME}/site']; from gateway.cli import main; sys.exit(main())"
-    (home / "bin/gateway").write_text(f'#!/bin/sh\n{python} -c "{start}" "$@"\n')
-    (home / "bin/probe").write_text(f"#!/bin/sh\n{python} {HOME}/lib/probe.py\n")
-    shutil.copy(ROOT / "tests/service/probe.py", home / "lib")
-    units = tree / "etc/systemd/system"
-    for file in (UNIT, BACKUP, TIMER):
-        shutil.copy(file, units)
-    (units / f"{TARGET}.d").mkdir()  # so that systemd does not forget how the unit ended
-    (units / f"{TARGET}.d/keep.conf").write_text(f"[Unit]\nAfter={UNIT.name}\n")
-    etc = tree / "etc/order-gateway"
-    (etc / "credentials").mkdir(parents=True)
-    (etc / "credentials").chmod(0o700)
-    (etc / "gateway.toml").write_text(CONFIG)
-    for name, secret in (("erp-token", TOKEN), ("acme-webhook", WEBHOOK_SECRET)):
-        (etc / "credentials" / name).write_text(f"{secret}\n")
-        (etc / "credentials" / name).chmod(0o600)
-    for path in (home, home / "bin", home / "bin/gateway", home / "bin/probe", home / "lib", etc):
-        path.chmod(0o755)
-
-
-def _can_do_what_the_unit_asks_for(container: Container) -> None:
-    """A unit that is not ours, with the demanding half of our directives."""
-    asked: tuple[str, ...] = (
-        "DynamicUser=yes",
-        "PrivateUsers=yes",
-        "ProtectSystem=strict",
-        "StateDirectory=canary",
-        "ProtectProc=invisible",
-    )
-    asked += ("LoadCredential=passwd:/etc/passwd", "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", "PrivateMounts=yes")
-    options = [word for directive in asked for word in ("-p", directive)]
-    done = container.run("systemd-run", "--wait", "-q", *options, "/bin/true")
-    if done.returncode:
-        raise Unavailable(f"a sandbox cannot be had in a container on this machine: {done.stderr.strip()}")
-    done = container.run(
-        "systemd-run", "--wait", "-q", "--pipe", "-p", "DynamicUser=yes", "-p", "ProtectHome=yes", f"{HOME}/bin/gateway", "--version"
-    )
-    if done.returncode:
-        raise Unavailable(f"the interpreter of this test does not run in a container: {done.stderr.strip()}")
 
 
 def test_it_starts_and_an_order_goes_through(machine: Machine) -> None:

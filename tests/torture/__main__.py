@@ -22,11 +22,13 @@ from random import Random
 from tests.torture.broken_disk import FailingDisk, FullDisk
 from tests.torture.cuts import CutHarness
 from tests.torture.kills import KillHarness
+from tests.torture.machine import MachineHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, table
 from tests.torture.sweep import SweepHarness
 
-HARNESSES: dict[str, type[Harness]] = {made.name: made for made in (CutHarness, KillHarness, SweepHarness, FullDisk, FailingDisk)}
+_ALL: tuple[type[Harness], ...] = (CutHarness, KillHarness, SweepHarness, FullDisk, FailingDisk, MachineHarness)
+HARNESSES = {made.name: made for made in _ALL}
 _EVERY_S = 10.0
 
 

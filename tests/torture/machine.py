@@ -1,0 +1,140 @@
+"""A machine that loses its power: the unit as it is, under systemd in a container, with its data on a disk with a write cache."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+from msgspec import Struct
+
+from gateway.testing import ErpSimulator
+from tests.journey.load import Load
+from tests.journey.process import SECRET, free_port, until_it_stores
+from tests.service import nspawn
+from tests.service.installed import UNIT, binds, can_do_what_the_unit_asks_for, install
+from tests.torture.disks import Volatile, missing
+from tests.torture.protocol import Tally, Unavailable, is_over
+
+DATA = "/var/lib/private/order-gateway"
+CUTS_A_ROUND = 3
+CONFIG = """
+[http]
+listen = "127.0.0.1:{port}"
+[admin]
+listen = "127.0.0.1:{admin_port}"
+[store]
+reserve_bytes = 1048576
+[targets.erp]
+url = "{erp_url}"
+concurrency = 16
+retry = {{ base_s = 0.05, cap_s = 0.5 }}
+[sources.acme]
+connector = "acme"
+doors = ["webhook"]
+on_revision = "send"
+settings = {{ secret = {{ credential = "acme-webhook" }} }}
+"""
+
+
+class Address(Struct):
+    """Where the machine's gateway is, on this machine's loopback."""
+
+    port: int
+    admin_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Machine:
+    """The container and its disk."""
+
+    def __init__(self, folder: Path, address: Address, erp_url: str) -> None:
+        folder.mkdir(parents=True)
+        self.disk = Volatile(folder / "disks")
+        self.container = nspawn.Container(folder, binds(), writable={self.disk.path: DATA}, own_network=False)
+        config = CONFIG.format(port=address.port, admin_port=address.admin_port, erp_url=erp_url)
+        install(self.container.tree, config, {"acme-webhook": SECRET})
+
+    def power_on(self) -> None:
+        """Boot, and ask for the unit."""
+        self.disk.plug_in()
+        self.container.boot()
+        self.container.run("systemctl", "start", "--no-block", UNIT.name)
+
+    def cut(self, seed: float) -> None:
+        """The disk goes, and with it everything that runs."""
+        self.disk.break_(f"cut {seed}")
+        self.container.crash()
+        self.disk.unplug()
+
+    def close(self) -> None:
+        self.container.close()
+        self.disk.unplug()
+
+
+@contextmanager
+def machine(folder: Path, address: Address, erp_url: str) -> Iterator[Machine]:
+    """A machine that is off. Raises Unavailable, and what nspawn raises for the same."""
+    made = Machine(folder, address, erp_url)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class MachineHarness:
+    name = "machine"
+    share = 1.5
+
+    def needs(self) -> str | None:
+        found = missing("nbdkit", "nbdfuse", "fusermount3", "losetup", "mkfs.ext4", "mount") or nspawn.unavailable()
+        if found:
+            return found
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                Path(folder).chmod(0o755)
+                with machine(Path(folder) / "probe", Address(free_port(), free_port()), "http://127.0.0.1:9/") as probe:
+                    probe.disk.plug_in()
+                    probe.container.boot()
+                    can_do_what_the_unit_asks_for(probe.container)
+        except (Unavailable, nspawn.Unavailable) as error:
+            return f"not allowed here: {error}"
+        return None
+
+    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
+        while not is_over(until, tally):
+            await self._round(dice, until, tally, folder / str(tally.rounds))
+
+    async def _round(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
+        """One machine that loses its power a few times, and then works off what it has."""
+        erp = ErpSimulator()
+        await erp.start()
+        address = Address(free_port(), free_port())
+        load = Load(address, erp, dice)
+        try:
+            with machine(folder, address, erp.url) as made:
+                for cut in range(CUTS_A_ROUND + 1):
+                    began = time.monotonic()
+                    await asyncio.to_thread(made.power_on)
+                    await until_it_stores(address.admin_port)
+                    if cut:
+                        tally.recovered(time.monotonic() - began)
+                    if cut == CUTS_A_ROUND or (cut and time.monotonic() > until):
+                        break
+                    async with load.sending(abandon=True):
+                        await asyncio.sleep(dice.uniform(0.1, 1))
+                        await asyncio.to_thread(made.cut, dice.random())
+                        tally.cuts += 1
+                async with load.sending():
+                    await asyncio.sleep(0.2)
+                await load.settled()
+        finally:
+            await erp.stop()
+        tally.add(load, f"round {tally.rounds}")
