@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -123,7 +123,14 @@ class Process:
 
 @asynccontextmanager
 async def process(
-    folder: Path, erp_url: str, *arguments: str, data_dir: str = "data", reserve_bytes: int = 0, **parts: str
+    folder: Path,
+    erp_url: str,
+    *arguments: str,
+    data_dir: str = "data",
+    reserve_bytes: int = 0,
+    driver: str = "tests.journey.driver",
+    environment: Mapping[str, str] = {},
+    **parts: str,
 ) -> AsyncIterator[Process]:
     """The small connector of the tests, configured; the gateway itself is started by `start()`."""
     (folder / "secret").write_text(SECRET + "\n")
@@ -139,15 +146,23 @@ max_requests_per_second = 100000
 secret = {{ file = "secret" }}
 {parts.get("settings", "")}
 """
-    async with driven(folder, configuration, *arguments, data_dir=data_dir, reserve_bytes=reserve_bytes) as made:
+    async with driven(
+        folder, configuration, *arguments, data_dir=data_dir, reserve_bytes=reserve_bytes, driver=driver, environment=environment
+    ) as made:
         yield made
 
 
 @asynccontextmanager
 async def driven(
-    folder: Path, configuration: str, *arguments: str, data_dir: str = "data", reserve_bytes: int = 0
+    folder: Path,
+    configuration: str,
+    *arguments: str,
+    data_dir: str = "data",
+    reserve_bytes: int = 0,
+    driver: str = "tests.journey.driver",
+    environment: Mapping[str, str] = {},
 ) -> AsyncIterator[Process]:
-    """Write a configuration, on ports and in a data directory of its own, and start the driver."""
+    """Write a configuration, on ports and in a data directory of its own, and start the driver, a module."""
     port, admin_port = free_port(), free_port()
     (folder / "gateway.toml").write_text(
         f"""
@@ -162,26 +177,26 @@ listen = "127.0.0.1:{admin_port}"
 {configuration}"""
     )
     log = (folder / "log.jsonl").open("ab")
-    driver = await asyncio.create_subprocess_exec(
+    started = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.journey.driver",
+        driver,
         str(folder / "gateway.toml"),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
     )
-    made = Process(driver, port, admin_port)
+    made = Process(started, port, admin_port)
     try:
         yield made
     finally:
         if made.pid:
             await made.kill()
-        driver.kill()
-        await driver.wait()
+        started.kill()
+        await started.wait()
         log.close()
 
 

@@ -21,13 +21,26 @@ from random import Random
 
 from tests.torture.broken_disk import FailingDisk, FullDisk
 from tests.torture.cuts import CutHarness
+from tests.torture.drips import DripHarness
 from tests.torture.kills import KillHarness
 from tests.torture.machine import MachineHarness
+from tests.torture.network import NetworkHarness
+from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, table
 from tests.torture.sweep import SweepHarness
 
-_ALL: tuple[type[Harness], ...] = (CutHarness, KillHarness, SweepHarness, FullDisk, FailingDisk, MachineHarness)
+_ALL: tuple[type[Harness], ...] = (
+    CutHarness,
+    KillHarness,
+    SweepHarness,
+    FullDisk,
+    FailingDisk,
+    MachineHarness,
+    NetworkHarness,
+    DripHarness,
+    PluginHarness,
+)
 HARNESSES = {made.name: made for made in _ALL}
 _EVERY_S = 10.0
 

@@ -1,0 +1,152 @@
+"""The driver of `tests.journey` with more to break: connectors of the torture, a resolver that can fail, and a quicker pace.
+
+    python -m tests.torture.driver CONFIG [--twin NAME]
+
+`TORTURE_HOSTS` names a file with the host names that can be resolved, all of them to this machine; `TORTURE_LIMIT_S` is what the
+door's limits for slow senders are cut to. Pauses between two tries that are built in, and how long a resolved name is remembered,
+are cut to a fraction, so that a round takes a second.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import acme
+import aiohttp
+
+from gateway import contained
+from gateway.assembly import Assembly, assemble
+from gateway.discovery import Plugin, installed
+from gateway.edge.poller import Poller
+from gateway.edge.server import Listener
+from gateway.edge.webhook import WebhookDoor
+from gateway.engine import acknowledge, prepare
+from gateway.outbound import session, vendor
+from gateway.target import auth
+from tests.journey import driver
+from tests.torture import everyway, rogue
+
+SUFFIX = ".torture.test"
+
+
+def assembled(path: Path) -> Assembly:
+    modules = {"acme": acme, "everyway": everyway, "rogue": rogue}
+    made = {name: Plugin(name=name, distribution=name, version="1", module=module) for name, module in modules.items()}
+    return assemble(path, {**installed(), **made})
+
+
+def resolve_by(hosts: Path) -> None:
+    """A resolver that knows what is in the file."""
+    original = socket.getaddrinfo
+
+    def ask(host: Any, *arguments: Any, **named: Any) -> Any:
+        if not str(host).endswith(SUFFIX):
+            return original(host, *arguments, **named)
+        if host not in hosts.read_text().split():
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return original("127.0.0.1", *arguments, **named)
+
+    socket.getaddrinfo = ask
+
+
+def quicken() -> None:
+    """The pauses that no setting changes."""
+    acknowledge._BASE_S, acknowledge._CAP_S = 0.05, 0.3
+    prepare._RETRY_BASE_S, prepare._RETRY_CAP_S = 0.05, 0.3
+    original = aiohttp.TCPConnector.__init__
+
+    def forgetful(self: aiohttp.TCPConnector, **named: Any) -> None:
+        original(self, **{**named, "ttl_dns_cache": 0})
+
+    aiohttp.TCPConnector.__init__ = forgetful  # type: ignore[assignment, method-assign]
+
+
+# --- known-bad twins
+
+
+def no_timeouts() -> None:
+    """Known-bad twin: a client that waits for as long as it takes."""
+    session._timeout = lambda connect_s, answer_s: aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)  # type: ignore[assignment]
+
+
+def follow_redirects() -> None:
+    """Known-bad twin: a client that goes where it is sent, order and all."""
+    original = aiohttp.ClientSession.request
+
+    def obedient(self: aiohttp.ClientSession, *arguments: Any, **named: Any) -> Any:
+        return original(self, *arguments, **{**named, "allow_redirects": True})
+
+    aiohttp.ClientSession.request = obedient  # type: ignore[method-assign]
+
+
+def marks_unheard() -> None:
+    """Known-bad twin: the vendor counts as told, whatever became of telling it."""
+    original = acknowledge.Acknowledge._settlement
+
+    def sure(self: Any, row: Any, confirmed: bool, *arguments: Any) -> Any:
+        return original(self, row, True, *arguments)
+
+    acknowledge.Acknowledge._settlement = sure  # type: ignore[method-assign]
+
+
+def no_resync() -> None:
+    """Known-bad twin: what a hub pushed meanwhile is not asked for after a connection."""
+
+    async def done(self: Any) -> None:
+        return None
+
+    Poller.resync = done  # type: ignore[method-assign]
+
+
+def loop_blocked() -> None:
+    """Known-bad twin: a wait on the event loop where the network fails."""
+    original = session.exchange
+
+    async def blocking(*arguments: Any, **named: Any) -> Any:
+        try:
+            return await original(*arguments, **named)
+        except session.TransientError:
+            time.sleep(2.5)
+            raise
+
+    vendor.exchange = blocking
+    auth.exchange = blocking
+
+
+def exits_let_through() -> None:
+    """Known-bad twin: what a plugin's own task ends with is not contained."""
+    contained._contain = lambda coroutine: coroutine  # type: ignore[assignment]
+
+
+def no_deadlines() -> None:
+    """Known-bad twin: a door that waits for bodies and headers for as long as it takes."""
+    WebhookDoor.__init__.__kwdefaults__["body_timeout_s"] = 3600.0
+    Listener.__init__.__kwdefaults__["idle_timeout_s"] = 3600.0
+
+
+MORE_TWINS = (no_timeouts, follow_redirects, marks_unheard, no_resync, loop_blocked, no_deadlines, exits_let_through)
+
+
+def hurry(seconds: float) -> None:
+    """The door's own limits, shorter."""
+    WebhookDoor.__init__.__kwdefaults__["body_timeout_s"] = seconds
+    Listener.__init__.__kwdefaults__["idle_timeout_s"] = seconds
+
+
+def main() -> None:
+    driver.assembled = assembled
+    driver.TWINS.update({twin.__name__: twin for twin in MORE_TWINS})
+    if "TORTURE_HOSTS" in os.environ:
+        resolve_by(Path(os.environ["TORTURE_HOSTS"]))
+    if "TORTURE_LIMIT_S" in os.environ:
+        hurry(float(os.environ["TORTURE_LIMIT_S"]))
+    quicken()
+    driver.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Plugins that misbehave, in short: some deeds of each kind, as the seed says, and the twin that must be caught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.torture.plugins import CONTAINED, FATAL, misbehave
+from tests.torture.protocol import Tally
+from tests.torture.test_network import SEED, WHOLE
+
+
+async def test_a_plugin_that_misbehaves_ends_in_its_own_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tally, dice = Tally(name="plugins"), Random(SEED)
+    contained = list(CONTAINED) if WHOLE else dice.sample(CONTAINED, 10)
+    found = await misbehave(tmp_path, dice, [*contained, *FATAL], tally)
+    with capsys.disabled():
+        print(
+            f"\n  plugins: seed {SEED}, {tally.faults.total()} deeds, {tally.acknowledged} orders taken, {tally.lost} lost; {tally.noted}"
+        )
+    assert found == [], f"TORTURE_SEED={SEED}"
+
+
+async def test_known_bad_twin_is_caught(tmp_path: Path) -> None:
+    found = await misbehave(tmp_path, Random(SEED), [("fetch", "task")], Tally(name="twin"), "--twin", "exits_let_through")
+    assert "the process ended" in " ".join(found), f"TORTURE_SEED={SEED}"
