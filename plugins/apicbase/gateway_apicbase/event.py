@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway import Event
 from gateway_apicbase.wire import Package, PurchaseOrder, amount, filled, instant
 
 _SIMPLE = re.compile(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?\Z")
+_encoder = msgspec.json.Encoder()
+
+
+class _Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str | None = None
+    supplier_article_number: str | None = None
+    theoretical_price_per_package: object = None
+    quantity_ordered: object = None
+    total_theoretical_price: object = None
+
+
+class _Content(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is absent is left out: null, missing and empty are the same."""
+
+    order_number: str | None = None
+    owned_by: str | None = None
+    order_remarks: str | None = None
+    packages: tuple[_Line, ...] = ()
+    expected_delivery_date: object = None
+    theoretical_price: object = None
+    supplier_customer_number: str | None = None
 
 
 def event(order: PurchaseOrder, document: bytes, zone: tzinfo) -> Event:
@@ -44,30 +66,26 @@ def content(order: PurchaseOrder, zone: tzinfo) -> bytes:
     which may be another one when an order whose answer got lost is sent again unchanged. A change to this function makes
     every order that comes again a revision.
     """
-    return msgspec.json.encode(
-        _filled(
-            {
-                "order_number": filled(order.order_number),
-                "owned_by": filled(order.owned_by.username) if order.owned_by else None,
-                "order_remarks": filled(order.order_remarks),
-                "packages": [_line(package) for package in order.lines],
-                "expected_delivery_date": _spelt(order.expected_delivery_date, lambda text: instant(text, zone)),
-                "theoretical_price": _spelt(order.theoretical_price, _plain),
-                "supplier_customer_number": order.customer_number,
-            }
+    return _encoder.encode(
+        _Content(
+            order_number=filled(order.order_number),
+            owned_by=filled(order.owned_by.username) if order.owned_by else None,
+            order_remarks=filled(order.order_remarks),
+            packages=tuple([_line(package) for package in order.lines]),
+            expected_delivery_date=_spelt(order.expected_delivery_date, lambda text: instant(text, zone)),
+            theoretical_price=_spelt(order.theoretical_price, _plain),
+            supplier_customer_number=order.customer_number,
         )
     )
 
 
-def _line(package: Package) -> Mapping[str, Any]:
-    return _filled(
-        {
-            "name": package.name,
-            "supplier_article_number": package.article_number,
-            "theoretical_price_per_package": _spelt(package.price, _plain),
-            "quantity_ordered": _plain(package.quantity),
-            "total_theoretical_price": _spelt(package.total_theoretical_price, _plain),
-        }
+def _line(package: Package) -> _Line:
+    return _Line(
+        name=package.name,
+        supplier_article_number=package.article_number,
+        theoretical_price_per_package=_spelt(package.price, _plain),
+        quantity_ordered=_plain(package.quantity_ordered),
+        total_theoretical_price=_spelt(package.total_theoretical_price, _plain),
     )
 
 
@@ -84,9 +102,7 @@ def _spelt(value: Any, read: Callable[[Any], object]) -> object:
 def _plain(value: Any) -> str:
     if isinstance(value, str) and _SIMPLE.match(value):  # what nearly all of them are
         return value.rstrip("0").rstrip(".") if "." in value else value
+    if type(value) is int and -(10**15) < value < 10**15:
+        return str(value)
     number: Decimal = amount(value)
     return format(number.normalize() if number else Decimal(0), "f")
-
-
-def _filled(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value not in (None, [])}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -18,10 +19,12 @@ from msgspec import Meta, Struct
 from gateway import PermanentError, decimal
 from gateway_apicbase.signature import unique
 
-# No NUL and no half of a surrogate pair: neither can be stored, sent on or shown everywhere.
-_SOUND = r"\A[^\x00\ud800-\udfff]*\Z"
-Name = Annotated[str, Meta(max_length=200, pattern=_SOUND)]
-Text = Annotated[str, Meta(max_length=20_000, pattern=_SOUND)]
+# Neither may hold a NUL or half of a surrogate pair, which cannot be stored, sent on or shown everywhere: msgspec refuses the
+# halves, `_sound` the NUL.
+Name = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=20_000)]
+
+_REMEMBERED, _SHORT = 256, 4096
 
 
 class Owner(Struct, frozen=True, kw_only=True):
@@ -91,19 +94,42 @@ class PurchaseOrder(Struct, frozen=True, kw_only=True):
 def read(document: bytes) -> PurchaseOrder:
     """One order. Whether its `id` can name something is for the core to say.
 
+    What has just come is remembered for a moment, if it is short: the same bytes are read once when they come and once when the
+    canonical order is made of them.
+
     Raises:
         PermanentError: Not UTF-8 (a BOM counts), not JSON, a key twice, NaN, a number or text beyond all bounds, too deeply
             nested, no `id`, a line without a usable quantity, or a field of another type.
     """
+    return _remembered(document) if len(document) <= _SHORT else _read(document)
+
+
+def _read(document: bytes) -> PurchaseOrder:
     try:
         _says_all_once(document)
         order = _decoder.decode(document)
+        if b"\\u0000" in document:
+            _sound(order)
         for package in order.lines:
             _ = package.quantity
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise PermanentError(f"not an Apicbase order: {reason}") from error
     return order
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(_read)
+
+
+def _sound(part: Struct) -> None:
+    """Raise ValueError where a name or text holds a NUL; prices and quantities are looked at where they are read."""
+    for field in part.__struct_fields__:
+        value = getattr(part, field)
+        if isinstance(value, str) and field not in _AMOUNTS and "\0" in value:
+            raise ValueError(f"{field} holds a NUL")
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, Struct):
+                _sound(inner)
 
 
 def _says_all_once(document: bytes) -> None:
@@ -154,6 +180,7 @@ def _exact(text: str) -> Decimal:
         raise ValueError("a number beyond all bounds") from error
 
 
+_AMOUNTS = frozenset({"quantity_ordered", "theoretical_price", "theoretical_price_per_package", "total_theoretical_price"})
 _decoder = msgspec.json.Decoder(PurchaseOrder, float_hook=_exact)
 _any = msgspec.json.Decoder(float_hook=_exact)
 _encoder = msgspec.json.Encoder(decimal_format="number")
