@@ -129,11 +129,12 @@ async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
 def _without_expectations(handle: Handle) -> Handle:
     """Answer an `Expect` header that nobody can meet here: aiohttp repeats its value to the sender."""
 
-    async def checked(request: web.BaseRequest) -> web.StreamResponse:
+    async def refuse(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=417, text="expectation failed", headers=_ERROR_HEADERS)
+
+    def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         expected = request.headers.get("Expect")
-        if expected is not None and expected.lower() != "100-continue":
-            return web.Response(status=417, text="expectation failed", headers=_ERROR_HEADERS)
-        return await handle(request)
+        return (handle if expected is None or expected.lower() == "100-continue" else refuse)(request)
 
     return checked
 

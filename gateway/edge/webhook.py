@@ -140,8 +140,7 @@ class WebhookDoor:
         if not events:
             return _answer(200, {"status": "ignored"})
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                accepted = await self._store.accept(source.name, "webhook", events)
+            accepted = await self._store.accept(source.name, "webhook", events, patience_s=COMMIT_TIMEOUT_S)
         except (StoreError, TimeoutError) as error:
             return self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0))
         warn_of_flagged(source.name, events, accepted)

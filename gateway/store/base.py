@@ -260,8 +260,13 @@ class Store(Keeping, Submissions, Protocol):
     async def cursor(self, source: str, door: Door) -> str | None:
         """The last committed cursor."""
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
-        """Make events, their acknowledgements and the cursor durable, all or none."""
+    async def accept(
+        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, patience_s: float | None = None
+    ) -> list[Accepted]:
+        """Make events, their acknowledgements and the cursor durable, all or none.
+
+        With `patience_s`, raises TimeoutError where that takes longer, to a quarter of a second: whether it will be done is unknown.
+        """
 
     async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         """Replace a replayed dead letter that can now be read by the events in it."""
@@ -329,7 +334,7 @@ class Store(Keeping, Submissions, Protocol):
         announced as being sent is `unknown`."""
 
     def is_crowded(self) -> bool:
-        """Whether several calls of `accept` wait for their commit, now or a moment ago: senders are waiting for an answer."""
+        """Whether several events wait for their commit, now or a moment ago: whoever sent them waits for an answer, or for room."""
 
     async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
         """Return when rows of a source or target may have become ready, at the latest after the timeout."""

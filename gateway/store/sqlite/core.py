@@ -40,8 +40,8 @@ class Core:
         self._bells: dict[tuple[Queue, str], asyncio.Event] = {}
         self._last_message_ms: dict[str, int] = {}
 
-    async def _run(self, change: Change[T]) -> T:
-        return await self._writer.run(change)
+    async def _run(self, change: Change[T], patience_s: float | None = None) -> T:
+        return await self._writer.run(change, patience_s)
 
     async def outside(self, call: Change[T]) -> T:
         """Run something on the connection that may not stand inside a transaction."""

@@ -39,7 +39,7 @@ class Inbox(Core):
     """See `gateway.store.base.Store`."""
 
     refusing: str | None = None
-    _senders, _crowded_at = 0, -_CROWD_S
+    _arriving, _crowded_at = 0, -_CROWD_S
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
         now_ms = self._clock.now_ms()
@@ -60,17 +60,19 @@ class Inbox(Core):
 
         return await self._run(change)
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+    async def accept(
+        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, patience_s: float | None = None
+    ) -> list[Accepted]:
         if self.refusing:
             raise StoreBusy(self.refusing)
         now_ms = self._clock.now_ms()
-        self._senders += 1
-        if self._senders >= _CROWD:
+        self._arriving += len(events)
+        if self._arriving >= _CROWD:
             self._crowded_at = time.monotonic()
         try:
-            accepted = await self._run(Accept(source, door, events, cursor, now_ms))
+            accepted = await self._run(Accept(source, door, events, cursor, now_ms), patience_s)
         finally:
-            self._senders -= 1
+            self._arriving -= len(events)
         if events:
             self._last_message_ms[source] = now_ms
         self._ring("inbox", source)
@@ -79,7 +81,7 @@ class Inbox(Core):
         return accepted
 
     def is_crowded(self) -> bool:
-        return self._senders >= _CROWD or time.monotonic() - self._crowded_at < _CROWD_S
+        return self._arriving >= _CROWD or time.monotonic() - self._crowded_at < _CROWD_S
 
     async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         now_ms = self._clock.now_ms()

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 _FATAL = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 _GROUP = 256
+_LOOK_S = 0.25
 
 
 class Connection(Protocol):
@@ -93,6 +95,8 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._opened: asyncio.Future[None] | None = None
+        self._impatient: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._look: asyncio.TimerHandle | None = None
         self.answered_at = time.monotonic()
 
     async def start(self) -> None:
@@ -102,27 +106,42 @@ class Writer:
         self._thread.start()
         await self._opened
 
-    async def run(self, change: Change[T]) -> T:
+    async def run(self, change: Change[T], patience_s: float | None = None) -> T:
         """One transaction; durable when this returns, whole whether or not the caller is cancelled.
 
+        Args:
+            patience_s: How long to wait for it, to a quarter of a second; the same for all who say so.
         Raises:
+            TimeoutError: It takes longer; whether it will be committed is unknown.
             StoreBusy: Nothing was committed.
             StoreFailed: The store cannot be trusted any more; whether this was committed is unknown.
         """
-        return await self._put(change, inside=True)
+        return await self._put(change, inside=True, patience_s=patience_s)
 
     async def outside(self, call: Change[T]) -> T:
         """Run something on the connection that may not stand inside a transaction (a checkpoint)."""
         return await self._put(call, inside=False)
 
-    async def _put(self, change: Change[T], *, inside: bool) -> T:
+    async def _put(self, change: Change[T], *, inside: bool, patience_s: float | None = None) -> T:
         if self._failed:
             raise self._failed
         if self._closed or self._loop is None:
             raise StoreBusy("the store is closing")
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Waiting(change, future, inside))
+        if patience_s is not None:
+            self._impatient.append((self._loop.time() + patience_s, future))
+            if self._look is None:
+                self._look = self._loop.call_later(_LOOK_S, self._tell_the_impatient)
         return await future  # a caller that goes away leaves its future behind, never its transaction
+
+    def _tell_the_impatient(self) -> None:
+        """One timer for all of them: two a request, one made and one cancelled, are a thing that a busy loop notices."""
+        assert self._loop is not None
+        now, waiting = self._loop.time(), self._impatient
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
+            _fail(waiting.popleft()[1], TimeoutError())
+        self._look = self._loop.call_later(_LOOK_S, self._tell_the_impatient) if waiting else None
 
     @property
     def closed(self) -> bool:
@@ -135,6 +154,8 @@ class Writer:
             return
         self._closed = True
         self._queue.put(None)
+        if self._look is not None:
+            self._look.cancel()
         await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:

@@ -12,6 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,8 +37,16 @@ def _matches(message: bytes, signature: str, secrets: Sequence[str]) -> bool:
     """Looks at every secret, so that the time taken does not say which one it was."""
     found = False
     for secret in secrets:
-        found |= hmac.compare_digest(hmac.digest(secret.encode(), message, "sha256").hex(), signature)
+        made = _keyed(secret).copy()
+        made.update(message)
+        found |= hmac.compare_digest(made.hexdigest(), signature)
     return found
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: str) -> hmac.HMAC:
+    """Begun once for each secret: `hmac.digest` lets the interpreter lock go over every message, this does so over long ones only."""
+    return hmac.new(secret.encode(), digestmod="sha256")
 
 
 def ascii_form(body: bytes) -> bytes | None:

@@ -24,7 +24,7 @@ from gateway_apicbase.signature import unique
 Name = Annotated[str, Meta(max_length=200)]
 Text = Annotated[str, Meta(max_length=20_000)]
 
-_REMEMBERED, _SHORT = 256, 4096
+_REMEMBERED, _SHORT = 1024, 4096
 
 
 class Owner(Struct, frozen=True, kw_only=True):
