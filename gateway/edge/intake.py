@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime
 
 from msgspec import Struct
@@ -159,13 +159,15 @@ class Intake:
         return []
 
     def _count_outcomes(self, read: list[_Read], accepted: list[Accepted]) -> None:
-        results = iter(accepted)
+        results, counts = iter(accepted), Counter[Received]()
         for one in read:
             if one.outcome == "unreadable":
                 log.warning("realtime.unreadable", extra={"source": self._source.name})
             for _ in one.events:
                 result = next(results).outcome
-                self._vitals.received.labels(self._source.name, "realtime", one.outcome if result == "stored" else result).inc()
+                counts[one.outcome if result == "stored" else result] += 1
+        for outcome, count in counts.items():
+            self._vitals.received.labels(self._source.name, "realtime", outcome).inc(count)
 
 
 def _unreadable(body: bytes, reason: str, outcome: Received = "unreadable") -> _Read:

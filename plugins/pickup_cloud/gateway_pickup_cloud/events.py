@@ -96,8 +96,5 @@ def _key(order_ref: str, change: Change, *, since: object) -> str:
 
 def _digest(*parts: object) -> str:
     """128 bits that name them; length by length, so that no two lists of parts read alike."""
-    read = hashlib.sha256()
-    for part in parts:
-        written = part if isinstance(part, bytes) else str(part).encode()
-        read.update(b"%d:" % len(written) + written)
-    return read.hexdigest()[:32]
+    written = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+    return hashlib.sha256(b"".join([b"%d:%b" % (len(one), one) for one in written])).hexdigest()[:32]
