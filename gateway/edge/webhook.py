@@ -6,7 +6,6 @@ stays, and its repeat is a repeat.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from time import perf_counter
