@@ -39,7 +39,7 @@ class Bench:
     def __init__(self, registry: Registry, store: SqliteStore, clock: ManualClock, client: HttpVendorClient, path: Path) -> None:
         self.registry, self.store, self.clock, self.path = registry, store, clock, path
         self.vitals = Vitals(clock)
-        self.source = source(store, clock, module=ordering, client=client, stages=frozenset({"stored"}))
+        self.source = source(clock, module=ordering, client=client, stages=frozenset({"stored"}))
         self.source.connector.settings = ordering.Settings()
         self.step = Submit(self.source, store, self.vitals, clock)
 
