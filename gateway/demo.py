@@ -46,9 +46,13 @@ def simulators() -> dict[str, Simulator]:
 
 
 class Demo:
-    """Everything that runs, and what is said about it."""
+    """Everything that runs, and what is said about it.
 
-    def __init__(self, folder: Path, vendors: dict[str, Simulator]) -> None:
+    Args:
+        usual_ports: Those of the documents where they are free. After a kill somebody else may take them: not where nobody looks.
+    """
+
+    def __init__(self, folder: Path, vendors: dict[str, Simulator], *, usual_ports: bool = True) -> None:
         self._folder = folder
         self.vendors = vendors
         self.erp = ErpSimulator(token="demo-token")
@@ -56,9 +60,7 @@ class Demo:
         self._child: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._watch: asyncio.Task[None] | None = None
-        self.http_port = _port(8080)
-        self.admin_port = _port(8081)
-        self.out_port = _port(8082)
+        self.http_port, self.admin_port, self.out_port = _ports(8080, 8081, 8082) if usual_ports else _ports(0, 0, 0)
 
     @property
     def gateway_url(self) -> str:
@@ -308,20 +310,25 @@ async def _listens(port: int) -> bool:
     return True
 
 
-def _port(wanted: int) -> int:
-    """The usual port where it is free, else any."""
+def _ports(*wanted: int) -> list[int]:
+    """The usual ports where they are free, else any; each another one."""
+    with contextlib.ExitStack() as taken:
+        return [_port(one, taken) for one in wanted]
+
+
+def _port(wanted: int, taken: contextlib.ExitStack) -> int:
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
+        probe = taken.enter_context(socket.socket())
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
     raise GatewayError("no free port on this machine")
 
 
 async def _run(is_once: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="order-gateway-demo-") as name:
-        demo = Demo(Path(name), simulators())
+        demo = Demo(Path(name), simulators(), usual_ports=not is_once)
         try:
             await demo.start()
             return await (once(demo) if is_once else live(demo))
