@@ -174,6 +174,26 @@ async def test_every_problem_of_a_body_is_named_at_once(running: Any, command: s
         assert not {"Struct", "Unset", "`"} & set(one["problem"].split())
 
 
+async def test_the_codes_of_a_created_order_are_there_to_be_printed(running: Any) -> None:
+    _, said = await running.hand_in("create_recurrent_order", recurrent(), Prefer="wait=20")
+    for image, kind in (("pickup-code.svg", "image/svg+xml"), ("storage-label.pdf", "application/pdf")):
+        url = f"{running.out}/out/{said['id']}/{image}"
+        async with aiohttp.request("GET", url, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+            assert (answer.status, answer.content_type) == (200, kind)
+
+
+async def test_no_code_and_no_person_is_in_a_log_line_or_a_list(running: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="gateway")
+    running.cloud.creations.arm("lose_answer")
+    await running.hand_in("create_order", ONCE | {"relatedNotes": "Kühl lagern"}, Prefer="wait=50")
+    await running.hand_in("create_order", ONCE | {"orderNumber": "fails", "relatedNotes": "$fail"}, Prefer="wait=1")
+    await running.until(lambda: running.arrived())
+    shown = caplog.text + json.dumps([await running.get(f"/api/{queue}") for queue in ("submit", "inbox", "outbox")], ensure_ascii=False)
+    assert "A-1" in shown
+    for secret in ("customer_", "pickup_0", "Łucja", "Dresden", "lucja@", "Kühl", TOKEN, running.cloud.api_key):
+        assert secret not in shown
+
+
 async def test_the_document_describes_every_command_in_the_vendors_words(running: Any) -> None:
     async with aiohttp.request("GET", f"{running.out}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
         document = await answer.json()
