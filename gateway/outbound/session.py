@@ -243,7 +243,11 @@ def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:
 
 
 async def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
-    if response.content_length is not None and response.content_length <= max_bytes and "Content-Encoding" not in response.headers:
+    try:
+        length = response.content_length
+    except ValueError:  # thousands of zeros; it was sent all the same, and is no `Unreached`
+        length = None
+    if length is not None and length <= max_bytes and "Content-Encoding" not in response.headers:
         return Answer(status=response.status, headers=response.headers, body=await response.read())
     body = bytearray()
     async for chunk in response.content.iter_any():

@@ -53,6 +53,13 @@ async def test_a_whole_answer_comes_back_with_its_headers_in_lower_case() -> Non
     assert (heard.headers["x-company"], heard.headers["user-agent"]) == ("1", "order-gateway")
 
 
+async def test_an_answer_whose_length_has_thousands_of_zeros_is_an_answer() -> None:
+    """`int` refuses so many digits; taken for a request that was not sent, the order would be sent once more."""
+    async with peer(b"HTTP/1.1 201 Created\r\nContent-Length: " + b"0" * 5000 + b"5\r\n\r\ntaken") as other:
+        got = await ask(other.url)
+    assert (got.status, got.body) == (201, b"taken")
+
+
 @pytest.mark.parametrize("status", [100, 204, 302, 404, 500, 999])
 async def test_any_status_is_an_answer(status: int) -> None:
     first = b"HTTP/1.1 100 Continue\r\n\r\n" + answer(201) if status == 100 else answer(status, b"")
