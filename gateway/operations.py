@@ -13,6 +13,7 @@ from gateway.store.base import Decided, Store
 from gateway.web.admin import Command
 
 _ERASE_AT_ONCE = 500
+_MOST_DAYS = 36500
 
 
 class Operations:
@@ -53,8 +54,8 @@ class Operations:
 
     async def purge(self, days: float, who: str) -> int:
         """Erase the bodies of what was settled more than `days` ago; how many rows."""
-        if days < 0:
-            raise GatewayError("days must not be negative")
+        if not 0 <= days <= _MOST_DAYS:
+            raise GatewayError(f"days must be a number from 0 to {_MOST_DAYS}")
         before, erased = self._clock.now() - timedelta(days=days), 0
         while (gone := await self._store.erase_bodies(before, _ERASE_AT_ONCE)) > 0:
             erased += gone
