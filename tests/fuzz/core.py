@@ -75,16 +75,28 @@ def _examples() -> list[engine.Expression]:
     return [engine.compiled(t.decode()) for t in files("plugins/*/*/examples/*.jsonata")]
 
 
-@target("mapping.document", lambda: files("plugins/scalepoint/samples/*.json", "plugins/supercat/samples/*.json"), ValueError, MappingError)
+@target(
+    "mapping.document",
+    lambda: files("plugins/scalepoint/samples/*.json", "plugins/supercat/samples/*.json"),
+    MappingError,
+    engine.EvaluationError,
+)
 def mapping_document(data: bytes) -> None:
-    document = read_json(data)
+    try:
+        document = read_json(data)
+    except ValueError:
+        return
     for expression in _examples():
         to_order(expression.evaluate(document), currency="EUR")
 
 
-@target("mapping.fields", lambda: files("plugins/*/samples/*.order.json"), ValueError, MappingError)
+@target("mapping.fields", lambda: files("plugins/*/samples/*.order.json"), MappingError)
 def mapping_fields(data: bytes) -> None:
-    to_order(read_json(data), currency="EUR")
+    try:
+        document = read_json(data)
+    except ValueError:
+        return
+    to_order(document, currency="EUR")
 
 
 # --- configuration
