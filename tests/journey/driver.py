@@ -138,10 +138,36 @@ def look_up_left_out() -> None:
     Connector.is_repeatable = lambda self, command: True  # type: ignore[method-assign]
 
 
-TWINS = {
-    twin.__name__: twin
-    for twin in (answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped, look_up_left_out)
-}
+def normal_synchronous() -> None:
+    """Known-bad twin: a commit that does not wait for the disk, as most programs have it."""
+    from gateway.store.sqlite import opening
+
+    full = ("synchronous", "FULL", 2)
+    assert full in opening._PRAGMAS
+    opening._PRAGMAS = tuple(("synchronous", "NORMAL", 1) if pragma == full else pragma for pragma in opening._PRAGMAS)
+
+
+def ends_in_peace() -> None:
+    """Known-bad twin: a store that cannot be trusted any more ends the process as if nothing had happened."""
+    Gateway._store_failed = lambda self, error: self.end(0)  # type: ignore[method-assign]
+    Gateway._task_died = lambda self, name, error: self.end(0)  # type: ignore[method-assign]
+
+
+def writer_dies_of_a_full_disk() -> None:
+    """Known-bad twin: where the disk is full, the thread that writes raises and is gone."""
+    from gateway.store.sqlite.writer import Writer
+
+    def raises(self: Any, db: Any, waiting: Any) -> bool:
+        if "full" in str(waiting.error):
+            raise waiting.error
+        return False
+
+    Writer._made_room = raises  # type: ignore[method-assign]
+
+
+_TWINS = (answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped)
+_TWINS += (normal_synchronous, ends_in_peace, writer_dies_of_a_full_disk, look_up_left_out)
+TWINS = {twin.__name__: twin for twin in _TWINS}
 
 
 def child(config: Path) -> int:

@@ -28,8 +28,9 @@ _END_S = 40.0
 class Round:
     """One disk that breaks a few times under one gateway. `problems`: of the gateway's conduct; what was lost, the load knows."""
 
-    def __init__(self, disk: Disk, gateway: Process, load: Load, dice: Random, tally: Tally) -> None:
+    def __init__(self, disk: Disk, gateway: Process, load: Load, dice: Random, tally: Tally, patience_s: float) -> None:
         self.disk = disk
+        self.patience_s = patience_s
         self.gateway = gateway
         self.load = load
         self.dice = dice
@@ -52,10 +53,14 @@ class Round:
                     await asyncio.to_thread(self.disk.break_, how)
                     self.problems += [f"break {number}, {how}: {problem}" for problem in await self._live_with_it()]
             await self._mend()
-            self.tally.recovered(await self.gateway.recover())
+            try:
+                self.tally.recovered(await self.gateway.recover(3 * self.patience_s))
+            except TimeoutError:
+                self.problems.append(f"break {number}, {how}: not ready {3 * self.patience_s:.0f} s after the disk is well")
+                return
         async with self.load.sending():
             await asyncio.sleep(0.2)
-        await self.load.settled()
+        await self.load.settled(self.patience_s)
 
     async def _mend(self) -> None:
         """Room again; or the power goes and comes back, and what the kernel called written may be gone."""
@@ -122,8 +127,10 @@ class Round:
         return self.load.answers.total() - self.load.answers[0]
 
 
-async def round_on(disk: Disk, ways: Sequence[str], dice: Random, tally: Tally, folder: Path, *arguments: str) -> None:
-    """Plug in, one round, unplug."""
+async def round_on(
+    disk: Disk, ways: Sequence[str], dice: Random, tally: Tally, folder: Path, *arguments: str, patience_s: float = 20
+) -> None:
+    """Plug in, one round, unplug. What has to arrive may take `patience_s`, a start three times that."""
     erp = ErpSimulator()
     await erp.start()
     try:
@@ -131,7 +138,7 @@ async def round_on(disk: Disk, ways: Sequence[str], dice: Random, tally: Tally, 
         parts = {"target": TARGET, "source": SOURCE, "data_dir": str(disk.path / "data")}
         async with process(folder, erp.url, *arguments, reserve_bytes=_RESERVE, **parts) as gateway:
             load = Load(gateway, erp, dice)
-            round_ = Round(disk, gateway, load, dice, tally)
+            round_ = Round(disk, gateway, load, dice, tally, patience_s)
             await round_.run(ways)
     finally:
         await asyncio.to_thread(disk.unplug)

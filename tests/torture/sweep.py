@@ -43,6 +43,7 @@ class Sweep:
         self.gateway = gateway
         self.erp = erp
         self.dice = dice
+        self.patience_s = 10.0
 
     async def leave_behind(self) -> None:
         """What the old lives begin with: killed, with an order that the ERP has not taken."""
@@ -90,7 +91,7 @@ class Sweep:
         tally.recovered(await self.gateway.recover())
         async with aiohttp.ClientSession() as session, asyncio.timeout(30):
             await load.send(session, "o2", 1)
-        await load.settled(10, after_s=0.05)
+        await load.settled(self.patience_s, after_s=0.05)
         await self.gateway.kill()
         if not seen.injected():
             tally.faults["not reached"] += 1
