@@ -757,6 +757,40 @@ class Keeping:
         clock.advance(60)
         assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o1"]
 
+    @pytest.mark.parametrize("jump_s", [-3600, 2 * 86400])
+    async def test_what_came_after_a_jump_and_before_it_was_noticed_does_not_wait_for_it(
+        self, store: Store, clock: ManualClock, jump_s: int
+    ) -> None:
+        await accept(store, incoming("o1"))
+        clock.advance(10)
+        clock.jump(jump_s)
+        clock.advance(0.5)
+        await accept(store, incoming("o2"), incoming("o3"))
+        rows = {row.key: row for row in await store.lease_inbox("acme", 10)}
+        await store.settle_inbox(rows["o3"], Settlement(status="ready", outcome="retry", due_in_s=5))
+        await store.settle_inbox(rows["o2"], Settlement(status="ready", outcome="retry", due_in_s=0))
+        clock.advance(0.5)
+        await store.shift_due(jump_s * 1000, 86_400_000)
+        clock.advance(5)
+        later = {row.key for row in await store.lease_inbox("acme", 10)}
+        assert later | set(rows) == {"o1", "o2", "o3"}
+        assert {"o2", "o3"} <= later
+
+    async def test_a_jump_ahead_is_no_time_of_trying(self, store: Store, clock: ManualClock) -> None:
+        await accept(store, incoming("o1"))
+        await prepare(store)
+        for _ in range(2):
+            (row,) = await store.lease_outbox("erp", 10)
+            end = Settlement(status="ready", outcome="retry", due_in_s=100, started_at_ms=clock.now_ms())
+            await store.settle_outbox(row, end, acknowledge=False)
+            clock.advance(100)
+        clock.jump(30 * 86400)
+        await store.shift_due(30 * 86_400_000, 86_400_000)
+        clock.advance(100)
+        (row,) = await store.lease_outbox("erp", 10)
+        assert row.first_attempt_at is not None
+        assert (clock.now() - row.first_attempt_at).total_seconds() == 300
+
     async def test_nothing_is_due_further_away_than_allowed(self, store: Store, clock: ManualClock) -> None:
         await accept(store, incoming("o1"))
         (row,) = await store.lease_inbox("acme", 10)

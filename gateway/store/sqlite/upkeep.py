@@ -20,6 +20,7 @@ _QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
 _LOW_SHARE = 0.05
 _PAGE_BYTES = 4096
 _LOW_BYTES = 1024**3
+_NOTICED_WITHIN_MS = 60_000
 
 
 class Reserve:
@@ -90,15 +91,27 @@ def recover(db: Connection, now_ms: int) -> None:
 
 
 def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
-    """Move what is due later by a jump of the wall clock; nothing is due further away than `longest_ms`."""
+    """Move what is due later by a jump of the wall clock; nothing is due further away than `longest_ms`.
+
+    A jump is noticed a moment later, and what was written meanwhile goes by the new clock already. After a jump ahead that is
+    left alone, or it would wait for as long as the jump was; after a jump back it is due early, which does no harm.
+    """
+    noticed_ms = now_ms - _NOTICED_WITHIN_MS
     for table in _QUEUES:
         db.execute(
-            f"UPDATE {table} SET due_at_ms = min(due_at_ms + ?, ?) WHERE {ACTIVE} AND due_at_ms > ?",
-            (delta_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
+            f"UPDATE {table} SET due_at_ms = min(due_at_ms + CASE WHEN ?1 < 0 OR due_at_ms <= ?2 THEN ?1 ELSE 0 END, ?3) "
+            f"WHERE {ACTIVE} AND due_at_ms > ?4",
+            (delta_ms, noticed_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
         )
+        if table != "inbox" and delta_ms > 0:  # how long it has been tried for is not what the clock says now
+            db.execute(
+                f"UPDATE {table} SET first_attempt_ms = first_attempt_ms + ?1 WHERE {ACTIVE} AND first_attempt_ms <= ?2",
+                (delta_ms, noticed_ms),
+            )
     for table in ("outbox", "submit") if delta_ms else ():
         db.execute(
-            f"UPDATE {table} SET unknown_since_ms = unknown_since_ms + ? WHERE {ACTIVE} AND unknown_since_ms IS NOT NULL", (delta_ms,)
+            f"UPDATE {table} SET unknown_since_ms = unknown_since_ms + ?1 WHERE {ACTIVE} AND (?1 < 0 OR unknown_since_ms <= ?2)",
+            (delta_ms, noticed_ms),
         )
 
 
