@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 
 from tests.torture.broken_disk import FailingDisk, FullDisk
+from tests.torture.clocks import ClockHarness
 from tests.torture.cuts import CutHarness
 from tests.torture.drips import DripHarness
 from tests.torture.kills import KillHarness
@@ -40,6 +41,7 @@ _ALL: tuple[type[Harness], ...] = (
     NetworkHarness,
     DripHarness,
     PluginHarness,
+    ClockHarness,
 )
 HARNESSES = {made.name: made for made in _ALL}
 _EVERY_S = 10.0

@@ -19,6 +19,7 @@ import acme
 import aiohttp
 
 from gateway import contained
+from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.discovery import Plugin, installed
 from gateway.edge.poller import Poller
@@ -117,6 +118,15 @@ def loop_blocked() -> None:
     auth.exchange = blocking
 
 
+def jumps_unnoticed() -> None:
+    """Known-bad twin: what is due stays where the clock was."""
+
+    async def unmoved(*_: Any) -> None:
+        return None
+
+    Gateway._mind_the_clock = unmoved  # type: ignore[method-assign]
+
+
 def exits_let_through() -> None:
     """Known-bad twin: what a plugin's own task ends with is not contained."""
     contained._contain = lambda coroutine: coroutine  # type: ignore[assignment]
@@ -128,7 +138,7 @@ def no_deadlines() -> None:
     Listener.__init__.__kwdefaults__["idle_timeout_s"] = 3600.0
 
 
-MORE_TWINS = (no_timeouts, follow_redirects, marks_unheard, no_resync, loop_blocked, no_deadlines, exits_let_through)
+MORE_TWINS = (no_timeouts, follow_redirects, marks_unheard, no_resync, loop_blocked, no_deadlines, exits_let_through, jumps_unnoticed)
 
 
 def hurry(seconds: float) -> None:

@@ -14,7 +14,7 @@ from tests.torture.test_network import SEED, WHOLE
 
 async def test_a_plugin_that_misbehaves_ends_in_its_own_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tally, dice = Tally(name="plugins"), Random(SEED)
-    contained = list(CONTAINED) if WHOLE else dice.sample(CONTAINED, 10)
+    contained = list(CONTAINED) if WHOLE else dice.sample(CONTAINED, 8)
     found = await misbehave(tmp_path, dice, [*contained, *FATAL], tally)
     with capsys.disabled():
         print(
