@@ -17,12 +17,13 @@ from gateway.discovery import installed
 from gateway.errors import ConfigError, GatewayError
 from gateway.operations import Operations
 from gateway.orders import json_schema
-from gateway.printing import one_line, plain, print_json, print_table, room
+from gateway.printing import one_line, plain, print_json, print_table
 from gateway.reconcile import reconcile
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader, as_text
 from gateway.web.admin import Command
+from gateway.web.status import room
 from gateway.web.status import status as status_of
 
 T = TypeVar("T")

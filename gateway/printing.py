@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 _LONGEST_CELL = 110
 
@@ -44,9 +43,3 @@ def one_line(text: object) -> str:
 def _cell(value: object) -> str:
     text = "-" if value in (None, "") else one_line(value)
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
-
-
-def room(disk: Mapping[str, Any]) -> str:
-    """How full the disk is, in a line."""
-    days = "" if disk["days_left"] is None else f", which lasts for {disk['days_left']:,.0f} days at the rate of the last ones"
-    return f"{disk['used'] / 2**20:,.0f} MiB stored, {disk['free'] / 2**20:,.0f} MiB free{days}"

@@ -125,7 +125,7 @@ class Vitals:
             if condition.state in ("down", "hold"):
                 yield {"source": source, "door": door, "reason": condition.reason or condition.state}
         if self.log_held is not None:
-            yield {"store": "the write-ahead log cannot be emptied", "reason": self.log_held}
+            yield {"store": "cannot empty its log", "reason": self.log_held}
         for name, condition in self.targets.items():
             if condition.state in ("down", "hold"):
                 yield {"target": name, "reason": condition.reason or condition.state}

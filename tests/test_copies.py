@@ -193,6 +193,7 @@ async def test_an_old_copy_holds_what_nobody_can_look_up(start, erp, run: Run, t
     assert "may have been delivered" in (await running.rows("outbox"))[0]["reason"]
     said = await run("status")
     assert "RESTORED at " in said.out
+    assert "Restored 20" in (await running.get("/"))[1]
     released = await run("release", "acme/after/1")
     assert released.code == 0, released.err
     await running.until(lambda: has(running, "outbox", "done", 1))

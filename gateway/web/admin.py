@@ -15,6 +15,7 @@ from gateway import __version__
 from gateway.errors import GatewayError
 from gateway.store.base import Queue, Reader, Status, statuses_of
 from gateway.urls import is_loopback
+from gateway.web.status import room
 
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 _HEADERS = {
@@ -63,6 +64,7 @@ class Admin:
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         self._pages.filters["when"] = _when
+        self._pages.filters["room"] = room
 
     def application(self) -> web.Application:
         """The aiohttp application of `[admin]`."""

@@ -37,6 +37,12 @@ async def status(
     }
 
 
+def room(disk: Mapping[str, Any]) -> str:
+    """How full the disk is, in a line."""
+    days = "" if disk["days_left"] is None else f", which lasts for {disk['days_left']:,.0f} days at the rate of the last ones"
+    return f"{disk['used'] / 2**20:,.0f} MiB stored, {disk['free'] / 2**20:,.0f} MiB free{days}"
+
+
 def _doors(source: str, known: Sequence[str], vitals: Vitals | None) -> dict[str, str]:
     conditions = vitals.doors if vitals else {}
     return {door: conditions[source, door].state if (source, door) in conditions else "off" for door in known}
