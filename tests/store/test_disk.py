@@ -19,7 +19,7 @@ from gateway.clock import SystemClock
 from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.sqlite import SqliteStore, opening
 from gateway.store.sqlite.opening import sqlite3_connect
-from gateway.testing import ErpSimulator
+from gateway.testing import ErpSimulator, ManualClock
 
 MiB = 1024 * 1024
 QUICK = "retry = { base_s = 0.1, cap_s = 1 }\nbreaker = { failures = 100000 }"
@@ -176,6 +176,31 @@ async def test_a_disk_that_stays_full_when_the_reserve_is_gone_refuses_and_takes
     assert store.refusing is None
     assert (tmp_path / "gateway.reserve").exists()
     assert await suite.accept(store, suite.incoming("o1")) == [("o1", "stored")]
+    await store.close()
+
+
+async def test_a_start_on_a_full_disk_uses_the_reserve(tmp_path: Path, clock: ManualClock) -> None:
+    """What is stored goes on leaving, also where the machine was started again meanwhile."""
+    reserve = tmp_path / "gateway.reserve"
+
+    class Full(Failing):
+        @property
+        def broken(self) -> bool:
+            return reserve.exists()
+
+        @broken.setter
+        def broken(self, _: bool) -> None: ...
+
+    first = SqliteStore(tmp_path / "gateway.db", clock=clock, reserve_bytes=4096)
+    await first.open()
+    await first.register(["acme"])
+    await suite.accept(first, suite.incoming("o1"))
+    await first.close()
+    assert reserve.exists()
+    store = SqliteStore(tmp_path / "gateway.db", clock=clock, connect=lambda path: Full(path, "SQLITE_FULL"))
+    store._reserve = first._reserve
+    await store.open()
+    assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o1"]
     await store.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,15 @@ from gateway.clock import Clock
 from gateway.errors import ConfigError, StoreError, StoreFailed
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.inbox import Inbox
-from gateway.store.sqlite.opening import Connect, DirectoryLock, open_database, sqlite3_connect
+from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, open_database, sqlite3_connect
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
 from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift
 from gateway.store.sqlite.verdicts import Verdicts
 from gateway.store.sqlite.writer import Connection, Writer
+
+log = logging.getLogger("gateway.store")
 
 
 def _ignore(_: object) -> None:
@@ -90,6 +93,12 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         await self._run(lambda db: db.execute("UPDATE sources SET name = name WHERE name = ''"))
 
     def _open(self) -> Connection:
+        try:
+            return open_database(self._path, self._connect, self._take_up)
+        except StoreFailed as error:
+            if not (is_full(error.__cause__) and self._reserve.give_back()):
+                raise
+        log.warning("store.reserve_used", extra={"reason": "the disk is full; what is stored can still leave"})
         return open_database(self._path, self._connect, self._take_up)
 
     def _take_up(self, db: Connection) -> None:

@@ -128,6 +128,11 @@ def open_database(path: Path, connect: Connect = sqlite3_connect, then: Callable
     return db
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether it is the room on the disk that lacks."""
+    return getattr(error, "sqlite_errorname", None) == "SQLITE_FULL" or getattr(error, "errno", None) == errno.ENOSPC
+
+
 def _check_owner(db: Connection, path: Path) -> None:
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
