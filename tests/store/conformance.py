@@ -745,6 +745,25 @@ class Keeping:
         assert len(await store.lease_acknowledgements("acme", 10)) == 2
         assert len(await store.lease_inbox("acme", 10)) == 1
 
+    async def test_what_the_process_ended_over_again_and_again_goes_last(self, store: Store, clock: ManualClock) -> None:
+        async def leased() -> set[str]:
+            return {row.key for row in await store.lease_inbox("acme", 50)}
+
+        await accept(store, *(incoming(f"o{n}") for n in range(20)))
+        for _ in range(3):
+            assert len(await leased()) == 20, "after an end or two they come again at once"
+            await store.take_over()
+        await accept(store, incoming("new"))
+        assert await leased() == {"new"}
+        clock.advance(3.75)
+        some = await leased()
+        assert 0 < len(some) < 20, "they do not come back all at the same time, with the one that it was among them"
+        await store.take_over()
+        clock.advance(1.25)
+        assert len(await leased() - {"new"}) == 20 - len(some)
+        clock.advance(10)
+        assert await leased() == some
+
     @pytest.mark.parametrize("jump_s", [-3600, 2 * 86400])
     async def test_due_times_follow_a_jump_of_the_clock(self, store: Store, clock: ManualClock, jump_s: int) -> None:
         await accept(store, incoming("o1"), incoming("o2"))
