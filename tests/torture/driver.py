@@ -27,6 +27,7 @@ from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
 from gateway.outbound import session, vendor
+from gateway.store.sqlite import upkeep
 from gateway.target import auth
 from tests.journey import driver
 from tests.torture import everyway, rogue
@@ -132,13 +133,28 @@ def exits_let_through() -> None:
     contained._contain = lambda coroutine: coroutine  # type: ignore[assignment]
 
 
+def suspects_first() -> None:
+    """Known-bad twin: what the last process ended over is what the next one begins with."""
+    upkeep._SUSPECTED = ", status = 'ready', due_at_ms = ?1"
+
+
 def no_deadlines() -> None:
     """Known-bad twin: a door that waits for bodies and headers for as long as it takes."""
     WebhookDoor.__init__.__kwdefaults__["body_timeout_s"] = 3600.0
     Listener.__init__.__kwdefaults__["idle_timeout_s"] = 3600.0
 
 
-MORE_TWINS = (no_timeouts, follow_redirects, marks_unheard, no_resync, loop_blocked, no_deadlines, exits_let_through, jumps_unnoticed)
+MORE_TWINS = (
+    no_timeouts,
+    follow_redirects,
+    marks_unheard,
+    no_resync,
+    loop_blocked,
+    no_deadlines,
+    exits_let_through,
+    jumps_unnoticed,
+    suspects_first,
+)
 
 
 def hurry(seconds: float) -> None:

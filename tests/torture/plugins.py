@@ -30,6 +30,8 @@ CONTAINED = [(hook, deed) for hook in rogue.HOOKS for deed in rogue.DEEDS] + [
 ]
 FLOOD = ("poll", "flood")
 FATAL = {("normalize", "block"): "watchdog", ("normalize", "leak"): "memory"}
+POISON = "normalize.poison.0"
+POISONED = 4
 WATCHDOG_S = 4.0  # the unit says 30
 MEMORY_BYTES = 150 * 1024 * 1024  # more than at the start; the unit says 1 GiB in all
 _WITHIN_S = 30.0
@@ -132,6 +134,21 @@ class House:
         if seen != ([expected] if expected else []) or (not expected and pid != self.gateway.pid):
             self.problems.append(f"{deed} in {hook}: the process ended ({', '.join(seen) or 'not'}), expected: {expected or 'not'}")
 
+    async def poison(self, session: aiohttp.ClientSession) -> None:
+        """An order over which every process blocks: the others go on between two ends, until a person drops it."""
+        ends = len(self.systemd.ends)
+        try:
+            async with asyncio.timeout(POISONED * _WITHIN_S):
+                await self._send(session, POISON)
+                while len(self.systemd.ends) < ends + POISONED:
+                    await asyncio.sleep(0.05)
+                after = self._number
+                while self._number < after + 10 or len(self.erp.orders) < after:
+                    await asyncio.sleep(0.05)
+                await self._command("drop", [POISON], "it blocks the gateway")
+        except TimeoutError:
+            self.problems.append(f"poison: {len(self.systemd.ends) - ends} ends, and the others do not get on: {self._number} orders")
+
     def wrong(self) -> list[str]:
         """What must not be in the end; the good source's orders come in one version each."""
         found = [f"{key} was answered 2xx and is not in the ERP" for key in sorted(self.load.missing())]
@@ -172,11 +189,16 @@ class House:
                         rows = [row["row"] for row in await answer.json()]
                     if rows:
                         self.replayed += len(rows)
-                        command = {"action": "replay", "who": "torture", "keys": rows}
-                        async with session.post("http://gateway/control", json=command) as answer:
-                            await answer.read()
+                        await self._command("replay", rows)
         except (aiohttp.ClientError, TimeoutError, OSError):
             pass  # it is just being started again
+
+    async def _command(self, action: str, keys: list[str], reason: str = "") -> None:
+        connector = aiohttp.UnixConnector(path=str(self._folder / "data" / "control.sock"))
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
+            command = {"action": action, "who": "torture", "keys": keys, "reason": reason}
+            async with session.post("http://gateway/control", json=command) as answer:
+                await answer.read()
 
 
 @asynccontextmanager
@@ -205,7 +227,9 @@ async def house(folder: Path, dice: Random, *arguments: str) -> AsyncIterator[Ho
         await erp.stop()
 
 
-async def misbehave(folder: Path, dice: Random, deeds: Sequence[tuple[str, str]], tally: Tally, *arguments: str) -> list[str]:
+async def misbehave(
+    folder: Path, dice: Random, deeds: Sequence[tuple[str, str]], tally: Tally, *arguments: str, poison: bool = False
+) -> list[str]:
     """These deeds, one after the other; what was wrong."""
     async with house(folder, dice, *arguments) as made, aiohttp.ClientSession() as session:
         good = asyncio.create_task(made.good_orders(session), name="good orders")
@@ -213,6 +237,9 @@ async def misbehave(folder: Path, dice: Random, deeds: Sequence[tuple[str, str]]
             for n, (hook, deed) in enumerate(deeds):
                 await made.deed(session, hook, deed, n)
                 tally.faults[f"{hook}: {deed}"] += 1
+            if poison:
+                await made.poison(session)
+                tally.faults["normalize: poison"] += 1
         finally:
             good.cancel()
             await asyncio.gather(good, return_exceptions=True)
@@ -245,6 +272,10 @@ class PluginHarness:
             place = folder / str(tally.rounds)
             place.mkdir()
             deeds = [*CONTAINED, *FATAL]
-            found = await misbehave(place, dice, [*dice.sample(deeds, len(deeds)), FLOOD], tally)
+            found = await misbehave(place, dice, dice.sample(deeds, len(deeds)), tally, poison=True)
+            noted = tally.noted
+            (place / "flood").mkdir()
+            found += await misbehave(place / "flood", dice, [FLOOD], tally)
+            tally.noted = noted
             tally.problems += [f"round {tally.rounds}: {problem}" for problem in found]
             tally.rounds += 1

@@ -1,6 +1,7 @@
 """A connector that does what a connector should not: an order's id says what and where, as in `normalize.exit.7`.
 
-Each deed is done once. What was done is kept in a file, so that it is not done again by the next process.
+Each deed is done once, and what was done is kept in a file, so that the next process does not do it again; `poison` alone blocks
+every process that comes to it.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ PLAIN: dict[str, Callable[[], Any]] = {
     "recursion": _dig,
     "rubbish": object,
     "block": lambda: time.sleep(_BLOCK_S),
+    "poison": lambda: time.sleep(_BLOCK_S),
     "leak": _hog,
 }
 AWAITED: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -79,11 +81,12 @@ AWAITED: dict[str, Callable[[], Awaitable[Any]]] = {
 
 def deed_of(ref: str, hook: str, settings: Settings) -> str | None:
     """What is to be done now, if anything."""
-    where, _, rest = ref.partition(".")
+    where, deed, *_ = [*ref.split("."), ""]
     if where != hook or (settings.done / ref).exists():
         return None
-    (settings.done / ref).touch()
-    return rest.split(".")[0]
+    if deed != "poison":
+        (settings.done / ref).touch()
+    return deed
 
 
 async def do(ref: str, hook: str, settings: Settings) -> Any:

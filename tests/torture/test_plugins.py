@@ -26,3 +26,10 @@ async def test_a_plugin_that_misbehaves_ends_in_its_own_source(tmp_path: Path, c
 async def test_known_bad_twin_is_caught(tmp_path: Path) -> None:
     found = await misbehave(tmp_path, Random(SEED), [("fetch", "task")], Tally(name="twin"), "--twin", "exits_let_through")
     assert "the process ended" in " ".join(found), f"TORTURE_SEED={SEED}"
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes minutes: TORTURE_WHOLE=1")
+@pytest.mark.parametrize("twin", [None, "suspects_first"])
+async def test_an_order_that_blocks_every_process_lets_the_others_through(tmp_path: Path, twin: str | None) -> None:
+    found = await misbehave(tmp_path, Random(SEED), [], Tally(name="poison"), *(["--twin", twin] if twin else []), poison=True)
+    assert (found != []) is (twin is not None), found
