@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import asyncio
+import hashlib
 import importlib
 import inspect
 import json
@@ -30,12 +31,24 @@ from gateway.control import who
 from gateway.edge.server import Listener
 from gateway.operations import Operations
 from gateway.store.sqlite import SqliteStore
+from gateway.way_back import WayBack
 
 from .stock import INBOX, OUTBOX, audited, stock, undelivered
 
 NOBODY = "http://127.0.0.1:1/orders"
+TOKEN = "constructed-token-do-not-use"
+CALLER = f"""
+[submit]
+listen = "127.0.0.1:0"
+[submit.callers.erp]
+token_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+commands = ["pharmacy/*"]
+[sources.pharmacy]
+connector = "pharma"
+settings.base_url = "http://127.0.0.1:1"
+"""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-ROWS = [f"{queue}:{n}" for queue in ("inbox", "outbox", "acknowledgements") for n in range(1, 25)]
+ROWS = [f"{queue}:{n}" for queue in ("inbox", "outbox", "acknowledgements", "submit") for n in range(1, 25)]
 EVENTS = [f"acme/{name}" for name in (*INBOX, *OUTBOX, "out-behind", "out-held@2", "nobody")]
 
 # How each command is called, as often as it has something to take. ORDER is a document, COPY a backup made before, NEW a file.
@@ -50,6 +63,9 @@ COMMANDS: dict[str, list[list[str]]] = {
     "inbox": [[], ["--status", "dead"]],
     "outbox": [[], ["--status", "unknown"]],
     "orders": [[]],
+    "submissions": [[], ["--status", "dead"]],
+    "submit": [["acme", "nothing", "ORDER"]],
+    "token": [[], ["other"]],
     "show": [["acme/out-dead", "--body"], ["inbox:1"]],
     "map": [["--source", "acme", "ORDER"]],
     "replay": [ROWS, EVENTS, ["--status", "dead"], ["--status", "dead", "--dry-run"]],
@@ -88,7 +104,8 @@ READS = ["/api/status", "/api/orders", "/api/{queue}"]
 ROUTES: dict[str, list[str]] = {
     "vendors": ["/", "/in/acme", "/in/acme/out-dead", "/in/other", "/out/acme", "/api/inbox", "/control"],
     "pages": ["/", "/style.css", "/icon.svg", "/healthz", "/readyz", "/metrics", *READS],
-    "_control": ["/control", *READS],
+    "_control": ["/control", "/out/{tail}", *READS],
+    "way_back.listener": ["/openapi.json", "/out/pharmacy/create_order", "/out/s1", "/out/s1/pickup-code.svg", "/in/acme", "/control"],
 }
 
 
@@ -144,7 +161,7 @@ def command(folder: Path, name: str, arguments: list[str]) -> int:
 def walk_over_command(folder: Path, name: str) -> None:
     """Nothing undelivered is less than before, whatever the command said."""
     before = undelivered(folder / "data")
-    assert len(before) == 14
+    assert len(before) == 17
     for arguments in COMMANDS[name]:
         if "COPY" in arguments:
             assert command(folder, "backup", ["COPY"]) == 0
@@ -164,14 +181,15 @@ def test_every_action_is_in_the_table() -> None:
 
 
 async def test_every_listener_and_route_is_in_the_table(start: Any, erp: Any) -> None:
-    running = await start(erp.url)
+    running = await start(erp.url, more=CALLER)
     assert listeners(running.gateway) == {name: sorted(set(paths)) for name, paths in ROUTES.items()}
 
 
 def listeners(gateway: Gateway) -> dict[str, list[str]]:
     """Every address that is listened on, with the paths of its routes."""
     found = {}
-    for name, value in vars(gateway).items():
+    inner = {f"{name}.{more}": one for name, part in vars(gateway).items() if isinstance(part, WayBack) for more, one in vars(part).items()}
+    for name, value in {**vars(gateway), **inner}.items():
         if isinstance(value, Listener):
             answers = value._answers
             routes = answers.router.routes() if isinstance(answers, web.Application) else None
@@ -217,9 +235,10 @@ def test_the_demo_is_told_of_no_configuration(folder: Path, monkeypatch: pytest.
 
 async def asked(running: Any, base: str, session: aiohttp.ClientSession, path: str) -> None:
     """Every method, with everything in it that could be taken for an order to drop something."""
-    target = path.replace("{queue}", "inbox")
+    target = path.replace("{queue}", "inbox").replace("{tail}", "s1")
     body = json.dumps({"action": "drop", "who": "somebody", "keys": ROWS}).encode()
-    headers = {"X-Acme-Signature": acme.sign(SECRET, body), "Content-Type": "application/json"}
+    headers = {"X-Acme-Signature": acme.sign(SECRET, body), "Content-Type": "application/json", "Idempotency-Key": "k"}
+    headers["Authorization"] = f"Bearer {TOKEN}"
     for method in METHODS:
         for query in ("", "?action=drop&keys=inbox:1&status=dead&_method=DELETE"):
             async with session.request(method, base + target + query, data=body, headers=headers) as answer:
@@ -230,9 +249,11 @@ async def asked(running: Any, base: str, session: aiohttp.ClientSession, path: s
 @pytest.mark.parametrize("listener", ROUTES)
 async def test_no_route_takes_an_undelivered_order_away(start: Any, folder: Path, listener: str) -> None:
     before = undelivered(folder / "data")
-    running = await start(NOBODY)
+    running = await start(NOBODY, more=CALLER)
     connector = aiohttp.UnixConnector(path=str(control_socket(folder / "data"))) if listener == "_control" else aiohttp.TCPConnector()
-    base = {"vendors": running.vendors_url, "pages": running.admin_url, "_control": "http://gateway"}[listener]
+    base = {"vendors": running.vendors_url, "pages": running.admin_url, "_control": "http://gateway"}.get(listener)
+    if base is None:
+        base = f"http://127.0.0.1:{running.gateway.way_back.listener.port}"
     async with aiohttp.ClientSession(connector=connector) as session:
         for path in ROUTES[listener]:
             await asked(running, base, session, path)
