@@ -24,12 +24,13 @@ limits = settings(
     deadline=None,
     database=None,
     derandomize="FUZZ_RUNS" not in os.environ,
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
 
 
-def fuzz(target: Target) -> None:
+def fuzz(target: Target, limits: settings = limits) -> None:
     """The corpus as it is, then changed."""
     for data in target.corpus():
         target.feed(data)
@@ -75,4 +76,4 @@ TWINS = {
 @pytest.mark.parametrize("twin", TWINS)
 def test_known_bad_twin_is_found(twin: str) -> None:
     with pytest.raises((RecursionError, KeyError, TypeError)):
-        fuzz(TWINS[twin])
+        fuzz(TWINS[twin], settings(limits, max_examples=300, derandomize=True))
