@@ -14,7 +14,7 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 
 # The first line of the table: no hook, no store, no HTTP.
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
-FIRST |= {"assertion", "jwk", "subscription", "submission", "webhook_auth", "contract", "refusal"}
+FIRST |= {"log", "assertion", "jwk", "subscription", "submission", "webhook_auth", "contract", "refusal"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines", "body"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping"}
 MAY_IMPORT = {
@@ -61,7 +61,6 @@ ROOTS |= {
     "check_commands",
     "copy_commands",
     "target_commands",
-    "log",
     "systemd",
 }
 

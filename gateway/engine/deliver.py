@@ -8,11 +8,14 @@ import logging
 from collections.abc import Mapping
 from time import perf_counter
 
+from prometheus_client import Counter
+
 from gateway.clock import Clock
 from gateway.engine.breaker import Breaker
 from gateway.engine.settlement import settlement
 from gateway.engine.worker import settled
 from gateway.errors import LeaseLost, StoreBusy
+from gateway.log import say
 from gateway.source import Source
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
 from gateway.target.classify import Outcome
@@ -79,6 +82,8 @@ class Deliver:
             cap_s=settings.retry.cap_s,
             concurrency=settings.concurrency,
         )
+        self._durations = vitals.delivery.labels(self.name)
+        self._counters: dict[str, Counter] = {}
         self._held: str | None = None
         self._quiet_until = 0.0
         self._flying = 0
@@ -200,24 +205,29 @@ class Deliver:
             began_ms=began_ms,
             duration_ms=round(duration_s * 1000),
         )
-        self._vitals.delivery.labels(self.name).observe(duration_s)
-        self._vitals.deliveries.labels(self.name, end.outcome).inc()
-        log.log(
+        self._durations.observe(duration_s)
+        self._counter(end.outcome).inc()
+        say(
+            log,
             logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and row.unclear) else logging.WARNING,
             "delivery.attempted",
-            extra={
-                "source": row.source,
-                "target": self.name,
-                "order_ref": row.order_ref,
-                "key": row.key,
-                "attempt": row.attempts,
-                "outcome": end.outcome,
-                "status": outcome.http_status,
-                "duration_s": round(duration_s, 4),
-                "next_in_s": round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
-            },
+            source=row.source,
+            target=self.name,
+            order_ref=row.order_ref,
+            key=row.key,
+            attempt=row.attempts,
+            outcome=end.outcome,
+            status=outcome.http_status,
+            duration_s=round(duration_s, 4),
+            next_in_s=round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
         )
         await self._settle(row, end)
+
+    def _counter(self, outcome: str) -> Counter:
+        counter = self._counters.get(outcome)
+        if counter is None:
+            counter = self._counters[outcome] = self._vitals.deliveries.labels(self.name, outcome)
+        return counter
 
     async def _send(self, row: OutboxRow, journal: _Journal) -> Outcome:
         if row.body is None or hashlib.sha256(row.body).digest() != row.sha256:

@@ -59,9 +59,8 @@ class Attempt(Asking):
             if seen.found:
                 return await self._already(seen)
         request = await self._request()
-        digest = hashlib.sha256(request.body or b"").digest()
         if not self._keyed:
-            await self._journal.sending(digest)
+            await self._journal.sending(hashlib.sha256(request.body or b"").digest())
         outcome = await self._exchange(request, None)
         if not self._settings.steps or outcome.meaning not in ("delivered", "duplicate"):
             return outcome

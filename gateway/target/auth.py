@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import lru_cache
 
 import aiohttp
 from yarl import URL
@@ -173,6 +174,8 @@ class AuthSender:
 
     async def with_proof(self, request: Request, proof: Proof, csrf: CsrfToken | None = None) -> Answer:
         """One request with a proof, and a CSRF token with the cookies that it came with."""
+        if csrf is None and not self._settings.secrets and isinstance(self._settings.auth, NoAuth):
+            return await self._ask(request)
         headers = {**request.headers, **self._signer.headers(proof, request), **(csrf.headers if csrf else {})}
         headers = with_cookies(headers, proof.cookies, csrf.cookies if csrf else {})
         body = unmarked(request.body, self._settings.secrets)
@@ -191,7 +194,7 @@ class AuthSender:
         return await exchange(
             self._session,
             request.method,
-            URL(request.url, encoded=True),
+            _url(request.url),
             headers=request.headers,
             body=request.body,
             timeout_s=self._settings.read_timeout_s,
@@ -279,6 +282,12 @@ class _CsrfTokens:
         token = CsrfToken(settings.header, text, proof)
         keep_cookies(token.cookies, answer)
         return token
+
+
+@lru_cache(maxsize=64)
+def _url(text: str) -> URL:
+    """What aiohttp works out of an address, it keeps with it."""
+    return URL(text, encoded=True)
 
 
 def _mask(value: str) -> str:
