@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from gateway import AuthError, FetchRetry, Hold, Ignore, Order, PermanentError, RateLimited, TransientError, hookimpl
 from gateway.connector import Connector
+from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
 from gateway.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
@@ -561,3 +563,34 @@ def test_digest_is_over_the_bytes_that_are_sent() -> None:
     body = acme.body("o1")
     (one,) = incoming([acme.event(body)])
     assert one.sha256 == hashlib.sha256(body).digest()
+
+
+class TestSendersFirst:
+    async def test_while_senders_wait_nothing_is_leased_for_a_second_at_most(self, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = bench()
+        await made.accept(acme.body("o1"))
+        monkeypatch.setattr(prepare, "_GIVES_WAY_S", 0.05)
+        monkeypatch.setattr(made.store, "is_crowded", lambda: True)
+        turn = asyncio.create_task(made.step.turn())
+        await asyncio.sleep(0.01)
+        assert not turn.done()
+        assert await turn
+        assert len(await made.store.lease_outbox("erp", 10)) == 1
+
+    async def test_many_events_at_once_are_a_crowd_for_a_moment(self, bench: Any) -> None:
+        made = bench()
+        await made.accept(*(acme.body(f"o{n}") for n in range(5)))
+        assert made.store.is_crowded()
+        await asyncio.sleep(0.03)
+        assert not made.store.is_crowded()
+
+    async def test_what_has_waited_long_does_not_give_way(self, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = bench()
+        monkeypatch.setattr(prepare, "_GIVES_WAY_S", 3600.0)
+        await made.accept(*(acme.body(f"o{n}") for n in range(60)))
+        made.clock.advance(7200)
+        await asyncio.sleep(0.03)
+        assert await made.step.turn()
+        monkeypatch.setattr(made.store, "is_crowded", lambda: True)
+        assert await made.step.turn()
+        assert not await made.store.lease_inbox("acme", 10)
