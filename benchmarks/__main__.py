@@ -20,6 +20,7 @@ from benchmarks.scenarios import FULL, QUICK, TINY, Course
 SECTIONS = {
     "accept": Course.accept,
     "end-to-end": Course.through,
+    "alternatives": Course.alternatives,
     "backlog": Course.waiting,
     "footprint": Course.footprint,
     "latency": Course.paced,

@@ -1,7 +1,8 @@
-"""Who is measured: the gateway as it is installed, and the two plain servers that it is compared with."""
+"""Who is measured: the gateway as it is installed, and the servers that it is compared with."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import socket
@@ -13,11 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from benchmarks.alternative import Kind
 from benchmarks.child import ROOT, Child
 from benchmarks.vendor import Vendor
 
 SOURCE = "bench"
 READY_S = 60.0
+SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+_FULL = SYNCHRONOUS.index("FULL")
 _HOST = "127.0.0.1"
 _SAMPLE = re.compile(r"^(gateway_\w+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 
@@ -34,7 +38,35 @@ class Plain:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.child.kill()
+        for child in self.children:
+            child.kill()
+
+    @property
+    def children(self) -> Sequence[Child]:
+        return [self.child]
+
+
+class Alternative(Plain):
+    """What could be run instead of the gateway, with an empty folder of its own."""
+
+    def __init__(self, kind: Kind, folder: Path, vendor: Vendor, *, erp: str, connections: int) -> None:
+        folder.mkdir(parents=True)
+        arguments = ["-m", f"benchmarks.{kind.module}", *kind.arguments, "--data", str(folder), "--erp", erp, "--header", vendor.header]
+        arguments += ["--connections", str(connections)]
+        with (folder / "log").open("ab") as log:
+            self.child = Child(arguments, errors=log)
+            said = self.child.hear()
+            self._workers = [Child([*arguments, "--worker"], errors=log) for _ in range(kind.workers)]
+        self.kind = kind
+        self.port = int(said["port"])
+        level = int(said["synchronous"])
+        weaker = "" if level >= _FULL else ", which is NOT THE SAME WORK"
+        version = f" {importlib.metadata.version(kind.extra)}" if kind.extra else ""
+        self.name = f"{kind.name}{version}, {said['journal_mode']}, synchronous={SYNCHRONOUS[level]}{weaker}"
+
+    @property
+    def children(self) -> Sequence[Child]:
+        return [self.child, *self._workers]
 
 
 class Gateway:
@@ -86,6 +118,10 @@ class Gateway:
     def child(self) -> Child:
         assert self._child is not None
         return self._child
+
+    @property
+    def children(self) -> Sequence[Child]:
+        return [self.child]
 
     @property
     def database(self) -> Path:

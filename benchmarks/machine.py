@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.child import ROOT
-from benchmarks.contestants import Gateway
+from benchmarks.contestants import SYNCHRONOUS, Gateway
 from gateway.store.sqlite.opening import open_database
 
 
@@ -44,7 +44,7 @@ def store_settings(gateway: Gateway) -> dict[str, str]:
     gateway.stop()
     with closing(open_database(gateway.database)) as ours:
         level = ours.execute("PRAGMA synchronous").fetchone()[0]
-    return {"journal_mode": journal, "synchronous": f"{level} ({('OFF', 'NORMAL', 'FULL', 'EXTRA')[level]})"}
+    return {"journal_mode": journal, "synchronous": f"{level} ({SYNCHRONOUS[level]})"}
 
 
 def _processor() -> str:

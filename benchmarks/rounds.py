@@ -28,6 +28,7 @@ class Round(Struct, frozen=True, kw_only=True):
 
     Attributes:
         rate: Orders a second.
+        answers: Of them, answered a second.
         load_share: Of one processor, what the load generator used.
         elsewhere: Of one processor, what everything else on this machine used meanwhile: near 0, or the round is disturbed.
         each: For each order: microseconds and switches by thread, commits.
@@ -35,6 +36,7 @@ class Round(Struct, frozen=True, kw_only=True):
     """
 
     rate: float
+    answers: float
     p50_ms: float
     p99_ms: float
     load_share: float
@@ -140,7 +142,7 @@ class Ground:
         return _Used(contestant)
 
     def _run(self, contestant: Gateway | Plain, count: int, rate: float | None = None) -> dict[str, Any]:
-        ours = (contestant.child, self._load, self._erp)
+        ours = (*contestant.children, self._load, self._erp)
         cpu_s, own_s = machine_cpu_s(), sum(one.threads().cpu_s for one in ours)
         said = self._load.ask("run", timeout_s=600, connections=self.connections, rate=rate)
         own_s = sum(one.threads().cpu_s for one in ours) - own_s
@@ -181,6 +183,7 @@ class _Used:
 def _round(said: dict[str, Any], each: dict[str, float], *, rate: float | None = None, prepared: float | None = None) -> Round:
     return Round(
         rate=rate or said["count"] / said["seconds"],
+        answers=said["count"] / said["seconds"],
         p50_ms=said["p50_ms"],
         p99_ms=said["p99_ms"],
         load_share=said["cpu_share"],

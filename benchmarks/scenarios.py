@@ -11,7 +11,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from benchmarks import backlog, burst, growth, mapped
-from benchmarks.contestants import Gateway, Plain
+from benchmarks.alternative import KINDS, Kind
+from benchmarks.contestants import Alternative, Gateway, Plain
 from benchmarks.measures import Spread, spread
 from benchmarks.report import Entry, Section, Verdict
 from benchmarks.rounds import Ground, Round
@@ -22,11 +23,14 @@ PACE = 200
 class Size(Struct, frozen=True, kw_only=True):
     """How much: orders in a round, events in a burst, rounds, waiting orders, starts, seconds of the paced load, simulated days.
 
+    `kinds`: how many of the alternatives, from the first.
     `settle_s`: between ready and looking at the memory. `patience_s`: how long to wait, in all, until nobody else uses the machine.
     """
 
     accept: int
     through: int
+    alternatives: int
+    kinds: int
     burst: int
     rounds: int
     waiting: int
@@ -41,6 +45,8 @@ class Size(Struct, frozen=True, kw_only=True):
 FULL = Size(
     accept=2000,
     through=1500,
+    alternatives=1500,
+    kinds=len(KINDS),
     burst=10_000,
     rounds=9,
     waiting=100_000,
@@ -54,6 +60,8 @@ FULL = Size(
 QUICK = Size(
     accept=800,
     through=600,
+    alternatives=400,
+    kinds=1,
     burst=10_000,
     rounds=3,
     waiting=100_000,
@@ -65,7 +73,19 @@ QUICK = Size(
     orders_a_day=2000,
 )
 TINY = Size(
-    accept=200, through=200, burst=500, rounds=1, waiting=400, starts=1, paced_s=0.5, settle_s=0.1, patience_s=0, days=2, orders_a_day=50
+    accept=200,
+    through=200,
+    alternatives=100,
+    kinds=len(KINDS),
+    burst=500,
+    rounds=1,
+    waiting=400,
+    starts=1,
+    paced_s=0.5,
+    settle_s=0.1,
+    patience_s=0,
+    days=2,
+    orders_a_day=50,
 )
 
 Contestant = Gateway | Plain
@@ -102,6 +122,26 @@ class Course:
             what=f"{count} signed webhooks a round, {self._ground.connections} connections each way; until the last one is at the ERP",
             entries=_entries(rounds),
             verdicts=[_ratio("gateway / relay", rounds[1], rounds[0], 0.6)],
+        )
+
+    def alternatives(self) -> Section:
+        """The same over what could be run instead, each of which stores an order before it answers and then delivers it."""
+        count = self._size.alternatives
+        with ExitStack() as stack:
+            others = [stack.enter_context(self._alternative(kind)) for kind in KINDS[: self._size.kinds]]
+            gateway = stack.enter_context(self._gateway("gateway"))
+            *rounds, ours = self._turns([*others, gateway], lambda one: self._ground.through(one, count))
+        entries = [Entry(name=name, figures=_figures(measured) | {"answers/s": _answers(measured)}) for name, measured in (*rounds, ours)]
+        verdicts = []
+        for other, (_, measured) in zip(others, rounds, strict=True):
+            name = f"gateway / {other.kind.name}"
+            verdicts.append(Verdict(name=f"end to end, {name}", value=_over(ours[1], measured), aim=other.kind.aim))
+            verdicts.append(Verdict(name=f"answers meanwhile, {name}", value=_over(ours[1], measured, "answers")))
+        return Section(
+            name="alternatives",
+            what=f"{count} signed webhooks a round, {self._ground.connections} connections; until the last one is at the ERP",
+            entries=entries,
+            verdicts=verdicts,
         )
 
     def waiting(self) -> Section:
@@ -203,6 +243,11 @@ class Course:
     def _relay(self) -> Plain:
         return Plain("relay", erp=self._ground.erp_url, connections=self._ground.connections)
 
+    def _alternative(self, kind: Kind) -> Alternative:
+        folder, ground = self._folder / kind.name, self._ground
+        shutil.rmtree(folder, ignore_errors=True)
+        return Alternative(kind, folder, ground.vendor, erp=ground.erp_url, connections=ground.connections)
+
     @contextmanager
     def _gateway(self, name: str, *, waiting: bool = False) -> Iterator[Gateway]:
         with ExitStack() as stack:
@@ -249,6 +294,10 @@ def _figures(measured: Sequence[Round]) -> dict[str, Spread | float]:
     figures["load cpu"] = spread([one.load_share for one in measured]).median
     figures["elsewhere"] = spread([one.elsewhere for one in measured]).median
     return figures
+
+
+def _answers(measured: Sequence[Round]) -> Spread:
+    return spread([one.answers for one in measured])
 
 
 def _over(one: Sequence[Round], other: Sequence[Round], field: str = "rate") -> Spread:

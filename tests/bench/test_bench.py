@@ -12,7 +12,7 @@ from benchmarks.contestants import Plain
 from benchmarks.rounds import Ground, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = {"accept", "end-to-end", "backlog", "footprint", "latency", "burst", "mapping", "growth"}
+SECTIONS = {"accept", "end-to-end", "alternatives", "backlog", "footprint", "latency", "burst", "mapping", "growth"}
 
 
 def test_every_section_runs_and_every_order_arrives(tmp_path):
