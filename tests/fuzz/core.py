@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from functools import cache
@@ -104,7 +106,9 @@ def mapping_fields(data: bytes) -> None:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @target("config.load", lambda: files("etc/gateway.toml", "etc/sources/*.toml", "etc/targets/*.toml"), ConfigError)
