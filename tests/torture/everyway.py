@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from gateway import Api, Description, Envelope, Event, Order, Page, Receipt, Reconnect, Secret, Subscription, Url, VendorClient, hookimpl
 
-_TIMEOUT_S = 0.5
+_TIMEOUT_S = 1.0
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,8 +76,8 @@ def subscribe(settings: Settings) -> Subscription:
         targets={"Order": "Order"},
         reconnect=Reconnect(base_s=0.05, cap_s=0.2),
         keep_alive_s=0.2,
-        server_timeout_s=1.0,
-        connect_timeout_s=1.0,
+        server_timeout_s=1.5,
+        connect_timeout_s=2.0,
     )
 
 

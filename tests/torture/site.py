@@ -38,8 +38,8 @@ _CONFIGURATION = """
 url = "ERP/orders"
 ca_file = "CA"
 concurrency = 8
-connect_timeout_s = 0.5
-read_timeout_s = 0.5
+connect_timeout_s = 1
+read_timeout_s = 1
 retry = { base_s = 0.05, cap_s = 0.3 }
 breaker = { failures = 4, cooldown_s = 0.1 }
 STRATEGY

@@ -43,7 +43,8 @@ class Identity:
 
     def __init__(self, folder: Path, names: str) -> None:
         self.trusted: Certificate = certificate(folder, name=names)
-        self.stranger: Certificate = certificate(folder, name=names, days=3)
+        self.serving = self.trusted.serving()
+        self.posing = certificate(folder, name=names, days=3).serving()
 
 
 class Proxy:
@@ -129,10 +130,10 @@ class Proxy:
     async def _shake_hands(self, writer: asyncio.StreamWriter, kind: str | None) -> bool:
         """Whether there is TLS now."""
         assert self._identity is not None
-        shown = self._identity.trusted
+        shown = self._identity.serving
         if kind == "TLS":
             how = self._dice.choice(("stranger", "plain", "gone"))
-            shown = self._identity.stranger
+            shown = self._identity.posing
             if how != "stranger":
                 if how == "plain":
                     writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -140,7 +141,7 @@ class Proxy:
                     writer.close()
                     await asyncio.sleep(0.05)
                 return False
-        await writer.start_tls(shown.serving())
+        await writer.start_tls(shown)
         writer.transport.get_protocol()._over_ssl = True  # type: ignore[attr-defined]  # 3.11 forgets it, and warns at the end of each
         return True
 
