@@ -29,10 +29,10 @@ class Kills:
         self.slowest_recovery_s = 0.0
 
     async def run(self, kills: int, *, wait_s: float, until: float = float("inf")) -> None:
-        """Kill and start, this often or until the time is over; then wait for what has to arrive."""
+        """Kill and start, this often or until the time is over, at least once; then wait for what has to arrive."""
         await self.gateway.start()
         async with self.load.sending(SENDERS * (3 if self.until_caught else 1)):
-            while self.kills < kills and time.monotonic() < until and not self._caught():
+            while self.kills < kills and (not self.kills or time.monotonic() < until) and not self._caught():
                 await self._kill()
         self.load.erp.disarm()
         if not self._caught():
