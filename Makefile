@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
+EXTRAS := huey==3.5.4 dbos==3.4.0
 
-.PHONY: help demo test lint bench torture fuzz clean
+.PHONY: help demo test lint bench bench-extras torture fuzz clean
 
 help:            ## say what there is
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 demo: $(READY)   ## run the gateway with simulated vendors and a simulated ERP; ARGS="--once" compares and exits
 	@$(BIN)/gateway demo $(ARGS)
@@ -24,6 +25,9 @@ lint: $(READY)   ## check style and types
 
 bench: $(READY)  ## measure, as ratios within one run; ARGS="--quick"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-extras: $(READY) ## what the benchmark also compares with, into the environment: huey and DBOS
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS)
 
 torture: $(READY) ## break it in every way, and count what was lost; ARGS="--seed 7 --budget 600 --only kills"
 	PYTHONPATH=.:tests:tests/store $(BIN)/python -m tests.torture $(ARGS)

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +19,7 @@ from msgspec import Struct
 
 from benchmarks.orders import SECRET
 
+MISSING = "not installed: make bench-extras"
 _STORED = b'{"status":"stored"}'
 
 
@@ -37,10 +39,16 @@ class Kind(Struct, frozen=True, kw_only=True):
     workers: int = 0
     aim: float | None = None
 
+    @property
+    def installed(self) -> bool:
+        return self.extra is None or find_spec(self.extra) is not None
+
 
 KINDS = (
     Kind(name="afternoon", module="afternoon", aim=3.0),
     Kind(name="afternoon-shared", module="afternoon", arguments=("--shared",)),
+    Kind(name="huey", module="on_huey", extra="huey", workers=1),
+    Kind(name="dbos", module="on_dbos", extra="dbos"),
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from benchmarks import backlog, burst, growth, mapped
-from benchmarks.alternative import KINDS, Kind
+from benchmarks.alternative import KINDS, MISSING, Kind
 from benchmarks.contestants import Alternative, Gateway, Plain
 from benchmarks.measures import Spread, spread
 from benchmarks.report import Entry, Section, Verdict
@@ -76,7 +76,7 @@ TINY = Size(
     accept=200,
     through=200,
     alternatives=100,
-    kinds=len(KINDS),
+    kinds=2,
     burst=500,
     rounds=1,
     waiting=400,
@@ -126,12 +126,13 @@ class Course:
 
     def alternatives(self) -> Section:
         """The same over what could be run instead, each of which stores an order before it answers and then delivers it."""
-        count = self._size.alternatives
+        count, kinds = self._size.alternatives, KINDS[: self._size.kinds]
         with ExitStack() as stack:
-            others = [stack.enter_context(self._alternative(kind)) for kind in KINDS[: self._size.kinds]]
+            others = [stack.enter_context(self._alternative(kind)) for kind in kinds if kind.installed]
             gateway = stack.enter_context(self._gateway("gateway"))
             *rounds, ours = self._turns([*others, gateway], lambda one: self._ground.through(one, count))
         entries = [Entry(name=name, figures=_figures(measured) | {"answers/s": _answers(measured)}) for name, measured in (*rounds, ours)]
+        entries += [Entry(name=f"{kind.name}: {MISSING}", figures={}) for kind in kinds if not kind.installed]
         verdicts = []
         for other, (_, measured) in zip(others, rounds, strict=True):
             name = f"gateway / {other.kind.name}"
