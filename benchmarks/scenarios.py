@@ -69,8 +69,8 @@ QUICK = Size(
     paced_s=2,
     settle_s=0.5,
     patience_s=5,
-    days=15,
-    orders_a_day=2000,
+    days=6,
+    orders_a_day=1000,
 )
 TINY = Size(
     accept=200,
