@@ -109,7 +109,7 @@ class Course:
             name="accept",
             what=f"{count} signed webhooks a round over {self._ground.connections} connections; the gateway's target is held meanwhile",
             entries=_entries(rounds),
-            verdicts=[_ratio("gateway / bare", rounds[1], rounds[0], 0.5)],
+            verdicts=[_ratio("gateway / bare", rounds[1], rounds[0], 0.65)],
         )
 
     def through(self) -> Section:
@@ -121,7 +121,7 @@ class Course:
             name="end-to-end",
             what=f"{count} signed webhooks a round, {self._ground.connections} connections each way; until the last one is at the ERP",
             entries=_entries(rounds),
-            verdicts=[_ratio("gateway / relay", rounds[1], rounds[0], 0.6)],
+            verdicts=[_ratio("gateway / relay", rounds[1], rounds[0], 0.75)],
         )
 
     def alternatives(self) -> Section:
