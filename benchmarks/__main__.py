@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, profiling, report, vendor
+from benchmarks import earlier, machine, profiling, report, vendor
 from benchmarks.contestants import Gateway
 from benchmarks.rounds import Ground, Wrong
 from benchmarks.scenarios import FULL, QUICK, TINY, Course
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     size = TINY if options.tiny else QUICK if options.quick else FULL
     began = time.monotonic()
+    before = earlier.newest(report.RESULTS)
     with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir=options.data_dir) as name:
         folder = Path(name)
         chosen = vendor.choose(folder / "vendor", options.connector)
@@ -42,14 +43,14 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 with Gateway("settings", folder / "settings", chosen, erp=ground.erp_url) as gateway:
                     facts = machine.describe(folder) | {"connector": chosen.connector} | machine.store_settings(gateway)
-                report.show_machine(facts)
+                report.show_machine(facts | ({"compared": f"with {before.at}, commit {before.commit}"} if before else {}))
                 if options.profile:
                     profiling.show(ground, folder, size)
                     return 0
                 sections = []
                 for section in options.only or SECTIONS:
                     sections.append(SECTIONS[section](Course(ground, folder, size)))
-                    report.show(sections[-1])
+                    report.show(sections[-1], before)
             except Wrong as error:
                 print(f"\nWRONG: {error}", file=sys.stderr)
                 return 1

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from benchmarks.earlier import Earlier
 from benchmarks.measures import Spread
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -49,8 +50,8 @@ class Section(Struct, frozen=True, kw_only=True):
     verdicts: Sequence[Verdict]
 
 
-def show(section: Section) -> None:
-    """Print a section."""
+def show(section: Section, earlier: Earlier | None = None) -> None:
+    """Print a section, and beside each verdict what it was in an earlier result."""
     print(f"\n{section.name}: {section.what}")
     if section.entries:
         columns = list(dict.fromkeys(column for entry in section.entries for column in entry.figures))
@@ -58,7 +59,8 @@ def show(section: Section) -> None:
         _table(rows)
     for verdict in section.verdicts:
         aim = "" if verdict.aim is None else f", aim {'>=' if verdict.at_least else '<='} {verdict.aim:g}{verdict.unit}: {_word(verdict)}"
-        print(f"  {verdict.name}: {_cell(verdict.value)}{verdict.unit}{aim}")
+        was = earlier.beside(section.name, verdict.name, verdict.value.median) if earlier else ""
+        print(f"  {verdict.name}: {_cell(verdict.value)}{verdict.unit}{aim}{was}")
     sys.stdout.flush()
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import alternative, contestants, rounds, scenarios, vendor
+from benchmarks import alternative, contestants, earlier, report, rounds, scenarios, vendor
 from benchmarks.alternative import Kind
 from benchmarks.contestants import Alternative, Plain
+from benchmarks.measures import spread
+from benchmarks.report import Section, Verdict
 from benchmarks.rounds import Ground, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +55,25 @@ def test_an_alternative_that_does_not_sync_is_called_so(tmp_path, monkeypatch, l
     given = vendor.choose(tmp_path / "vendor", "acme")
     with Alternative(kind, tmp_path / "data", given, erp="http://127.0.0.1:9/", connections=1) as one:
         assert ("NOT THE SAME WORK" in one.name) is weaker
+
+
+def test_each_verdict_has_what_the_newest_kept_result_said_beside_it(tmp_path, capsys):
+    for name, at, median in (("2026-01-02-b", "2026-01-02", 0.5), ("2026-01-01-a", "2026-01-01", 0.4), ("latest", "2026-01-03", 0.9)):
+        verdict = {"name": "gateway / bare", "value": {"median": median}}
+        said = {"at": at, "machine": {"commit": name[-1]}, "sections": [{"name": "accept", "verdicts": [verdict]}]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(said))
+    before = earlier.newest(tmp_path)
+    assert (before.at, before.commit) == ("2026-01-02", "b")
+    verdicts = [Verdict(name=name, value=spread([0.25]), aim=0.65) for name in ("gateway / bare", "new")]
+    report.show(Section(name="accept", what="", entries=[], verdicts=verdicts), before)
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "  gateway / bare: 0.25, aim >= 0.65: NOT MET [was 0.5, -50%]",
+        "  new: 0.25, aim >= 0.65: NOT MET",
+    ]
+
+
+def test_where_no_result_was_kept_nothing_is_compared(tmp_path):
+    assert earlier.newest(tmp_path) is None
 
 
 class Quiet:
