@@ -1,21 +1,22 @@
 """`python -m benchmarks`: measure, print, write JSON.
 
-Exit codes: 0 measured, 1 something was lost, doubled or refused, 3 with --strict an aim was missed.
+Exit codes: 0 measured, 1 something was lost, doubled or refused, 2 no disk for --large, 3 with --strict an aim was missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import earlier, machine, profiling, report, vendor
+from benchmarks import cloned, earlier, machine, profiling, report, vendor
 from benchmarks.contestants import Gateway
 from benchmarks.rounds import Ground, Wrong
-from benchmarks.scenarios import FULL, QUICK, TINY, Course
+from benchmarks.scenarios import FULL, QUICK, TINY, Course, large
 
 SECTIONS = {
     "accept": Course.accept,
@@ -34,6 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run it; the exit code."""
     options = _options(arguments)
     size = TINY if options.tiny else QUICK if options.quick else FULL
+    if options.large:
+        size = large(size)
+        options.only = options.only or ["backlog", "footprint"]
+        folder = options.data_dir or Path(tempfile.gettempdir())
+        free, needed = shutil.disk_usage(folder).free, cloned.needed_bytes(size.waiting, size.delivered)
+        print(f"{'disk':12} {needed / 1e9:.1f} GB needed in {folder}, {free / 1e9:.1f} GB free", flush=True)
+        if free < needed:
+            return 2
     began = time.monotonic()
     before = earlier.newest(report.RESULTS)
     with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir=options.data_dir) as name:
@@ -47,9 +56,9 @@ def main(arguments: Sequence[str]) -> int:
                 if options.profile:
                     profiling.show(ground, folder, size)
                     return 0
-                sections = []
+                course, sections = Course(ground, folder, size), []
                 for section in options.only or SECTIONS:
-                    sections.append(SECTIONS[section](Course(ground, folder, size)))
+                    sections.append(SECTIONS[section](course))
                     report.show(sections[-1], before)
             except Wrong as error:
                 print(f"\nWRONG: {error}", file=sys.stderr)
@@ -64,6 +73,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     much = parser.add_mutually_exclusive_group()
     much.add_argument("--quick", action="store_true", help="fewer orders and rounds: about a minute")
     much.add_argument("--tiny", action="store_true", help="a few hundred orders: whether everything arrives; the figures mean nothing")
+    parser.add_argument(
+        "--large",
+        action="store_true",
+        help="ten times as many waiting orders, 1,000,000, and ten times as many again delivered: backlog, footprint",
+    )
     parser.add_argument(
         "--only", action="append", choices=list(SECTIONS), metavar="SECTION", help=f"one of {', '.join(SECTIONS)}; repeatable"
     )

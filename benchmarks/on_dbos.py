@@ -40,7 +40,11 @@ async def keep(name: str, body: bytes) -> None:
         await DBOS.start_workflow_async(forward, name, body)
 
 
-def _synchronous() -> dict[str, object]:
+def _note(connection: sqlalchemy.Connection) -> None:
+    _engines.append(connection.engine)
+
+
+def _settings() -> dict[str, object]:
     """The pragmas of a connection out of DBOS's own pool."""
     with _engines[0].connect() as connection:
         return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in _SETTINGS}
@@ -51,14 +55,15 @@ async def run(given: Options) -> None:
     file = given.data / "dbos.db"
     with closing(sqlite3.connect(file)) as db:
         db.execute("PRAGMA journal_mode=WAL")
-    # Its connections are DBOS's: the pool tells which they are when the first one is opened.
-    sqlalchemy.event.listen(sqlalchemy.Engine, "engine_connect", lambda connection: _engines or _engines.append(connection.engine))
+    # DBOS keeps its engine to itself; whichever opens a connection while it is launched is the one.
+    sqlalchemy.event.listen(sqlalchemy.Engine, "engine_connect", _note)
     DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{file}", "log_level": "WARNING"})
     DBOS.launch()
+    sqlalchemy.event.remove(sqlalchemy.Engine, "engine_connect", _note)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=given.connections)) as session:
         _sessions.append(session)
         _erp.append(given.erp)
-        await serve(door(given.header, keep), **_synchronous())
+        await serve(door(given.header, keep), **_settings())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -46,7 +47,7 @@ class Sender:
             raise RuntimeError(f"the ERP answered {answer.status}")
 
 
-async def run(given: Options, queue: SqliteHuey, task: object) -> None:
+async def run(given: Options, queue: SqliteHuey, task: Callable[[str, bytes], object]) -> None:
     """Serve the door."""
     enqueueing = ThreadPoolExecutor(1)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from benchmarks import backlog, burst, growth, mapped
+from benchmarks import backlog, burst, cloned, growth, mapped
 from benchmarks.alternative import KINDS, MISSING, Kind
 from benchmarks.contestants import Alternative, Gateway, Plain
 from benchmarks.measures import Spread, spread
@@ -23,6 +23,7 @@ PACE = 200
 class Size(Struct, frozen=True, kw_only=True):
     """How much: orders in a round, events in a burst, rounds, waiting orders, starts, seconds of the paced load, simulated days.
 
+    `delivered`: orders that are in the file beside those that wait; with them, it is made by benchmarks/cloned.py.
     `kinds`: how many of the alternatives, from the first.
     `settle_s`: between ready and looking at the memory. `patience_s`: how long to wait, in all, until nobody else uses the machine.
     """
@@ -34,6 +35,7 @@ class Size(Struct, frozen=True, kw_only=True):
     burst: int
     rounds: int
     waiting: int
+    delivered: int
     starts: int
     paced_s: float
     settle_s: float
@@ -45,11 +47,12 @@ class Size(Struct, frozen=True, kw_only=True):
 FULL = Size(
     accept=2000,
     through=1500,
-    alternatives=1500,
+    alternatives=600,
     kinds=len(KINDS),
     burst=10_000,
     rounds=9,
     waiting=100_000,
+    delivered=0,
     starts=4,
     paced_s=8,
     settle_s=2,
@@ -65,6 +68,7 @@ QUICK = Size(
     burst=10_000,
     rounds=3,
     waiting=100_000,
+    delivered=0,
     starts=2,
     paced_s=2,
     settle_s=0.5,
@@ -80,6 +84,7 @@ TINY = Size(
     burst=500,
     rounds=1,
     waiting=400,
+    delivered=0,
     starts=1,
     paced_s=0.5,
     settle_s=0.1,
@@ -87,6 +92,8 @@ TINY = Size(
     days=2,
     orders_a_day=50,
 )
+
+LARGE = 10  # times as many wait, and ten times as many as that are delivered
 
 Contestant = Gateway | Plain
 
@@ -130,7 +137,7 @@ class Course:
         with ExitStack() as stack:
             others = [stack.enter_context(self._alternative(kind)) for kind in kinds if kind.installed]
             gateway = stack.enter_context(self._gateway("gateway"))
-            *rounds, ours = self._turns([*others, gateway], lambda one: self._ground.through(one, count))
+            *rounds, ours = self._turns([*others, gateway], lambda one: self._ground.through(one, count), most=5)
         entries = [Entry(name=name, figures=_figures(measured) | {"answers/s": _answers(measured)}) for name, measured in (*rounds, ours)]
         entries += [Entry(name=f"{kind.name}: {MISSING}", figures={}) for kind in kinds if not kind.installed]
         verdicts = []
@@ -147,13 +154,13 @@ class Course:
 
     def waiting(self) -> Section:
         """The same two with many orders waiting, over none."""
-        count, size = self._size.waiting, self._size
+        size = self._size
         with self._gateway("empty") as empty, self._gateway("waiting", waiting=True) as full:
             accepts = self._turns([empty, full], lambda one: self._ground.accept(one, size.accept))
             throughs = self._turns([empty, full], lambda one: self._ground.through(one, size.through))
         return Section(
             name="backlog",
-            what=f"the same with {count} orders waiting in the outbox, over none",
+            what=f"the same with {_orders(size)} in the file, over none",
             entries=_entries(accepts, "accept, ") + _entries(throughs, "end-to-end, "),
             verdicts=[
                 _ratio("accept, waiting / empty", accepts[1], accepts[0], 0.95),
@@ -163,7 +170,7 @@ class Course:
 
     def footprint(self) -> Section:
         """Memory, and how soon it is ready after a kill."""
-        entries, verdicts = [], []
+        entries, verdicts, size = [], [], self._size
         made = [self._made("idle"), self._made("idle-waiting", waiting=True)]
         seconds: list[list[float]] = [[], []]
         resident: list[list[float]] = [[], []]
@@ -179,7 +186,7 @@ class Course:
                 gateway.start()
                 self._ground.through(gateway, self._size.through)
                 worked.append(gateway.child.memory_mb()["peak"])
-        for n, (gateway, aim) in enumerate(zip(made, (80, 150), strict=True)):
+        for n, (gateway, aim) in enumerate(zip(made, (80, 200 if size.delivered else 150), strict=True)):
             figures: dict[str, Spread | float] = {
                 "ready s": spread(seconds[n]),
                 "resident MB": spread(resident[n]),
@@ -190,7 +197,7 @@ class Course:
         verdicts.append(Verdict(name="ready, idle-waiting", value=spread(seconds[1]), unit=" s", aim=3, at_least=False))
         return Section(
             name="footprint",
-            what=f"{self._size.settle_s:g} s after READY=1, which follows a kill -9; without and with {self._size.waiting} waiting orders",
+            what=f"{self._size.settle_s:g} s after READY=1, which follows a kill -9; without and with {_orders(size)}",
             entries=entries,
             verdicts=verdicts,
         )
@@ -264,14 +271,30 @@ class Course:
         gateway = Gateway(name, folder, ground.vendor, erp=ground.erp_url, concurrency=ground.connections, down=waiting)
         if waiting:
             gateway.database.parent.mkdir(mode=0o700)
-            shutil.copyfile(self._seed(), gateway.database)
+            self._hand_over(gateway.database)
         return gateway
 
-    def _seed(self) -> Path:
+    def _hand_over(self, database: Path) -> None:
+        """Make the file with waiting orders at the first call, and move it on at the others: there is disk for one of them."""
         if self._seeded is None:
-            self._seeded = self._folder / "seeded" / "gateway.db"
-            backlog.seed(self._seeded, self._size.waiting)
-        return self._seeded
+            if self._size.delivered:
+                cloned.seed(database, self._size.waiting, self._size.delivered)
+            else:
+                backlog.seed(database, self._size.waiting)
+        else:
+            for part in self._seeded.parent.glob(f"{self._seeded.name}*"):
+                part.rename(database.parent / part.name)
+        self._seeded = database
+
+
+def large(size: Size) -> Size:
+    """The same with a file of many orders."""
+    waiting = size.waiting * LARGE
+    return structs.replace(size, waiting=waiting, delivered=waiting * LARGE)
+
+
+def _orders(size: Size) -> str:
+    return f"{size.waiting} waiting orders" + (f" and {size.delivered} delivered ones" if size.delivered else "")
 
 
 def _entries(rounds: Sequence[tuple[str, list[Round]]], prefix: str = "") -> list[Entry]:
