@@ -150,7 +150,7 @@ async def test_waiting_callers_share_commits(tmp_path: Path) -> None:
 
 async def test_a_second_process_cannot_have_the_directory(store: SqliteStore, tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
-    with pytest.raises(ConfigError, match="another gateway process"):
+    with pytest.raises(StoreBusy, match="another gateway process"):
         await other.open()
 
 

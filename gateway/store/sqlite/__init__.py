@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.clock import Clock
-from gateway.errors import ConfigError, StoreError, StoreFailed
+from gateway.errors import StoreBusy, StoreError, StoreFailed
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.inbox import Inbox
 from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, open_database, sqlite3_connect
@@ -60,11 +60,12 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         """Lock the directory, open the file, take over what the last process left.
 
         Raises:
-            ConfigError: Another process has the directory, or it cannot be written.
+            ConfigError: The directory cannot be written.
+            StoreBusy: Another process has it: a command, perhaps, that is done in a moment.
             StoreFailed: The file cannot be used; the text says why and what to do.
         """
         if not self._lock.take():
-            raise ConfigError([f"{self._folder}: another gateway process has this data directory"])
+            raise StoreBusy(f"{self._folder}: another gateway process has this data directory")
         try:
             await self._writer.start()
         except BaseException:
