@@ -1,13 +1,16 @@
 """The benchmark itself: everything arrives, what is lost is noticed. No figure is asserted, since they belong to a machine."""
 
+import hashlib
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from benchmarks import alternative, contestants, earlier, report, rounds, scenarios, vendor
+from benchmarks import alternative, cloned, contestants, earlier, report, rounds, scenarios, vendor
 from benchmarks.alternative import Kind
 from benchmarks.contestants import Alternative, Plain
 from benchmarks.measures import spread
@@ -74,6 +77,24 @@ def test_each_verdict_has_what_the_newest_kept_result_said_beside_it(tmp_path, c
 
 def test_where_no_result_was_kept_nothing_is_compared(tmp_path):
     assert earlier.newest(tmp_path) is None
+
+
+def test_a_cloned_file_is_whole_and_every_order_in_it_has_a_name_and_a_body_of_its_own(tmp_path):
+    file = tmp_path / "data" / "gateway.db"
+    cloned.seed(file, 2000, 3000)
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert db.execute("SELECT count(*), count(DISTINCT order_ref) FROM orders").fetchone() == (5000, 5000)
+        rows = db.execute("SELECT status, target, count(*), count(body) FROM outbox GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
+        assert rows == [("done", "erp", 3000, 0), ("ready", "down", 1000, 1000), ("ready", "erp", 1000, 1000)]
+        columns = "order_ref, outbox.key, document, inbox.sha256, body, outbox.sha256"
+        ways = f"SELECT {columns} FROM orders JOIN inbox ON inbox.order_id = orders.id"
+        for ref, key, document, sha256, message, sent in db.execute(f"{ways} JOIN outbox ON inbox_id = inbox.id WHERE body IS NOT NULL"):
+            assert key == f"bench/{ref}/1"
+            assert json.loads(document)["id"] == ref
+            assert json.loads(message)["key"] == key
+            assert (hashlib.sha256(document).digest(), hashlib.sha256(message).digest()) == (sha256, sent)
 
 
 class Quiet:
