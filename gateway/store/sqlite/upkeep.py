@@ -102,11 +102,13 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
     left alone, or it would wait for as long as the jump was; after a jump back it is due early, which does no harm.
     """
     noticed_ms = now_ms - _NOTICED_WITHIN_MS
+    # At a start nothing has jumped that we know of: of a million rows that wait, only those are looked at that are too far away.
+    beyond_ms = now_ms - max(delta_ms, 0) if delta_ms else now_ms + longest_ms
     for table in _QUEUES:
         db.execute(
             f"UPDATE {table} SET due_at_ms = min(due_at_ms + CASE WHEN ?1 < 0 OR due_at_ms <= ?2 THEN ?1 ELSE 0 END, ?3) "
             f"WHERE {ACTIVE} AND due_at_ms > ?4",
-            (delta_ms, noticed_ms, now_ms + longest_ms, now_ms - max(delta_ms, 0)),
+            (delta_ms, noticed_ms, now_ms + longest_ms, beyond_ms),
         )
         if table != "inbox" and delta_ms > 0:  # how long it has been tried for is not what the clock says now
             db.execute(
