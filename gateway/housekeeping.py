@@ -19,6 +19,7 @@ log = logging.getLogger("gateway.store")
 
 _EVERY_S = 3600.0
 _WALK_EVERY_S = 86400.0 - 60
+_FIRST_WALK_S = 900.0
 _SLICES = 10
 _SLICE = 200
 _WALK_SLICE = 500
@@ -35,7 +36,8 @@ class Housekeeping:
         self._store = store
         self._clock = clock
         self._settings = settings
-        self._next = self._next_walk = 0.0
+        self._next = 0.0
+        self._next_walk = clock.monotonic() + _FIRST_WALK_S  # a start has something better to do than to read the whole file
         self._round: AsyncIterator[None] | None = None
         self._shortened = 0
 
