@@ -30,7 +30,8 @@ from gateway.edge import webhook
 from gateway.engine import unclear
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import set_up
-from gateway.store.sqlite import SqliteStore, inbox
+from gateway.store.base import Accepted
+from gateway.store.sqlite import SqliteStore, accepting, inbox
 from gateway.submission import Command
 
 
@@ -77,7 +78,7 @@ def answer_before_commit() -> None:
 
 def no_unique_index() -> None:
     """Known-bad twin: a look says whether an order is new, and then it is inserted; no index decides."""
-    inbox._SEEN = inbox._SEEN.replace("WHERE excluded.content IS NULL OR content IS NOT excluded.content", "")
+    accepting._SEEN = accepting._SEEN.replace("WHERE excluded.content IS NULL OR content IS NOT excluded.content", "")
     accept = SqliteStore.accept
 
     async def look_then_insert(self: Any, source: str, door: Any, events: Any, **named: Any) -> Any:
@@ -86,7 +87,7 @@ def no_unique_index() -> None:
                 lambda db, ref=event.order_ref: db.execute("SELECT content FROM orders WHERE order_ref = ?", (ref,)).fetchone()
             )
             if known and known[0] == event.content:
-                return [inbox.Accepted(key=event.key, outcome="repeat")]
+                return [Accepted(key=event.key, outcome="repeat")]
         return await accept(self, source, door, events, **named)
 
     SqliteStore.accept = look_then_insert  # type: ignore[method-assign]
@@ -94,13 +95,15 @@ def no_unique_index() -> None:
 
 def forget_order() -> None:
     """Known-bad twin: messages of one order do not wait for each other, and a first try may come late."""
-    prepared = inbox._prepared
+    prepare_all = inbox.prepare_all
 
-    def eager(db: Any, one: Any, now_ms: int) -> None:
-        prepared(db, one, now_ms)
-        db.execute("UPDATE outbox SET due_at_ms = ? WHERE status = 'ready' AND key = ?", (now_ms + (300 if one.n == 1 else 0), one.key))
+    def eager(db: Any, made: Any, now_ms: int, *more: Any) -> None:
+        prepare_all(db, made, now_ms, *more)
+        for one in made:
+            late_ms = now_ms + (300 if one.n == 1 else 0)
+            db.execute("UPDATE outbox SET due_at_ms = ? WHERE status = 'ready' AND key = ?", (late_ms, one.key))
 
-    inbox._prepared = eager
+    inbox.prepare_all = eager
 
 
 def new_key_each_time() -> None:
