@@ -135,7 +135,7 @@ def exits_let_through() -> None:
 
 def suspects_first() -> None:
     """Known-bad twin: what the last process ended over is what the next one begins with."""
-    upkeep._SUSPECTED = ", status = 'ready', due_at_ms = ?1"
+    upkeep._TAKE_BACK["inbox"] = ", status = 'ready', due_at_ms = ?1"
 
 
 def no_deadlines() -> None:
