@@ -19,8 +19,11 @@ from .traced import Point
 from .traced import missing as missing_strace
 
 
-async def swept(folder: Path, twin: str, life: str, points: list[Point]) -> list[str]:
-    """The problems of the first points at which there are any."""
+async def swept(folder: Path, twin: str, life: str, points: list[Point], sought: str) -> list[str]:
+    """The problems of the points up to the first at which the one sought is among them.
+
+    Which call is the nth of its thread differs by one or two between lives, so that one point alone proves nothing.
+    """
     if reason := missing_strace():
         pytest.skip(reason)
     tally = Tally(name="twin")
@@ -28,9 +31,9 @@ async def swept(folder: Path, twin: str, life: str, points: list[Point]) -> list
         sweep.patience_s = 1
         for point in points or await first_writes(sweep, life):
             await sweep.round(life, point, tally)
-            if tally.problems:
+            if any(sought in problem for problem in tally.problems):
                 break
-    return tally.problems
+    return [problem for problem in tally.problems if sought in problem]
 
 
 async def first_writes(sweep: Sweep, life: str) -> list[Point]:
@@ -40,13 +43,12 @@ async def first_writes(sweep: Sweep, life: str) -> list[Point]:
 
 
 async def test_the_sweep_sees_an_answer_before_the_commit(tmp_path: Path) -> None:
-    problems = await swept(tmp_path, "answer_before_commit", "new", [])
-    assert [problem for problem in problems if "was answered 2xx and is not in the ERP" in problem]
+    assert await swept(tmp_path, "answer_before_commit", "new", [], "was answered 2xx and is not in the ERP")
 
 
 async def test_the_sweep_sees_a_gateway_that_dies_of_a_fault_without_a_word(tmp_path: Path) -> None:
-    problems = await swept(tmp_path, "ends_in_peace", "old", [Point("fdatasync", n, "EIO", True) for n in (4, 8)])
-    assert [problem for problem in problems if "ended with 0" in problem]
+    points = [Point("fdatasync", n, "EIO", True) for n in (1, *range(4, 10))]
+    assert await swept(tmp_path, "ends_in_peace", "old", points, "ended with 0")
 
 
 async def broken(disk: Disk, twin: str, ways: list[str], folder: Path) -> list[str]:
