@@ -12,9 +12,10 @@ from prometheus_client import Counter
 
 from gateway.clock import Clock
 from gateway.engine.breaker import Breaker
+from gateway.engine.flight import Flight
 from gateway.engine.settlement import settlement
 from gateway.engine.worker import settled
-from gateway.errors import LeaseLost, StoreBusy
+from gateway.errors import LeaseLost
 from gateway.log import say
 from gateway.source import Source
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
@@ -62,7 +63,7 @@ class _Journal:
         return Settlement(status=status, outcome="handed_back", counts=False, maybe_taken=self.left)
 
 
-class Deliver:
+class Deliver(Flight[OutboxRow]):
     """One target's deliveries; `run()` is its task.
 
     In flight are at most as many as the target's concurrency and its breaker allow; a finished request makes room for the
@@ -70,12 +71,11 @@ class Deliver:
     """
 
     def __init__(self, target: HttpTarget, sources: Mapping[str, Source], store: Store, vitals: Vitals, clock: Clock) -> None:
+        super().__init__("outbox", target.name, store, clock, log=log, failed="delivery.failed")
         settings = target.settings
         self._target = target
         self._sources = sources
-        self._store = store
         self._vitals = vitals
-        self._clock = clock
         self._breaker = Breaker(
             failures=settings.breaker.failures,
             cooldown_s=settings.breaker.cooldown_s,
@@ -85,12 +85,7 @@ class Deliver:
         self._durations = vitals.delivery.labels(self.name)
         self._counters: dict[str, Counter] = {}
         self._held: str | None = None
-        self._quiet_until = 0.0
         self._flying = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._turn = asyncio.Lock()
-        self._stopping = False
 
     @property
     def name(self) -> str:
@@ -112,37 +107,14 @@ class Deliver:
     async def run(self) -> None:
         """Deliver until `drain`."""
         self._vitals.target(self.name, "up")
-        while not self._stopping:
-            free = self._free()
-            try:
-                leased = await self._lease(free) if free > 0 else 0
-            except StoreBusy as error:
-                await self._clock.sleep(min(error.retry_after_s, 1.0))
-                continue
-            if not leased:
-                await self._wait(idle=free > 0)
+        await super().run()
 
-    async def _lease(self, limit: int) -> int:
-        async with self._turn:  # `drain` waits for what is being leased: it is in flight as well
-            if self._stopping:
-                return 0
-            rows = await self._store.lease_outbox(self.name, limit, announces=self._target.announces)
-            for row in rows:
-                self._start(row)
-            return len(rows)
+    async def _leased(self, limit: int) -> list[OutboxRow]:
+        return await self._store.lease_outbox(self.name, limit, announces=self._target.announces)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take nothing more; let what is in flight finish, then cut it short and hand it back."""
-        self._stopping = True
-        self._changed.set()
-        async with self._turn:
-            pass
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+    def _start(self, row: OutboxRow) -> None:
+        self._flying += 1
+        self._spawn(self._one(row), f"deliver {row.key}")
 
     def _free(self) -> int:
         now = self._clock.monotonic()
@@ -153,33 +125,9 @@ class Deliver:
             return 0
         return self._breaker.may_fly(now) - self._flying
 
-    async def _wait(self, *, idle: bool) -> None:
-        """Until something may have changed: a row became ready, a slot free, the pause over."""
-        if not idle:
-            now = self._clock.monotonic()
-            pause_s = max(self._breaker.next_probe_s(now), self._quiet_until - now) or _LOOK_S
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(min(max(pause_s, 0.01), _LOOK_S)):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            return
-        due_s = await self._store.next_due_s("outbox", self.name)
-        if due_s is None or due_s > 0:
-            await self._store.wait("outbox", self.name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
-
-    def _start(self, row: OutboxRow) -> None:
-        self._flying += 1
-        task = asyncio.create_task(self._one(row), name=f"deliver {row.key}")
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("delivery.failed", exc_info=error, extra={"target": self.name})
+    def _pause_s(self) -> float:
+        now = self._clock.monotonic()
+        return max(self._breaker.next_probe_s(now), self._quiet_until - now)
 
     async def _one(self, row: OutboxRow) -> None:
         began, began_ms = perf_counter(), self._clock.now_ms()
@@ -256,17 +204,12 @@ class Deliver:
             self._quiet_until = max(self._quiet_until, now + (outcome.retry_after_s or 1.0))
         elif not outcome.silent and self._breaker.succeeded() == "closed":
             self._vitals.target(self.name, "up")
-            self._spawn_hasten()
+            self._spawn(self._hasten(), f"hasten {self.name}")
         if outcome.unwell and outcome.retry_after_s:
             self._quiet_until = max(self._quiet_until, now + min(outcome.retry_after_s, self._target.settings.retry.cap_s))
 
-    def _spawn_hasten(self) -> None:
-        """The target is back: what waits for a far-off try goes soon, spread out."""
-        task = asyncio.create_task(self._hasten(), name=f"hasten {self.name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
     async def _hasten(self) -> None:
+        """The target is back: what waits for a far-off try goes soon, spread out."""
         await self._store.hasten(self.name, _HASTEN_WITHIN_S)
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:

@@ -17,9 +17,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.clock import Clock
+from gateway.engine.flight import Flight
 from gateway.engine.unclear import failed, not_there, undecidable
 from gateway.engine.worker import settled
-from gateway.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreBusy, StoreError, StoreFailed
+from gateway.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Settlement, Store
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
@@ -32,7 +33,6 @@ CONCURRENCY = 4
 CALL_TIMEOUT_S = 120.0
 AUTH_PAUSE_S = 900.0
 _MOST_QUIET_S = 900.0
-_LOOK_S = 5.0
 _LONGEST_REASON = 1000
 
 
@@ -43,20 +43,14 @@ class _Attempt(Struct):
     looking: bool = False
 
 
-class Submit:
+class Submit(Flight[SubmissionRow]):
     """One source's submit step; `run()` is its task. Some are under way at the same time, of one subject one."""
 
     def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+        super().__init__("submit", source.name, store, clock, log=log, failed="submit.failed")
         self._source = source
-        self._store = store
         self._vitals = vitals
-        self._clock = clock
         self._paused_until: float | None = None
-        self._quiet_until = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._turn = asyncio.Lock()
-        self._stopping = False
 
     def resume(self) -> None:
         """Go on: the credentials changed, or an operator says so."""
@@ -67,70 +61,22 @@ class Submit:
     async def run(self) -> None:
         """Work until `drain`."""
         self._vitals.door(self._source.name, "submit", "up")
-        while not self._stopping:
-            try:
-                started = await self.take()
-            except StoreBusy as error:
-                await self._clock.sleep(min(error.retry_after_s, 1.0))
-                continue
-            if not started:
-                await self._wait()
+        await super().run()
 
-    async def take(self) -> int:
-        """Lease what there is room for, and start on it; how many."""
-        async with self._turn:  # `drain` waits for what is being leased
-            room = 0 if self._stopping else self._room()
-            rows = await self._store.lease_submissions(self._source.name, room) if room > 0 else []
-            for row in rows:
-                task = asyncio.create_task(self._one(row), name=f"submit {row.public_id}")
-                self._tasks.add(task)
-                task.add_done_callback(self._finished)
-            return len(rows)
+    async def _leased(self, limit: int) -> list[SubmissionRow]:
+        return await self._store.lease_submissions(self._source.name, limit)
 
-    async def idle(self) -> None:
-        """Return when nothing is under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    def _start(self, row: SubmissionRow) -> None:
+        self._spawn(self._one(row), f"submit {row.public_id}")
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take nothing more; let what is under way finish, then cut it short: what is announced by then is unknown."""
-        self._stopping = True
-        self._changed.set()
-        async with self._turn:
-            pass
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
-
-    def _room(self) -> int:
+    def _free(self) -> int:
         now = self._clock.monotonic()
         if now < self._quiet_until or (self._paused_until is not None and now < self._paused_until):
             return 0
         return (1 if self._paused_until is not None else CONCURRENCY) - len(self._tasks)
 
-    async def _wait(self) -> None:
-        """Until something may have changed: a row became ready, one came to its end, a pause is over."""
-        if self._room() > 0:
-            due_s = await self._store.next_due_s("submit", self._source.name)
-            if due_s is None or due_s > 0:
-                await self._store.wait("submit", self._source.name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
-            return
-        quiet_s = max(self._quiet_until, self._paused_until or 0.0) - self._clock.monotonic()
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(min(max(quiet_s, 0.01), _LOOK_S) if quiet_s > 0 else _LOOK_S):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("submit.failed", exc_info=error, extra={"source": self._source.name})
+    def _pause_s(self) -> float:
+        return max(self._quiet_until, self._paused_until or 0.0) - self._clock.monotonic()
 
     async def _one(self, row: SubmissionRow) -> None:
         began, began_ms = perf_counter(), self._clock.now_ms()
