@@ -1,14 +1,17 @@
-"""For connector authors and for people who try things: a clock to move, an ERP to break, a suite every connector passes."""
+"""For connector authors and for people who try things: a clock to move, an ERP to break, a suite, a gateway to put a connector into."""
 
+from gateway.testing.bench import Bench, source_bench
 from gateway.testing.clock import ManualClock
 from gateway.testing.conformance import Sample, check_connector, load_samples
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.hub import FaultHub
 from gateway.testing.simulator import Sent, Simulator
 from gateway.testing.vendor import vendor_client
+from gateway.testing.whole import running_gateway
 from gateway.testing.wishes import Orderable, Wish
 
 __all__ = [
+    "Bench",
     "ErpSimulator",
     "FaultHub",
     "ManualClock",
@@ -19,5 +22,7 @@ __all__ = [
     "Wish",
     "check_connector",
     "load_samples",
+    "running_gateway",
+    "source_bench",
     "vendor_client",
 ]

@@ -8,29 +8,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import gateway_apicbase
-import msgspec
 import pytest
 from gateway_apicbase.settings import Settings
 from gateway_apicbase.simulator import ApicbaseSimulator
 
 from gateway import Event, Secret, TextList, Unreadable, Url, VendorClient
 from gateway.connector import Connector
-from gateway.edge.poller import Poller
-from gateway.edge.server import Listener
-from gateway.edge.webhook import WebhookDoor
-from gateway.engine.acknowledge import Acknowledge
-from gateway.engine.prepare import Prepare
-from gateway.source import Destination, Source
-from gateway.store.base import Settlement
-from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
-from gateway.testing import ManualClock, vendor_client
-from gateway.vitals import Vitals
+from gateway.testing import Bench, ManualClock, source_bench, vendor_client
 
 SECRET = "constructed-secret-do-not-use"
-EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 
 
 @pytest.fixture
@@ -124,35 +111,9 @@ async def polling(simulator: ApicbaseSimulator, clock: ManualClock) -> AsyncIter
         yield make
 
 
-class Bench:
-    """One source with both doors on a real store; everything happens when it is told to."""
-
-    def __init__(self, source: Source, store: SqliteStore, clock: ManualClock, door: Listener, session: aiohttp.ClientSession) -> None:
-        vitals = Vitals(clock)
-        self.source, self.store, self._session = source, store, session
-        self.poller = Poller(source, store, vitals, clock)
-        self.prepare = Prepare(source, store, clock)
-        self.acknowledge = Acknowledge(source, store, vitals, clock)
-        self.url = f"http://127.0.0.1:{door.port}/in/apicbase"
-        self.reader: SqliteReader
-
+class BothDoors(Bench):
     async def webhook(self, body: bytes, signature: str) -> tuple[int, Any]:
-        async with self._session.post(self.url, data=body, headers={"X-APIC-WEBHOOK-SIGNATURE": signature}) as answer:
-            return answer.status, await answer.json()
-
-    async def sent(self) -> list[dict[str, Any]]:
-        """Prepare what is due, and let the ERP take what leaves; the messages."""
-        messages = []
-        while await self.prepare.turn():
-            pass
-        while rows := await self.store.lease_outbox("erp", 100):
-            for row in rows:
-                messages.append(msgspec.json.decode(row.body or b""))
-                await self.store.settle_outbox(row, Settlement(status="done", outcome="delivered"), acknowledge=True)
-        return messages
-
-    async def inbox(self) -> list[dict[str, Any]]:
-        return list(reversed(await self.reader.rows("inbox")))
+        return await self.post(body, X_APIC_WEBHOOK_SIGNATURE=signature)
 
 
 @pytest.fixture
@@ -160,37 +121,10 @@ async def bench(simulator: ApicbaseSimulator, clock: ManualClock, tmp_path: Path
     """`await bench(on_revision="replace", refuse=("empty_order",))`"""
     async with AsyncExitStack() as stack:
 
-        async def make(*, on_revision: Any = "hold", **changes: Any) -> Bench:
-            connector = make_connector(make_settings(simulator, **changes))
-            api = connector.api()
-            assert api is not None
-            store = SqliteStore(tmp_path / "gateway.db", clock=clock)
-            await store.open()
-            stack.push_async_callback(store.close)
-            await store.register(["apicbase"])
-            source = Source(
-                name="apicbase",
-                connector=connector,
-                doors=("webhook", "poll"),
-                on_revision=on_revision,
-                destinations=(Destination(target="erp", accepts=EVERY_KIND),),  # type: ignore[arg-type]
-                stages=connector.stages(),
-                max_body_bytes=1024 * 1024,
-                max_requests_per_second=1000,
-                since=clock.now(),
-                vendor="apicbase",
-                client=await stack.enter_async_context(vendor_client(api, clock)),
-            )
-            door = WebhookDoor(store, Vitals(clock), clock)
-            door.sources = {"apicbase": source}
-            listener = Listener(door.receive, max_connections=100)
-            await listener.start("127.0.0.1", 0)
-            stack.push_async_callback(listener.close, 1)
-            made = Bench(source, store, clock, listener, await stack.enter_async_context(aiohttp.ClientSession()))
-            made.reader = SqliteReader(tmp_path / "gateway.db")
-            await made.reader.open()
-            stack.push_async_callback(made.reader.close)
-            return made
+        async def make(*, on_revision: Any = "hold", **changes: Any) -> BothDoors:
+            settings = make_settings(simulator, **changes)
+            made = source_bench(gateway_apicbase, settings, tmp_path, clock, name="apicbase", on_revision=on_revision, kind=BothDoors)
+            return await stack.enter_async_context(made)
 
         yield make
 

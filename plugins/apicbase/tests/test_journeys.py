@@ -16,10 +16,7 @@ from gateway_apicbase.constructed import line
 from gateway_apicbase.simulator import ApicbaseSimulator
 
 from gateway.app import Gateway
-from gateway.assembly import assemble
-from gateway.demo import to_toml
-from gateway.discovery import Plugin
-from gateway.testing import ErpSimulator, ManualClock
+from gateway.testing import ErpSimulator, ManualClock, running_gateway
 
 
 def signed(order: dict[str, Any]) -> tuple[bytes, str]:
@@ -201,23 +198,10 @@ async def live() -> AsyncIterator[ApicbaseSimulator]:
 @pytest.fixture
 async def gateway(live: ApicbaseSimulator, erp: ErpSimulator, tmp_path: Path) -> AsyncIterator[Gateway]:
     """A whole gateway in this process, as configured for the demo."""
-    tables: dict[str, Any] = {
-        "gateway": {"data_dir": "data"},
-        "store": {"reserve_bytes": 0},
-        "http": {"listen": "127.0.0.1:0"},
-        "admin": {"listen": "127.0.0.1:0"},
-        "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
-        "sources": {"apicbase": live.source(tmp_path)},
-    }
-    tables["sources"]["apicbase"]["settings"]["poll_interval_s"] = 0.5
-    (tmp_path / "gateway.toml").write_text(to_toml(tables))
-    plugins = {"apicbase": Plugin(name="apicbase", distribution="order-gateway-apicbase", version="0", module=gateway_apicbase)}
-    gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml", plugins))
-    task = asyncio.create_task(gateway.run())
-    await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
-    yield gateway
-    gateway.end()
-    assert await task == 0
+    source = live.source(tmp_path)
+    source["settings"]["poll_interval_s"] = 0.5
+    async with running_gateway(gateway_apicbase, source, tmp_path, erp.url, name="apicbase") as gateway:
+        yield gateway
 
 
 async def test_case_16_an_order_is_taken_while_the_erp_is_down_and_delivered_when_it_is_back(

@@ -14,30 +14,18 @@ from typing import Any
 
 import aiohttp
 import gateway_pickup_cloud
-import msgspec
 import pytest
 from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Secret, Url
 from gateway.app import Gateway
-from gateway.assembly import assemble
 from gateway.connector import Connector
-from gateway.demo import to_toml
-from gateway.discovery import Plugin
 from gateway.edge.intake import Intake
-from gateway.edge.poller import Poller
-from gateway.engine.prepare import Prepare
-from gateway.source import Destination, Source
-from gateway.store.base import Settlement
-from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
-from gateway.testing import ErpSimulator, ManualClock, vendor_client
-from gateway.vitals import Vitals
+from gateway.testing import Bench, ErpSimulator, ManualClock, running_gateway, source_bench
 
 TOKEN = "token-of-the-erp-constructed"
 CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands": ["pharmacy/*"], "max_requests_per_second": 1000}
-EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 
 
 @pytest.fixture
@@ -66,16 +54,12 @@ def make_connector(settings: Settings) -> Connector:
     return connector
 
 
-class Bench:
-    """One source on a real store, with REST at a simulator; everything happens when it is told to."""
+class HubBench(Bench):
+    """What its hub would push, goes straight to the intake."""
 
-    def __init__(self, source: Source, store: SqliteStore, clock: ManualClock) -> None:
-        vitals = Vitals(clock)
-        self.source, self.store, self.clock = source, store, clock
-        self.poller = Poller(source, store, vitals, clock)
-        self.prepare = Prepare(source, store, clock)
-        self._intake = Intake(source, store, vitals, clock)
-        self.reader: SqliteReader
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._intake = Intake(self.source, self.store, self.vitals, self.clock)
 
     async def push(self, target: str, *arguments: Any) -> None:
         """One call of the hub, committed."""
@@ -84,20 +68,6 @@ class Bench:
 
     async def resync(self) -> None:
         await self.poller.round()
-
-    async def sent(self) -> list[dict[str, Any]]:
-        """Prepare what is due, and let the ERP take what leaves; the messages."""
-        messages = []
-        while await self.prepare.turn():
-            pass
-        while rows := await self.store.lease_outbox("erp", 100):
-            for row in rows:
-                messages.append(msgspec.json.decode(row.body or b""))
-                await self.store.settle_outbox(row, Settlement(status="done", outcome="delivered"), acknowledge=True)
-        return messages
-
-    async def inbox(self) -> list[dict[str, Any]]:
-        return list(reversed(await self.reader.rows("inbox")))
 
     async def outcomes(self) -> list[tuple[str, str | None]]:
         """Outcome and reason of every row, in the order in which they came."""
@@ -109,31 +79,11 @@ async def bench(simulator: PickupCloudSimulator, clock: ManualClock, tmp_path: P
     """`await bench(forward_personal_data=True)`; what the simulator pushes goes straight to its intake."""
     async with AsyncExitStack() as stack:
 
-        async def make(**changes: Any) -> Bench:
-            connector = make_connector(make_settings(simulator, **changes))
-            api = connector.api()
-            assert api is not None
-            store = SqliteStore(tmp_path / "gateway.db", clock=clock)
-            await store.open()
-            stack.push_async_callback(store.close)
-            await store.register(["pickup_cloud"])
-            source = Source(
-                name="pickup_cloud",
-                connector=connector,
-                doors=("poll", "realtime"),
-                on_revision="hold",
-                destinations=(Destination(target="erp", accepts=EVERY_KIND),),  # type: ignore[arg-type]
-                stages=connector.stages(),
-                max_body_bytes=1024 * 1024,
-                max_requests_per_second=1000,
-                since=clock.now(),
-                vendor="pickup_cloud",
-                client=await stack.enter_async_context(vendor_client(api, clock)),
+        async def make(**changes: Any) -> HubBench:
+            settings = make_settings(simulator, **changes)
+            made = await stack.enter_async_context(
+                source_bench(gateway_pickup_cloud, settings, tmp_path, clock, name="pickup_cloud", kind=HubBench)
             )
-            made = Bench(source, store, clock)
-            made.reader = SqliteReader(tmp_path / "gateway.db")
-            await made.reader.open()
-            stack.push_async_callback(made.reader.close)
             simulator.push = made.push  # type: ignore[method-assign]
             return made
 
@@ -172,7 +122,6 @@ class Running:
 
     def __init__(self, gateway: Gateway, cloud: PickupCloudSimulator, erp: ErpSimulator, folder: Path) -> None:
         self.gateway, self.cloud, self.erp, self.folder = gateway, cloud, erp, folder
-        self.task = asyncio.create_task(gateway.run())
 
     async def get(self, path: str) -> Any:
         async with aiohttp.request("GET", f"http://127.0.0.1:{self.gateway.pages.port}{path}") as answer:
@@ -222,27 +171,10 @@ async def whole_gateway(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
             stack.push_async_callback(erp.stop)
             await cloud.start()
             stack.push_async_callback(cloud.stop)
-            tables: dict[str, Any] = {
-                "gateway": {"data_dir": "data"},
-                "store": {"reserve_bytes": 0},
-                "http": {"listen": "127.0.0.1:0"},
-                "admin": {"listen": "127.0.0.1:0"},
-                "submit": {"listen": "127.0.0.1:0", "callers": {"erp": CALLER}},
-                "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
-                "sources": {"pharmacy": cloud.source(tmp_path)},
-            }
-            tables["sources"]["pharmacy"]["settings"] |= settings
-            (tmp_path / "gateway.toml").write_text(to_toml(tables))
-            plugins = {"pickup_cloud": Plugin(name="pickup_cloud", distribution="x", version="0", module=gateway_pickup_cloud)}
-            gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml", plugins))
-            running = Running(gateway, cloud, erp, tmp_path)
-            stack.push_async_callback(ended, running)
-            await asyncio.wait([asyncio.create_task(gateway.ready.wait()), running.task], return_when=asyncio.FIRST_COMPLETED)
-            return running
+            source = cloud.source(tmp_path)
+            source["settings"] |= settings
+            submit = {"listen": "127.0.0.1:0", "callers": {"erp": CALLER}}
+            gateway = running_gateway(gateway_pickup_cloud, source, tmp_path, erp.url, name="pharmacy", submit=submit)
+            return Running(await stack.enter_async_context(gateway), cloud, erp, tmp_path)
 
         yield begin
-
-
-async def ended(running: Running) -> None:
-    running.gateway.end()
-    assert await running.task == 0

@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import gateway_scalepoint
 import msgspec
 import pytest
@@ -19,20 +18,10 @@ from gateway_scalepoint.simulator import ScalepointSimulator
 
 from gateway import Mapping, Secret, Url
 from gateway.connector import Connector
-from gateway.edge.poller import Poller
-from gateway.edge.server import Listener
-from gateway.edge.webhook import WebhookDoor
-from gateway.engine.prepare import Prepare
-from gateway.source import Destination, Source
-from gateway.store.base import Settlement
-from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
-from gateway.testing import ManualClock, vendor_client
-from gateway.vitals import Vitals
+from gateway.testing import Bench, ManualClock, source_bench
 from gateway.webhook_auth import BearerToken
 
 SECRET = "constructed-secret-do-not-use"
-EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 EXAMPLES = Path(str(files("gateway_scalepoint").joinpath("examples")))
 
 
@@ -89,35 +78,9 @@ def make_connector(settings: Settings) -> Connector:
     return connector
 
 
-class Bench:
-    """One source with both doors on a real store; everything happens when it is told to."""
-
-    def __init__(self, source: Source, store: SqliteStore, clock: ManualClock, door: Listener, vitals: Vitals) -> None:
-        self.source, self.store, self.clock, self.vitals = source, store, clock, vitals
-        self.poller = Poller(source, store, vitals, clock)
-        self.prepare = Prepare(source, store, clock)
-        self.url = f"http://127.0.0.1:{door.port}/in/claims"
-        self.reader: SqliteReader
-        self.session: aiohttp.ClientSession
-
+class BothDoors(Bench):
     async def webhook(self, body: Any, proof: str = f"Bearer {SECRET}") -> tuple[int, Any]:
-        sent = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        async with self.session.post(self.url, data=sent, headers={"Authorization": proof}) as answer:
-            return answer.status, await answer.json()
-
-    async def sent(self) -> list[dict[str, Any]]:
-        """Prepare what is due, and let the ERP take what leaves; the messages."""
-        messages = []
-        while await self.prepare.turn():
-            pass
-        while rows := await self.store.lease_outbox("erp", 100):
-            for row in rows:
-                messages.append(msgspec.json.decode(row.body or b""))
-                await self.store.settle_outbox(row, Settlement(status="done", outcome="delivered"), acknowledge=True)
-        return messages
-
-    async def inbox(self) -> list[dict[str, Any]]:
-        return list(reversed(await self.reader.rows("inbox")))
+        return await self.post(body if isinstance(body, bytes) else msgspec.json.encode(body), Authorization=proof)
 
     async def cursor(self) -> str | None:
         return await self.store.cursor("claims", "poll")
@@ -128,40 +91,18 @@ async def bench(simulator: ScalepointSimulator, clock: ManualClock, tmp_path: Pa
     """`await bench(on_revision="replace", order_at="data")`"""
     async with AsyncExitStack() as stack:
 
-        async def make(*, on_revision: Any = "hold", keys: Any = None, **changes: Any) -> Bench:
-            connector = make_connector(make_settings(simulator, **changes))
-            api = connector.api()
-            assert api is not None
-            store = SqliteStore(tmp_path / "gateway.db", clock=clock)
-            await store.open()
-            stack.push_async_callback(store.close)
-            await store.register(["claims"])
-            source = Source(
+        async def make(*, on_revision: Any = "hold", keys: Any = None, **changes: Any) -> BothDoors:
+            made = source_bench(
+                gateway_scalepoint,
+                make_settings(simulator, **changes),
+                tmp_path,
+                clock,
                 name="claims",
-                connector=connector,
-                doors=("webhook", "poll"),
                 on_revision=on_revision,
-                destinations=(Destination(target="erp", accepts=EVERY_KIND),),  # type: ignore[arg-type]
-                stages=connector.stages(),
-                max_body_bytes=connector.max_body_bytes(1024 * 1024),
-                max_requests_per_second=1000,
-                since=clock.now(),
-                vendor="scalepoint",
-                client=await stack.enter_async_context(vendor_client(api, clock)),
                 keys=keys,
+                kind=BothDoors,
             )
-            vitals = Vitals(clock)
-            door = WebhookDoor(store, vitals, clock)
-            door.sources = {"claims": source}
-            listener = Listener(door.receive, max_connections=100)
-            await listener.start("127.0.0.1", 0)
-            stack.push_async_callback(listener.close, 1)
-            made = Bench(source, store, clock, listener, vitals)
-            made.session = await stack.enter_async_context(aiohttp.ClientSession())
-            made.reader = SqliteReader(tmp_path / "gateway.db")
-            await made.reader.open()
-            stack.push_async_callback(made.reader.close)
-            return made
+            return await stack.enter_async_context(made)
 
         yield make
 

@@ -22,11 +22,11 @@ from gateway.demo import to_toml
 from gateway.discovery import Plugin
 from gateway.errors import ConfigError
 from gateway.outbound import jwks
-from gateway.testing import ErpSimulator
+from gateway.testing import ErpSimulator, running_gateway
 
 TOKEN = "token-of-the-erp-constructed"
-CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands": ["claims/publish_event"]}
 PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-scalepoint", version="0", module=gateway_scalepoint)}
+CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands": ["claims/publish_event"]}
 
 
 @pytest.fixture
@@ -54,30 +54,9 @@ async def start(live: ScalepointSimulator, erp: ErpSimulator, tmp_path: Path) ->
         async def make(**changes: Any) -> Gateway:
             source = live.source(tmp_path)
             source["settings"] |= changes
-            tables: dict[str, Any] = {
-                "gateway": {"data_dir": "data"},
-                "store": {"reserve_bytes": 0},
-                "http": {"listen": "127.0.0.1:0"},
-                "admin": {"listen": "127.0.0.1:0"},
-                "submit": {
-                    "listen": "127.0.0.1:0",
-                    "callers": {"erp": CALLER},
-                },
-                "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
-                "sources": {"claims": source},
-            }
-            config = tmp_path / "gateway.toml"
-            config.write_text(to_toml(tables))
-            gateway = Gateway(config, assemble(config, PLUGINS))
-            task = asyncio.create_task(gateway.run())
-            await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
-
-            async def stop() -> None:
-                gateway.end()
-                assert await task == 0
-
-            stack.push_async_callback(stop)
-            return gateway
+            submit = {"listen": "127.0.0.1:0", "callers": {"erp": CALLER}}
+            gateway = running_gateway(gateway_scalepoint, source, tmp_path, erp.url, name="claims", submit=submit)
+            return await stack.enter_async_context(gateway)
 
         yield make
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import gateway_supercat
-import msgspec
 import pytest
 from gateway_supercat.constructed import EXAMPLE
 from gateway_supercat.settings import Settings, Start
@@ -17,17 +15,7 @@ from gateway_supercat.simulator import SupercatSimulator
 
 from gateway import Event, Mapping, Secret, Unreadable, Url, VendorClient
 from gateway.connector import Connector
-from gateway.edge.poller import Poller
-from gateway.engine.acknowledge import Acknowledge
-from gateway.engine.prepare import Prepare
-from gateway.source import Destination, Source
-from gateway.store.base import Settlement
-from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
-from gateway.testing import ManualClock, vendor_client
-from gateway.vitals import Vitals
-
-EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
+from gateway.testing import Bench, ManualClock, source_bench, vendor_client
 
 
 @pytest.fixture
@@ -99,86 +87,16 @@ async def side(simulator: SupercatSimulator, clock: ManualClock) -> AsyncIterato
         yield make
 
 
-class Bench:
-    """One source on a real store; everything happens when it is told to."""
-
-    def __init__(self, source: Source, store: SqliteStore, reader: SqliteReader, clock: ManualClock) -> None:
-        self.source, self.store, self.reader, self.clock = source, store, reader, clock
-        self.vitals = Vitals(clock)
-        self.poller = Poller(source, store, self.vitals, clock)
-        self.prepare = Prepare(source, store, clock)
-        self.acknowledge = Acknowledge(source, store, self.vitals, clock)
-
-    async def prepared(self) -> None:
-        while await self.prepare.turn():
-            pass
-
-    async def marked(self) -> None:
-        while await self.acknowledge.turn():
-            pass
-
-    async def sent(self) -> list[dict[str, Any]]:
-        """Prepare what is due, and let the ERP take what leaves; the messages."""
-        messages = []
-        await self.prepared()
-        while rows := await self.store.lease_outbox("erp", 100):
-            for row in rows:
-                messages.append(msgspec.json.decode(row.body or b""))
-                end = Settlement(status="done", outcome="delivered")
-                await self.store.settle_outbox(row, end, acknowledge="delivered" in self.source.stages)
-        return messages
-
-    async def round(self) -> list[dict[str, Any]]:
-        """Poll, and what `sent` does."""
-        await self.poller.round()
-        return await self.sent()
-
-    async def inbox(self, *columns: str) -> list[Any]:
-        rows = list(reversed(await self.reader.rows("inbox")))
-        return [tuple(row[column] for column in columns) for row in rows] if columns else rows
-
-    async def outcome(self, key: str) -> tuple[str, str, str]:
-        """Status and reason of an event, and what a clerk is shown of its last attempt."""
-        (row,) = [row for row in await self.inbox() if row["key"] == f"supercat/{key}"]
-        shown = await self.reader.show(key)
-        return row["status"], row["reason"] or "", json.dumps(shown, default=str)
-
-    @property
-    def door(self) -> tuple[str, str]:
-        condition = self.vitals.doors["supercat", "poll"]
-        return condition.state, condition.reason or ""
-
-
 @pytest.fixture
 async def bench(simulator: SupercatSimulator, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """`await bench(on_revision="replace", mark="delivered")`"""
     async with AsyncExitStack() as stack:
 
         async def make(*, on_revision: Any = "hold", **changes: Any) -> Bench:
-            connector = make_connector(make_settings(simulator, **changes))
-            api = connector.api()
-            assert api is not None
-            store = SqliteStore(tmp_path / "gateway.db", clock=clock)
-            await store.open()
-            stack.push_async_callback(store.close)
-            await store.register(["supercat"])
-            source = Source(
-                name="supercat",
-                connector=connector,
-                doors=("poll",),
-                on_revision=on_revision,
-                destinations=(Destination(target="erp", accepts=EVERY_KIND),),  # type: ignore[arg-type]
-                stages=connector.stages(),
-                max_body_bytes=1024 * 1024,
-                max_requests_per_second=1000,
-                since=clock.now(),
-                vendor="supercat",
-                client=await stack.enter_async_context(vendor_client(api, clock)),
+            settings = make_settings(simulator, **changes)
+            return await stack.enter_async_context(
+                source_bench(gateway_supercat, settings, tmp_path, clock, name="supercat", on_revision=on_revision)
             )
-            reader = SqliteReader(tmp_path / "gateway.db")
-            await reader.open()
-            stack.push_async_callback(reader.close)
-            return Bench(source, store, reader, clock)
 
         yield make
 

@@ -59,12 +59,12 @@ async def test_case_13_14_15_a_poll_that_failed_stores_nothing_and_marks_nothing
         await made.source.connector.poll(None, made.clock.now(), made.clock.now(), made.source.client)
     simulator.fail_next(fault)
     await made.poller.round()
-    assert made.door[0] == "down"
+    assert made.door()[0] == "down"
     assert await made.inbox() == []
-    await made.marked()
+    await made.acknowledged()
     assert simulator.posted == []
     assert len(await made.round()) == 1
-    assert made.door[0] == "up"
+    assert made.door()[0] == "up"
 
 
 async def test_case_14_credentials_do_not_follow_a_redirect(simulator: SupercatSimulator, side: Any) -> None:
@@ -230,11 +230,11 @@ async def test_the_account_is_not_locked_by_a_wrong_password(simulator: Supercat
     id = simulator.submit()
     for _ in range(5):
         assert await made.poller.round() >= 900
-    await made.marked()
+    await made.acknowledged()
     assert simulator.bad_sign_ins == 2
-    assert made.door[0] == "down"
-    assert "refused the credentials 2 times" in made.door[1]
-    assert "gateway resume" in made.door[1]
+    assert made.door()[0] == "down"
+    assert "refused the credentials 2 times" in made.door()[1]
+    assert "gateway resume" in made.door()[1]
     simulator.password = "constructed-password"
     made.source.client.reset()
     assert [message["order"]["references"]["supercat_id"] for message in await made.round()] == [str(id)]

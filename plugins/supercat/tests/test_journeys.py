@@ -14,10 +14,7 @@ from gateway_supercat.constructed import line
 from gateway_supercat.simulator import SupercatSimulator
 
 from gateway.app import Gateway
-from gateway.assembly import assemble
-from gateway.demo import to_toml
-from gateway.discovery import Plugin
-from gateway.testing import ErpSimulator
+from gateway.testing import ErpSimulator, running_gateway
 
 
 @pytest.fixture
@@ -39,23 +36,10 @@ async def live() -> AsyncIterator[SupercatSimulator]:
 
 @pytest.fixture
 async def gateway(live: SupercatSimulator, erp: ErpSimulator, tmp_path: Path) -> AsyncIterator[Gateway]:
-    tables: dict[str, Any] = {
-        "gateway": {"data_dir": "data"},
-        "store": {"reserve_bytes": 0},
-        "http": {"listen": "127.0.0.1:0"},
-        "admin": {"listen": "127.0.0.1:0"},
-        "targets": {"erp": {"url": erp.url, "retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}},
-        "sources": {"reps": live.source(tmp_path)},
-    }
-    tables["sources"]["reps"]["settings"]["poll_interval_s"] = 0.1
-    (tmp_path / "gateway.toml").write_text(to_toml(tables))
-    plugins = {"supercat": Plugin(name="supercat", distribution="order-gateway-supercat", version="0", module=gateway_supercat)}
-    gateway = Gateway(tmp_path / "gateway.toml", assemble(tmp_path / "gateway.toml", plugins))
-    task = asyncio.create_task(gateway.run())
-    await asyncio.wait([asyncio.create_task(gateway.ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
-    yield gateway
-    gateway.end()
-    assert await task == 0
+    source = live.source(tmp_path)
+    source["settings"]["poll_interval_s"] = 0.1
+    async with running_gateway(gateway_supercat, source, tmp_path, erp.url, name="reps") as gateway:
+        yield gateway
 
 
 async def held(gateway: Gateway, count: int) -> list[Any]:

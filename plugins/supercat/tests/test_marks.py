@@ -52,18 +52,18 @@ async def test_case_2_a_failed_mark_is_kept_and_tried_again(simulator: SupercatS
     simulator.refuses[bad] = 2
     simulator.forgets.add(lost)
     await made.round()
-    await made.marked()
+    await made.acknowledged()
     assert marked(simulator) == {good}
     rows = await made.reader.rows("acknowledgements")
     assert sorted((row["status"], row["attempts"]) for row in rows) == [("done", 1), ("ready", 1), ("ready", 1)]
     for _ in range(3):
         made.clock.advance(3600)
         assert await made.round() == []
-        await made.marked()
+        await made.acknowledged()
     assert marked(simulator) == {good, bad}
     simulator.forgets.clear()
     made.clock.advance(3600)
-    await made.marked()
+    await made.acknowledged()
     assert marked(simulator) == {good, bad, lost}
     assert [one for one in simulator.posted if good in one] == [[good, bad, lost]]
 
@@ -74,7 +74,7 @@ async def test_case_2_a_mark_that_never_works_is_shown_to_a_person(simulator: Su
     simulator.refuses[number] = 10**6
     await made.round()
     for _ in range(8 * 24):
-        await made.marked()
+        await made.acknowledged()
         made.clock.advance(3600)
     (row,) = await made.reader.rows("acknowledgements")
     assert (row["status"], row["reason"]) == ("dead", "the vendor did not confirm it")
@@ -135,7 +135,7 @@ async def test_an_order_is_marked_after_it_is_stored(simulator: SupercatSimulato
     made = await bench()
     (number,) = submitted(simulator, 1)
     await made.poller.round()
-    await made.marked()
+    await made.acknowledged()
     assert marked(simulator) == {number}
 
 
@@ -144,10 +144,10 @@ async def test_an_order_is_marked_after_the_erp_has_it_where_that_is_configured(
     (number,) = submitted(simulator, 1)
     await made.poller.round()
     await made.prepared()
-    await made.marked()
+    await made.acknowledged()
     assert simulator.posted == []
     await made.sent()
-    await made.marked()
+    await made.acknowledged()
     assert marked(simulator) == {number}
 
 
@@ -155,7 +155,7 @@ async def test_nothing_is_marked_beside_another_integration(simulator: SupercatS
     made = await bench(mark="off")
     submitted(simulator, 1)
     assert len(await made.round()) == 1
-    await made.marked()
+    await made.acknowledged()
     assert await made.round() == []
     assert simulator.posted == []
 

@@ -31,7 +31,7 @@ async def test_case_1_what_was_stored_and_not_marked_comes_again_and_is_a_repeat
     assert await made.inbox("outcome") == [("prepared",)]
     simulator.acknowledging = True
     made.clock.advance(3600)
-    await made.marked()
+    await made.acknowledged()
     assert simulator.posted[-1] == [number(simulator, id)]
     assert simulator.submitted[id].marked_by == "gateway"
 
@@ -105,7 +105,7 @@ async def test_case_3_both_come_again_and_again_until_they_are_marked_and_are_re
 async def test_case_4_a_version_of_what_the_erp_has_is_a_task_with_the_difference(simulator: SupercatSimulator, bench: Any) -> None:
     made, first = await bench(), simulator.submit(lines=[line(0, 2), line(1, 1), PROMOTION])
     assert len(await made.round()) == 1
-    await made.marked()
+    await made.acknowledged()
     assert number(simulator, first) in simulator.posted[0]
     second = simulator.submit(again=first, lines=[line(0, 2, price="600.00"), PROMOTION], placeholder_ship_date="4/2/24")
     assert await made.round() == []
@@ -114,7 +114,7 @@ async def test_case_4_a_version_of_what_the_erp_has_is_a_task_with_the_differenc
     for said in ("20BRAD-1, unit_price 625.00 -> 600.00", "- line 2: 9KAYABLD71CL", "requested_for: none -> 2024-04-02 04:00:00"):
         assert said in shown
     assert "likely_new_order" not in shown
-    await made.marked()
+    await made.acknowledged()
     assert simulator.submitted[second].marked_by == "gateway"
     await made.store.drop([f"{second}@2"], "anna", "typed twice, says the rep")
     assert await made.sent() == []
@@ -183,7 +183,7 @@ async def test_case_8_the_same_number_with_a_new_id_is_a_new_version(simulator: 
     simulator.edit(twin, **(simulator.submitted[first].record | {"id": twin}))
     assert await made.round() == []
     assert (await made.outcome(f"{twin}@2"))[0] == "held"
-    await made.marked()
+    await made.acknowledged()
     assert simulator.posted == [[number(simulator, first)]]
     assert simulator.submitted[twin].marked_by == "gateway"
 
@@ -286,7 +286,7 @@ async def test_case_11_ids_are_compared_as_numbers(simulator: SupercatSimulator,
 async def test_case_11_a_version_that_is_flagged_anew_and_unchanged_is_a_repeat(simulator: SupercatSimulator, bench: Any) -> None:
     made, first = await bench(on_revision="send"), simulator.submit()
     await made.round()
-    await made.marked()
+    await made.acknowledged()
     simulator.submit(again=first, lines=[line(0, 4)])
     await made.round()
     simulator.reflag(first)
@@ -302,7 +302,7 @@ async def test_case_12_unreadable_records_are_dead_letters_and_the_rest_goes_on(
         await made.poller.round()
     assert [m["order"]["references"]["supercat_id"] for m in await made.sent()] == [str(good)]
     assert sorted(await made.inbox("status")) == [("dead",)] * 3 + [("done",)]
-    await made.marked()
+    await made.acknowledged()
     assert simulator.posted == [[number(simulator, good)]]
     assert all(simulator.submitted[id].marked_by is None for id in parked)
 
@@ -333,8 +333,8 @@ async def test_case_18_what_another_poller_takes_is_not_seen_and_a_gap_is_no_err
     assert simulator.another_poller()
     third = simulator.submit()
     assert [m["order"]["references"]["supercat_id"] for m in await made.round()] == [str(third)]
-    assert made.door == ("up", "")
-    await made.marked()
+    assert made.door() == ("up", "")
+    await made.acknowledged()
     assert simulator.submitted[first].marked_by == "another"
 
 
@@ -344,7 +344,7 @@ async def test_first_run_marks_what_is_up_to_the_start_and_forwards_nothing_of_i
     made = await bench(start=Start(after_id=old[-1]))
     assert [m["order"]["references"]["supercat_id"] for m in await made.round()] == [str(id) for id in new]
     assert await made.inbox("status", "outcome") == [("done", "ignored")] * 3 + [("done", "prepared")] * 2
-    await made.marked()
+    await made.acknowledged()
     assert [one.marked_by for one in simulator.submitted.values()] == ["gateway"] * 5
     again = simulator.submit(again=old[0])
     assert await made.round() == []
@@ -374,5 +374,5 @@ async def test_an_old_id_that_turns_up_after_the_first_run_is_shown_to_a_person(
         assert await made.round() == []
     assert await made.inbox("key", "outcome") == [(f"supercat/{old}", "ignored"), (f"supercat/{draft}", "flagged")]
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
-    await made.marked()
+    await made.acknowledged()
     assert simulator.submitted[draft].marked_by == "gateway"

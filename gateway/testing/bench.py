@@ -1,0 +1,159 @@
+"""A connector between a real store and its vendor's simulator, without the rest of a gateway: for a plugin's own tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, get_args
+
+import aiohttp
+import msgspec
+
+from gateway.clock import Clock
+from gateway.config import OnRevision
+from gateway.connector import Connector
+from gateway.edge.poller import Poller
+from gateway.edge.server import Listener
+from gateway.edge.webhook import WebhookDoor
+from gateway.engine.acknowledge import Acknowledge
+from gateway.engine.prepare import Prepare
+from gateway.orders import Kind
+from gateway.source import Destination, Keys, Source
+from gateway.store.base import Settlement
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.reading import SqliteReader
+from gateway.testing.vendor import vendor_client
+from gateway.vitals import Vitals
+
+_LARGEST_BODY = 1024 * 1024
+
+
+class Bench:
+    """One source; nothing happens until it is told to, and when a call returns it has happened.
+
+    Attributes:
+        url: Where its webhook door listens; empty where it has none.
+        poller: `round()` asks the vendor once, page after page.
+        prepare: `turn()` makes canonical orders of some of what is stored.
+        acknowledge: `turn()` tells the vendor of some.
+        reader: What an operator is shown, by `rows(queue)` and `show(key)`.
+    """
+
+    def __init__(self, source: Source, store: SqliteStore, reader: SqliteReader, vitals: Vitals, clock: Clock) -> None:
+        self.source, self.store, self.reader, self.vitals, self.clock = source, store, reader, vitals, clock
+        self.poller = Poller(source, store, vitals, clock)
+        self.prepare = Prepare(source, store, clock)
+        self.acknowledge = Acknowledge(source, store, vitals, clock)
+        self.url = ""
+        self._session: aiohttp.ClientSession
+
+    async def post(self, body: bytes, **headers: str) -> tuple[int, Any]:
+        """A webhook; the status and the answer. `X_Signature="..."` is the header `X-Signature`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self._session.post(self.url, data=body, headers=named) as answer:
+            return answer.status, await answer.json()
+
+    async def prepared(self) -> None:
+        """Prepare all that is due."""
+        while await self.prepare.turn():
+            pass
+
+    async def acknowledged(self) -> None:
+        """Tell the vendor all that is due."""
+        while await self.acknowledge.turn():
+            pass
+
+    async def sent(self) -> list[dict[str, Any]]:
+        """Prepare what is due, and let the ERP take what leaves; the messages."""
+        messages = []
+        await self.prepared()
+        while rows := await self.store.lease_outbox("erp", 100):
+            for row in rows:
+                messages.append(msgspec.json.decode(row.body or b""))
+                end = Settlement(status="done", outcome="delivered")
+                await self.store.settle_outbox(row, end, acknowledge="delivered" in self.source.stages)
+        return messages
+
+    async def round(self) -> list[dict[str, Any]]:
+        """Poll once, and what `sent` does."""
+        await self.poller.round()
+        return await self.sent()
+
+    async def inbox(self, *columns: str) -> list[Any]:
+        """The rows of the inbox, oldest first: dicts, or tuples of some columns."""
+        rows = list(reversed(await self.reader.rows("inbox")))
+        return [tuple(row[column] for column in columns) for row in rows] if columns else rows
+
+    async def outcome(self, key: str) -> tuple[str, str, str]:
+        """Status and reason of an event, and what a clerk is shown of its last attempt."""
+        (row,) = [row for row in await self.inbox() if row["key"] == f"{self.source.name}/{key}"]
+        shown = await self.reader.show(key)
+        return row["status"], row["reason"] or "", json.dumps(shown, default=str)
+
+    def door(self, door: str = "poll") -> tuple[str, str]:
+        """The state of a door and the reason for it, as in `gateway status`."""
+        condition = self.vitals.doors[self.source.name, door]
+        return condition.state, condition.reason or ""
+
+
+B = TypeVar("B", bound=Bench)
+
+
+@asynccontextmanager
+async def source_bench(
+    module: ModuleType,
+    settings: object,
+    folder: Path,
+    clock: Clock,
+    *,
+    name: str = "vendor",
+    on_revision: OnRevision = "hold",
+    keys: Keys | None = None,
+    kind: Callable[[Source, SqliteStore, SqliteReader, Vitals, Clock], B] = Bench,  # type: ignore[assignment]
+) -> AsyncIterator[B]:
+    """A bench for a source of a connector, with every door that it has; the store is a new file in `folder`.
+
+    Args:
+        module: The plugin's module or object with the hooks.
+        settings: As `describe()["settings"]` says.
+        name: The source's.
+    """
+    connector = Connector(module, name)
+    connector.settings = settings
+    async with AsyncExitStack() as stack:
+        store = SqliteStore(folder / "gateway.db", clock=clock)
+        await store.open()
+        stack.push_async_callback(store.close)
+        await store.register([name])
+        api = connector.api()
+        vitals = Vitals(clock)
+        source = Source(
+            name=name,
+            connector=connector,
+            doors=connector.doors,
+            on_revision=on_revision,
+            destinations=(Destination(target="erp", accepts=frozenset(get_args(Kind))),),
+            stages=connector.stages(),
+            max_body_bytes=connector.max_body_bytes(_LARGEST_BODY),
+            max_requests_per_second=1000,
+            since=clock.now(),
+            vendor=name,
+            client=await stack.enter_async_context(vendor_client(api, clock)) if api else None,
+            keys=keys,
+        )
+        reader = SqliteReader(folder / "gateway.db")
+        await reader.open()
+        stack.push_async_callback(reader.close)
+        bench = kind(source, store, reader, vitals, clock)
+        if "webhook" in source.doors:
+            door = WebhookDoor(store, vitals, clock)
+            door.sources = {name: source}
+            listener = Listener(door.receive, max_connections=100)
+            await listener.start("127.0.0.1", 0)
+            stack.push_async_callback(listener.close, 1)
+            bench.url = f"http://127.0.0.1:{listener.port}/in/{name}"
+            bench._session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield bench
