@@ -85,6 +85,7 @@ class Deliver(Flight[OutboxRow]):
         self._durations = vitals.delivery.labels(self.name)
         self._counters: dict[str, Counter] = {}
         self._held: str | None = None
+        self._trouble = ""
         self._flying = 0
 
     @property
@@ -94,19 +95,27 @@ class Deliver(Flight[OutboxRow]):
     def hold(self, reason: str) -> None:
         """Send nothing until released; the orders wait."""
         self._held = reason
-        self._vitals.target(self.name, "hold", reason)
+        self._show()
 
     def release(self) -> None:
         """Send again; where nothing held it, nothing changes."""
         self._held, self._quiet_until = None, 0.0
         self._target.reset()
-        if not self._breaker.is_open:
-            self._vitals.target(self.name, "up")
+        self._show()
         self._changed.set()
+
+    def _show(self) -> None:
+        """How the target is. A hold comes first: what was in flight when it began still opens and closes the breaker, and ends no hold."""
+        if self._held is not None:
+            self._vitals.target(self.name, "hold", self._held)
+        elif self._breaker.is_open:
+            self._vitals.target(self.name, "down", self._trouble)
+        else:
+            self._vitals.target(self.name, "up")
 
     async def run(self) -> None:
         """Deliver until `drain`."""
-        self._vitals.target(self.name, "up")
+        self._show()
         await super().run()
 
     async def _leased(self, limit: int) -> list[OutboxRow]:
@@ -197,13 +206,14 @@ class Deliver(Flight[OutboxRow]):
         now = self._clock.monotonic()
         if outcome.unwell:
             if self._breaker.failed(now) == "opened":
-                self._vitals.target(self.name, "down", outcome.reason)
+                self._trouble = outcome.reason
+                self._show()
         elif outcome.meaning == "hold":
             self.hold(outcome.reason)
         elif outcome.meaning == "throttled":
             self._quiet_until = max(self._quiet_until, now + (outcome.retry_after_s or 1.0))
         elif not outcome.silent and self._breaker.succeeded() == "closed":
-            self._vitals.target(self.name, "up")
+            self._show()
             self._spawn(self._hasten(), f"hasten {self.name}")
         if outcome.unwell and outcome.retry_after_s:
             self._quiet_until = max(self._quiet_until, now + min(outcome.retry_after_s, self._target.settings.retry.cap_s))

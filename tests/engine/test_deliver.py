@@ -261,3 +261,48 @@ async def test_an_order_that_was_shut_down_in_flight_may_have_been_taken(
     await again.deliver(acme.body("o1", 2))
     await erp.wait_for(2)
     assert [message["kind"] for message in erp.messages()] == ["order.placed", "order.revised"]
+
+
+async def test_what_was_in_flight_when_a_target_was_held_changes_nothing_about_the_hold(start: Any, erp: ErpSimulator) -> None:
+    """A failure opens the breaker, a success closes it: the target is held all the same, and says so until it is released."""
+    answers: dict[str, asyncio.Future[int]] = {f"acme/o{n}/1": asyncio.get_running_loop().create_future() for n in (1, 2, 3)}
+    asked: list[str] = []
+    original = erp._take
+
+    async def told(request: Any) -> Any:
+        asked.append(key := request.headers["Idempotency-Key"])
+        answer = answers.pop(key, None)
+        if answer is not None and (status := await answer) != 200:
+            erp.arm("status", status=status, only=key)
+        return await original(request)
+
+    erp._take = told  # type: ignore[method-assign]
+    await erp.stop()
+    await erp.start()
+    first, second, third = answers.values()
+    running = await start(erp.url, target="concurrency = 3\nretry = { base_s = 0.05, cap_s = 0.1 }\nbreaker = { failures = 1 }")
+    for n in (1, 2, 3):
+        await running.deliver(acme.body(f"o{n}"))
+    await running.until(lambda: heard_by(asked, 3))
+    first.set_result(401)
+    await running.until(lambda: is_held(running))
+    second.set_result(503)
+    await running.until(lambda: failed_of(running, "acme/o2/1"))
+    assert await is_held(running), "what was in flight failed"
+    third.set_result(200)
+    await running.until(lambda: done(running, 1))
+    assert await is_held(running), "what was in flight was taken"
+    ready, said = await running.get("/readyz")
+    assert (ready, "401" in said["reasons"][0]["reason"]) == (503, True)
+    assert len(asked) == 3
+    running.gateway._runtime.deliver["erp"].release()
+    await erp.wait_for(3)
+    assert (await running.get("/readyz"))[0] == 200
+
+
+async def heard_by(asked: list[str], count: int) -> bool:
+    return len(asked) == count
+
+
+async def failed_of(running: Any, key: str) -> bool:
+    return any(row["outcome"] == "retry" for row in await running.rows("outbox") if row["key"] == key)
