@@ -1,6 +1,7 @@
 """`make torture`: break the gateway in every way there is a harness for, and count what was lost.
 
     make torture ARGS="--seed 7 --budget 600 --only kills,cuts --json FILE"
+    make torture ARGS="--seed 1 --seeds 20 --budget 0 --only network"     # one round of each of twenty seeds
 
 Every decision comes from the seed, and a failure is repeated by the seed and the commit, as far as a race can be. Exit codes:
 0 nothing wrong, 1 something was lost, doubled or else wrong, or a harness could not do its work although its tools are there.
@@ -28,7 +29,7 @@ from tests.torture.machine import MachineHarness
 from tests.torture.network import NetworkHarness
 from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
-from tests.torture.report import as_json, commit, table
+from tests.torture.report import as_json, commit, merged, table
 from tests.torture.sweep import SweepHarness
 
 _ALL: tuple[type[Harness], ...] = (
@@ -89,26 +90,46 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         print(f"torture: no harness {', '.join(unknown)}; there are {', '.join(HARNESSES)}", file=sys.stderr)
         return 2
-    chosen = [made() for name, made in HARNESSES.items() if not options.only or name in options.only]
-    print(f"torture: seed {options.seed}, {options.budget:.0f} s, commit {commit()}", flush=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="gateway-torture-") as folder:
-        tallies = asyncio.run(torture(chosen, seed=options.seed, budget_s=options.budget, folder=Path(folder)))
-    print(f"\n{table(tallies)}\n\ntorture: seed {options.seed}, {time.monotonic() - began:.0f} s, commit {commit()}", flush=True)
+    runs = [_one_seed(seed, options) for seed in range(options.seed, options.seed + options.seeds)]
+    tallies = [merged(of_one) for of_one in zip(*runs, strict=True)]
+    said = f"seed {options.seed}" + (f" to {options.seed + options.seeds - 1}" if options.seeds > 1 else "")
+    print(f"\n{table(tallies)}\n\ntorture: {said}, {time.monotonic() - began:.0f} s, commit {commit()}", flush=True)
     if options.json:
-        options.json.write_bytes(as_json(tallies, seed=options.seed, budget_s=options.budget))
-    wrong = [tally.name for tally in tallies if tally.problems]
-    if wrong:
-        print(
-            f'torture: WRONG; again with: make torture ARGS="--seed {options.seed} --budget {options.budget:.0f} --only {",".join(wrong)}"'
-        )
-    return 1 if wrong else 0
+        options.json.write_bytes(as_json(tallies, seed=options.seed, seeds=options.seeds, budget_s=options.budget))
+    found = False
+    for seed, run in enumerate(runs, options.seed):
+        if wrong := ",".join(tally.name for tally in run if tally.problems):
+            found = True
+            print(f'torture: WRONG; again with: make torture ARGS="--seed {seed} --budget {options.budget:.0f} --only {wrong}"')
+    return 1 if found else 0
+
+
+def _one_seed(seed: int, options: argparse.Namespace) -> list[Tally]:
+    """Each harness with this seed, in a folder that is gone afterwards; with several seeds, what it found says which."""
+    chosen = [made() for name, made in HARNESSES.items() if not options.only or name in options.only]
+    print(f"torture: seed {seed}, {options.budget:.0f} s, commit {commit()}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="gateway-torture-") as folder:
+        tallies = asyncio.run(torture(chosen, seed=seed, budget_s=options.budget, folder=Path(folder)))
+    if options.seeds > 1:
+        for tally in tallies:
+            tally.problems = [f"seed {seed}: {problem}" for problem in tally.problems]
+            counts = f"{tally.rounds} rounds, {tally.faults.total()} faults, {tally.acknowledged} acknowledged, {tally.lost} lost"
+            print(f"  {tally.name}: seed {seed}: {counts}, {tally.doubled} doubled, {tally.seconds:.0f} s", *tally.problems, flush=True)
+    return tallies
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make torture", description="Break the gateway, and count what was lost.")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="default: the time of day")
-    parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="shared out between the harnesses (default 600)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="this many, one after the other, from --seed on (default 1)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="of each seed, shared out between the harnesses; 0: one round of each (default 600)",
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="NAME,NAME", help=", ".join(HARNESSES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was counted")
     return parser.parse_args(arguments)

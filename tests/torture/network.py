@@ -1,8 +1,8 @@
 """The 14 network faults on each of the four legs: nothing lost, nothing doubled, nothing overtaken, and all up again by itself.
 
 One round is every kind on every leg, in an order that the dice say, the four legs at the same time on a gateway each; with
-every second round the ERP recognises no repeat and is looked up instead. A fault begins by ending what is connected, lasts
-until it was met and a little longer, and meanwhile orders go on coming through every door.
+every second round, whether the first is for the dice, the ERP recognises no repeat and is looked up instead. A fault begins by
+ending what is connected, lasts until it was met and a little longer, and meanwhile orders go on coming through every door.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class NetworkHarness:
         return None if shutil.which("openssl") else "the openssl command, for certificates"
 
     async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        operated = 0
+        operated, first = 0, dice.randrange(2)
         slowest = (0.0, "")
         while not is_over(until, tally):
             place = folder / str(tally.rounds)
@@ -144,7 +144,7 @@ class NetworkHarness:
             for leg in LEGS:
                 own = Random(dice.random())
                 kinds = own.sample(KINDS, len(KINDS))
-                legs.append(one_leg(leg, kinds, own, tally, place / leg, keyed=tally.rounds % 2 == 0))
+                legs.append(one_leg(leg, kinds, own, tally, place / leg, keyed=(tally.rounds + first) % 2 == 0))
             for cells in await asyncio.gather(*legs):
                 tally.problems += [f"round {tally.rounds}: {problem}" for problem in cells.problems]
                 slowest = max(slowest, (cells.slowest_s, f"{cells.slowest_kind} on {cells.leg}"))

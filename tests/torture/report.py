@@ -27,7 +27,7 @@ def table(tallies: Sequence[Tally]) -> str:
     """One line per harness, a sum, the faults by kind, and what went wrong."""
     width = max(len(tally.name) for tally in tallies)
     lines = ["  ".join(["".ljust(width), *(name.rjust(max(6, len(name))) for name in _COLUMNS)])]
-    for tally in [*tallies, _sum(tallies)]:
+    for tally in [*tallies, merged(tallies, name="all")]:
         if tally.skipped:
             lines.append(f"{tally.name.ljust(width)}  skipped: {tally.skipped}")
             continue
@@ -56,11 +56,14 @@ def _cells(tally: Tally) -> tuple[str, ...]:
     return (*map(str, counts), *map(str, orders), recovery, f"{tally.seconds:.0f}")
 
 
-def _sum(tallies: Sequence[Tally]) -> Tally:
-    whole = Tally(name="all")
+def merged(tallies: Sequence[Tally], *, name: str | None = None) -> Tally:
+    """The sum of one harness's tallies, or of all; its words are those of the slowest recovery."""
+    slowest = max(tallies, key=lambda tally: tally.slowest_recovery_s)
+    whole = Tally(name=name or slowest.name, noted=slowest.noted, slowest_recovery_s=slowest.slowest_recovery_s)
+    whole.skipped = "" if name else slowest.skipped
     for tally in tallies:
         whole.faults.update(tally.faults)
-        for name in ("rounds", "cuts", "kills", "acknowledged", "lost", "repeats", "doubled", "seconds"):
-            setattr(whole, name, getattr(whole, name) + getattr(tally, name))
-        whole.slowest_recovery_s = max(whole.slowest_recovery_s, tally.slowest_recovery_s)
+        whole.problems += tally.problems
+        for count in ("rounds", "cuts", "kills", "acknowledged", "lost", "repeats", "doubled", "seconds"):
+            setattr(whole, count, getattr(whole, count) + getattr(tally, count))
     return whole

@@ -77,6 +77,20 @@ def test_a_seed_repeats_what_was_decided(monkeypatch: pytest.MonkeyPatch, capsys
     assert found[0] == found[1] != found[2]
 
 
+def test_several_seeds_are_counted_together_and_what_is_found_says_which(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torture, "HARNESSES", {"loses": Loses, "lacks": Lacks})
+    file = tmp_path / "torture.json"
+    assert torture.main(["--seed", "7", "--seeds", "3", "--budget", "0", "--json", str(file)]) == 1
+    loses, lacks = json.loads(file.read_bytes())["harnesses"]
+    assert (loses["rounds"], loses["lost"], lacks["rounds"]) == (3, 3, 0)
+    assert [problem.partition(":")[0] for problem in loses["problems"]] == ["seed 7", "seed 8", "seed 9"]
+    said = capsys.readouterr().out
+    assert "skipped: needs a planet" in said
+    assert 'make torture ARGS="--seed 8 --budget 0 --only loses"' in said
+
+
 def test_a_harness_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert torture.main(["--only", "floods"]) == 2
     assert "no harness floods" in capsys.readouterr().err
