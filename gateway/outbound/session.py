@@ -268,7 +268,7 @@ def _plain(error: aiohttp.ClientError) -> str:
     if isinstance(cause, ssl.SSLError):
         return cause.reason or "it is not spoken there"
     if isinstance(cause, OSError):
-        text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
+        text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause) or "closed without an answer"
         return text[:1].lower() + text[1:200]
     if isinstance(cause, aiohttp.ServerDisconnectedError):
         return "closed without an answer"

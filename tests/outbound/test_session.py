@@ -261,6 +261,17 @@ async def test_tls_towards_a_plain_port_sends_nothing() -> None:
         assert other.heard == []
 
 
+async def test_a_port_that_hangs_up_on_tls_is_unreached_and_the_reason_says_so() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    with pytest.raises(Unreached, match="no connection: closed without an answer"):
+        await ask(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    server.close()
+
+
 def test_a_ca_file_that_is_none_is_said_at_once(tmp_path: Path) -> None:
     async def opening() -> None:
         open_session(allowed=any_unicast, connections=1, connect_timeout_s=1, ca_file=tmp_path / "missing.pem")

@@ -26,6 +26,7 @@ from gateway.edge.poller import Poller
 from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
+from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
 from gateway.store.sqlite import upkeep
 from gateway.target import auth
@@ -95,6 +96,18 @@ def marks_unheard() -> None:
     acknowledge.Acknowledge._settlement = sure  # type: ignore[method-assign]
 
 
+def hold_untold() -> None:
+    """Known-bad twin: a target that is held looks as its breaker does, so that nobody releases it."""
+    original = Deliver._show
+
+    def shown(self: Any) -> None:
+        held, self._held = self._held, None
+        original(self)
+        self._held = held
+
+    Deliver._show = shown  # type: ignore[method-assign]
+
+
 def no_resync() -> None:
     """Known-bad twin: what a hub pushed meanwhile is not asked for after a connection."""
 
@@ -148,6 +161,7 @@ MORE_TWINS = (
     no_timeouts,
     follow_redirects,
     marks_unheard,
+    hold_untold,
     no_resync,
     loop_blocked,
     no_deadlines,

@@ -14,6 +14,7 @@ import acme
 import aiohttp
 from aiohttp import web
 
+from gateway.clock import Clock, SystemClock
 from gateway.testing import ErpSimulator, FaultHub
 from tests.journey.load import Load
 from tests.journey.process import SECRET, Process, driven
@@ -108,24 +109,25 @@ class Patience:
     limits of a second are then in its own way. It ends in any case when ten times the time is over.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, clock: Clock | None = None) -> None:
         self.spent_s = 0.0
         self._limit_s = limit_s
-        self._began = self._counted = time.monotonic()
+        self._clock = clock or SystemClock()
+        self._began = self._counted = self._clock.monotonic()
 
     def is_over(self) -> bool:
-        return self.spent_s > self._limit_s or time.monotonic() > self._began + 10 * self._limit_s
+        return self.spent_s > self._limit_s or self._clock.monotonic() > self._began + 10 * self._limit_s
 
     async def pause(self) -> None:
         """Wait for a moment, and count what went by since the last one."""
-        began = time.monotonic()
-        await asyncio.sleep(_PAUSE_S)
-        now = time.monotonic()
+        began = self._clock.monotonic()
+        await self._clock.sleep(_PAUSE_S)
+        now = self._clock.monotonic()
         self.spent_s += (now - self._counted) * min(1.0, _PAUSE_S / (now - began))
         self._counted = now
 
     def __str__(self) -> str:
-        return f"{time.monotonic() - self._began:.0f} s after the fault ({self.spent_s:.0f} s of them count)"
+        return f"{self._clock.monotonic() - self._began:.0f} s after the fault ({self.spent_s:.0f} s of them count)"
 
 
 class Pulse:

@@ -13,9 +13,10 @@ from random import Random
 
 import pytest
 
+from gateway.testing import ManualClock
 from tests.torture.network import FOR_OPERATORS, NO_SENSE, NetworkHarness, one_leg
 from tests.torture.protocol import Tally
-from tests.torture.site import LEGS
+from tests.torture.site import LEGS, Patience
 from tests.torture.wires import KINDS
 
 SEED = int(os.environ.get("TORTURE_SEED", str(time.time_ns() % 10**6)))
@@ -28,6 +29,26 @@ def test_every_kind_is_tried_on_every_leg_or_has_its_reason() -> None:
     assert len(LEGS) == 4
     assert all(leg in LEGS and kind in KINDS and reason for (leg, kind), reason in NO_SENSE.items())
     assert set(FOR_OPERATORS) < set(KINDS)
+
+
+class BusyMachine(ManualClock):
+    """Who wants to be woken is woken so many times later."""
+
+    def __init__(self, slower: float) -> None:
+        super().__init__()
+        self.slower = slower
+
+    async def sleep(self, delay_s: float) -> None:
+        self.advance(delay_s * self.slower)
+
+
+@pytest.mark.parametrize(("slower", "waits_s"), [(1, 3), (4, 12), (1000, 50)])
+async def test_a_second_counts_for_what_we_got_of_it_and_ten_times_the_limit_is_the_end(slower: float, waits_s: float) -> None:
+    clock = BusyMachine(slower)
+    patience = Patience(3.0, clock)
+    while not patience.is_over():
+        await patience.pause()
+    assert round(clock.monotonic()) == waits_s
 
 
 @pytest.mark.parametrize("keyed", [SEED % 2 == 0])
@@ -50,6 +71,7 @@ TWINS = {
     "no_timeouts": ("erp", "blackhole", "still not there"),
     "follow_redirects": ("vendor", "redirect", "went where a redirect pointed to"),
     "marks_unheard": ("vendor", "5xx", "mark of"),
+    "hold_untold": ("erp", "TLS", "still not there"),
     "no_resync": ("hub", "refused", "of pushed"),
     "loop_blocked": ("vendor", "reset", "looks at its health were not answered"),
 }
