@@ -6,6 +6,7 @@ closed --failures in a row--> open --cooldown over--> probing --success--> close
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 
@@ -63,6 +64,11 @@ class Breaker:
             return None
         self._opened_at, self._ramp = None, 1
         return "closed"
+
+    def hurry(self) -> None:
+        """Let the probe go now: somebody says that the target is back."""
+        if self._opened_at is not None:
+            self._opened_at = -math.inf
 
     def _pause_s(self) -> float:
         return min(self._cap_s, self._cooldown_s * 2.0 ** min(self._probes, 40))

@@ -98,9 +98,13 @@ class Deliver(Flight[OutboxRow]):
         self._show()
 
     def release(self) -> None:
-        """Send again; where nothing held it, nothing changes."""
+        """Send again, and at once: where it counts as down, the probe goes now."""
+        waited = self._held is not None or self._breaker.is_open
         self._held, self._quiet_until = None, 0.0
+        self._breaker.hurry()
         self._target.reset()
+        if waited:
+            self._spawn(self._hasten(), f"hasten {self.name}")
         self._show()
         self._changed.set()
 

@@ -57,6 +57,17 @@ def test_late_failures_of_the_old_flight_do_not_lengthen_the_pause() -> None:
     assert made.may_fly(10) == 1
 
 
+def test_somebody_who_knows_better_ends_the_pause_and_a_failed_probe_begins_another() -> None:
+    made = opened()
+    made.hurry()
+    assert (made.may_fly(1), made.next_probe_s(1)) == (1, 0)
+    made.failed(1)
+    assert (made.may_fly(1), made.next_probe_s(1)) == (0, 20)
+    well = breaker()
+    well.hurry()
+    assert not well.is_open
+
+
 def test_it_comes_back_with_one_and_doubles() -> None:
     made = opened()
     assert made.succeeded() == "closed"

@@ -200,6 +200,28 @@ async def is_down(running: Any) -> bool:
     return bool(status["targets"]["erp"]["state"] == "down")
 
 
+async def test_a_target_that_is_down_is_tried_at_once_when_somebody_releases_it(
+    start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the breaker's pause nor the order's own is waited for."""
+    monkeypatch.setattr("gateway.engine.deliver._HASTEN_WITHIN_S", 0.1)
+    await erp.stop()
+    running = await start(
+        erp.url, target="retry = { base_s = 600, cap_s = 900 }\nbreaker = { failures = 1, cooldown_s = 600 }\nconcurrency = 1"
+    )
+    await running.deliver(acme.body("o1"))
+    await running.until(lambda: is_down(running))
+    await running.until(lambda: waits(running))
+    await erp.start()
+    running.gateway._runtime.deliver["erp"].release()
+    await erp.wait_for(1)
+    assert (await running.get("/readyz"))[0] == 200
+
+
+async def waits(running: Any) -> bool:
+    return bool(await running.rows("outbox", status="ready"))
+
+
 async def test_a_slow_target_does_not_hold_up_another(start: Any, erp: ErpSimulator) -> None:
     slow = ErpSimulator()
     await slow.start()
