@@ -185,7 +185,7 @@ class Connector:
             PluginError: The connector failed over it.
         """
         try:
-            verdict = self._verify(envelope=envelope, settings=self.settings, now=now, keys=keys)
+            verdict = self._verify(envelope, self.settings, now, keys)
         except UnknownKey:
             raise
         except BaseException as error:
@@ -199,15 +199,16 @@ class Connector:
     def read(self, envelope: Envelope) -> Sequence[Event]:
         """Read an envelope that was verified before. Raises as `admit` does."""
         try:
-            events = self._guard("ingest", lambda: list(self._ingest(envelope=envelope, settings=self.settings) or ()))
+            events = self._guard("ingest", lambda: list(self._ingest(envelope, self.settings) or ()))
         except Rejected:
             raise
         except PermanentError as error:
             raise Misread(str(error)) from error
         except (TransientError, AuthError, Hold, Ignore) as error:
             raise PluginError(f"ingest raised {type(error).__name__}, which is not its to raise") from error
+        fetches = self.fetches
         for event in events:
-            checked_event("ingest", event, fetches=self.fetches)
+            checked_event("ingest", event, fetches=fetches)
         return events
 
     async def poll(
@@ -255,8 +256,7 @@ class Connector:
     def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
         """The canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
-            make, settings = self._normalize, self.settings
-            order = self._guard("normalize", lambda: make(event=event, document=document, previous=previous, settings=settings))
+            order = self._guard("normalize", lambda: self._normalize(event, document, previous, self.settings))
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
@@ -322,12 +322,19 @@ class Connector:
         return msgspec.structs.replace(made, events=tuple(events))
 
     def _direct(self, hook: str) -> Callable[..., Any]:
-        """A hook of which every order takes the way: its one implementation, called as pluggy would, without the way through pluggy."""
-        found = getattr(self._manager.hook, hook).get_hookimpls()
+        """A hook of which every order takes the way: its one implementation, called as pluggy would, without the way through pluggy.
+
+        Called by position, in the order of the specification.
+        """
+        caller = getattr(self._manager.hook, hook)
+        assert caller.spec is not None
+        asked, found = caller.spec.argnames, caller.get_hookimpls()
         if not found:
-            return lambda **_: None
-        function, names = found[0].function, found[0].argnames
-        return lambda **given: function(*[given[name] for name in names])
+            return lambda *_: None
+        function, places = found[0].function, [asked.index(name) for name in found[0].argnames]
+        if places == list(range(len(asked))):
+            return function  # type: ignore[no-any-return]
+        return lambda *given: function(*[given[place] for place in places])
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))

@@ -487,6 +487,45 @@ def test_ingest_that_returns_no_events_is_a_plugin_error(answer: object) -> None
         whole(ingest=lambda: answer).read(ENVELOPE)
 
 
+@pytest.mark.parametrize("field", ["document", "content", "occurred_at", "reference", "ignored", "flagged"])
+def test_an_event_with_a_field_of_another_kind_is_a_plugin_error(field: str) -> None:
+    odd = msgspec.structs.replace(EVENT, **{field: 7})
+    with pytest.raises(PluginError, match=f"whose {field} is int, not "):
+        whole(ingest=lambda: [odd]).read(ENVELOPE)
+    absent = msgspec.structs.replace(EVENT, **{field: None})
+    assert whole(ingest=lambda: [absent]).read(ENVELOPE) == [absent]
+
+
+def test_hooks_get_their_arguments_in_whatever_order_they_name_them() -> None:
+    seen: list[Any] = []
+
+    class Turned:
+        @hookimpl
+        def describe(self) -> Description:
+            return describe()
+
+        @hookimpl
+        def verify(self, keys: Any, now: datetime, settings: Any, envelope: Envelope) -> bool:
+            seen.append((envelope, settings, now, keys))
+            return True
+
+        @hookimpl
+        def ingest(self, settings: Any, envelope: Envelope) -> Sequence[Event]:
+            seen.append((envelope, settings))
+            return [EVENT]
+
+        @hookimpl
+        def normalize(self, settings: Any, previous: Any, document: bytes) -> Order:
+            seen.append((document, previous, settings))
+            return Order()
+
+    connector = Connector(Turned())
+    connector.settings = Settings()
+    connector.admit(ENVELOPE, NOW, {"k": 1})
+    connector.normalize(EVENT, b"{}", Order(order_ref="o"))
+    assert seen == [(ENVELOPE, Settings(), NOW, {"k": 1}), (ENVELOPE, Settings()), (b"{}", Order(order_ref="o"), Settings())]
+
+
 def test_an_event_without_a_document_needs_a_fetch() -> None:
     bare = Event(key="k", order_ref="o")
     assert whole(ingest=lambda: [bare]).read(ENVELOPE) == [bare]

@@ -128,6 +128,69 @@ def test_what_lacks_what_belongs_to_it_is_a_dead_letter(connector: Callable[...,
         connector(settings()).read(Envelope(source="pharmacy", door="realtime", body=body, received_at=AT))
 
 
+def as_the_core_writes(*arguments: Any) -> bytes:
+    return b'{"target":"OrderStateChanged","arguments":' + json.dumps(arguments, ensure_ascii=False, separators=(",", ":")).encode() + b"}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [NUMBER, CODE, "READYFORINPUT", CHANGED, None],
+        [NUMBER, None, "READYFORINPUT", None, ""],
+        [NUMBER, "", "READYFORINPUT"],
+        ["9" * 500, CODE, "x" * 500, "9" * 500],
+        [NUMBER, CODE, "READYFORINPUT", CHANGED, {"a": 1}],
+        [NUMBER, 12.50, "READYFORINPUT", CHANGED],
+        [NUMBER, CODE, "READYFORINPUT", CHANGED, None, "one more"],
+        ['a \\ and a " and a tab\t', CODE, "READYFORINPUT", CHANGED],
+        ["9" * 500, CODE, "READYFORINPUT", CHANGED, "x" * 100_000],
+        [ORDER],
+    ],
+)
+def test_a_call_as_the_core_writes_it_is_read_as_any_other(ingest: Callable[..., Event], arguments: list[Any]) -> None:
+    assert read_push(as_the_core_writes(*arguments)) == read_push(call("OrderStateChanged", *arguments))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        as_the_core_writes(),
+        as_the_core_writes(NUMBER, CODE),
+        as_the_core_writes(NUMBER, CODE, None, CHANGED),
+        as_the_core_writes(7, CODE, "READYFORINPUT", CHANGED)[:-1],
+        as_the_core_writes("9" * 501, CODE, "READYFORINPUT", CHANGED),
+        as_the_core_writes("a\0b", CODE, "READYFORINPUT", CHANGED),
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED).replace(b"READY", b"RE\x00ADY"),
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED).replace(b"READY", b"RE\xffADY"),
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED).replace(b"READY", b"\\ud800"),
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED)[:-1] + b',"target":"OrderStateChanged"}',
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED)[:-1] + b"}}",
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED)[:-1] + b"]}",
+        as_the_core_writes(NUMBER, CODE, "READYFORINPUT", CHANGED, None)[:-2] + b",]}",
+    ],
+)
+def test_what_the_core_writes_is_read_as_strictly_as_any_other(
+    connector: Callable[..., Any], settings: Callable[..., Any], body: bytes
+) -> None:
+    with pytest.raises(Misread):
+        connector(settings()).read(Envelope(source="pharmacy", door="realtime", body=body, received_at=AT))
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "changed", "key"),
+    [
+        ("g1-7", "READYFORINPUT", "2024-03-31T08:15:00+02:00", "order-49e851976ee2983f932495fdb827f58f"),
+        (NUMBER, "PICKEDUP", CHANGED, "order-7085107590abc27f12c1ccb63e30a5d4"),
+        (NUMBER, "SCHEDULED", None, "order-04dfceef9f98d1fe4f138c5f92541fc7"),
+    ],
+)
+def test_an_orders_key_is_the_same_in_every_version(
+    ingest: Callable[..., Event], number: str, state: str, changed: str | None, key: str
+) -> None:
+    """What is stored under another key than before would be stored once more."""
+    assert ingest(as_the_core_writes(number, CODE, state, changed, None)).key == key
+
+
 def test_case_14_the_event_keeps_the_call_as_it_came_and_wants_its_order(ingest: Callable[..., Event]) -> None:
     event = ingest(order_call())
     assert (event.order_ref, event.document, event.fetch, event.ignored) == (NUMBER, order_call(), True, None)
