@@ -8,9 +8,10 @@ record. Nothing is invoked, so nothing of ours travels in messages. Sources: Tra
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import aiohttp
 import msgspec
@@ -71,7 +72,16 @@ class _Wire(Struct):
     allowReconnect: Raw = Raw(b"null")
 
 
+class _Call(Struct, frozen=True):
+    """An invocation as every hub writes it. What is anything else, or of another kind, is for `decode` to say."""
+
+    type: Literal[1]
+    target: str
+    arguments: Raw = Raw(b"[]")
+
+
 _decoder = msgspec.json.Decoder(_Wire)
+_call = msgspec.json.Decoder(_Call)
 
 
 class Session:
@@ -88,6 +98,7 @@ class Session:
         self._clock = clock
         self._negotiation = Negotiation(subscription, http, clock)
         self._rest = b""
+        self._waiting_since = math.inf
 
     async def run(self) -> None:
         """Connect and listen. A cancellation hangs up within a second or so.
@@ -111,7 +122,8 @@ class Session:
 
     async def _live(self, socket: WebSocket) -> None:
         self._ears.online()
-        tasks = [asyncio.create_task(self._read(socket), name="hub read"), asyncio.create_task(self._ping(socket), name="hub ping")]
+        parts = {"read": self._read(socket), "ping": self._ping(socket), "watch": self._watch()}
+        tasks = [asyncio.create_task(part, name=f"hub {name}") for name, part in parts.items()]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in tasks:
@@ -187,33 +199,48 @@ class Session:
             await asyncio.sleep(self._subscription.keep_alive_s)
 
     async def _read(self, socket: WebSocket) -> None:
+        time = asyncio.get_running_loop().time
         await self._records(b"")
         while True:
+            # Round the receiving only: while there is no room for what came, the silence is ours.
+            self._waiting_since = time()
             try:
-                # Round the receiving only: while there is no room for what came, the silence is ours.
-                async with asyncio.timeout(self._subscription.server_timeout_s):
-                    data = await socket.receive()
-            except TimeoutError as error:
-                raise Ended("silent", f"nothing heard for {self._subscription.server_timeout_s:g} s") from error
+                data = await socket.receive()
             except (TransientError, PermanentError) as error:
                 raise _end(error) from error
+            self._waiting_since = math.inf
             self._ears.heard()
             await self._records(data)
+
+    async def _watch(self) -> None:
+        """Notice a silent hub. One timer now and then: two of them an event, one made and one cancelled, cost as much as reading it."""
+        time, patience_s = asyncio.get_running_loop().time, self._subscription.server_timeout_s
+        while (left_s := min(self._waiting_since, time()) + patience_s - time()) > 0:
+            await asyncio.sleep(left_s)
+        raise Ended("silent", f"nothing heard for {patience_s:g} s")
 
     async def _records(self, data: bytes) -> None:
         """Hand over each record as it is read, so that a bad one takes no good one with it."""
         *records, self._rest = (self._rest + data).split(_SEPARATOR)
         for record in records:
             self._check_length(record)
-            message = decode(record) if record else None
-            if isinstance(message, InvocationMessage):
-                await self._ears.put(message.target, message.arguments)
-            elif isinstance(message, CloseMessage):
-                text = f": {said(message.error)}" if message.error else ""
-                if message.allow_reconnect is True:
-                    raise Ended("closed", f"the hub closes{text}")
-                raise Ended("sent_away", f"the hub closes and does not ask us to come again{text}")
+            try:
+                call = _call.decode(record)
+            except (ValueError, RecursionError):
+                await self._other(record)
+            else:
+                await self._ears.put(call.target, bytes(call.arguments))
         self._check_length(self._rest)
+
+    async def _other(self, record: bytes) -> None:
+        message = decode(record) if record else None
+        if isinstance(message, InvocationMessage):
+            await self._ears.put(message.target, message.arguments)
+        elif isinstance(message, CloseMessage):
+            text = f": {said(message.error)}" if message.error else ""
+            if message.allow_reconnect is True:
+                raise Ended("closed", f"the hub closes{text}")
+            raise Ended("sent_away", f"the hub closes and does not ask us to come again{text}")
 
     def _check_length(self, record: bytes) -> None:
         if len(record) > self._subscription.max_message_bytes:
