@@ -26,8 +26,9 @@ WAITING_BYTES, DELIVERED_BYTES = 3000, 550  # of one order in the file, all of i
 _BASE = 1000
 _DONE = Settlement(status="done", outcome="delivered", http_status=201, detail='{"id":"SO-0000001"}')
 
-# As long as the other names and in no order: an odd factor reaches every number of 32 bits once.
-_NAME = "printf('c1%06d%08x', ({order} + :shift) >> 32, (({order} + :shift) * 2654435761) & 4294967295)"
+# As long as the other names, in no order, and all over the indexes, so that a new name meets as many pages there as it will for the
+# gateway's users: an odd factor reaches every number of 32 bits once.
+_NAME = "printf('%08x%06dc1', (({order} + :shift) * 2654435761) & 4294967295, ({order} + :shift) >> 32)"
 _ID = "{column} + :shift"
 _TEXT = f"replace({{column}}, was, {_NAME})"
 _BODY = f"CAST(replace(CAST({{column}} AS TEXT), was, {_NAME}) AS BLOB)"
