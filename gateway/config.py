@@ -53,7 +53,8 @@ class GatewaySettings(_Table, frozen=True, kw_only=True):
 class StoreSettings(_Table, frozen=True, kw_only=True):
     """`reserve_bytes` is given back to a full disk so that what is stored can still leave; `keep_bodies_days` is how long
     the bodies of delivered orders stay readable, `keep_attempts_days` what was tried and answered, `keep_orders_days` the rows
-    themselves, `keep_keys_days` what tells a repeat from a new order. `max_bytes`: near it, all but the last are shortened."""
+    themselves, `keep_keys_days` what tells a repeat from a new order, the keys of
+    commands for a vendor too. `max_bytes`: near it, all but the last are shortened."""
 
     url: str = "sqlite:gateway.db"
     reserve_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024

@@ -73,6 +73,7 @@ class Housekeeping:
             lambda after: store.erase_attempts(attempts, after, _WALK_SLICE),
             lambda after: store.trim_orders(orders, keys, after, _WALK_SLICE),
             lambda after: store.forget_events(keys, after, _WALK_SLICE),
+            lambda after: store.forget_submissions(keys, after, _WALK_SLICE),  # after the orders that keep them
         )
         if self._clock.monotonic() < self._next_walk:
             walks = ()

@@ -29,7 +29,8 @@ class Keeping(Protocol):
     """A part of `gateway.store.base.Store`. Nothing here touches what is open or waits for a person."""
 
     async def erase_bodies(self, before: datetime, limit: int) -> int:
-        """Erase documents, bodies, answers and attempts of rows settled before; keys and digests stay. Returns the rows changed."""
+        """Erase documents, bodies, answers, codes and attempts of rows settled before; keys and digests stay, and codes while their order
+        can still be read. Returns the rows changed."""
 
     async def finish_restore(self, who: str) -> bool:
         """The gap after a copy was put back is closed: events from before it are like others again. False where there was none."""
@@ -43,6 +44,9 @@ class Keeping(Protocol):
 
     async def forget_events(self, before: datetime, after: int, limit: int) -> int | None:
         """Let go of events that belong to no order and were settled before. A slice of a walk."""
+
+    async def forget_submissions(self, before: datetime, after: int, limit: int) -> int | None:
+        """Let go of submissions settled before, with their keys, whose order is not known any more. A slice of a walk."""
 
     async def give_back(self, pages: int) -> bool:
         """Give some of the file's free pages back to the disk, where there are many; whether there may be more."""

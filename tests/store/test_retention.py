@@ -10,74 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shelf import BODY, DAY_S, DONE, Shelf, a_shelf
 
 from gateway.config import StoreSettings
-from gateway.housekeeping import Housekeeping
-from gateway.store.base import Delivery, Incoming, Prepared, Settlement
-from gateway.store.sqlite import SqliteStore, retention
+from gateway.store.base import Incoming, Settlement
+from gateway.store.sqlite import retention
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.sqlite.retention import days_left
-from gateway.testing import ManualClock
-
-DAY_S = 86400.0
-DONE = Settlement(status="done", outcome="delivered")
-RETRY = Settlement(status="ready", outcome="retry")
-BODY = b"x" * 600
-
-
-class Shelf:
-    """A store, its clock and what tidies it."""
-
-    def __init__(self, store: SqliteStore, clock: ManualClock, path: Path, **settings: Any) -> None:
-        self.store = store
-        self.clock = clock
-        self.path = path
-        self.settings = StoreSettings(**settings)
-        self.house = Housekeeping(store, clock, lambda: self.settings)
-
-    async def orders(self, *refs: str, status: str = "done", content: bytes = b"1") -> None:
-        """Orders that came just now, and how far they are: `open`, `retried` or `done`."""
-        digest = hashlib.sha256(content).digest()
-        sha256 = hashlib.sha256(BODY).digest()
-        await self.store.accept(
-            "acme", "webhook", [Incoming(key=ref, order_ref=ref, document=BODY, sha256=sha256, content=digest) for ref in refs]
-        )
-        rows = await self.store.lease_inbox("acme", len(refs))
-        made = [
-            Prepared(
-                row=row,
-                key=f"acme/{row.order_ref}/{row.messages + 1}",
-                n=row.messages + 1,
-                deliveries=(Delivery(target="erp", kind="order.placed", body=BODY, sha256=sha256),),
-            )
-            for row in rows
-        ]
-        await self.store.prepared(made)
-        for row in await self.store.lease_outbox("erp", 10_000) if status != "open" else ():
-            if row.order_ref in refs:
-                await self.store.settle_outbox(row, RETRY if status == "retried" else DONE)
-
-    async def tidy(self) -> None:
-        """A whole round."""
-        self.clock.advance(3601)
-        await self.house.turn()
-        while self.house.busy:
-            await self.house.turn()
-
-    def count(self, what: str) -> int:
-        with sqlite3.connect(self.path) as db:
-            found: int = db.execute(f"SELECT count(*) FROM {what}").fetchone()[0]
-            return found
 
 
 @pytest.fixture
 async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    clock = ManualClock()
-    store = SqliteStore(tmp_path / "gateway.db", clock=clock)
-    await store.open()
-    await store.register(["acme"])
-    yield Shelf(store, clock, tmp_path / "gateway.db", keep_bodies_days=2, keep_attempts_days=4, keep_orders_days=10, keep_keys_days=20)
-    await store.close()
+    async with a_shelf(tmp_path) as shelf:
+        yield shelf
 
 
 async def test_each_class_goes_at_its_age_and_what_is_open_stays(shelf: Shelf) -> None:
@@ -159,6 +104,30 @@ async def test_events_that_belong_to_no_order_are_forgotten_too(shelf: Shelf) ->
     await shelf.tidy()
     left = "inbox WHERE key = 'e4'", "acknowledgements WHERE status <> 'done'", "inbox WHERE status = 'dead'", "inbox"
     assert [shelf.count(what) for what in left] == [1, 1, 1, 2], "the dead letter, and what is still to be acknowledged"
+
+
+async def test_a_walk_over_many_does_not_read_what_is_young(shelf: Shelf) -> None:
+    """It holds the only connection that writes: a slice is a slice also where everything left is young."""
+    await shelf.orders(*(f"o{n}" for n in range(5)))
+    shelf.clock.advance(30 * DAY_S)
+    await shelf.orders(*(f"y{n}" for n in range(3000)))
+    steps: list[int] = []
+    await shelf.store.outside(lambda db: db.set_progress_handler(lambda: steps.append(1), 100))  # type: ignore[attr-defined]
+    before = shelf.clock.now() - timedelta(days=20)
+    for walk in (shelf.store.forget_events, shelf.store.erase_attempts, shelf.store.forget_submissions):
+        after, slices = 0, 0
+        while (found := await walk(before, after, 10)) is not None:
+            after, slices = found, slices + 1
+        assert slices <= 2
+    assert len(steps) < 50, "of 3,000 rows ten or twenty were read"
+
+
+async def test_the_order_of_the_newest_acknowledgement_stays_until_there_is_another(shelf: Shelf) -> None:
+    await shelf.acknowledged("o1")
+    await shelf.orders("newest")
+    shelf.clock.advance(4000 * DAY_S)
+    await shelf.tidy()
+    assert (shelf.count("acknowledgements"), shelf.count("orders")) == (1, 2)
 
 
 async def test_row_numbers_are_not_used_again(shelf: Shelf) -> None:

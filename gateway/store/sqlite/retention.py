@@ -1,4 +1,5 @@
-"""What is let go of, by age: bodies first, then what was tried, then whole delivered orders, last the keys that tell a repeat.
+"""What is let go of, by age: bodies first, then what was tried, then whole delivered orders, last the keys that tell a repeat,
+submissions among them.
 
 Nothing of an order goes while anything of it is open, and nothing that waits for a person. Each call is a slice: one short
 transaction, between which orders come in. A walk starts at 0 and goes on with what it returns, until that is None.
@@ -9,29 +10,40 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from gateway.clock import to_ms
+from gateway.store.base import Queue
 from gateway.store.sqlite.core import Core
 from gateway.store.sqlite.writer import Connection
 
-# What is let go of, where it is there, and what stays: an open order's newest message says how it stands.
-_ERASABLE = {
-    "inbox": (("document", "fetched"), "coalesce(document, fetched) IS NOT NULL", ""),
-    "outbox": (
+# What is let go of, where it is there, and what stays: an open order's newest message says how it stands; and while anything of an
+# order can be read, or will be, its codes are there to be masked in it, and to be printed again.
+_READABLE = """
+    EXISTS (SELECT 1 FROM orders WHERE orders.source = submit.source AND order_ref = subject AND (
+        open = 1
+        OR EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order
+                    WHERE order_id = orders.id AND (status <> 'done' OR coalesce(document, fetched) IS NOT NULL))
+        OR EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
+                    WHERE order_id = orders.id AND (status <> 'done' OR body IS NOT NULL))))"""
+_SUBMITTED = "coalesce(body, answer, codes) IS NOT NULL"
+_ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
+    ("inbox", ("document", "fetched"), "coalesce(document, fetched) IS NOT NULL", ""),
+    (
+        "outbox",
         ("body", "answer"),
         "body IS NOT NULL",
         """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
                  FROM orders WHERE orders.id = outbox.order_id)""",
     ),
-    "submit": (("body", "answer", "codes"), "coalesce(body, answer, codes) IS NOT NULL", ""),
-}
+    ("submit", ("body", "answer", "codes"), _SUBMITTED, f" AND NOT {_READABLE}"),
+    ("submit", ("body", "answer"), f"{_SUBMITTED} AND coalesce(body, answer) IS NOT NULL", f" AND {_READABLE}"),
+)
 
 
 def erase(db: Connection, before_ms: int, limit: int) -> int:
     """Erase bodies of what was settled before; how many rows."""
     gone = 0
-    for table, (bodies, there, kept) in _ERASABLE.items():
+    for table, bodies, there, kept in _ERASABLE:
         found = f"SELECT id FROM {table} WHERE status = 'done' AND {there} AND settled_at_ms < ?{kept} LIMIT ?"
         rows = db.execute(found, (before_ms, limit)).fetchall()
         _rewrite(db, table, bodies, [row_id for (row_id,) in rows])
@@ -69,11 +81,16 @@ _TRIM = (
     "UPDATE inbox SET document = NULL, fetched = NULL, sha256 = NULL, fetched_sha256 = NULL, reason = NULL WHERE order_id = ?1",
 )
 _FORGET = (
-    "DELETE FROM inbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM inbox)",
+    "DELETE FROM inbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM inbox) "
+    "AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
     "DELETE FROM orders WHERE id = ?1 AND id < (SELECT max(id) FROM orders) "
     "AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1) "
     "AND NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
 )
+# A submission is its key, and what the codes of its order are found by: it goes after them.
+_ENDED_SUBMISSIONS = """
+    SELECT id FROM submit WHERE id > ? AND id <= ? AND status = 'done' AND settled_at_ms < ? AND id < (SELECT max(id) FROM submit)
+      AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.source = submit.source AND order_ref = subject)"""
 _FREE_SHARE, _FREE_PAGES = 0.1, 1000
 _HOUR_MS, _DAY_MS = 3600_000, 86400_000
 _REMEMBERED_MS = 7 * _DAY_MS
@@ -88,10 +105,10 @@ class Retention(Core):
         return await self._run(lambda db: erase(db, before_ms, limit))
 
     async def erase_attempts(self, before: datetime, after: int, limit: int) -> int | None:
-        before_ms = to_ms(before)
+        before_ms, now_ms = to_ms(before), self._clock.now_ms()
 
         def change(db: Connection) -> int | None:
-            upto = _upto(db, "attempts", after, limit, "at_ms", before_ms)
+            upto = _upto(db, "attempts", after, limit, "at_ms", before_ms, now_ms)
             for queue in ("inbox", "outbox", "acknowledgements", "submit") if upto else ():
                 db.execute(
                     f"DELETE FROM attempts WHERE id > ? AND id <= ? AND queue = '{queue}' AND NOT EXISTS "
@@ -123,10 +140,10 @@ class Retention(Core):
         return await self._run(change)
 
     async def forget_events(self, before: datetime, after: int, limit: int) -> int | None:
-        before_ms = to_ms(before)
+        before_ms, now_ms = to_ms(before), self._clock.now_ms()
 
         def change(db: Connection) -> int | None:
-            upto = _upto(db, "inbox", after, limit, "received_at_ms", before_ms)
+            upto = _upto(db, "inbox", after, limit, "received_at_ms", before_ms, now_ms)
             if upto is not None:
                 db.execute(
                     "DELETE FROM acknowledgements WHERE status = 'done' AND id < (SELECT max(id) FROM acknowledgements) AND inbox_id IN "
@@ -138,6 +155,18 @@ class Retention(Core):
                     "AND id < (SELECT max(id) FROM inbox) AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
                     (after, upto, before_ms),
                 )
+            return upto
+
+        return await self._run(change)
+
+    async def forget_submissions(self, before: datetime, after: int, limit: int) -> int | None:
+        before_ms, now_ms = to_ms(before), self._clock.now_ms()
+
+        def change(db: Connection) -> int | None:
+            upto = _upto(db, "submit", after, limit, "accepted_at_ms", before_ms, now_ms)
+            ended = db.execute(_ENDED_SUBMISSIONS, (after, upto, before_ms)).fetchall() if upto else []
+            db.executemany("DELETE FROM attempts WHERE queue = 'submit' AND row_id = ?", ended)
+            db.executemany("DELETE FROM submit WHERE id = ?", ended)
             return upto
 
         return await self._run(change)
@@ -189,9 +218,10 @@ def _each(db: Connection, statements: tuple[str, ...], order: int) -> None:
         db.execute(statement, (order,))
 
 
-def _upto(db: Connection, table: str, after: int, limit: int, came: str, before_ms: int) -> int | None:
-    """The last id of the next slice of what came before; None where there is none."""
-    found: Any = db.execute(
-        f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? AND {came} < ? ORDER BY id LIMIT ?)", (after, before_ms, limit)
-    ).fetchone()[0]
-    return found if found is None else int(found)
+def _upto(db: Connection, table: str, after: int, limit: int, came: str, before_ms: int, now_ms: int) -> int | None:
+    """The last id of the next slice; None where what comes next is younger. What came by a clock that was ahead says nothing."""
+    last, goes_on = db.execute(
+        f"SELECT max(id), max(at_ms < ? OR at_ms > ?) FROM (SELECT id, {came} AS at_ms FROM {table} WHERE id > ? ORDER BY id LIMIT ?)",
+        (before_ms, now_ms, after, limit),
+    ).fetchone()
+    return int(last) if goes_on else None
