@@ -277,7 +277,7 @@ class Gateway:
             if now >= next_secrets:
                 await self._reread_files()
                 next_secrets = now + _SECRETS_EVERY_S
-            await self._keep_house()
+            await self._house.turn()
 
     async def _note_last_messages(self) -> None:
         with suppress(StoreBusy):
@@ -297,10 +297,6 @@ class Gateway:
         if held and not self._vitals.log_held:
             log.warning("store.log_held", extra={"reason": held})
         self._vitals.log_held = held
-
-    async def _keep_house(self) -> None:
-        with suppress(StoreBusy):
-            await self._house.turn()
 
     async def _prove(self) -> None:
         try:

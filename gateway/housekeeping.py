@@ -1,8 +1,9 @@
 """Letting go of what is old, a slice at a time, so that the file stays as large as the settings say.
 
 Bodies once an hour; once a day, or when room becomes short, walks over what was tried, delivered orders and forgotten keys; then free
-pages go back to the disk. With `store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day;
-what is not delivered, and what waits for a person, stays whatever the size.
+pages go back to the disk. A round for which the store had no room begins anew some minutes later, and later and later. With
+`store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day; what is not delivered, and
+what waits for a person, stays whatever the size.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import timedelta
 
 from gateway.clock import Clock
 from gateway.config import StoreSettings
+from gateway.errors import StoreBusy
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.store")
@@ -20,6 +22,7 @@ log = logging.getLogger("gateway.store")
 _EVERY_S = 3600.0
 _WALK_EVERY_S = 86400.0 - 60
 _FIRST_WALK_S = 900.0
+_AGAIN_S = 60.0
 _SLICES = 10
 _SLICE = 200
 _WALK_SLICE = 500
@@ -40,6 +43,7 @@ class Housekeeping:
         self._next_walk = clock.monotonic() + _FIRST_WALK_S  # a start has something better to do than to read the whole file
         self._round: AsyncIterator[None] | None = None
         self._shortened = 0
+        self._in_vain = 0
 
     @property
     def busy(self) -> bool:
@@ -52,10 +56,20 @@ class Housekeeping:
             if self._clock.monotonic() < self._next:
                 return
             self._round = self._slices()
-        for _ in range(_SLICES):
-            if await anext(self._round, _END) is _END:
-                self._round, self._next = None, self._clock.monotonic() + _EVERY_S
-                return
+        try:
+            for _ in range(_SLICES):
+                if await anext(self._round, _END) is _END:
+                    self._in_vain = 0
+                    self._rest(_EVERY_S)
+                    return
+        except StoreBusy as error:
+            pause_s = min(_AGAIN_S * 2**self._in_vain, _EVERY_S)
+            self._in_vain = min(self._in_vain + 1, _STEPS)
+            self._rest(pause_s)
+            log.warning("store.not_tidied", extra={"reason": str(error), "next_in_s": pause_s})
+
+    def _rest(self, pause_s: float) -> None:
+        self._round, self._next = None, self._clock.monotonic() + pause_s
 
     async def _slices(self) -> AsyncIterator[None]:
         store, settings = self._store, self._settings()
@@ -75,21 +89,21 @@ class Housekeeping:
             lambda after: store.forget_events(keys, after, _WALK_SLICE),
             lambda after: store.forget_submissions(keys, after, _WALK_SLICE),  # after the orders that keep them
         )
-        if self._clock.monotonic() < self._next_walk:
-            walks = ()
-        else:
+        if self._clock.monotonic() >= self._next_walk:
+            for walk in walks:
+                after: int | None = 0
+                while after is not None:
+                    after = await walk(after)
+                    yield
             self._next_walk = self._clock.monotonic() + _WALK_EVERY_S
-        for walk in walks:
-            after: int | None = 0
-            while after is not None:
-                after = await walk(after)
-                yield
         while await store.give_back(_PAGES):
             yield
 
     async def _mind_the_size(self, max_bytes: int | None) -> None:
         """Near the limit everything is kept half as long, and again an hour later, until there is room."""
         used = await self._store.used_bytes()
+        if self._in_vain:  # what was shortened last has not been let go of yet
+            return
         if max_bytes is None or used < _ROOMY * max_bytes:
             self._shortened = max(0, self._shortened - 1)
         elif used >= _NEAR * max_bytes and self._shortened < _STEPS:

@@ -13,6 +13,7 @@ import pytest
 from shelf import BODY, DAY_S, DONE, Shelf, a_shelf
 
 from gateway.config import StoreSettings
+from gateway.errors import StoreBusy
 from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import retention
 from gateway.store.sqlite.reading import SqliteReader
@@ -110,16 +111,16 @@ async def test_a_walk_over_many_does_not_read_what_is_young(shelf: Shelf) -> Non
     """It holds the only connection that writes: a slice is a slice also where everything left is young."""
     await shelf.orders(*(f"o{n}" for n in range(5)))
     shelf.clock.advance(30 * DAY_S)
-    await shelf.orders(*(f"y{n}" for n in range(3000)))
+    await shelf.orders(*(f"y{n}" for n in range(800)))
     steps: list[int] = []
-    await shelf.store.outside(lambda db: db.set_progress_handler(lambda: steps.append(1), 100))  # type: ignore[attr-defined]
+    await shelf.store.outside(lambda db: db.set_progress_handler(lambda: steps.append(1), 50))  # type: ignore[attr-defined]
     before = shelf.clock.now() - timedelta(days=20)
     for walk in (shelf.store.forget_events, shelf.store.erase_attempts, shelf.store.forget_submissions):
         after, slices = 0, 0
         while (found := await walk(before, after, 10)) is not None:
             after, slices = found, slices + 1
         assert slices <= 2
-    assert len(steps) < 50, "of 3,000 rows ten or twenty were read"
+    assert len(steps) < 50, "of 800 rows ten or twenty were read"
 
 
 async def test_the_order_of_the_newest_acknowledgement_stays_until_there_is_another(shelf: Shelf) -> None:
@@ -173,6 +174,68 @@ async def test_a_slice_is_short(shelf: Shelf) -> None:
         after, slices = found, slices + 1
     assert slices == 12
     assert shelf.count("outbox") == 1
+
+
+class Full:
+    """A method of a store on a disk that is full, `times` times; `at` is when it was called."""
+
+    def __init__(self, shelf: Shelf, name: str, times: int) -> None:
+        self._shelf, self._method, self._times = shelf, getattr(shelf.store, name), times
+        self.at: list[float] = []
+        setattr(shelf.store, name, self)
+
+    async def __call__(self, *given: Any) -> Any:
+        self.at.append(self._shelf.clock.monotonic())
+        if len(self.at) <= self._times:
+            raise StoreBusy("the disk is full")
+        return await self._method(*given)
+
+
+async def seconds(shelf: Shelf, count: int) -> None:
+    for _ in range(count):
+        shelf.clock.advance(1)
+        await shelf.house.turn()
+
+
+async def test_a_round_that_met_a_full_disk_begins_anew_in_minutes(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+    await shelf.orders("o1")
+    shelf.clock.advance(3 * DAY_S)
+    full = Full(shelf, "erase_bodies", times=3)
+    await seconds(shelf, 3600)
+    waited = [round(later - earlier) for earlier, later in zip(full.at, full.at[1:], strict=False)]
+    assert waited[:3] == [60, 120, 240], "and then at once, until there is nothing more"
+    assert [shelf.count(f"{queue} WHERE {body} IS NOT NULL") for queue, body in (("inbox", "document"), ("outbox", "body"))] == [0, 0]
+    assert [record.message for record in caplog.records] == ["store.not_tidied"] * 3
+    calls = len(full.at)
+    await seconds(shelf, 3600)
+    assert round(full.at[calls] - full.at[calls - 1]) == 3600, "all is well, and the next round is an hour later"
+
+
+async def test_a_disk_that_stays_full_is_asked_once_an_hour(shelf: Shelf) -> None:
+    full = Full(shelf, "used_bytes", times=1000)
+    await seconds(shelf, 5 * 3600)
+    assert [round(b - a) for a, b in zip(full.at, full.at[1:], strict=False)] == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+async def test_a_walk_that_met_a_full_disk_does_not_wait_for_the_next_day(shelf: Shelf) -> None:
+    await shelf.orders("o1")
+    await shelf.orders("newest")
+    shelf.clock.advance(30 * DAY_S)
+    Full(shelf, "trim_orders", times=1)
+    await seconds(shelf, 70)
+    assert shelf.count("outbox") == 1
+
+
+async def test_what_could_not_be_let_go_of_is_not_kept_for_a_shorter_time_still(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+    shelf.settings = StoreSettings(max_bytes=16 * 1024 * 1024)
+    Full(shelf, "erase_bodies", times=5)
+
+    async def used() -> int:
+        return 16 * 1024 * 1024
+
+    shelf.store.used_bytes = used  # type: ignore[method-assign]
+    await seconds(shelf, 1800)
+    assert [record.message for record in caplog.records].count("store.near_its_limit") == 1
 
 
 def test_the_forecast() -> None:
