@@ -76,9 +76,9 @@ class Operations:
         if deliver is None:
             raise GatewayError(f"there is no target {command.name!r}; there is {', '.join(self._running().deliver)}")
         if command.action == "target-hold":
-            deliver.hold(f"held by {command.who}" + (f": {command.reason}" if command.reason else ""))
+            deliver.hold(f"held by {command.who}" + (f": {command.reason}" if command.reason else ""), person=True)
         else:
-            deliver.release()
+            deliver.release(person=True)
         await self._store.note(command.who, command.action, command.name, command.reason or None)
         return command.name
 

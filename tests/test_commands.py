@@ -405,6 +405,23 @@ async def test_a_target_is_held_and_released(start, erp, run: Run) -> None:
     assert (unknown.code, unknown.err) == (1, "gateway: there is no target 'nobody'; there is erp\n")
 
 
+async def test_what_a_person_holds_no_changed_secret_releases_and_no_answer_renames(start, erp, run: Run) -> None:
+    running = await start(erp.url)
+    await run("target", "hold", "erp", "--reason", "stocktaking")
+    running.gateway._runtime.secrets_changed()
+    running.gateway._runtime.deliver["erp"].hold("the target answers 401")
+    await running.deliver(acme.body("o1"))
+    await running.until(lambda: has(running, "outbox", "ready"))
+    assert re.search(r"DOWN target erp: held by \S+: stocktaking", (await run("status")).out)
+    assert erp.heard == []
+    await run("target", "release", "erp")
+    await erp.wait_for(1)
+    running.gateway._runtime.deliver["erp"].hold("the target answers 401")
+    running.gateway._runtime.secrets_changed()
+    await running.deliver(acme.body("o2"))
+    await erp.wait_for(2)
+
+
 async def test_migrate_is_for_a_gateway_that_is_stopped(start, erp, run: Run) -> None:
     running = await start(erp.url)
     beside = await run("migrate")

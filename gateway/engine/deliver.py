@@ -85,6 +85,7 @@ class Deliver(Flight[OutboxRow]):
         self._durations = vitals.delivery.labels(self.name)
         self._counters: dict[str, Counter] = {}
         self._held: str | None = None
+        self._by_person = False
         self._trouble = ""
         self._flying = 0
 
@@ -92,13 +93,19 @@ class Deliver(Flight[OutboxRow]):
     def name(self) -> str:
         return self._target.name
 
-    def hold(self, reason: str) -> None:
-        """Send nothing until released; the orders wait."""
-        self._held = reason
+    def hold(self, reason: str, *, person: bool = False) -> None:
+        """Send nothing until released; the orders wait. What a `person` holds keeps that person's reason."""
+        if person or not self._by_person:
+            self._held = reason
+        self._by_person |= person
         self._show()
 
-    def release(self) -> None:
-        """Send again, and at once: where it counts as down, the probe goes now."""
+    def release(self, *, person: bool = False) -> None:
+        """Send again, and at once: where it counts as down, the probe goes now. What a person holds, only a person releases."""
+        if self._by_person and not person:
+            self._target.reset()
+            return
+        self._by_person = False
         waited = self._held is not None or self._breaker.is_open
         self._held, self._quiet_until = None, 0.0
         self._breaker.hurry()
