@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.sqlite import SqliteStore, opening
 from gateway.store.sqlite.opening import sqlite3_connect
 from gateway.testing import ErpSimulator, ManualClock
+from tests.torture.disks import Small, missing, refusal
 
 MiB = 1024 * 1024
 QUICK = "retry = { base_s = 0.1, cap_s = 1 }\nbreaker = { failures = 100000 }"
@@ -153,6 +155,56 @@ async def test_a_broken_disk_ends_the_store_at_once(tmp_path: Path, name: str) -
         await suite.accept(store, suite.incoming("o2"))
     await asyncio.sleep(0)
     assert len(told) == 1
+    await store.close()
+
+
+async def test_a_sync_that_was_under_way_while_ext4_gave_up_is_not_believed(tmp_path: Path) -> None:
+    """It answers 0 and keeps nothing, once in ten times; here ext4 gives up right after each sync, which looks the same."""
+    disk = Small(tmp_path, "ext4")
+    if reason := missing("mount", "mkfs.ext4") or refusal(disk):
+        pytest.skip(reason)
+
+    class GivesUp(Failing):
+        def execute(self, sql: str, *parameters: Any) -> Any:
+            result = self._db.execute(sql, *parameters)
+            if self.broken and sql == "COMMIT":
+                disk.break_("read-only")
+            return result
+
+    connections: list[GivesUp] = []
+
+    def connect(path: Path) -> Any:
+        connections.append(GivesUp(path, ""))
+        return connections[0]
+
+    disk.plug_in()
+    try:
+        store = SqliteStore(disk.path / "gateway.db", clock=SystemClock(), connect=connect)
+        await store.open()
+        await suite.accept(store, suite.incoming("o1"))
+        connections[0].broken = True
+        with pytest.raises(StoreFailed, match="given up"):
+            await suite.accept(store, suite.incoming("o2"))
+        await store.close()
+    finally:
+        disk.unplug()
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.EROFS, True), (errno.EIO, True), (errno.ENOSPC, False), (errno.EOPNOTSUPP, False)])
+async def test_after_a_commit_the_file_system_is_asked_before_anybody_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, ends: bool
+) -> None:
+    """An answer that says nothing of the sync leaves it believed."""
+    store = SqliteStore(tmp_path / "gateway.db", clock=SystemClock())
+    await store.open()
+
+    def refuse(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    outcome = (await asyncio.gather(suite.accept(store, suite.incoming("o1")), return_exceptions=True))[0]
+    monkeypatch.undo()
+    assert isinstance(outcome, StoreFailed) if ends else outcome == [("o1", "stored")]
     await store.close()
 
 

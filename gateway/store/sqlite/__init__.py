@@ -54,7 +54,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         self._connect = connect
         self._reserve = Reserve(path.parent / "gateway.reserve", reserve_bytes)
         self._lock = DirectoryLock(path.parent)
-        self._writer = Writer(self._open, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
+        self._writer = Writer(self._open, committed=self._lock.ask, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
 
     async def open(self) -> None:
         """Lock the directory, open the file, take over what the last process left.

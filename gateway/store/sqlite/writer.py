@@ -72,6 +72,7 @@ class Writer:
 
     Args:
         connect: Opens and checks the connection; called on the thread.
+        committed: Called on the thread after each commit, before anybody is answered; what it raises counts as the commit's error.
         on_full: Called on the thread, outside a transaction, where the disk is full: True if it made room.
         on_failed: Called once on the event loop when the store can no longer be trusted.
         on_commit: Told the seconds of each commit, on the event loop.
@@ -81,11 +82,13 @@ class Writer:
         self,
         connect: Callable[[], Connection],
         *,
+        committed: Callable[[], None],
         on_full: Callable[[Connection], bool],
         on_failed: Callable[[StoreFailed], None],
         on_commit: Callable[[float], None],
     ) -> None:
         self._connect = connect
+        self._committed = committed
         self._on_full = on_full
         self._on_failed = on_failed
         self._on_commit = on_commit
@@ -210,6 +213,7 @@ class Writer:
             db.execute("BEGIN IMMEDIATE")
             _run(db, group)
             db.execute("COMMIT")
+            self._committed()
         except BaseException as error:
             translated = self._undo(db, error)
             if len(group) == 1 or isinstance(translated, StoreFailed):
