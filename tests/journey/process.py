@@ -46,10 +46,6 @@ class Door(Protocol):
     def url(self) -> str: ...
 
 
-def _is_stopped(place: Path) -> bool:
-    return (place / "stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-
-
 class Process:
     """The driver (`tests.journey.driver`) and the gateway it has started last."""
 
@@ -71,7 +67,7 @@ class Process:
     async def spawn(self, how: str = "plain") -> None:
         """Start one; `stopped`: it does nothing before SIGCONT, and has come that far when this returns."""
         self.pid = int(await self._ask(how))
-        while how == "stopped" and not _is_stopped(Path(f"/proc/{self.pid}")):
+        while how == "stopped" and Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
             await asyncio.sleep(0.002)
 
     async def exit_code(self) -> int:
@@ -113,12 +109,6 @@ class Process:
         except ProcessLookupError:
             return False
         return self.pid > 0
-
-    async def pause(self) -> None:
-        """SIGSTOP, and wait until each of its threads has ended its system call; SIGCONT lets it go on."""
-        os.kill(self.pid, signal.SIGSTOP)
-        while not all(_is_stopped(thread) for thread in Path(f"/proc/{self.pid}/task").iterdir()):
-            await asyncio.sleep(0.002)
 
     async def kill(self, number: int = signal.SIGKILL, timeout_s: float = 25) -> None:
         with suppress(ProcessLookupError):

@@ -7,7 +7,6 @@ broken it is sometimes killed and started again. Then the disk is whole again, w
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import tempfile
 import time
@@ -52,7 +51,7 @@ class Round:
                 elif how == "eio-once":
                     self.problems += [f"break {number}, {how}: {problem}" for problem in await self._stumble()]
                 else:
-                    await self._break()
+                    await asyncio.to_thread(self.disk.break_, self.how)
                     self.problems += [f"break {number}, {how}: {problem}" for problem in await self._live_with_it()]
             await self._mend()
             try:
@@ -74,15 +73,6 @@ class Round:
             self.disk.break_(f"cut {self.dice.random()}")
         await asyncio.to_thread(self.disk.unplug)
         await asyncio.to_thread(self.disk.plug_in)
-
-    async def _break(self) -> None:
-        """Break it; between two system calls of the gateway where ext4 gives up, since a sync that is under way may then say yes."""
-        if self.how != "read-only":
-            await asyncio.to_thread(self.disk.break_, self.how)
-            return
-        await self.gateway.pause()
-        await asyncio.to_thread(self.disk.break_, self.how)
-        os.kill(self.gateway.pid, signal.SIGCONT)
 
     async def _cut_power(self) -> None:
         """The machine goes with the disk."""
