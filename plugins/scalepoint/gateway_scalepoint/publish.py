@@ -74,6 +74,6 @@ def _json(body: bytes) -> bytes | None:
     """The answer, where it is JSON: it is shown to the caller as such."""
     try:
         msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: a text in it is no UTF-8
         return None
     return body

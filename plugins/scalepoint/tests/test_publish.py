@@ -13,7 +13,7 @@ from gateway_scalepoint.publish import PublishEvent
 from gateway_scalepoint.simulator import TENANT, ScalepointSimulator
 from gateway_scalepoint.simulator_publishing import TYPE_HEADER
 
-from gateway import AuthError, Mapping, PermanentError, RateLimited, Submission, Submitted, TransientError, Url
+from gateway import AuthError, Mapping, PermanentError, RateLimited, Response, Submission, Submitted, TransientError, Url
 from gateway.connector import Connector
 from gateway.testing import ManualClock, vendor_client
 
@@ -167,6 +167,16 @@ async def test_not_now_is_no_refusal(out: Out, simulator: ScalepointSimulator, s
     simulator.publishing.answers = [status]
     with pytest.raises(error):
         await out.publish(SHIPPED)
+
+
+@pytest.mark.parametrize("body", [b"", b"taken", b'"\xff"', b"[" * 5000])
+async def test_an_answer_that_is_no_json_is_an_answer(clock: ManualClock, settings: Any, connector: Any, body: bytes) -> None:
+    class Client:
+        async def request(self, *_: Any, **__: Any) -> Response:
+            return Response(status=200, headers={}, body=body)
+
+    made = await Out(connector(settings(None, **publishing())), Client(), clock).publish(SHIPPED)
+    assert made.answer is None, "it was taken, and that is what counts"
 
 
 async def test_a_lost_answer_leaves_it_open_whether_it_was_taken(out: Out, simulator: ScalepointSimulator) -> None:
