@@ -125,7 +125,7 @@ def subject(body: Any) -> str:
 
 
 async def look_up(submission: Submission, client: VendorClient, settings: Settings) -> Submitted | None:
-    found = await client.request("GET", f"/orders/{submission.body.number}", accept=[404])
+    found = await client.request("GET", f"/orders/{submission.body.number}", accept=[404], headers=_signed(submission))
     return None if found.status == 404 else created(submission.body, found.body)
 
 
@@ -150,12 +150,16 @@ async def submit(submission: Submission, client: VendorClient) -> Submitted:
     if "before" in faults:
         faults["before"]()
     if submission.command == "get_order":
-        found = await client.request("GET", f"/orders/{submission.body.number}")
+        found = await client.request("GET", f"/orders/{submission.body.number}", headers=_signed(submission))
         return Submitted(answer=found.body)
-    said = await client.request("POST", "/orders", json=submission.body)
+    said = await client.request("POST", "/orders", json=submission.body, headers=_signed(submission))
     if "after" in faults:
         faults["after"]()
     return Submitted(answer=said.body) if submission.command == "send_note" else created(submission.body, said.body)
+
+
+def _signed(submission: Submission) -> dict[str, str]:
+    return {"X-Submission": submission.id}
 
 
 def created(body: NewOrder, said: bytes) -> Submitted:

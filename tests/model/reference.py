@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 
 class Reference:
     """Versions of orders by what was accepted, and which of them a person, or a sender's answer, ended.
@@ -32,3 +34,37 @@ class Reference:
     def owed(self) -> list[tuple[str, int, int]]:
         """Order, version and content of everything that nobody has ended."""
         return [(r, n, c) for r, all_ in self.versions.items() for n, c in enumerate(all_, 1) if (r, n) not in self.ended]
+
+
+class Said(NamedTuple):
+    """What a caller handed in under a key; two that say the same are equal."""
+
+    command: str
+    number: str
+    qty: int
+
+
+class Commands:
+    """What the gateway owes a caller: each command is done once, or refused, or a person has ended it."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+        self.said: dict[str, Said] = {}
+        self.dropped: set[str] = set()
+
+    def hand_in(self, key: str, said: Said, refused: set[str]) -> tuple[str, str | None]:
+        """What the door must answer, and about which submission; `refused` are dead, and stand in nobody's way."""
+        if (id_ := self.keys.get(key)) is not None:
+            return ("repeat" if self.said[id_] == said else "conflict"), id_
+        for id_, other in self.said.items():
+            if said.command == other.command == "create_order" and said.number == other.number and id_ not in refused | self.dropped:
+                return "taken", id_
+        return "stored", None
+
+    def stored(self, key: str, said: Said, id_: str) -> None:
+        self.keys[key], self.said[id_] = id_, said
+
+    def forget(self, id_: str) -> None:
+        """It has ended so long ago that its key is another command's."""
+        del self.said[id_]
+        self.keys = {key: one for key, one in self.keys.items() if one != id_}

@@ -20,7 +20,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.target import auth
 
 from .machine import Engine
-from .twins import TWINS
+from .submitting import WayBack
+from .twins import OUTWARD, TWINS
 
 RUNS = int(os.environ.get("MODEL_RUNS", "25"))
 SEED = int(os.environ.get("MODEL_SEED", random.randrange(10**6)))
@@ -57,9 +58,23 @@ def test_what_was_accepted_is_delivered_or_waits_or_was_dropped_by_a_person() ->
     run_state_machine_as_test(Seeded, settings=limits(RUNS, derandomize=not RANDOM))
 
 
-@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.__name__)
-def test_known_bad_twin_is_found(twin: type[SqliteStore]) -> None:
-    class Bad(Engine):
+def test_what_a_caller_handed_in_is_done_once_or_waits_or_was_ended_by_a_person() -> None:
+    class Seeded(WayBack):
+        pass
+
+    if RANDOM:
+        print(f"MODEL_RUNS={RUNS} MODEL_SEED={SEED}")
+        seed(SEED)(Seeded)
+    run_state_machine_as_test(Seeded, settings=limits(RUNS, derandomize=not RANDOM))
+
+
+@pytest.mark.parametrize(
+    ("machine", "twin"),
+    [*((Engine, twin) for twin in TWINS), *((WayBack, twin) for twin in OUTWARD)],
+    ids=lambda one: one.__name__,
+)
+def test_known_bad_twin_is_found(machine: type[Engine] | type[WayBack], twin: type[SqliteStore]) -> None:
+    class Bad(machine):  # type: ignore[misc, valid-type]
         make = twin
 
     without_shrinking = settings(limits(60), phases=[Phase.generate])

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from gateway.messages import Door
 from gateway.store.base import Accepted, Decided, Incoming, OutboxRow, Prepared, Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.writer import Connection
+from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState
 
 
 class SettlesWithoutItsLease(SqliteStore):
@@ -112,4 +115,104 @@ TWINS: tuple[type[SqliteStore], ...] = (
     ErasesWhatHasNotLeft,
     SupersedesWhatMayBeThere,
     ConfirmsAll,
+)
+
+
+# --- of the way back
+
+
+class SaysYesBeforeItCommits(SqliteStore):
+    """What is handed in is committed with the next one."""
+
+    _waiting: NewSubmission | None = None
+
+    async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
+        before, self._waiting = self._waiting, new
+        if before is not None:
+            await super().accept_submission(before)
+        state = SubmissionState(id=new.id, caller=new.caller, source=new.source, command=new.command, state="ready", attempts=0)
+        return SubmissionAccepted(outcome="stored", state=state)
+
+
+class KnowsNoKeys(SqliteStore):
+    """The same key again is one more command."""
+
+    async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
+        return await super().accept_submission(replace(new, key=new.id))
+
+
+class LetsTwoStandForANumber(SqliteStore):
+    """An order's number may be created as often as there are keys."""
+
+    async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
+        return await super().accept_submission(replace(new, unique=False))
+
+
+class AnnouncesNothing(SqliteStore):
+    """After a crash nobody can tell what had left."""
+
+    async def submitting(self, row: SubmissionRow) -> None:
+        return None
+
+
+class SendsWhatIsUnknownAgain(SqliteStore):
+    """What nobody knows the end of is just sent once more."""
+
+    async def lease_submissions(self, source: str, limit: int) -> list[SubmissionRow]:
+        return [replace(row, unknown_since=None) for row in await super().lease_submissions(source, limit)]
+
+
+class LetsCommandsOvertake(SqliteStore):
+    """A command does not wait for the one before it."""
+
+    async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
+        accepted = await super().accept_submission(new)
+        await self._run(lambda db: db.execute("UPDATE submit SET due_at_ms = 0 WHERE status = 'ready'"))
+        return accepted
+
+
+class TakesWhatWasSaidForDone(SqliteStore):
+    """After a crash nobody asks what became of a command."""
+
+    def _open(self) -> Connection:
+        db = super()._open()
+        db.execute("UPDATE submit SET status = 'done', outcome = 'submitted', due_at_ms = NULL WHERE status = 'unknown'")
+        return db
+
+
+class TellsTheErpNothing(SqliteStore):
+    """An order was created, and its event is not kept with the answer."""
+
+    async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> list[Accepted]:
+        return await super().settle_submission(row, end, made and replace(made, events=()))
+
+
+class ForgetsWhatHasNotEnded(SqliteStore):
+    """Old is old, whatever its state."""
+
+    async def forget_submissions(self, before: Any, after: int, limit: int) -> int | None:
+        await self._run(lambda db: db.execute("DELETE FROM submit WHERE status IN ('ready', 'held', 'dead')"))
+        return await super().forget_submissions(before, after, limit)
+
+
+class ErasesCommandsThatHaveNotLeft(SqliteStore):
+    """Old bodies go, whatever their state."""
+
+    async def erase_bodies(self, before: Any, limit: int) -> int:
+        await self._run(lambda db: db.execute("UPDATE submit SET body = NULL"))
+        return await super().erase_bodies(before, limit)
+
+
+OUTWARD: tuple[type[SqliteStore], ...] = (
+    SaysYesBeforeItCommits,
+    KnowsNoKeys,
+    LetsTwoStandForANumber,
+    AnnouncesNothing,
+    SendsWhatIsUnknownAgain,
+    LetsCommandsOvertake,
+    TakesWhatWasSaidForDone,
+    TellsTheErpNothing,
+    ForgetsWhatHasNotEnded,
+    ErasesCommandsThatHaveNotLeft,
+    DropsWithoutATrace,
 )

@@ -98,6 +98,8 @@ class World:
         make: Opens a store; a known-bad twin passes one with a fault in it.
     """
 
+    queues: tuple[Queue, ...] = QUEUES
+
     def __init__(self, folder: Path, policy: str, strategy: Strategy, make: Callable[..., SqliteStore] = SqliteStore) -> None:
         self._folder, self._policy, self._strategy, self._make = folder, policy, strategy, make
         self._life = 0
@@ -126,6 +128,9 @@ class World:
         await self.store.close()
         acme.faults.clear()
         await self._runner.cleanup()
+        self._sweep()
+
+    def _sweep(self) -> None:
         shutil.rmtree(self._folder)
 
     async def _boot(self) -> None:
@@ -237,7 +242,7 @@ class World:
     async def waiting(self, *statuses: str) -> list[str]:
         """The rows that a person could decide about."""
         found = []
-        for queue in QUEUES:
+        for queue in self.queues:
             marks = ", ".join(f"'{status}'" for status in statuses)
             found += [f"{queue}:{row_id}" for (row_id,) in await self.rows(f"SELECT id FROM {queue} WHERE status IN ({marks}) ORDER BY id")]
         return found
