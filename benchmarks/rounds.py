@@ -101,7 +101,7 @@ class Ground:
         """The first half of `accept`: until the last answer."""
         before = self._build(contestant, count)
         said = self._run(contestant, count)
-        each = _Used(contestant).since(before, count)
+        each = before.until_now(count)
         prepared = None
         if isinstance(contestant, Gateway):
             rows = contestant.metrics()
@@ -114,7 +114,7 @@ class Ground:
         said = self._run(contestant, count)
         last_at = self._arrived(contestant, count)
         time.sleep(_SETTLE_S)
-        return _round(said, _Used(contestant).since(before, count), rate=count / (last_at - said["began_at"]))
+        return _round(said, before.until_now(count), rate=count / (last_at - said["began_at"]))
 
     def paced(self, contestant: Gateway | Plain, rate: int, seconds: float) -> Round:
         """How long an answer takes at so many requests a second."""
@@ -124,7 +124,7 @@ class Ground:
         if contestant.name != "bare":
             self._arrived(contestant, count)
             time.sleep(_SETTLE_S)
-        return _round(said, _Used(contestant).since(before, count))
+        return _round(said, before.until_now(count))
 
     def _build(self, contestant: Gateway | Plain, count: int) -> _Used:
         self._rounds += 1
@@ -166,18 +166,22 @@ class Ground:
 
 
 class _Used:
-    """What a contestant has used until now: processor time and switches by thread, commits."""
+    """What a contestant uses from now on: processor time and switches by thread, commits. To ask for the commits is work of
+    the contestant's too, on a thread of its own; it is left out."""
 
     def __init__(self, contestant: Gateway | Plain) -> None:
+        self._contestant = contestant
+        self._commits = self._commits_now()
         self._threads = contestant.child.threads()
-        self._commits = contestant.metrics()["gateway_commit_seconds_count"] if isinstance(contestant, Gateway) else None
 
-    def since(self, before: _Used, orders: int) -> dict[str, float]:
-        """The same for each order since an earlier look."""
-        each = self._threads.since(before._threads, orders)
-        if self._commits is not None and before._commits is not None:
-            each["commits"] = (self._commits - before._commits) / orders
-        return each
+    def until_now(self, orders: int) -> dict[str, float]:
+        """The same for each order."""
+        each = self._contestant.child.threads().since(self._threads, orders)
+        commits = self._commits_now()
+        return each if commits is None or self._commits is None else each | {"commits": (commits - self._commits) / orders}
+
+    def _commits_now(self) -> float | None:
+        return self._contestant.metrics()["gateway_commit_seconds_count"] if isinstance(self._contestant, Gateway) else None
 
 
 def _round(said: dict[str, Any], each: dict[str, float], *, rate: float | None = None, prepared: float | None = None) -> Round:
