@@ -215,9 +215,11 @@ class Session:
     async def _watch(self) -> None:
         """Notice a silent hub. One timer now and then: two of them an event, one made and one cancelled, cost as much as reading it."""
         time, patience_s = asyncio.get_running_loop().time, self._subscription.server_timeout_s
-        while (left_s := min(self._waiting_since, time()) + patience_s - time()) > 0:
+        while True:
+            left_s = min(self._waiting_since, time()) + patience_s - time()
+            if left_s <= 0:
+                raise Ended("silent", f"nothing heard for {patience_s:g} s")
             await asyncio.sleep(left_s)
-        raise Ended("silent", f"nothing heard for {patience_s:g} s")
 
     async def _records(self, data: bytes) -> None:
         """Hand over each record as it is read, so that a bad one takes no good one with it."""
