@@ -12,7 +12,7 @@ from typing import Any
 import conformance as suite
 import pytest
 
-from gateway.store.base import Settlement
+from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import SqliteStore, accepting, preparing, settling
 from gateway.testing import ManualClock
 
@@ -54,13 +54,19 @@ async def life(path: Path, seed: int) -> dict[str, list[Any]]:
 
 
 async def _accept(store: SqliteStore, dice: random.Random, new: Any) -> None:
+    events = [_event(dice, new) for _ in range(dice.choice((1, 1, 1, 1, 1, 6)))]
+    await store.accept("acme", "webhook", events, cursor=events[0].order_ref if dice.random() < 0.1 else None)
+
+
+def _event(dice: random.Random, new: Any) -> Incoming:
     known = dice.random() < 0.04
     ref = f"o{dice.randrange(100)}" if known else f"o{next(new)}"
     more: dict[str, Any] = {"acknowledge": "stored"} if dice.random() < 0.5 else {}
     if dice.random() < 0.02:
         more = {"ignored": "of another kind"}
-    event = suite.incoming(ref, dice.choice("12"), **more)
-    await store.accept("acme", "webhook", [event], cursor=ref if dice.random() < 0.1 else None)
+    if not known and dice.random() < 0.03:
+        more["key"] = f"k{dice.randrange(10)}"  # a connector that names events of two orders alike
+    return suite.incoming(ref, dice.choice("12"), **more)
 
 
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +83,30 @@ async def test_together_is_as_each_alone(tmp_path: Path, monkeypatch: pytest.Mon
         assert together[table] == by_itself[table]
     assert len(together["orders"]) > 150
     assert {row[6] for row in together["outbox"]} >= {"done", "held", "dead"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_crowd_is_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(accepting, "_MANY", 4)
+        patch.setattr(accepting, "_CROWDS", (16, 8))
+        together = await life(tmp_path / "together", seed)
+    alone(monkeypatch)
+    assert together == await life(tmp_path / "alone", seed)
+
+
+async def test_one_that_is_known_among_many_costs_no_other_its_place(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "gateway.db", clock=ManualClock())
+    await store.open()
+    events = [suite.incoming(f"o{n}") for n in range(1000)]
+    await store.accept("acme", "realtime", [events[300]])
+    accepted = await store.accept("acme", "realtime", events)
+    assert [one.outcome for one in accepted] == ["repeat" if n == 300 else "stored" for n in range(1000)]
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as db:
+        refs = "SELECT order_ref FROM inbox JOIN orders ON orders.id = order_id WHERE inbox.id > 1 ORDER BY inbox.id"
+        assert [ref for (ref,) in db.execute(refs)] == [f"o{n}" for n in range(1000) if n != 300]
+        assert db.execute("SELECT count(*) FROM orders").fetchone() == (1000,)
 
 
 async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +133,8 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
     ("part", "name", "fault"),
     [
         (accepting, "_NEW_EVENTS", lambda sql: sql.replace("content, sha256", "sha256, content")),
+        (accepting, "_NOT_THESE_ORDERS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
+        (accepting, "_NOT_THESE_EVENTS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
         (
             preparing,
             "_OUTBOX",
