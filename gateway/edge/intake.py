@@ -1,7 +1,8 @@
 """What a hub has pushed, on its way into the store: in order, bounded, and never dropped because the store is slow.
 
 A hub sends nothing twice, so what has been taken from the wire is kept until it is committed. Room is given back only then:
-while the store cannot take anything, the intake fills, the session stops reading, and TCP makes the hub wait.
+while the store cannot take anything, the intake fills, the session stops reading, and TCP makes the hub wait. What comes while
+one commit is under way is read meanwhile, and is the next commit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.realtime")
 
-MOST_EVENTS = 256
+MOST_EVENTS = 1024
 MOST_BYTES = 8 * 1024 * 1024
 _RETRY_S = 1.0
 _SLICE = 16
@@ -51,9 +52,11 @@ class Intake:
         self._vitals = vitals
         self._clock = clock
         self._waiting: deque[_Pushed] = deque()
+        self._ready: list[_Read] = []
         self._count = 0
         self._bytes = 0
         self._some = asyncio.Event()
+        self._some_ready = asyncio.Event()
         self._room = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -78,14 +81,38 @@ class Intake:
 
     async def run(self) -> None:
         """Accept until cancelled: all that waits, in one commit. Raises StoreFailed."""
+        name = self._source.name
+        tasks = [asyncio.create_task(self._reading(), name=f"realtime read {name}")]
+        tasks.append(asyncio.create_task(self._storing(), name=f"realtime store {name}"))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _reading(self) -> None:
+        """Let the connector read what waits, a slice at a time: a burst is milliseconds of thinking."""
         while True:
             await self._some.wait()
-            burst, size = list(self._waiting), self._bytes
-            self._waiting.clear()
-            self._some.clear()
-            await self._accept(burst)
-            self._count -= len(burst)
-            self._bytes -= size
+            for _ in range(min(_SLICE, len(self._waiting))):
+                self._ready.append(self._read(self._waiting.popleft()))
+            self._some_ready.set()
+            if not self._waiting:
+                self._some.clear()
+            await asyncio.sleep(0)
+
+    async def _storing(self) -> None:
+        while True:
+            await self._some_ready.wait()
+            self._some_ready.clear()
+            ready, self._ready = self._ready, []
+            await self._take(ready)
+            self._count -= len(ready)
+            self._bytes -= sum([len(one.body) for one in ready])
             self._room.set()
             if not self._count:
                 self._empty.set()
@@ -93,14 +120,6 @@ class Intake:
     async def drained(self) -> None:
         """Return when everything that was put has been accepted."""
         await self._empty.wait()
-
-    async def _accept(self, burst: list[_Pushed]) -> None:
-        read = []
-        for n, pushed in enumerate(burst):
-            if n % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)  # a burst is milliseconds of thinking
-            read.append(self._read(pushed))
-        await self._take(read)
 
     def _read(self, pushed: _Pushed) -> _Read:
         source = self._source

@@ -133,8 +133,38 @@ async def test_a_burst_is_a_few_commits(tmp_path: Path) -> None:
         await hub.burst(2000, 50, "OrderChanged", lambda n: [str(n), 1])
         await door.until(lambda: door.counted("stored") == 2000)
         assert await door.keys() == [f"{n}-1" for n in range(2000)]
-    assert max(sizes) == 256
+    assert max(sizes) <= intake_module.MOST_EVENTS
     assert len(sizes) < 400
+
+
+async def test_what_comes_while_a_commit_is_under_way_is_read_and_stored_behind_it(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    def ingest(envelope: Any) -> list[Event]:
+        id, quantity = json.loads(envelope.body)["arguments"]
+        read.append(id)
+        return [hubby.event(id, quantity)]
+
+    hubby.faults["ingest"] = ingest
+    async with fault_hub() as hub, listening(tmp_path, hub) as door:
+        await door.up()
+        accept, go_on, sizes = door.store.accept, asyncio.Event(), list[int]()
+
+        async def slow(source: str, by: Any, events: Any, **more: Any) -> Any:
+            sizes.append(len(events))
+            await go_on.wait()
+            return await accept(source, by, events, **more)
+
+        door.store.accept = slow  # type: ignore[method-assign]
+        await hub.send("OrderChanged", "first", 1)
+        await door.until(lambda: sizes == [1])
+        await hub.burst(40, 1, "OrderChanged", lambda n: [str(n), 1])
+        await door.until(lambda: len(read) == 41)
+        assert (sizes, await door.keys(), door.realtime._intake._count) == ([1], [], 41)
+        go_on.set()
+        await door.until(lambda: door.counted("stored") == 41)
+        assert sizes == [1, 40]
+        assert await door.keys() == ["first-1", *(f"{n}-1" for n in range(40))]
 
 
 # --- a store that takes nothing (C12, C13)
@@ -150,7 +180,7 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
             await door.until(lambda: door.counted("busy") >= 1)
             await asyncio.sleep(1.5)  # more than the server timeout
             assert (door.state, await door.rows(), len(hub.lines)) == ("up", [], 1)
-            assert door.metric("gateway_realtime_inbox_events") <= 256
+            assert door.metric("gateway_realtime_inbox_events") <= intake_module.MOST_EVENTS
             door.store.refusing = None
             await door.until(lambda: door.counted("stored") == 1000)
             assert await door.keys() == [f"{n}-1" for n in range(1000)]

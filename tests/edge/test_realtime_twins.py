@@ -170,4 +170,4 @@ async def test_the_real_one_hangs_up(tmp_path: Path) -> None:
 
 
 def test_the_limits_that_the_checks_rely_on() -> None:
-    assert (intake_module.MOST_EVENTS, intake_module.MOST_BYTES) == (256, 8 * 1024 * 1024)
+    assert (intake_module.MOST_EVENTS, intake_module.MOST_BYTES) == (1024, 8 * 1024 * 1024)
