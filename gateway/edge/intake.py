@@ -100,9 +100,10 @@ class Intake:
             await self._some.wait()
             for _ in range(min(_SLICE, len(self._waiting))):
                 self._ready.append(self._read(self._waiting.popleft()))
-            self._some_ready.set()
             if not self._waiting:
                 self._some.clear()
+            if not self._waiting or len(self._ready) >= MOST_EVENTS // 2:
+                self._some_ready.set()  # not for each slice: small commits give back little room, and so stay small
             await asyncio.sleep(0)
 
     async def _storing(self) -> None:
