@@ -106,11 +106,10 @@ class Deliver(Flight[OutboxRow]):
             self._target.reset()
             return
         self._by_person = False
-        waited = self._held is not None or self._breaker.is_open
         self._held, self._quiet_until = None, 0.0
-        self._breaker.hurry()
         self._target.reset()
-        if waited:
+        if self._breaker.is_open:  # else what is due later is so for a reason of its own
+            self._breaker.hurry()
             self._spawn(self._hasten(), f"hasten {self.name}")
         self._show()
         self._changed.set()
