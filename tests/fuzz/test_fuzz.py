@@ -67,13 +67,19 @@ def trusts_the_shape(data: bytes) -> None:
     [row["id"] for row in found["results"]]
 
 
+def waits_as_long_as_it_says(data: bytes) -> None:
+    """Takes for a number whatever stands behind `wait=`."""
+    int(json.loads(data)["Prefer"].partition("wait=")[2])
+
+
 TWINS = {
     "depth": Target("twin", reads_deeply, (ValueError,), lambda: [b"[]", b'{"qty": 1}']),
     "shape": Target("twin", trusts_the_shape, (ValueError,), lambda: [b'{"results": [{"id": 1}]}']),
+    "wait": Target("twin", waits_as_long_as_it_says, (json.JSONDecodeError, UnicodeDecodeError), lambda: [b'{"Prefer": "wait=10"}']),
 }
 
 
 @pytest.mark.parametrize("twin", TWINS)
 def test_known_bad_twin_is_found(twin: str) -> None:
-    with pytest.raises((RecursionError, KeyError, TypeError)):
+    with pytest.raises((RecursionError, KeyError, TypeError, ValueError)):
         fuzz(TWINS[twin], settings(limits, max_examples=3000, derandomize=True))

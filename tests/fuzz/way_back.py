@@ -88,6 +88,9 @@ class Shelf:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[bytes, SubmissionState]] = {}
 
+    def clear(self) -> None:
+        self._kept.clear()
+
     async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
         state = SubmissionState(id=new.id, caller=new.caller, source=new.source, command=new.command, state="ready", attempts=0)
         sha256, kept = self._kept.setdefault(new.key, (new.sha256, state))
@@ -130,6 +133,14 @@ def headers(lines: bytes) -> CIMultiDict[str]:
     return found
 
 
+@cache
+def door() -> tuple[SubmitDoor, Shelf]:
+    shelf, clock = Shelf(), ManualClock()
+    made = SubmitDoor(shelf, Vitals(clock), clock)  # type: ignore[arg-type]
+    made.serve(sources(), callers(), 4096)
+    return made, shelf
+
+
 @target(
     "submit.headers",
     lambda: [HEAD, HEAD.replace(b"wait=0", b'wait="60"; x=y, wait=1'), b"Prefer: wait = 99999999999\nContent-Encoding: gzip"],
@@ -167,12 +178,12 @@ def submit_door(data: bytes) -> None:
     """Every request has an answer that the documents know, twice the same one, and nothing of it is of our own making."""
     line, lines, body = parts(data, 3)
     method, _, path = text(line).partition(" ")
-    door = SubmitDoor(Shelf(), Vitals(ManualClock()), ManualClock())  # type: ignore[arg-type]
-    door.serve(sources(), callers(), 4096)
+    opened, shelf = door()
+    shelf.clear()
     said = []
     for _ in range(2):
         with silence():
-            answer: Any = finish(door.receive(Asked(method, path, headers(lines), body)))  # type: ignore[arg-type]
+            answer: Any = finish(opened.receive(Asked(method, path, headers(lines), body)))  # type: ignore[arg-type]
         assert answer.status in KNOWN, f"{answer.status}: {answer.body!r}"
         msgspec.json.decode(answer.body)
         said.append((answer.status, answer.headers.get("Location")))
