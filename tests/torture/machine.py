@@ -16,7 +16,7 @@ from gateway.testing import ErpSimulator
 from tests.journey.load import Load
 from tests.journey.process import SECRET, free_port, until_it_stores
 from tests.service import nspawn
-from tests.service.installed import UNIT, binds, can_do_what_the_unit_asks_for, install
+from tests.service.installed import HOME, ROOT, UNIT, binds, can_do_what_the_unit_asks_for, install
 from tests.torture.disks import Volatile, missing
 from tests.torture.protocol import Tally, Unavailable, is_over
 
@@ -53,14 +53,19 @@ class Address(Struct):
 
 
 class Machine:
-    """The container and its disk."""
+    """The container and its disk. `twin`: one of the driver's, put into the gateway that is installed."""
 
-    def __init__(self, folder: Path, address: Address, erp_url: str) -> None:
+    def __init__(self, folder: Path, address: Address, erp_url: str, twin: str) -> None:
         folder.mkdir(parents=True)
         self.disk = Volatile(folder / "disks")
-        self.container = nspawn.Container(folder, binds(), writable={self.disk.path: DATA}, own_network=False)
+        bound = {**binds(), ROOT / "tests": f"{HOME}/lib/tests"} if twin else binds()
+        self.container = nspawn.Container(folder, bound, writable={self.disk.path: DATA}, own_network=False)
         config = CONFIG.format(port=address.port, admin_port=address.admin_port, erp_url=erp_url)
         install(self.container.tree, config, {"acme-webhook": SECRET})
+        if twin:
+            program = self.container.tree / HOME.lstrip("/") / "bin/gateway"
+            changed = f"from tests.journey.driver import TWINS; TWINS['{twin}'](); from gateway.cli import main"
+            program.write_text(program.read_text().replace("from gateway.cli import main", changed))
 
     def power_on(self) -> None:
         """Boot, and ask for the unit."""
@@ -80,9 +85,9 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path, address: Address, erp_url: str) -> Iterator[Machine]:
+def machine(folder: Path, address: Address, erp_url: str, twin: str = "") -> Iterator[Machine]:
     """A machine that is off. Raises Unavailable, and what nspawn raises for the same."""
-    made = Machine(folder, address, erp_url)
+    made = Machine(folder, address, erp_url, twin)
     try:
         yield made
     finally:
@@ -110,31 +115,34 @@ class MachineHarness:
 
     async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
         while not is_over(until, tally):
-            await self._round(dice, until, tally, folder / str(tally.rounds))
+            await lose_power(dice, until, tally, folder / str(tally.rounds))
 
-    async def _round(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        """One machine that loses its power a few times, and then works off what it has."""
-        erp = ErpSimulator()
-        await erp.start()
-        address = Address(free_port(), free_port())
-        load = Load(address, erp, dice)
-        try:
-            with machine(folder, address, erp.url) as made:
-                for cut in range(CUTS_A_ROUND + 1):
-                    began = time.monotonic()
-                    await asyncio.to_thread(made.power_on)
-                    await until_it_stores(address.admin_port)
-                    if cut:
-                        tally.recovered(time.monotonic() - began)
-                    if cut == CUTS_A_ROUND or (cut and time.monotonic() > until):
-                        break
-                    async with load.sending(abandon=True):
-                        await asyncio.sleep(dice.uniform(0.1, 1))
-                        await asyncio.to_thread(made.cut, dice.random())
-                        tally.cuts += 1
-                async with load.sending():
-                    await asyncio.sleep(0.2)
-                await load.settled()
-        finally:
-            await erp.stop()
-        tally.add(load, f"round {tally.rounds}")
+
+async def lose_power(
+    dice: Random, until: float, tally: Tally, folder: Path, *, cuts: int = CUTS_A_ROUND, twin: str = "", patience_s: float = 20
+) -> None:
+    """One machine that loses its power a few times, and then works off what it has within `patience_s`."""
+    erp = ErpSimulator()
+    await erp.start()
+    address = Address(free_port(), free_port())
+    load = Load(address, erp, dice)
+    try:
+        with machine(folder, address, erp.url, twin) as made:
+            for cut in range(cuts + 1):
+                began = time.monotonic()
+                await asyncio.to_thread(made.power_on)
+                await until_it_stores(address.admin_port)
+                if cut:
+                    tally.recovered(time.monotonic() - began)
+                if cut == cuts or (cut and time.monotonic() > until):
+                    break
+                async with load.sending(abandon=True):
+                    await asyncio.sleep(dice.uniform(0.1, 1))
+                    await asyncio.to_thread(made.cut, dice.random())
+                    tally.cuts += 1
+            async with load.sending():
+                await asyncio.sleep(0.2)
+            await load.settled(patience_s)
+    finally:
+        await erp.stop()
+    tally.add(load, f"round {tally.rounds}")

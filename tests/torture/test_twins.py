@@ -13,6 +13,7 @@ import pytest
 
 from .broken_disk import round_on
 from .disks import Disk, Small, Volatile, missing, refusal
+from .machine import MachineHarness, lose_power
 from .protocol import Tally
 from .sweep import Sweep, sweeping
 from .traced import Point
@@ -73,3 +74,14 @@ async def test_the_failing_disk_sees_a_store_that_does_not_wait_for_it(tmp_path:
 async def test_the_full_disk_sees_a_writer_that_dies_of_it(tmp_path: Path) -> None:
     problems = await broken(Small(tmp_path / "s", "tmpfs"), "writer_dies_of_a_full_disk", ["full"], tmp_path)
     assert [problem for problem in problems if "not ready" in problem or "has answered nothing" in problem]
+
+
+async def test_the_machine_sees_a_store_that_does_not_wait_for_its_disk(tmp_path: Path) -> None:
+    if reason := MachineHarness().needs():
+        pytest.skip(reason)
+    tally = Tally(name="twin")
+    for number in range(3):  # a cut right after a checkpoint, which is synced, finds nothing
+        await lose_power(random.Random(number), 0, tally, tmp_path / str(number), cuts=1, twin="normal_synchronous", patience_s=3)
+        if tally.problems:
+            break
+    assert [problem for problem in tally.problems if "was answered 2xx and is not in the ERP" in problem]
