@@ -312,6 +312,7 @@ class Gateway:
         log.warning("clock.jumped", extra={"by_s": round(jump_s, 1)})
         try:
             await self._store.shift_due(round(jump_s * 1000), 24 * 3600 * 1000)
+            await self._runtime.clock_jumped()
         except StoreBusy as error:
             log.warning("clock.not_followed", extra={"reason": str(error)})
 

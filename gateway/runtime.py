@@ -170,6 +170,12 @@ class Runtime:
         if source in self.submit:
             self.submit[source].resume()
 
+    async def clock_jumped(self) -> None:
+        """Learn anew when each source was first started. Raises StoreError."""
+        for name, since in (await self._store.register(list(self.sources))).items():
+            if name in self.sources:
+                self.sources[name].since = since
+
     def secrets_changed(self) -> None:
         """Something that is read from a file has another text: what waited for it tries again."""
         for name in self.sources:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from loglines import log_lines
+
+from gateway.clock import to_ms
 
 
 @pytest.mark.parametrize("name", ["prepare acme", "deliver erp", "poll acme"])
@@ -15,3 +19,15 @@ async def test_a_task_that_ends_unasked_ends_the_process_and_says_so(start, erp,
         task.cancel()
         assert await running.task == 1
     assert [line for line in lines if '"task.died"' in line and f'"{name}"' in line]
+
+
+async def test_a_clock_that_is_put_back_puts_back_what_polls_call_the_first_start(start, erp) -> None:
+    running = await start(erp.url)
+    source = running.gateway._runtime.sources["acme"]
+    first = source.since
+    source.since = first + timedelta(days=2)  # as the clock had it, and the row beside it
+    await running.gateway._store.outside(
+        lambda db: db.execute("UPDATE sources SET first_started_ms = ?", (to_ms(first) + 2 * 86_400_000,)) and None
+    )
+    await running.gateway._mind_the_clock(-2 * 86_400)
+    assert source.since == first

@@ -327,7 +327,10 @@ class Store(Keeping, Submissions, Protocol):
         """Make what waits for a later try due soon, spread over `within_s`: the target is back."""
 
     async def shift_due(self, delta_ms: int, longest_ms: int) -> None:
-        """The wall clock jumped by `delta_ms`: due times move with it, and none is further away than `longest_ms`."""
+        """The wall clock jumped by `delta_ms`: due times move with it, and none is further away than `longest_ms`.
+
+        So does a first start that would be in the future, of which a new process knows only that it is past.
+        """
 
     async def take_over(self) -> None:
         """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken, what was

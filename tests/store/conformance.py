@@ -786,6 +786,25 @@ class Keeping:
         clock.advance(60)
         assert [row.key for row in await store.lease_inbox("acme", 10)] == ["o1"]
 
+    async def test_a_first_start_by_a_clock_that_was_ahead_moves_back_with_it(self, store: Store, clock: ManualClock) -> None:
+        """A poll asks for nothing from before the first start; what the vendor takes meanwhile would be left out."""
+        before = await store.register(["early"])
+        first = clock.now()
+        clock.jump(2 * 86400)
+        await store.shift_due(2 * 86_400_000, 86_400_000)
+        assert await store.register(["late"]) == before | {"late": clock.now()}
+        clock.advance(10)
+        clock.jump(-2 * 86400)
+        await store.shift_due(-2 * 86_400_000, 86_400_000)
+        assert await store.register([]) == before | {"late": first}
+
+    async def test_a_clock_that_was_never_set_moves_no_first_start(self, store: Store, clock: ManualClock) -> None:
+        first = await store.register(["acme"])
+        back_s = int(clock.now().timestamp()) - 60
+        clock.jump(-back_s)
+        await store.shift_due(-back_s * 1000, 86_400_000)
+        assert await store.register([]) == first
+
     @pytest.mark.parametrize("jump_s", [-3600, 2 * 86400])
     async def test_what_came_after_a_jump_and_before_it_was_noticed_does_not_wait_for_it(
         self, store: Store, clock: ManualClock, jump_s: int

@@ -21,6 +21,7 @@ _LOW_SHARE = 0.05
 _PAGE_BYTES = 4096
 _LOW_BYTES = 1024**3
 _NOTICED_WITHIN_MS = 60_000
+_NEVER_SET_MS = 1_577_836_800_000  # a clock that shows less than 2020
 
 
 class Reserve:
@@ -116,6 +117,10 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
                 f"UPDATE {table} SET first_attempt_ms = first_attempt_ms + ?1 WHERE {ACTIVE} AND first_attempt_ms <= ?2",
                 (delta_ms, noticed_ms),
             )
+    if now_ms > _NEVER_SET_MS:  # a first start that is still to come was noted by a clock that was wrong; polls ask for nothing older
+        db.execute(
+            "UPDATE sources SET first_started_ms = min(first_started_ms + ?1, ?2) WHERE first_started_ms > ?2", (min(delta_ms, 0), now_ms)
+        )
     for table in ("outbox", "submit") if delta_ms else ():
         db.execute(
             f"UPDATE {table} SET unknown_since_ms = unknown_since_ms + ?1 WHERE {ACTIVE} AND (?1 < 0 OR unknown_since_ms <= ?2)",

@@ -96,9 +96,10 @@ def resume(cursor: str | None, since: datetime, now: datetime, settings: Setting
         return known.watermark, known.round
     # A whole second, so that a list that shows seconds only does not seem to hold orders from before; and a tick less, since
     # the filter is strict and there may be no overlap.
-    below = (known.watermark - timedelta(seconds=settings.overlap_s)).replace(microsecond=0) - _TICK
+    watermark = min(known.watermark, now)  # later only where it was taken over from a first start whose clock was ahead
+    below = (watermark - timedelta(seconds=settings.overlap_s)).replace(microsecond=0) - _TICK
     lower = max(floor, below)
-    return known.watermark, Round(started_at=now, sweep=Sweep(status="ORDERED", lower=lower, after=lower))
+    return watermark, Round(started_at=now, sweep=Sweep(status="ORDERED", lower=lower, after=lower))
 
 
 def parameters(sweep: Sweep, settings: Settings) -> Mapping[str, str]:

@@ -225,6 +225,19 @@ async def test_watermark_never_passes_the_present(simulator: ApicbaseSimulator, 
     assert today in await door.round()
 
 
+async def test_a_first_start_by_a_clock_that_was_ahead_hides_nothing_once_it_is_right(
+    simulator: ApicbaseSimulator, polling: Any, clock: ManualClock
+) -> None:
+    clock.jump(2 * 86400)
+    door = await polling()
+    door.since = clock.now()
+    assert await door.round() == set()
+    clock.jump(-2 * 86400)
+    door.since = clock.now()
+    (today,) = enlist(simulator, 1, first=clock.now())
+    assert await door.round() == {today}
+
+
 async def test_case_6_an_order_delivered_before_we_asked_comes_by_the_second_sweep(
     simulator: ApicbaseSimulator, polling: Any, clock: ManualClock
 ) -> None:
