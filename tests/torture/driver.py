@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import socket
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import acme
 import aiohttp
@@ -21,6 +22,8 @@ import aiohttp
 from gateway import contained
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
+from gateway.clock import Clock, SystemClock
+from gateway.connector import Connector
 from gateway.discovery import Plugin, installed
 from gateway.edge.poller import Poller
 from gateway.edge.server import Listener
@@ -28,16 +31,17 @@ from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
 from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
+from gateway.outbound.oauth2 import TokenSource
 from gateway.store.sqlite import upkeep
 from gateway.target import auth
 from tests.journey import driver
-from tests.torture import everyway, rogue
+from tests.torture import everyway, rogue, timed
 
 SUFFIX = ".torture.test"
 
 
 def assembled(path: Path) -> Assembly:
-    modules = {"acme": acme, "everyway": everyway, "rogue": rogue}
+    modules = {"acme": acme, "everyway": everyway, "rogue": rogue, "timed": timed}
     made = {name: Plugin(name=name, distribution=name, version="1", module=module) for name, module in modules.items()}
     return assemble(path, {**installed(), **made})
 
@@ -141,6 +145,34 @@ def jumps_unnoticed() -> None:
     Gateway._mind_the_clock = unmoved  # type: ignore[method-assign]
 
 
+class _Exchanged:
+    """Durations by the time of day, and the time of day by the steady clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock.now() - timedelta(seconds=clock.monotonic())
+
+    def now(self) -> datetime:
+        return self._began + timedelta(seconds=self._clock.monotonic())
+
+    def monotonic(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def clocks_exchanged() -> None:
+    """Known-bad twin: the time of day tells how long a token is good, and the steady clock when a signature was made."""
+    token, admit, clock = TokenSource.__init__, Connector.admit, _Exchanged(SystemClock())
+
+    def timed_by_day(self: TokenSource, settings: Any, send: Any, clock: Clock) -> None:
+        token(self, settings, send, cast(Clock, _Exchanged(clock)))
+
+    def admit_by_the_start(self: Connector, envelope: Any, now: datetime, *arguments: Any) -> Any:
+        return admit(self, envelope, clock.now(), *arguments)
+
+    TokenSource.__init__ = timed_by_day  # type: ignore[method-assign]
+    Connector.admit = admit_by_the_start  # type: ignore[method-assign]
+
+
 def exits_let_through() -> None:
     """Known-bad twin: what a plugin's own task ends with is not contained."""
     contained._contain = lambda coroutine: coroutine  # type: ignore[assignment]
@@ -167,6 +199,7 @@ MORE_TWINS = (
     no_deadlines,
     exits_let_through,
     jumps_unnoticed,
+    clocks_exchanged,
     suspects_first,
 )
 

@@ -1,4 +1,4 @@
-"""Jumps of the clock in short: two days ahead, an hour back, and the twin that does not notice."""
+"""Jumps of the clock in short: two days back after a first start with a wrong clock, an hour back, and the twins."""
 
 from __future__ import annotations
 
@@ -8,23 +8,35 @@ from random import Random
 import pytest
 
 from tests.torture import clocks
-from tests.torture.clocks import JUMPS, ClockHarness, jump
+from tests.torture.clocks import DAY_S, JUMPS, ClockHarness, jump
 from tests.torture.protocol import Tally
 from tests.torture.test_network import SEED, WHOLE
+from tests.torture.timed import TOKEN_S
 
 pytestmark = pytest.mark.skipif(ClockHarness().needs() is not None, reason="needs libfaketime (apt-get install faketime)")
 
 
 async def test_no_jump_of_the_clock_makes_orders_stick_or_storm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first start of all is with a clock two days ahead."""
     tally = Tally(name="clocks")
-    found = await jump(tmp_path, Random(SEED), list(JUMPS) if WHOLE else ["+2 d", "-1 h"], tally)
+    jumps = ["-2 d", *JUMPS] if WHOLE else ["-2 d", "-1 h"]
+    found = await jump(tmp_path, Random(SEED), jumps, tally, ahead_s=2 * DAY_S)
     with capsys.disabled():
         print(f"\n  clocks: {tally.faults.total()} jumps, {tally.acknowledged} orders taken, {tally.lost} lost, {tally.repeats} repeats")
     assert found == []
 
 
-async def test_known_bad_twin_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("twin", "watched_s", "says"),
+    [
+        ("jumps_unnoticed", 1.0, ["are stuck"]),
+        ("clocks_exchanged", TOKEN_S, ["with a token that had run out", "signed +0 s from the gateway's time was answered 401"]),
+    ],
+)
+async def test_known_bad_twins_are_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str, watched_s: float, says: list[str]
+) -> None:
     monkeypatch.setattr(clocks, "WITHIN_S", 3.0)
-    monkeypatch.setattr(clocks, "WATCHED_S", 1.0)
-    found = await jump(tmp_path, Random(SEED), ["-1 h"], Tally(name="twin"), "--twin", "jumps_unnoticed")
-    assert "are stuck" in " ".join(found)
+    monkeypatch.setattr(clocks, "WATCHED_S", watched_s)
+    found = " ".join(await jump(tmp_path, Random(SEED), ["-1 h"], Tally(name="twin"), "--twin", twin))
+    assert [one for one in says if one not in found] == []
