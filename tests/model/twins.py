@@ -18,7 +18,7 @@ class SettlesWithoutItsLease(SqliteStore):
     """A late result overwrites what others have done meanwhile."""
 
     async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
-        sql = "UPDATE outbox SET lease = ?, status = 'leased' WHERE id = ?"
+        sql = "UPDATE outbox SET lease = ?, status = 'leased', due_at_ms = NULL WHERE id = ?"
         await self._run(lambda db: db.execute(sql, (row.lease, row.id)))
         await super().settle_outbox(row, end, acknowledge=acknowledge)
 

@@ -122,6 +122,31 @@ async def test_what_is_done_or_waits_costs_an_order_no_step(tmp_path: Path, cloc
     assert await working(tmp_path / "few", clock, FEW) == await working(tmp_path / "many", clock, MANY)
 
 
+async def starting(folder: Path, clock: ManualClock, others: int) -> int:
+    """The steps of a start after an end that left a row of two queues leased, with so many others that are done or wait."""
+    folder.mkdir()
+    store = SqliteStore(folder / "gateway.db", clock=clock)
+    await store.open()
+    await settled(store, "done", others, suite.DONE, "erp")
+    await settled(store, "later", others, LATER, "erp", "down")
+    await suite.accept(store, suite.incoming("one"), source="other")
+    assert len(await store.lease_inbox("other", 10)) == len(await store.lease_outbox("down", 1)) == 1
+    await store._writer.close()  # as a kill would: nothing is handed back
+    store._lock.free()
+    steps = Steps()
+    store = SqliteStore(folder / "gateway.db", clock=clock, connect=steps.connect)
+    await store.open()
+    opened = steps.count
+    assert [row.key for row in await store.lease_inbox("other", 10)] == ["one"]
+    assert len(await store.lease_outbox("down", 100)) == others
+    await store.close()
+    return opened
+
+
+async def test_a_start_looks_at_nothing_that_waits(tmp_path: Path, clock: ManualClock) -> None:
+    assert await starting(tmp_path / "few", clock, FEW) == await starting(tmp_path / "many", clock, MANY)
+
+
 @pytest.mark.parametrize(
     "sql", ["SELECT min(id) FROM inbox WHERE status = 'ready'", "SELECT * FROM inbox WHERE status = 'ready' ORDER BY id"]
 )

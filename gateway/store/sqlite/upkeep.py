@@ -91,10 +91,27 @@ _TAKE_BACK: dict[Queue, str] = {
 }
 
 
+# Rows of what is open, by a range of the index for each name in it. The names are found one by one: between two of them there may be
+# a million rows that wait, and a start reads none of those.
+_OPEN = f"""
+    WITH RECURSIVE names (name) AS (
+        SELECT min({{name}}) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE}
+        UNION ALL
+        SELECT (SELECT min({{name}}) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE} AND {{name}} > names.name)
+        FROM names WHERE names.name IS NOT NULL)
+    SELECT {{queue}}.id FROM names CROSS JOIN {{queue}} INDEXED BY {{queue}}_active ON {{name}} = names.name
+    WHERE {ACTIVE} AND {{which}}"""
+
+
+def _open(queue: Queue, which: str) -> str:
+    return _OPEN.format(queue=queue, name="target" if queue == "outbox" else "source", which=which)
+
+
 def recover(db: Connection, now_ms: int) -> None:
     """Take over what the last process had leased; what was being sent may have been taken."""
     for table in _QUEUES:
-        db.execute(f"UPDATE {table} SET lease = NULL{_TAKE_BACK[table]} WHERE {ACTIVE} AND status = 'leased'", (now_ms,))
+        leased = _open(table, "due_at_ms IS NULL AND status = 'leased'")  # a leased row has no due time: the table's CHECK
+        db.execute(f"UPDATE {table} SET lease = NULL{_TAKE_BACK[table]} WHERE id IN ({leased})", (now_ms,))
 
 
 def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
@@ -109,7 +126,7 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
     for table in _QUEUES:
         db.execute(
             f"UPDATE {table} SET due_at_ms = min(due_at_ms + CASE WHEN ?1 < 0 OR due_at_ms <= ?2 THEN ?1 ELSE 0 END, ?3) "
-            f"WHERE {ACTIVE} AND due_at_ms > ?4",
+            f"WHERE id IN ({_open(table, 'due_at_ms > ?4')})",
             (delta_ms, noticed_ms, now_ms + longest_ms, beyond_ms),
         )
         if table != "inbox" and delta_ms > 0:  # how long it has been tried for is not what the clock says now

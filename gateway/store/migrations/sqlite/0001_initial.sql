@@ -1,6 +1,6 @@
 -- Instants are milliseconds since 1970, UTC. Statuses: ready leased done held dead, and unknown in the outbox.
 -- `due_at_ms` NULL on a ready row: an earlier row of its order is still open, and this one waits behind it.
--- `lease` is the fencing token of the one attempt that may settle a leased row.
+-- `lease` is the fencing token of the one attempt that may settle a leased row. A leased row has no due time: a start finds it by that.
 
 CREATE TABLE sources (
     name             TEXT PRIMARY KEY,
@@ -59,7 +59,8 @@ CREATE TABLE inbox (
     sha256         BLOB,
     document       BLOB,
     fetched_sha256 BLOB,
-    fetched        BLOB
+    fetched        BLOB,
+    CHECK (status <> 'leased' OR due_at_ms IS NULL)
 );
 CREATE UNIQUE INDEX inbox_by_key ON inbox (key, source, version);
 CREATE INDEX inbox_by_order ON inbox (order_id, id);
@@ -101,7 +102,8 @@ CREATE TABLE outbox (
     erp_number       TEXT,
     sent_sha256      BLOB,
     sha256           BLOB NOT NULL,
-    body             BLOB
+    body             BLOB,
+    CHECK (status <> 'leased' OR due_at_ms IS NULL)
 );
 CREATE UNIQUE INDEX outbox_by_key ON outbox (key, target);
 CREATE INDEX outbox_by_order ON outbox (order_id, target, id);
@@ -123,7 +125,8 @@ CREATE TABLE acknowledgements (
     created_at_ms    INTEGER NOT NULL,
     first_attempt_ms INTEGER,
     settled_at_ms    INTEGER,
-    reason           TEXT
+    reason           TEXT,
+    CHECK (status <> 'leased' OR due_at_ms IS NULL)
 );
 CREATE UNIQUE INDEX acknowledgements_by_event ON acknowledgements (inbox_id, stage);
 CREATE INDEX acknowledgements_active ON acknowledgements (source, due_at_ms, id, status) WHERE status IN ('ready', 'leased', 'unknown');

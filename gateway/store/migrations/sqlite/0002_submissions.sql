@@ -28,7 +28,8 @@ CREATE TABLE submit (
     sha256           BLOB NOT NULL,
     body             BLOB,
     answer           BLOB,
-    codes            BLOB
+    codes            BLOB,
+    CHECK (status <> 'leased' OR due_at_ms IS NULL)
 );
 CREATE UNIQUE INDEX submit_by_public_id ON submit (public_id);
 CREATE UNIQUE INDEX submit_by_key ON submit (caller, key);
