@@ -40,9 +40,9 @@ async def test_pragmas_are_what_durability_needs(tmp_path: Path) -> None:
     with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
         found = {
             name: db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "mmap_size")
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "mmap_size", "cache_size")
         }
-    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0, "cache_size": -16000}
 
 
 @pytest.mark.parametrize("table", ["inbox", "outbox", "acknowledgements", "submit"])
