@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
+
+import msgspec
 
 from gateway import Event, OpenOrder
 from gateway_pickup_cloud.push import Push, Strange, read_push
@@ -92,15 +94,23 @@ def _of_unknown_state(order_ref: str, state: str, body: bytes, *, since: str | N
 def _key(order_ref: str, change: Change, *, since: object) -> str:
     when = change.changed_at or since
     if change.article_id is None:
-        return f"order-{_digest_of_order(order_ref, change.status, str(when))}"
+        return f"order-{_digest_of_order(order_ref, change.status, when)}"
     return f"article-{_digest(order_ref, change.article_id, change.due_at, change.status, when)}"
 
 
-def _digest_of_order(order_ref: str, status: str, when: str) -> str:
+def _digest_of_order(order_ref: str, status: str, when: object) -> str:
     """`_digest(order_ref, None, None, status, when)`, written in one piece: a burst is made of these."""
-    ref, state, at = order_ref.encode(), status.encode(), when.encode()
-    written = b"%d:%b4:None4:None%d:%b%d:%b" % (len(ref), ref, len(state), state, len(at), at)
-    return hashlib.sha256(written).hexdigest()[:32]
+    ref, state, at = order_ref.encode(), status.encode(), _written(when)
+    whole = b"%d:%b4:None4:None%d:%b%d:%b" % (len(ref), ref, len(state), state, len(at), at)
+    return hashlib.sha256(whole).hexdigest()[:32]
+
+
+def _written(when: object) -> bytes:
+    """`str(when)`, which of a datetime takes longer than reading the notification did."""
+    if isinstance(when, datetime) and when.tzinfo is UTC:
+        made = msgspec.json.encode(when)
+        return b"%b %b+00:00" % (made[1:11], made[12:-2])
+    return str(when).encode()
 
 
 def _digest(*parts: object) -> str:

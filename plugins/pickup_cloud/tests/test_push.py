@@ -181,6 +181,8 @@ def test_what_the_core_writes_is_read_as_strictly_as_any_other(
     [
         ("g1-7", "READYFORINPUT", "2024-03-31T08:15:00+02:00", "order-49e851976ee2983f932495fdb827f58f"),
         (NUMBER, "PICKEDUP", CHANGED, "order-7085107590abc27f12c1ccb63e30a5d4"),
+        ("g1-7", "PICKEDUP", "0001-12-31T08:15:00.000001", "order-c4b7c79836493ad4b9fec00c8468d82e"),
+        ("g1-7", "PICKEDUP", "2024-03-31T08:15:00.5", "order-77f9ed081960e2ef642d7a9eb062b7df"),
         (NUMBER, "SCHEDULED", None, "order-04dfceef9f98d1fe4f138c5f92541fc7"),
     ],
 )
