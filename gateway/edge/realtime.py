@@ -67,7 +67,7 @@ class Realtime:
         self._resumed = asyncio.Event()
         self._online_at: float | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._targets: Mapping[str, str] = {}
+        self._heads: Mapping[str, bytes] = {}
         self._unknown: set[str] = set()
         self._not_found = 0
         self._listening: asyncio.Task[None] | None = None
@@ -132,11 +132,11 @@ class Realtime:
     async def put(self, target: str, arguments: bytes) -> None:
         """See `Ears`."""
         self._vitals.realtime.event(self._source.name)
-        name = self._targets.get(target)
-        if name is None:
-            name = target
+        head = self._heads.get(target)
+        if head is None:
+            head = _head(target)
             self._note_unknown(target)
-        await self._intake.put(b'{"target":' + msgspec.json.encode(name) + b',"arguments":' + arguments + b"}")
+        await self._intake.put(b"%b%b}" % (head, arguments))
 
     def _note_unknown(self, target: str) -> None:
         if target not in self._unknown and len(self._unknown) < _MOST_NAMES:
@@ -161,7 +161,8 @@ class Realtime:
         reconnect = Reconnect()
         try:
             subscription = self._source.connector.subscribe()
-            reconnect, self._targets = subscription.reconnect, {**{v: v for v in subscription.targets.values()}, **subscription.targets}
+            reconnect, named = subscription.reconnect, {**{v: v for v in subscription.targets.values()}, **subscription.targets}
+            self._heads = {wire: _head(canonical) for wire, canonical in named.items()}
             await self._dial(subscription, self).run()
         except Ended as ended:
             return reconnect, ended
@@ -225,3 +226,8 @@ class Realtime:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _head(target: str) -> bytes:
+    """How a call begins that is handed to the connector under this name."""
+    return b'{"target":%b,"arguments":' % msgspec.json.encode(target)
