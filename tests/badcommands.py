@@ -30,7 +30,7 @@ def good(command: str = "create_recurrent_order", **change: Any) -> dict[str, An
     }
     if command == "create_recurrent_order":
         article["interval"] = 28
-        made |= {"startDate": "2026-11-24T00:00:00", "endDate": "2099-11-25T00:00:00"}
+        made |= {"startDate": "2099-11-24T00:00:00", "endDate": "2099-11-25T00:00:00"}
     made |= change
     return {key: value for key, value in made.items() if value is not ...}
 
