@@ -27,7 +27,7 @@ log = logging.getLogger("gateway.realtime")
 MOST_EVENTS = 1024
 MOST_BYTES = 8 * 1024 * 1024
 _RETRY_S = 1.0
-_SLICE = 16
+_SLICE = 32
 
 
 class _Pushed(Struct, frozen=True):
@@ -179,13 +179,11 @@ class Intake:
         return []
 
     def _count_outcomes(self, read: list[_Read], accepted: list[Accepted]) -> None:
-        results, counts = iter(accepted), Counter[Received]()
         for one in read:
             if one.outcome == "unreadable":
                 log.warning("realtime.unreadable", extra={"source": self._source.name})
-            for _ in one.events:
-                result = next(results).outcome
-                counts[one.outcome if result == "stored" else result] += 1
+        ours = [one.outcome for one in read for _ in one.events]
+        counts = Counter([mine if one.outcome == "stored" else one.outcome for mine, one in zip(ours, accepted, strict=True)])
         for outcome, count in counts.items():
             self._vitals.received.labels(self._source.name, "realtime", outcome).inc(count)
 
