@@ -85,6 +85,41 @@ async def test_what_is_done_costs_no_reader_a_step(tmp_path: Path, clock: Manual
     assert await reading(tmp_path / "few", clock, FEW) == await reading(tmp_path / "many", clock, MANY)
 
 
+async def test_what_is_looked_for_far_down_is_found_in_reads_that_are_short(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "gateway.db", clock=clock)
+    await store.open()
+    await settled(store, "old", 3, suite.DONE, "old")
+    await settled(store, "new", MANY, suite.DONE, "erp")
+    await store.close()
+    monkeypatch.setattr("gateway.store.sqlite.reading._SLICE", 7)
+    reader, steps = SqliteReader(tmp_path / "gateway.db"), Steps()
+    await reader.open()
+    assert reader._db is not None
+    await reader._db.set_progress_handler(steps, 1)
+    read, longest = reader._rows, []
+
+    async def counting(sql: str, values: Any = ()) -> Any:
+        before = steps.count
+        rows = await read(sql, values)
+        longest.append(steps.count - before)
+        return rows
+
+    monkeypatch.setattr(reader, "_rows", counting)
+    assert [row["row"] for row in await reader.rows("outbox", name="old")] == ["outbox:3", "outbox:2", "outbox:1"]
+    assert [row["row"] for row in await reader.rows("outbox", status="done", name="old", limit=2)] == ["outbox:3", "outbox:2"]
+    assert [row["id"] for row in await reader.deliveries("old", before=3, limit=9)] == [2, 1]
+    assert len(await reader.orders()) == 50
+    longest.clear()
+    assert await reader.rows("inbox", name="nobody") == []
+    assert max(longest) < sum(longest) / 4
+    longest.clear()
+    assert await reader.orders(source="nobody") == []
+    assert max(longest) < sum(longest) / 4
+    await reader.close()
+
+
 async def working(folder: Path, clock: ManualClock, others: int) -> dict[str, int]:
     """The steps of one order's way, with so many others that are done, that wait for a later try, and whose target is down."""
     folder.mkdir()

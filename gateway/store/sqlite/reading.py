@@ -85,6 +85,8 @@ _BODIES: Mapping[Queue, Mapping[str, str]] = {
     "submit": {"body": "body", "answer": "answer"},
 }
 
+_WHERE = " WHERE id < ? AND id >= ?"
+_SLICE = 50_000
 _LAST_TRY = """
     SELECT attempts AS attempt, settled_at_ms AS at_ms, duration_ms, outcome, http_status, answer AS detail FROM outbox
     WHERE id = ? AND status = 'done' AND outcome IN ('delivered', 'duplicate')"""
@@ -175,41 +177,46 @@ class SqliteReader:
 
     async def rows(self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50) -> list[Row]:
         """The newest rows of a queue, of one status and of one source or target where given."""
-        values: list[Any] = []
+        sql = f"SELECT * FROM ({_LIST[queue]})"
         if status is not None and status in _OPEN:  # by their index: walking down from the newest may pass millions that are done
             index, which = _OPEN[status]
             mine = f" AND ? IN ({_OWNERS[queue]})" if name else ""
             ids = f"SELECT id FROM {queue} INDEXED BY {queue}_{index} WHERE {which} AND status = ?{mine} ORDER BY id DESC LIMIT ?"
-            sql, values = f"WHERE id IN ({ids})", [status, *([name] if name else []), limit]
+            found = await self._rows(f"{sql} WHERE id IN ({ids}) ORDER BY id DESC", [status, *([name] if name else []), limit])
         else:
             asked = {"status = ?": status, "? IN (source, name)": name}
-            sql = " AND ".join(["WHERE 1=1", *(test for test, value in asked.items() if value)])
-            values = [value for value in asked.values() if value]
-        return [_shown(row) for row in await self._rows(f"SELECT * FROM ({_LIST[queue]}) {sql} ORDER BY id DESC LIMIT ?", (*values, limit))]
+            sql = " AND ".join([sql + _WHERE, *(test for test, value in asked.items() if value)])
+            found = await self._newest(queue, sql, [value for value in asked.values() if value], limit)
+        return [_shown(row) for row in found]
 
     async def deliveries(self, target: str, *, before: int | None, limit: int) -> list[Row]:
         """Deliveries that have come to an end or stand still, newest first, with their bodies."""
-        return await self._rows(
-            """
+        sql = f"""
             SELECT id, key, kind, order_id, status, outcome, reason, erp_id, erp_number, created_at_ms, body
             FROM outbox
-            WHERE id < ? AND target = ? AND status IN ('done', 'held', 'dead', 'unknown')
-                  AND coalesce(outcome, '') NOT IN ('dropped', 'superseded', 'rejected')
-            ORDER BY id DESC LIMIT ?""",
-            (2**62 if before is None else before, target, limit),
-        )
+            {_WHERE} AND target = ? AND status IN ('done', 'held', 'dead', 'unknown')
+                  AND coalesce(outcome, '') NOT IN ('dropped', 'superseded', 'rejected')"""
+        return await self._newest("outbox", sql, [target], limit, before)
 
     async def orders(self, *, source: str | None = None, limit: int = 50) -> list[Row]:
         """The newest orders, with how many versions came and messages were made, and where the newest message is."""
-        return await self._rows(
-            """
+        sql = f"""
             SELECT source, order_ref, versions, messages,
                    (SELECT group_concat(target || ': ' || status || coalesce(' (' || outcome || ')', ''), ', ')
                     FROM (SELECT target, status, outcome, max(id) FROM outbox INDEXED BY outbox_by_order
                           WHERE order_id = orders.id GROUP BY target)) AS newest_message
-            FROM orders WHERE ? IN (source, '') ORDER BY id DESC LIMIT ?""",
-            (source or "", limit),
-        )
+            FROM orders {_WHERE} AND ? IN (source, '')"""
+        return await self._newest("orders", sql, [source or ""], limit)
+
+    async def _newest(self, table: str, sql: str, values: Sequence[Any], limit: int, before: int | None = None) -> list[Row]:
+        """The newest rows that a statement with `_WHERE` finds, slice by slice: where there are few or none in millions, no single
+        read takes so long that the write-ahead log cannot be written back."""
+        top = before or (await self._tuples(f"SELECT coalesce(max(id), 0) + 1 FROM {table}"))[0][0]
+        found: list[Row] = []
+        while top > 0 and len(found) < limit:
+            found += await self._rows(f"{sql} ORDER BY id DESC LIMIT ?", (top, top - _SLICE, *values, limit - len(found)))
+            top -= _SLICE
+        return found
 
     async def show(self, key: str) -> list[Row]:
         """Everything known of what a key names: rows, attempts, decisions, and the bodies that are still there."""
