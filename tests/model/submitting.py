@@ -43,7 +43,7 @@ ACTIONS = st.one_of(
             ("time_passes", 3, {"seconds": st.sampled_from(SECONDS), "script": BOTH}),
             ("die_while_accepting", 1, {"key": st.sampled_from(KEYS), "said": SAID, "committed": st.booleans()}),
             ("die_at_work", 3, {"came": CAME, "call": st.integers(0, 4), "committed": st.booleans(), "script": BOTH}),
-            ("end_in_the_middle", 1, {"came": CAME, "hang": st.sampled_from(HANGS), "how": st.sampled_from(["stop", "die"])}),
+            ("end_in_the_middle", 2, {"came": CAME, "hang": st.sampled_from(HANGS), "how": st.sampled_from(["stop", "die", "die"])}),
             ("something_happens", 2, {"what": st.sampled_from(["stop", "die", *["erase", "forget"] * 2, *JUMPS])}),
             ("somebody_decides", 3, {"what": st.sampled_from(["replay", "release", "drop"]), "n": st.integers(0, 20)}),
         )
@@ -174,7 +174,7 @@ class WayBack(RuleBasedStateMachine):
     def _drop(self, one: Handed) -> None:
         self.decisions += 1
         (decided,) = self.run(self.world.store.drop([one.row], "anna", f"decision {self.decisions}"))
-        assert decided.problem is None
+        assert decided.problem is None, (one, decided)
         self.reference.dropped.add(one.id)
 
     # --- what must be true all the time

@@ -77,6 +77,6 @@ def test_known_bad_twin_is_found(machine: type[Engine] | type[WayBack], twin: ty
     class Bad(machine):  # type: ignore[misc, valid-type]
         make = twin
 
-    without_shrinking = settings(limits(60), phases=[Phase.generate])
+    without_shrinking = settings(limits(150), phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Bad, settings=without_shrinking)

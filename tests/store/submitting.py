@@ -114,6 +114,14 @@ class Submitting:
         assert (decided.problem, decided.queue) == (None, "submit")
         assert (await store.accept_submission(command("k3", unique=True))).outcome == "taken"
 
+    async def test_a_refused_one_can_be_dropped_while_another_stands_for_its_number(self, store: Store) -> None:
+        refused = await hand_in(store, command("k1", unique=True))
+        await store.settle_submission(await leased(store), DEAD)
+        await hand_in(store, command("k2", unique=True))
+        (decided,) = await store.drop(refused, "anna", "handed in anew as k2")
+        assert (decided.problem, decided.queue) == (None, "submit")
+        assert (await store.accept_submission(command("k3", unique=True))).outcome == "taken"
+
     async def test_ten_callers_at_once_store_a_command_once(self, store: Store) -> None:
         accepted = await asyncio.gather(*(store.accept_submission(command("k1", unique=True)) for _ in range(10)))
         assert sorted(one.outcome for one in accepted) == ["repeat"] * 9 + ["stored"]

@@ -84,7 +84,7 @@ class Decisions(Core):
             for key in keys:
                 rows = find(db, key)
                 fitting = [row for row in rows if row.status in wanted]
-                problem = _problem(key, rows, fitting, wanted) or _another(db, fitting)
+                problem = _problem(key, rows, fitting, wanted) or (_another(db, fitting) if act is _reopen else None)
                 if problem:
                     decided.append(Decided(key=key, problem=problem))
                     continue
