@@ -76,8 +76,8 @@ _SENT = """,
     status = CASE WHEN sending = 1 OR unknown_since_ms IS NOT NULL THEN 'unknown' ELSE 'ready' END, due_at_ms = ?1,
     unknown_since_ms = CASE WHEN sending = 1 THEN {since} ELSE unknown_since_ms END, sending = NULL"""
 # A row that was being worked on when the process ended, three times by now, may be why: a plugin that blocks the event loop or
-# eats the memory over it. It comes back within 4 s, each row at a time of its own, so that everything else gets through; after
-# ten such ends later and later. (What a kill found leased goes out within 5 s of ready: CONTRACT section 5.)
+# eats the memory over it. It comes back within 4 s and by itself, so that everything else gets through and nothing else is blamed
+# for the next end; after ten such ends later and later. (What a kill found leased goes out within 5 s of ready: CONTRACT section 5.)
 _SUSPECTED = """,
     status = 'ready',
     reason = CASE WHEN attempts < 3 THEN reason ELSE 'the process ended while this was prepared, and it was not the first time' END,
