@@ -24,6 +24,7 @@ from msgspec import Struct
 from gateway.testing.hub.frames import BINARY, CLOSE, PING, PONG, TEXT, accept_key, frame, read_frame
 
 END = b"\x1e"
+_LARGE = 100_000
 _FRAMES_AT_ONCE = 100
 Where = Literal["negotiate", "upgrade", "any"]
 Mute = Literal["connect", "negotiate", "upgrade", "handshake", "half_header", "half_frame"]
@@ -194,7 +195,7 @@ class FaultHub:
         frames = []
         for n in range(0, count, per_frame):
             frames.append(frame(b"".join(invocation(target, *make(one)) for one in range(n, min(n + per_frame, count)))))
-            if n % _FRAMES_AT_ONCE < per_frame:
+            if n % _FRAMES_AT_ONCE < per_frame or len(frames[-1]) > _LARGE:
                 await asyncio.sleep(0)  # pings go on
         for n in range(0, len(frames), _FRAMES_AT_ONCE):
             await self.write(b"".join(frames[n : n + _FRAMES_AT_ONCE]))
