@@ -27,6 +27,7 @@ from gateway.errors import GatewayError
 from gateway.testing.compare import Row, compare, print_table, torn_keys
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator
+from gateway.testing.toml import to_toml
 from gateway.testing.wishes import Orderable, Wish, hand_in
 
 _READY_S = 20.0
@@ -274,31 +275,6 @@ def _under_way(status: dict[str, Any]) -> bool:
 def say(who: str, what: str) -> None:
     """One line, with the time."""
     print(f"{datetime.now().astimezone():%H:%M:%S}  {who:<12} {what}", flush=True)
-
-
-def to_toml(table: dict[str, Any], above: str = "") -> str:
-    """As much TOML as a configuration needs: tables, texts, numbers, truths, lists, inline tables."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not _is_table(key, value, above)]
-    text = "\n".join(lines) + "\n" if lines else ""
-    for key, value in table.items():
-        if _is_table(key, value, above):
-            path = f"{above}.{key}" if above else key
-            inner = to_toml(value, path)
-            heading = f"\n[{path}]\n" if any(not _is_table(k, v, path) for k, v in value.items()) else ""
-            text += heading + inner
-    return text
-
-
-def _is_table(_: str, value: Any, above: str) -> bool:
-    return isinstance(value, dict) and above.count(".") < 2 and not set(value) & {"file", "env", "credential", "kind"}
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml_value(inner) for inner in value) + "]"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
 async def _listens(port: int) -> bool:

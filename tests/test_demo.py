@@ -13,10 +13,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from gateway.demo import judged, to_toml
+from gateway.demo import judged
 from gateway.discovery import installed
 from gateway.testing import Sent
 from gateway.testing.compare import Row, compare
+from gateway.testing.toml import to_toml
 from gateway.testing.wishes import Wish, hand_in
 
 pytestmark = pytest.mark.skipif(not installed(), reason="no vendor plugin is installed; make test installs those of plugins/")

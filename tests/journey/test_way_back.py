@@ -19,8 +19,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.demo import simulators, to_toml
+from gateway.demo import simulators
 from gateway.testing import ErpSimulator
+from gateway.testing.toml import to_toml
 
 from .process import Process, driven, free_port
 from .test_vendors import source

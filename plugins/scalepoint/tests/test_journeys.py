@@ -18,11 +18,11 @@ from gateway_scalepoint.simulator import ScalepointSimulator
 from gateway import check_commands
 from gateway.app import Gateway
 from gateway.assembly import assemble
-from gateway.demo import to_toml
 from gateway.discovery import Plugin
 from gateway.errors import ConfigError
 from gateway.outbound import jwks
 from gateway.testing import ErpSimulator, running_gateway
+from gateway.testing.toml import to_toml
 
 TOKEN = "token-of-the-erp-constructed"
 PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-scalepoint", version="0", module=gateway_scalepoint)}

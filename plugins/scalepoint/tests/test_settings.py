@@ -11,9 +11,9 @@ from gateway_scalepoint.settings import ORDER_URL, Settings
 
 from gateway.assembly import Assembly, assemble
 from gateway.connector import Connector
-from gateway.demo import to_toml
 from gateway.discovery import Plugin
 from gateway.errors import ConfigError
+from gateway.testing.toml import to_toml
 
 PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-scalepoint", version="0", module=gateway_scalepoint)}
 
