@@ -314,7 +314,7 @@ def test_a_wrong_configuration_fails_once_and_says_why(machine: Machine) -> None
 @pytest.mark.parametrize("prepare", ["rm /etc/order-gateway/credentials/*", "rm -r /etc/order-gateway/credentials"])
 def test_without_credentials_the_gateway_itself_says_what_is_missing(machine: Machine, prepare: str) -> None:
     machine.systemctl("stop", UNIT.name)
-    machine.container.run("cp", "-a", "/etc/order-gateway/credentials", "/root/credentials")
+    machine.container.run("cp", "-a", "/etc/order-gateway/credentials", "/var/tmp/credentials")
     try:
         assert machine.container.run("sh", "-c", prepare).returncode == 0
         assert machine.systemctl("start", UNIT.name).returncode == 1
@@ -322,7 +322,7 @@ def test_without_credentials_the_gateway_itself_says_what_is_missing(machine: Ma
         said = "there is no credential erp-token; put the file into /etc/order-gateway/credentials and restart the service"
         assert f"targets.erp.auth.token: {said}" in machine.journal("-p", "err")
     finally:
-        machine.container.run("sh", "-c", "rm -rf /etc/order-gateway/credentials; mv /root/credentials /etc/order-gateway/")
+        machine.container.run("sh", "-c", "rm -rf /etc/order-gateway/credentials; mv /var/tmp/credentials /etc/order-gateway/")
     machine.start()
 
 
