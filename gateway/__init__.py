@@ -15,6 +15,7 @@ from gateway.errors import (
     TimedOut,
     TransientError,
     UnknownKey,
+    without_input,
 )
 from gateway.exact_json import read_json
 from gateway.hookspecs import hookimpl
@@ -81,4 +82,5 @@ __all__ = [
     "read_json",
     "refused",
     "utc",
+    "without_input",
 ]

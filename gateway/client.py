@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import assertion
-from gateway.errors import PermanentError
+from gateway.errors import PermanentError, without_input
 from gateway.secret import Secret
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class Response(Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(self.body.removeprefix(b"\xef\xbb\xbf"), type=kind)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             declared = self.headers.get("content-type", "no content type")
-            raise PermanentError(f"the answer is not the JSON expected ({declared}): {error}") from error
+            raise PermanentError(f"the answer is not the JSON expected ({declared}): {without_input(error)}") from error
 
 
 class VendorClient(Protocol):

@@ -23,8 +23,20 @@ from gateway import hookspecs
 from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
 from gateway.client import Api, VendorClient
 from gateway.contained import inside_hook
-from gateway.contract import Misread, bounded, checked_event, checked_order, is_storable, tidy, without_input
-from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey
+from gateway.contract import Misread, checked_event, checked_order, is_storable, tidy
+from gateway.errors import (
+    AuthError,
+    GatewayError,
+    Hold,
+    Ignore,
+    PermanentError,
+    PluginError,
+    Rejected,
+    TransientError,
+    UnknownKey,
+    bounded,
+    without_input,
+)
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
 from gateway.submission import Command, Submission, Submitted

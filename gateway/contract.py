@@ -8,14 +8,12 @@ from decimal import Decimal
 
 import msgspec
 
-from gateway.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError
+from gateway.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
 from gateway.messages import Event
 from gateway.orders import Order
 
 _NAME_LIMIT = 200
-_REASON_LIMIT = 1000
 _LONGEST_WAIT_S = 86400.0
-_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)  # greedy: what is quoted may hold quotes
 _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
@@ -36,7 +34,7 @@ def checked_order(order: object) -> Order:
         written = _encoder.encode(order)
         read = _decoder.decode(written)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
-        where = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
+        where = f": {without_input(error)}" if isinstance(error, msgspec.ValidationError) else ""
         raise PluginError(f"normalize returned an order that the message has no place for{where}") from error
     if _LOCAL.search(written) and any(
         at.utcoffset() != timedelta(0) for at in (read.ordered_at, read.requested_for, *(line.due_at for line in read.lines)) if at
@@ -103,21 +101,6 @@ def tidy(error: GatewayError) -> None:
     if isinstance(error, TransientError):
         wait_s: object = error.retry_after_s
         error.retry_after_s = min(float(wait_s), _LONGEST_WAIT_S) if isinstance(wait_s, (int, float)) and wait_s >= 0 else None
-
-
-def without_input(error: Exception) -> str:
-    """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"not {error.encoding} at byte {error.start}"
-    return _QUOTED.sub("…", bounded(error))
-
-
-def bounded(said: object) -> str:
-    """Bounded text that UTF-8 can carry."""
-    try:
-        return str(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
-    except Exception:
-        return type(said).__name__
 
 
 def _is_plain(amount: object) -> bool:

@@ -23,11 +23,15 @@ Anything else that a hook raises counts as `PluginError`, anything else that the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.orders import Order
+
+_REASON_LIMIT = 1000
+_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)  # greedy: what is quoted may hold quotes
 
 
 class GatewayError(Exception):
@@ -151,3 +155,18 @@ class StoreBusy(StoreError):
 
 class StoreFailed(StoreError):
     """The file cannot be trusted any more (I/O error, corruption, read-only): stop, do not try again."""
+
+
+def without_input(error: Exception) -> str:
+    """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding} at byte {error.start}"
+    return _QUOTED.sub("…", bounded(error))
+
+
+def bounded(said: object) -> str:
+    """Bounded text that UTF-8 can carry."""
+    try:
+        return str(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return type(said).__name__

@@ -128,7 +128,7 @@ class Intake:
         try:
             return _Read(pushed.body, incoming(source.connector.read(envelope), source.stages))
         except Rejected as error:  # nobody is there to hear it, and a hub does not ask again
-            return _unreadable(pushed.body, f"rejected: {error.reason}", "rejected")
+            return _unreadable(pushed.body, "rejected by the connector; its reason was for the sender", "rejected")
         except Misread as error:
             return _unreadable(pushed.body, str(error))
         except PluginError as error:

@@ -27,6 +27,7 @@ from gateway.errors import (
     StoreError,
     StoreFailed,
     TransientError,
+    without_input,
 )
 from gateway.messages import Envelope, Event
 from gateway.orders import Kind, Message, Order, encode, encode_order, read_order
@@ -153,7 +154,7 @@ class Prepare:
         try:
             events = self._source.connector.read(envelope)
         except Rejected as error:
-            raise PermanentError(f"rejected: {error.reason}") from error
+            raise PermanentError("rejected by the connector; its reason was for the sender") from error
         await settled(self._clock, lambda: self._store.reaccept(row, incoming(events, self._source.stages)))
 
     async def _document(self, row: InboxRow) -> bytes:
@@ -264,7 +265,7 @@ class Prepare:
                 )
             )
         except (TypeError, ValueError, RecursionError) as error:
-            raise PluginError(f"normalize returned an order that cannot be written as JSON: {error}") from error
+            raise PluginError(f"normalize returned an order that cannot be written as JSON: {without_input(error)}") from error
 
     def _settlement(self, row: InboxRow, error: BaseException) -> Settlement:
         match error:

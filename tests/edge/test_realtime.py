@@ -72,7 +72,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on(tmp_pat
         await door.until(lambda: door.counted("stored") == 2 and door.counted("unreadable") == 4)
         rows = await door.rows()
         assert [row["status"] for row in rows] == ["ready", "dead", "dead", "dead", "dead", "dead", "ready"]
-        assert (door.counted("rejected"), rows[4]["reason"]) == (1, "rejected: an order of nothing")
+        assert (door.counted("rejected"), rows[4]["reason"]) == (1, "rejected by the connector; its reason was for the sender")
         assert rows[0]["door"] == "realtime"
 
 

@@ -58,9 +58,8 @@ def verify(envelope: Envelope, settings: Settings) -> bool:
 def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
     """One order per request."""
     order = read(envelope.body)
-    reason = refusal(order, settings)
-    if reason is not None:
-        raise Rejected(reason)
+    if (why := refusal(order, settings)) is not None:
+        raise Rejected(why.said)
     return [to_event(order, envelope.body, settings.zone())]
 
 
@@ -83,11 +82,10 @@ def normalize(event: Event, document: bytes, settings: Settings) -> Order:
     wire = read(document)
     order = mapping.to_order(wire, settings)
     if mapping.is_unknown_state(wire):
-        raise Hold(f"Apicbase gives it the unknown status {wire.status}; release it if it is an order", order=order)
-    reason = refusal(wire, settings)
-    if reason is not None:
-        who = f"customer {wire.customer_number or 'without a number'}" + (f" ({order.customer.contact})" if order.customer.contact else "")
-        raise Hold(f"{reason} At Apicbase it counts as ordered and cannot be sent back: tell {who}, then release or drop it", order=order)
+        raise Hold("Apicbase gives it a status that is not known here; read it, and release it if it is an order", order=order)
+    if (why := refusal(wire, settings)) is not None:
+        advice = "at Apicbase it counts as ordered and cannot be sent back: tell the customer, then release or drop it"
+        raise Hold(f"{why.kept}; {advice}", order=order)
     return order
 
 

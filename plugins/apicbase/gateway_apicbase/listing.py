@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway import Event, PermanentError, Unreadable
+from gateway import Event, PermanentError, Unreadable, without_input
 from gateway_apicbase.event import event
 from gateway_apicbase.wire import read
 
@@ -83,7 +83,9 @@ def read_listing(body: bytes, zone: tzinfo) -> Listing:
         try:
             page = msgspec.json.decode(envelope, type=_Page)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            raise PermanentError(f"the list of orders is not the JSON expected; check base_url and list_path: {error}") from error
+            raise PermanentError(
+                f"the list of orders is not the JSON expected; check base_url and list_path: {without_input(error)}"
+            ) from error
     rows = [_row(document, zone) for document in raw]
     count = page.count if isinstance(page.count, int) else None
     return Listing(
@@ -99,7 +101,7 @@ def _row(document: bytes, zone: tzinfo) -> Row:
     try:
         found = event(read(document), document, zone)
     except (PermanentError, ValueError) as error:
-        return Row(found=Unreadable(document=document, reason=str(error)), ordered_at=None)
+        return Row(found=Unreadable(document=document, reason=without_input(error)), ordered_at=None)
     return Row(found=found, ordered_at=found.occurred_at)
 
 

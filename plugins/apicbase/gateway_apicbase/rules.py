@@ -6,6 +6,10 @@ By webhook an order can still be refused: the customer reads the reason, and the
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from msgspec import Struct
+
 from gateway import TextList
 from gateway_apicbase.settings import Rule, Settings
 from gateway_apicbase.wire import PurchaseOrder
@@ -13,32 +17,43 @@ from gateway_apicbase.wire import PurchaseOrder
 _SHOWN = 5
 
 
-def broken(order: PurchaseOrder, settings: Settings) -> dict[Rule, str]:
-    """The rules that an order breaks, each with a sentence for the customer."""
-    found: dict[Rule, str] = {}
+class Why(Struct, frozen=True, kw_only=True):
+    """Why a rule is broken: `said` to the customer, in the words of the order, and `kept` as a reason, which holds no value of it."""
+
+    said: str
+    kept: str
+
+
+def broken(order: PurchaseOrder, settings: Settings) -> dict[Rule, Why]:
+    """The rules that an order breaks."""
+    found: dict[Rule, Why] = {}
     number = order.customer_number
     if _is_unknown(number, settings.known_customers):
-        found["unknown_customer"] = (
-            f"The supplier does not know the customer number {number}." if number else "The order has no customer number."
-        )
+        said = f"The supplier does not know the customer number {number}." if number else "The order has no customer number."
+        found["unknown_customer"] = Why(said=said, kept="supplier_customer_number is not among known_customers")
     if not order.lines:
-        found["empty_order"] = "The order has no articles."
-    articles = [p.article_number for p in order.lines]
-    strange = list(dict.fromkeys(a or "(none)" for a in articles if _is_unknown(a, settings.known_articles)))
+        found["empty_order"] = Why(said="The order has no articles.", kept="packages is empty")
+    strange = {n: p.article_number or "(none)" for n, p in enumerate(order.lines) if _is_unknown(p.article_number, settings.known_articles)}
     if strange:
-        found["unknown_article"] = f"The supplier does not know these article numbers: {_listed(strange)}."
-    none_of = [f"{n} ({p.article_number or p.name or 'no name'})" for n, p in enumerate(order.lines, 1) if p.quantity <= 0]
+        said = f"The supplier does not know these article numbers: {_listed(list(dict.fromkeys(strange.values())))}."
+        found["unknown_article"] = Why(said=said, kept=f"{_paths(strange)}: supplier_article_number is not among known_articles")
+    none_of = {n: f"{n + 1} ({p.article_number or p.name or 'no name'})" for n, p in enumerate(order.lines) if p.quantity <= 0}
     if none_of:
-        found["zero_quantity"] = f"These lines order nothing: {_listed(none_of)}."
+        said = f"These lines order nothing: {_listed(list(none_of.values()))}."
+        found["zero_quantity"] = Why(said=said, kept=f"{_paths(none_of)}: quantity_ordered is not above zero")
     return found
 
 
-def refusal(order: PurchaseOrder, settings: Settings) -> str | None:
-    """Why this order is not wanted here, in one text; None where it is."""
+def refusal(order: PurchaseOrder, settings: Settings) -> Why | None:
+    """Why this order is not wanted here; None where it is."""
     if not settings.refuse:
         return None
-    reasons = [text for rule, text in broken(order, settings).items() if rule in settings.refuse]
-    return " ".join(reasons) or None
+    reasons = [why for rule, why in broken(order, settings).items() if rule in settings.refuse]
+    return Why(said=" ".join(why.said for why in reasons), kept="; ".join(why.kept for why in reasons)) if reasons else None
+
+
+def _paths(lines: Collection[int]) -> str:
+    return _listed([f"packages[{n}]" for n in lines])
 
 
 def _is_unknown(word: str | None, known: TextList | None) -> bool:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway import PermanentError, decimal
+from gateway import PermanentError, decimal, without_input
 from gateway_apicbase.signature import unique
 
 # Neither may hold a NUL or half of a surrogate pair, which cannot be stored, sent on or shown everywhere: msgspec refuses the
@@ -110,12 +110,20 @@ def _read(document: bytes) -> PurchaseOrder:
         order = _decoder.decode(document)
         if b"\\u0000" in document:
             _sound(order)
-        for package in order.lines:
-            _ = package.quantity
+        for n, package in enumerate(order.lines):
+            _check_quantity(n, package)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else without_input(error)
         raise PermanentError(f"not an Apicbase order: {reason}") from error
     return order
+
+
+def _check_quantity(n: int, package: Package) -> None:
+    """Raise ValueError, which names the line, where its quantity is none."""
+    try:
+        _ = package.quantity
+    except ValueError as error:
+        raise ValueError(f"packages[{n}].quantity_ordered: {error}") from error
 
 
 _remembered = lru_cache(maxsize=_REMEMBERED)(_read)

@@ -138,8 +138,9 @@ async def test_an_unwanted_order_by_poll_waits_until_a_person_has_told_the_custo
     assert await made.sent() == []
     (row,) = await made.inbox()
     assert row["status"] == "held"
-    assert "UNKNOWN-9" in row["reason"]
-    assert "tell customer" in row["reason"]
+    assert "supplier_customer_number is not among known_customers" in row["reason"]
+    assert "UNKNOWN-9" not in row["reason"]
+    assert "tell the customer" in row["reason"]
     await made.store.release([strange], "test")
     (message,) = await made.sent()
     assert message["order"]["flags"] == ["unknown_customer"]

@@ -19,6 +19,9 @@ from gateway_pickup_cloud.state import Change, advance, recall
 from gateway_pickup_cloud.wire import OrderResponse, filled, instant, number, status
 
 
+UNKNOWN = "a state that is not known here; `gateway show KEY --body` has it"
+
+
 def pushed(body: bytes, received_at: datetime, zone: tzinfo) -> Event:
     """A notification of the hub. Its order is fetched beside it; what nobody can read any further is kept and flagged.
 
@@ -87,8 +90,7 @@ def answered_changes(order: OrderResponse, zone: tzinfo) -> Iterator[Change]:
 
 
 def _of_unknown_state(order_ref: str, state: str, body: bytes, *, since: str | None) -> Event:
-    reason = f"the state {ascii(state[:40])[1:-1]} is none that we know"
-    return Event(key=f"state-{_digest(order_ref, state, since)}", order_ref=order_ref, document=body, ignored=reason, flagged=True)
+    return Event(key=f"state-{_digest(order_ref, state, since)}", order_ref=order_ref, document=body, ignored=UNKNOWN, flagged=True)
 
 
 def _key(order_ref: str, change: Change, *, since: object) -> str:

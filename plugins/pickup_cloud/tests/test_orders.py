@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.constructed import CATALOGUE, article, midnight
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
@@ -59,7 +60,7 @@ async def test_the_nasty_sequence(bench: Any, simulator: PickupCloudSimulator, c
         ("prepared", None),
         ("ignored", "it is older than the change to picked_up"),
         ("prepared", None),
-        ("flagged", "the state RETURNED is none that we know"),
+        ("flagged", UNKNOWN),
     ]
 
 
@@ -360,7 +361,7 @@ class TestResync:
         for _ in range(2):
             await made.resync()
         assert await self.found(made, numbers)
-        assert [reason for outcome, reason in await made.outcomes() if outcome == "flagged"] == ["the state RETURNED is none that we know"]
+        assert [reason for outcome, reason in await made.outcomes() if outcome == "flagged"] == [UNKNOWN]
 
     @pytest.mark.parametrize("status", [401, 403, 429, 503])
     async def test_where_nothing_can_be_asked_the_round_has_failed_and_finds_it_the_next_time(

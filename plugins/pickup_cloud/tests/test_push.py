@@ -9,6 +9,7 @@ from typing import Any
 
 import gateway_pickup_cloud
 import pytest
+from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.push import Push, Strange, read_push
 
 from gateway import Envelope, Event
@@ -232,7 +233,7 @@ def test_case_7_without_a_date_nothing_tells_a_repeat_from_the_next_time(ingest:
 def test_a_state_that_nobody_knows_is_kept_and_flagged(ingest: Callable[..., Event], state: str) -> None:
     event = ingest(order_call(state))
     assert (event.order_ref, event.document, event.fetch, event.flagged) == (NUMBER, order_call(state), False, True)
-    assert event.ignored == f"the state {state} is none that we know"
+    assert event.ignored == UNKNOWN
 
 
 def test_a_states_letter_case_does_not_count(ingest: Callable[..., Event]) -> None:

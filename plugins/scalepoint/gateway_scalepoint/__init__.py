@@ -23,6 +23,7 @@ from gateway import (
     TransientError,
     VendorClient,
     hookimpl,
+    without_input,
 )
 from gateway_scalepoint import longpoll, orders, publish
 from gateway_scalepoint.events import event as to_event
@@ -81,7 +82,7 @@ async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes
     try:
         found = orders.found(answer.body, settings.order_at)
     except ValueError as error:  # a maintenance page, an answer that breaks off
-        raise TransientError(f"Scalepoint's answer holds no order: {error}") from error
+        raise TransientError(f"Scalepoint's answer holds no order: {without_input(error)}") from error
     if not found:
         raise TransientError("Scalepoint does not have the order yet (its answer is empty)")
     if len(found) > 1:

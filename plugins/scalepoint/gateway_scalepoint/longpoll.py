@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway import Event, Page, PermanentError, TimedOut, Unreadable, VendorClient
+from gateway import Event, Page, PermanentError, TimedOut, Unreadable, VendorClient, without_input
 from gateway_scalepoint.events import event, unwrapped
 from gateway_scalepoint.settings import Settings
 
@@ -61,7 +61,7 @@ def _event(element: bytes, settings: Settings) -> Event | Unreadable:
         ((document, kind),) = unwrapped(element)
         return event(document, settings, type=kind)
     except (PermanentError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else without_input(error)
         return Unreadable(document=element, reason=f"cannot be read: {reason}")
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from gateway import AuthError, PermanentError, Response, TransientError, VendorClient
+from gateway import AuthError, PermanentError, Response, TransientError, VendorClient, without_input
 from gateway_supercat.settings import Settings
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -91,7 +91,7 @@ def _bare(body: bytes) -> bytes:
 
 
 def _no_json(error: Exception) -> PermanentError:
-    return PermanentError(f"SuperCat's answer breaks off, or is not the JSON that it documents: {error}")
+    return PermanentError(f"SuperCat's answer breaks off, or is not the JSON that it documents: {without_input(error)}")
 
 
 def _redirect(answer: Response) -> Exception:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway import Event, Unreadable, read_json
+from gateway import Event, Unreadable, read_json, without_input
 from gateway_supercat.settings import Settings
 
 NAMES = ("id", "uuid", "order_number")
@@ -51,7 +51,7 @@ def found(document: bytes, settings: Settings, *, is_first: bool = True) -> tupl
     try:
         record = read(document)
     except ValueError as error:
-        return 0, Unreadable(document=document, reason=f"not a SuperCat order: {error}")
+        return 0, Unreadable(document=document, reason=f"not a SuperCat order: {without_input(error)}")
     return record.id, event(record, document, settings, is_first=is_first)
 
 
