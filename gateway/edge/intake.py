@@ -127,7 +127,7 @@ class Intake:
         envelope = Envelope(source=source.name, door="realtime", body=pushed.body, received_at=pushed.received_at)
         try:
             return _Read(pushed.body, incoming(source.connector.read(envelope), source.stages))
-        except Rejected as error:  # nobody is there to hear it, and a hub does not ask again
+        except Rejected:  # nobody is there to hear it, and a hub does not ask again
             return _unreadable(pushed.body, "rejected by the connector; its reason was for the sender", "rejected")
         except Misread as error:
             return _unreadable(pushed.body, str(error))

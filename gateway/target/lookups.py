@@ -87,7 +87,7 @@ class Lookup:
 
     def missing(self, codes: Sequence[str], rows: Mapping[str, Row], order: Mapping[str, Any]) -> list[str]:
         """A reason for each code that the ERP does not know, with the lines that name it."""
-        return [f"{lines_with(order, code)}{self.name}: the ERP has no {shown(code)}" for code in codes if code not in rows]
+        return [f"{lines_with(order, code)}{self.name}: the ERP has no {shown(code, order)}" for code in codes if code not in rows]
 
     def _remembered(self, code: str, key: str, *, fresh: bool) -> _Known | None:
         """What is known of a code. A message that was refused for it and comes again, replayed, has it asked for anew."""
@@ -103,7 +103,7 @@ class Lookup:
     async def _ask(self, codes: list[str], context: Context) -> dict[str, Row]:
         request = self._render(self.settings, {**context, "codes": codes})
         answer = await self._answer(request)
-        rows = self._read(answer, frozenset(codes)) if answer is not None else {}
+        rows = self._read(answer, frozenset(codes), context["order"]) if answer is not None else {}
         now = self._clock.monotonic()
         for code in codes:
             ttl_s = self.settings.cache_ttl_s if code in rows else self.settings.negative_ttl_s
@@ -137,7 +137,7 @@ class Lookup:
             raise AuthError(f"{said}; check the credentials, what they may read, and the look-up's url")
         raise Refused([f"{said}; check its url and query with `gateway target check`"])
 
-    def _read(self, answer: Answer, codes: frozenset[str]) -> dict[str, Row]:
+    def _read(self, answer: Answer, codes: frozenset[str], order: object) -> dict[str, Row]:
         document = answer_document(answer)
         if document["body"] is None and document["text"].strip() not in ("", "null"):
             raise AuthError(f"the look-up {self.name}: the ERP answers with something that is not JSON; a login page, or another url?")
@@ -158,6 +158,6 @@ class Lookup:
             if str(code) not in codes:
                 continue
             if str(code) in rows:
-                raise Refused([f"{self.name}: the ERP has {shown(code)} more than once; which one is meant must be clear to it"])
+                raise Refused([f"{self.name}: the ERP has {shown(code, order)} more than once; which one is meant must be clear to it"])
             rows[str(code)] = item
         return rows

@@ -5,7 +5,8 @@ A missing value gives nothing and the mapping goes on, so that one refusal names
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.mapping.engine import Where
@@ -17,6 +18,9 @@ from gateway.target.request import Context
 Rows = Mapping[str, Mapping[str, Any]]
 _MOST_PROBLEMS = 50
 _LONGEST_CODE = 80
+_SHORTEST = 4
+_PEOPLE = ("customer", "customer.address", "ship_to")
+_OF_PEOPLE = frozenset({"contact", "email", "phone", "street", "street2", "notes"})
 
 
 class Scope:
@@ -35,9 +39,11 @@ class Scope:
         self._rows = rows
         self._asked = asked
         self.problems: list[str] = []
+        self._order: object = None
 
     def evaluate(self, source: str, context: Context) -> Any:
         """What a text makes of the context; `problems` grows by what was missing. Raises MappingError for anything else."""
+        self._order = context.get("order")
         return evaluate(source, context, self.functions)
 
     def functions(self, where: Where) -> Mapping[str, Callable[..., Any]]:
@@ -55,7 +61,7 @@ class Scope:
             if is_nothing(code):
                 return self._miss(where, f"{name}: there is no code to look up")
             found = self._tables[name].get(str(code))
-            return self._miss(where, f"{name}: {shown(code)} is not in this table") if found is None else found
+            return self._miss(where, f"{name}: {shown(code, self._order)} is not in this table") if found is None else found
 
         def lookup_id(name: Any, code: Any) -> Any:
             if not isinstance(name, str) or name not in self._rows:
@@ -66,10 +72,10 @@ class Scope:
             if found is not None:
                 return found
             if self._asked is None:
-                return self._miss(where, f"{name}: {shown(code)} has not been looked up")
+                return self._miss(where, f"{name}: {shown(code, self._order)} has not been looked up")
             if str(code) not in self._asked.get(name, ()):
-                return self._miss(where, f"{name}: {shown(code)} is not among its codes; let `codes` give it")
-            return self._miss(where, f"{name}: the ERP has no {shown(code)}")
+                return self._miss(where, f"{name}: {shown(code, self._order)} is not among its codes; let `codes` give it")
+            return self._miss(where, f"{name}: the ERP has no {shown(code, self._order)}")
 
         return {**PURE, "req": req, "table": table, "lookup_id": lookup_id}
 
@@ -91,6 +97,28 @@ def lines_with(order: Mapping[str, Any], code: str) -> str:
     return f"line{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}: " if numbers else ""
 
 
-def shown(value: Any) -> str:
-    """A code as a reason quotes it."""
+def shown(value: Any, order: object = None) -> str:
+    """A code as a reason quotes it. One that speaks of a person is named by its place in the order: reasons are shown and kept."""
+    for at, text in _personal(order, ""):
+        if _repeats(str(value).casefold(), text.strip().casefold()):
+            return f"{at} of this order"
     return '"' + "".join(c if c.isprintable() else "?" for c in str(value)[:_LONGEST_CODE]) + '"'
+
+
+def _repeats(code: str, text: str) -> bool:
+    """Whether a code is made of a person's text: all of it, or a word of it that no article number would be."""
+    whole = len(text) >= _SHORTEST and text in code
+    return bool(text) and (code == text or whole or (len(code) >= _SHORTEST and code.isalpha() and code in re.split(r"\W+", text)))
+
+
+def _personal(value: object, at: str) -> Iterator[tuple[str, str]]:
+    """What an order says of people, and in their own words: (path, text)."""
+    if isinstance(value, list):
+        for n, one in enumerate(value):
+            yield from _personal(one, f"{at}[{n}]")
+    for key, one in value.items() if isinstance(value, dict) else ():
+        path = f"{at}.{key}" if at else key
+        if isinstance(one, str) and (key in _OF_PEOPLE or (key == "name" and at in _PEOPLE)):
+            yield path, one
+        elif isinstance(one, (dict, list)) and key != "extra":
+            yield from _personal(one, path)

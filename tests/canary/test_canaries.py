@@ -55,6 +55,9 @@ async def a_day(made: Town) -> None:
     async with aiohttp.ClientSession() as session:
         await made.erp.wait_for(await made.orders(), 60)
         await made.strangers(session)
+        async with asyncio.timeout(60):
+            while len([row for row in await waiting(made) if row["status"] == "held"]) < 1:  # what strangers() put into the list
+                await asyncio.sleep(0.1)
         await settled(made)
         await made.look(session)
     for command in (("status",), ("outbox", "--json"), ("check",)):

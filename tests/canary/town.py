@@ -105,8 +105,13 @@ class Town(Demo):
                 await self._post(session, f"{self.gateway_url}/in/{source}?q={word('query')}", word("body").encode(), headers)
         made: Any = self.vendors
         unreadable = json.dumps({"id": word("x") * 40, "status": word("status"), "packages": word("packages")}).encode()
-        headers = {"X-APIC-WEBHOOK-SIGNATURE": made["apicbase"].sign(unreadable)}
-        await self._post(session, f"{self.gateway_url}/in/apicbase?q={word('query')}", unreadable, headers)
+        package = {"stock_item": {"name": word("article")}}
+        for wrong in (word("amount"), [word("list")], f"12,50 {word('comma')}", None, True):
+            broken = {"id": "b1", "order_remarks": word("b"), "packages": [package | {"quantity_ordered": wrong}]}
+            await self._genuine(session, json.dumps(broken).encode())
+        await self._genuine(session, unreadable)
+        await self._genuine(session, unreadable[:-20])
+        made["apicbase"].enlist(made["apicbase"].new(customer=word("number"), owned_by={"username": word("contact")}))
         unknown = made["apicbase"].new(customer=word("customer"), order_remarks=word("remarks"))
         body = json.dumps(unknown).encode()
         headers = {"X-APIC-WEBHOOK-SIGNATURE": made["apicbase"].sign(body)}
@@ -117,6 +122,11 @@ class Town(Demo):
         )
         await self._raw(f"POST /in/apicbase HTTP/1.1\r\nHost: x\r\nAuthorization {word('malformed')}\r\n\r\n".encode())
         await self._raw(f"{word('method')} /{word('path')} HTTP/9\r\n\r\n".encode())
+
+    async def _genuine(self, session: aiohttp.ClientSession, body: bytes) -> None:
+        made: Any = self.vendors
+        headers = {"X-APIC-WEBHOOK-SIGNATURE": made["apicbase"].sign(body)}
+        await self._post(session, f"{self.gateway_url}/in/apicbase?q={word('query')}", body, headers)
 
     async def _post(self, session: aiohttp.ClientSession, url: str, body: bytes, headers: dict[str, str]) -> None:
         async with session.post(url, data=body, headers=headers) as answer:

@@ -24,6 +24,7 @@ from gateway.target.builder import Builder
 from gateway.target.encoding import encode_body
 from gateway.target.examples import read_sample
 from gateway.target.request import Refused, Unknown
+from gateway.target.scope import shown
 from gateway.target.settings import TargetSettings
 from gateway.testing import ManualClock
 
@@ -410,6 +411,30 @@ async def test_one_row_for_the_whole_order(tmp_path: Path) -> None:
         assert await built.refusal(an_order(customer={"number": "9/../1"})) == ('party: the ERP has no "9/../1"',)
         assert peer.heard[-1][0] == "GET /party/9%2F..%2F1"
         await sender.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("erika@mustermann.example", "customer.email of this order"),
+        ("ERIKA MUSTERMANN", "customer.name of this order"),
+        ("Mustermann", "customer.name of this order"),
+        ("p:+45 00000000", "customer.phone of this order"),
+        ("Langgade 12", "ship_to.street of this order"),
+        ("12", '"12"'),
+        ("NAILS-12", '"NAILS-12"'),
+    ],
+)
+def test_a_code_that_speaks_of_a_person_is_named_by_its_place(code: str, said: str) -> None:
+    person = {"number": "12", "name": "Erika Mustermann", "email": "erika@mustermann.example", "phone": "+45 00000000"}
+    order = an_order(line(article_number="NAILS-12"), customer=person, ship_to={"street": "Langgade 12"})
+    assert shown(code, order) == said
+
+
+async def test_a_look_up_by_a_persons_address_does_not_repeat_it(built: Built) -> None:
+    email = "erika@mustermann.example"
+    order = an_order(line(article_number=email), customer={"number": "1", "email": email})
+    assert await built.refusal(order) == ("line 1: products: the ERP has no customer.email of this order",)
 
 
 def test_a_message_keeps_every_field_for_expressions(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from gateway_pickup_cloud.push import Push, Strange, read_push
 from gateway_pickup_cloud.state import Change, advance, recall
 from gateway_pickup_cloud.wire import OrderResponse, filled, instant, number, status
 
-
 UNKNOWN = "a state that is not known here; `gateway show KEY --body` has it"
 
 

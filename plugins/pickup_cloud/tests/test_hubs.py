@@ -14,8 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.constructed import article
+from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway.testing.compare import compare

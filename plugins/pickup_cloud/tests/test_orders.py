@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.constructed import CATALOGUE, article, midnight
+from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway.testing import ManualClock
