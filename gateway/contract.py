@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
 from gateway.messages import Event
-from gateway.orders import Order
+from gateway.orders import Order, contradictions
 
 _NAME_LIMIT = 200
 _LONGEST_WAIT_S = 86400.0
@@ -40,6 +40,8 @@ def checked_order(order: object) -> Order:
         at.utcoffset() != timedelta(0) for at in (read.ordered_at, read.requested_for, *(line.due_at for line in read.lines)) if at
     ):
         raise PluginError("normalize returned an order with an instant that is not in UTC; make it with gateway.utc")
+    for problem in contradictions(read):
+        raise PluginError(f"normalize returned an order that contradicts itself: {problem}")
     if not _ODD.search(written):
         return read
     amounts = [order.total, *(getattr(line, name, None) for line in order.lines for name in ("quantity", "unit_price", "line_total"))]

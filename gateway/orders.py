@@ -7,6 +7,7 @@ travel in UTC with `Z`. Identifiers are strings, leading zeros and all. What is 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ Kind = Literal["order.placed", "order.revised", "order.cancelled", "order.status
 Status = Literal["placed", "scheduled", "ready_for_input", "ready_for_pickup", "picked_up", "cancelled"]
 
 _PLAIN = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
+_CURRENCY = re.compile(r"[A-Z]{3}\Z")
 _MAX_DIGITS = 34
 _MAX_EXPONENT = 18
 
@@ -165,6 +167,17 @@ def decimal(text: str | int | Decimal) -> Decimal:
     if len(value.as_tuple().digits) > _MAX_DIGITS or abs(exponent) > _MAX_EXPONENT or value.adjusted() > _MAX_EXPONENT:
         raise ValueError("too long or too large a number")
     return Decimal(format(value, "f")) if exponent > 0 else value
+
+
+def contradictions(order: Order) -> Iterator[str]:
+    """What no order can mean, by path and without values: a line number twice, a currency that is no code."""
+    if order.currency is not None and not _CURRENCY.match(order.currency):
+        yield "currency: must be three capital letters, as in EUR"
+    first: dict[int, int] = {}
+    for n, line in enumerate(order.lines):
+        before = first.setdefault(line.line_number, n)
+        if before != n:
+            yield f"lines[{n}].line_number: is that of lines[{before}] too; leave line_number out to have the lines numbered"
 
 
 def utc(instant: datetime) -> datetime:

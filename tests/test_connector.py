@@ -573,6 +573,9 @@ ORDERS: dict[str, Order] = {
     "an instant of elsewhere": Order(requested_for=datetime(2024, 3, 31, tzinfo=timezone(timedelta(hours=2)))),
     "a line's instant without a zone": Order(lines=(Line(line_number=1, due_at=datetime(2024, 3, 31)),)),
     "a lone surrogate": Order(notes="\ud800"),
+    "two lines of one number": Order(lines=(Line(line_number=1, name="Jane Doe"), Line(line_number=1))),
+    "a currency that is no code": Order(currency="Jane Doe"),
+    "a currency in small letters": Order(currency="eur"),
     "something JSON has no word for": Order(extra={"x": object()}),
     "a key that is no text": Order(references={None: "x"}),  # type: ignore[dict-item]
 }

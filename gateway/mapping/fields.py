@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from itertools import islice
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from gateway.errors import MappingError
-from gateway.orders import Address, Customer, Line, Order, decimal
+from gateway.orders import Address, Customer, Line, Order, contradictions, decimal
 from gateway.spelling import nearest
 
 MOST_PROBLEMS = 50
@@ -43,7 +44,10 @@ def to_order(made: Any, *, currency: str | None = None, zone: tzinfo | None = No
         raise MappingError(reading.problems)
     if values.get("currency") is None:
         values["currency"] = currency
-    return Order(**values)
+    order = Order(**values)
+    if problems := list(islice(contradictions(order), MOST_PROBLEMS)):
+        raise MappingError(problems)
+    return order
 
 
 def missing_fields(order: Order) -> list[str]:

@@ -152,6 +152,11 @@ def test_the_currency_of_the_source_serves_where_the_document_has_none() -> None
         ({"extra": "x"}, "extra: must be an object"),
         ({"extra": {"a": [{"b": "\x00"}]}}, "extra.a[0].b: has a NUL"),
         ({"extra": {"a\ud800": 1}}, "extra.a\\ud800: has a NUL"),
+        ({"lines": [{"line_number": 1}, {"line_number": 1}]}, "lines[1].line_number: is that of lines[0] too; leave line_number out"),
+        ({"lines": [{"line_number": "2"}, {}]}, "lines[1].line_number: is that of lines[0] too"),
+        ({"currency": "eur"}, "currency: must be three capital letters, as in EUR"),
+        ({"currency": "string"}, "currency: must be three capital letters"),
+        ({"currency": "EURO"}, "currency: must be three capital letters"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_path(made: Any, said: str) -> None:
