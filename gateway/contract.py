@@ -10,9 +10,10 @@ import msgspec
 
 from gateway.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
 from gateway.messages import Event
-from gateway.orders import Order, contradictions
+from gateway.orders import Order, contradictions, has_long_text
 
 _NAME_LIMIT = 200
+_LONG = "long_text"
 _LONGEST_WAIT_S = 86400.0
 _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -42,6 +43,8 @@ def checked_order(order: object) -> Order:
         raise PluginError("normalize returned an order with an instant that is not in UTC; make it with gateway.utc")
     for problem in contradictions(read):
         raise PluginError(f"normalize returned an order that contradicts itself: {problem}")
+    if has_long_text(read) and _LONG not in read.flags:
+        read = msgspec.structs.replace(read, flags=(*read.flags, _LONG))
     if not _ODD.search(written):
         return read
     amounts = [order.total, *(getattr(line, name, None) for line in order.lines for name in ("quantity", "unit_price", "line_total"))]

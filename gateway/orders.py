@@ -20,6 +20,8 @@ Status = Literal["placed", "scheduled", "ready_for_input", "ready_for_pickup", "
 
 _PLAIN = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?\Z")
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
+LONG_NAME, LONG_NOTES = 512, 20_000  # characters
+_MAX_WRITTEN = 1000
 _MAX_DIGITS = 34
 _MAX_EXPONENT = 18
 
@@ -157,6 +159,8 @@ def decimal(text: str | int | Decimal) -> Decimal:
         return Decimal(text)  # what nearly all of them are, without a further look
     if isinstance(text, str) and (not text.isascii() or "_" in text):  # Decimal reads 1_000 and other alphabets' digits
         raise ValueError("not a number")
+    if isinstance(text, str) and len(text) > _MAX_WRITTEN:
+        raise ValueError("too long or too large a number")
     try:
         value = Decimal(text.strip() if isinstance(text, str) else text)
     except InvalidOperation as error:
@@ -178,6 +182,23 @@ def contradictions(order: Order) -> Iterator[str]:
         before = first.setdefault(line.line_number, n)
         if before != n:
             yield f"lines[{n}].line_number: is that of lines[{before}] too; leave line_number out to have the lines numbered"
+
+
+def has_long_text(order: Order) -> bool:
+    """Whether a text is longer than many an ERP takes: kept and sent whole, and flagged `long_text`."""
+    people = (order.customer, order.customer.address, order.ship_to)
+    names = [order.order_number, *order.references.values(), *(one for part in people for one in _texts(part))]
+    notes = [order.notes]
+    for line in order.lines:
+        names += (line.article_number, line.scan_code, line.name, line.unit)
+        notes.append(line.notes)
+    return any(text and len(text) > LONG_NAME for text in names) or any(text and len(text) > LONG_NOTES for text in notes)
+
+
+def _texts(part: Struct | None) -> Iterator[str]:
+    for name in part.__struct_fields__ if part is not None else ():
+        if isinstance(text := getattr(part, name), str):
+            yield text
 
 
 def utc(instant: datetime) -> datetime:

@@ -19,26 +19,24 @@ from msgspec import Meta, Struct
 from gateway import PermanentError, decimal, without_input
 from gateway_apicbase.signature import unique
 
-# Neither may hold a NUL or half of a surrogate pair, which cannot be stored, sent on or shown everywhere: msgspec refuses the
-# halves, `_sound` the NUL.
-Name = Annotated[str, Meta(max_length=200)]
-Text = Annotated[str, Meta(max_length=20_000)]
+# A text may be as long as the body lets it be: the core flags one that is longer than many an ERP takes. It holds no NUL and no half of
+# a surrogate pair, which cannot be stored, sent on or shown everywhere: msgspec refuses the halves, `_sound` the NUL.
 
 _REMEMBERED, _SHORT = 1024, 4096
 
 
 class Owner(Struct, frozen=True, kw_only=True):
-    username: Text | None = None
+    username: str | None = None
 
 
 class StockItem(Struct, frozen=True, kw_only=True):
-    name: Text | None = None
+    name: str | None = None
 
 
 class SupplierPackage(Struct, frozen=True, kw_only=True):
     """The price is a string, and theoretical: what the customer expects, not what was agreed."""
 
-    supplier_article_number: Name | None = None
+    supplier_article_number: str | None = None
     theoretical_price_per_package: Any = None
 
 
@@ -72,15 +70,15 @@ class PurchaseOrder(Struct, frozen=True, kw_only=True):
     """Dates are kept as they were written; `instant` reads them."""
 
     id: Annotated[str, Meta(min_length=1, max_length=200)]
-    order_number: Name | None = None
-    status: Name | None = None
-    ordered_on: Name | None = None
+    order_number: str | None = None
+    status: str | None = None
+    ordered_on: str | None = None
     owned_by: Owner | None = None
-    order_remarks: Text | None = None
+    order_remarks: str | None = None
     packages: Annotated[tuple[Package, ...], Meta(max_length=10_000)] | None = None
-    expected_delivery_date: Name | None = None
+    expected_delivery_date: str | None = None
     theoretical_price: Any = None
-    supplier_customer_number: Name | None = None
+    supplier_customer_number: str | None = None
 
     @property
     def lines(self) -> tuple[Package, ...]:

@@ -10,13 +10,13 @@ newer variant of the page that was not seen whole: it is read where it has an ar
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway import read_json
-from gateway_pickup_cloud.wire import ArticleStatus, Name, fold
+from gateway_pickup_cloud.wire import ArticleStatus, Text, fold
 
 ORDER, ARTICLE, PACK = "OrderStateChanged", "OrderArticleStateChanged", "OrderArticleWithPackStateChanged"
 
@@ -42,21 +42,18 @@ class _Call(Struct, frozen=True):
 
 
 class _Order(Struct, frozen=True, kw_only=True):
-    ordernumber: Name
-    orderstate: Name
-    orderstatechangeddate: Name | None = None
-
-
-_Plain = Annotated[str, Meta(max_length=500)]
+    ordernumber: Text
+    orderstate: Text
+    orderstatechangeddate: Text | None = None
 
 
 class _Listed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The documented list with nothing but texts in it: no keys, so no letter case and none twice, and no numbers."""
 
-    number: _Plain
+    number: str
     code: str | None
-    state: _Plain
-    changed: _Plain | None = None
+    state: str
+    changed: str | None = None
     extra: str | None = None
 
 

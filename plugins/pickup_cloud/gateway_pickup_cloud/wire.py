@@ -16,9 +16,9 @@ from msgspec import Meta, Struct
 
 from gateway import Status, decimal, read_json
 
-# NUL cannot be stored and shown everywhere; halves of surrogate pairs are refused with the whole document.
-Name = Annotated[str, Meta(max_length=500, pattern=r"\A[^\x00]*\Z")]
-Text = Annotated[str, Meta(max_length=20_000, pattern=r"\A[^\x00]*\Z")]
+# As long as the answer lets it be: BD states no length, and an order that was created must not seem unknown for a long text in it. NUL
+# cannot be stored and shown everywhere; halves of surrogate pairs are refused with the whole document.
+Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 
 STATES: dict[str, Status] = {
     "SCHEDULED": "scheduled",
@@ -36,13 +36,13 @@ def _folded(name: str) -> str:
 class CustomerDetails(Struct, frozen=True, kw_only=True, rename=_folded):
     """Single strings for name and street; the country is a free text. All empty where the customer registers himself."""
 
-    full_name: Name | None = None
-    address: Name | None = None
-    postal_code: Name | None = None
-    city: Name | None = None
-    country: Name | None = None
-    phone_number: Name | None = None
-    email: Name | None = None
+    full_name: Text | None = None
+    address: Text | None = None
+    postal_code: Text | None = None
+    city: Text | None = None
+    country: Text | None = None
+    phone_number: Text | None = None
+    email: Text | None = None
 
 
 class Article(Struct, frozen=True, kw_only=True, rename=_folded):
@@ -52,13 +52,13 @@ class Article(Struct, frozen=True, kw_only=True, rename=_folded):
     names; the last three are those of the article event.
     """
 
-    scan_code: Name | None = None
+    scan_code: Text | None = None
     name: Text | None = None
     quantity_ordered: str | None = None
     interval: str | None = None
-    due_date: Name | None = None
-    order_article_state: Name | None = None
-    order_article_state_changed_date: Name | None = None
+    due_date: Text | None = None
+    order_article_state: Text | None = None
+    order_article_state_changed_date: Text | None = None
 
     @property
     def quantity(self) -> Decimal | None:
@@ -69,31 +69,31 @@ class Article(Struct, frozen=True, kw_only=True, rename=_folded):
 class ArticleStatus(Struct, frozen=True, kw_only=True, rename=_folded):
     """`ArticleStatusChangedDto` of the article event."""
 
-    article_id: Name
-    order_article_state: Name
+    article_id: Text
+    order_article_state: Text
     required_quantity: str | None = None
-    order_article_state_changed_date: Name | None = None
-    due_date: Name | None = None
+    order_article_state_changed_date: Text | None = None
+    due_date: Text | None = None
 
 
 class OrderResponse(Struct, frozen=True, kw_only=True, rename=_folded):
     """An order as the REST API shows it. Dates stay as they were written; `instant` reads them."""
 
-    order_number: Name
-    state: Name | None = None
-    creation_date: Name | None = None
-    last_update_date: Name | None = None
-    picked_up_date: Name | None = None
-    canceled_date: Name | None = None
+    order_number: Text
+    state: Text | None = None
+    creation_date: Text | None = None
+    last_update_date: Text | None = None
+    picked_up_date: Text | None = None
+    canceled_date: Text | None = None
     is_overdue: bool | None = None
     articles: Annotated[tuple[Article, ...], Meta(max_length=10_000)] | None = None
-    start_date: Name | None = None
-    end_date: Name | None = None
+    start_date: Text | None = None
+    end_date: Text | None = None
     related_notes: Text | None = None
     dosage_information: Text | None = None
     customer_details: CustomerDetails | None = None
-    pickup_code: Name | None = None
-    storage_code: Name | None = None
+    pickup_code: Text | None = None
+    storage_code: Text | None = None
     cancellation_reason: Text | None = None
 
     def changed_at(self, zone: tzinfo) -> datetime | None:
