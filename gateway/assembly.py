@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, structs
 
 from gateway.client import Api, OAuth2
 from gateway.config import Config, SourceSettings, load
 from gateway.connector import Connector
-from gateway.decode import Report, decode
+from gateway.decode import Report, decode_known
 from gateway.discovery import Plugin, installed
 from gateway.errors import ConfigError, PluginError
 from gateway.messages import Door
@@ -52,7 +53,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
         target = _target(name, table, report)
         if target is not None:
             targets[name] = target
-    for name, source in config.sources.items():
+    for name, source in {**config.sources, **config.half}.items():
         part = _source(name, source, plugins, report)
         if part is not None:
             sources[name] = part
@@ -97,10 +98,10 @@ def assemble_target(path: Path, name: str) -> TargetSettings:
 def _target(name: str, table: object, report: Report) -> TargetSettings | None:
     """A target whose mapping makes a body of each of its examples."""
     at = ("targets", name)
-    target = decode(TargetSettings, table, at, report)
+    before = report.count
+    target = decode_known(TargetSettings, table, at, report)
     if target is None:
         return None
-    before = report.count
     for key, text in body_problems(target):
         report.add((*at, *key), text)
     if report.count > before:
@@ -119,7 +120,7 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
         report.add((*at, "connector"), f"the plugin {plugin.distribution} {plugin.version} cannot be used: {plugin.problem}")
         return None
     connector = Connector(plugin.module, name)
-    settings = decode(connector.description.settings, source.settings, (*at, "settings"), report)
+    settings = decode_known(connector.description.settings, source.settings, (*at, "settings"), report)
     doors = source.doors if source.doors is not None else _usual_doors(connector, settings)
     for n, door in enumerate(doors):
         if door not in connector.doors:
@@ -127,15 +128,16 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     doors = tuple(door for door in doors if door in connector.doors)
     if "realtime" in doors and "poll" not in doors:
         report.add((*at, "doors"), "realtime needs poll beside it: a hub replays nothing, a poll brings what was missed")
-    if settings is None:
-        return None
-    connector.settings = settings
     before = report.count
     for door in doors:
         for key in connector.description.needs.get(door, ()):
-            if not getattr(settings, key, None):
+            given = source.settings.get(key) if settings is None else getattr(settings, key, None)
+            if not given and not _is_misspelt(key, connector.description.settings, source.settings):
                 without = ", or leave the door out of `doors`" if len(connector.doors) > 1 else ""
                 report.add((*at, "settings"), f"needs the key {key} for the door {door}{without}")
+    if settings is None:
+        return None
+    connector.settings = settings
     try:
         api = connector.api() if _calls(connector, doors) else None
         connector.stages()
@@ -150,6 +152,12 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     for key, text in api.auth.problems() if api is not None and isinstance(api.auth, OAuth2) else ():
         report.add((*at, "settings", key) if hasattr(settings, key) else (*at, "settings"), text)
     return SourcePart(settings=source, connector=connector, doors=doors, api=api)
+
+
+def _is_misspelt(key: str, kind: type[Struct], given: Mapping[str, Any]) -> bool:
+    """Whether a key that is needed stands there in another spelling, which is complained of already."""
+    known = [field.encode_name for field in structs.fields(kind)]
+    return any(nearest(other, known).endswith(f" {key}?") for other in given if other not in known)
 
 
 def _callers(config: Config, sources: Mapping[str, SourcePart], report: Report) -> None:

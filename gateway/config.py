@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert
 
 from gateway.decode import Report, decode, dotted
 from gateway.errors import ConfigError
@@ -163,7 +163,10 @@ class SourceSettings(_Table, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """A whole configuration; `targets` holds the tables that `target/settings.py` decodes."""
+    """A whole configuration; `targets` holds the tables that `target/settings.py` decodes.
+
+    `half` are sources whose own table has a problem, with what of it can be read: their settings are looked at all the same.
+    """
 
     gateway: GatewaySettings
     store: StoreSettings
@@ -172,6 +175,7 @@ class Config(Struct, frozen=True, kw_only=True):
     submit: SubmitSettings
     sources: dict[str, SourceSettings]
     targets: dict[str, Any]
+    half: dict[str, SourceSettings] = {}
 
     @property
     def node(self) -> str:
@@ -248,12 +252,15 @@ def _config(tree: Mapping[str, Any], report: Report) -> Config:
             targets[name] = table
         else:
             report.add(("targets", name), f"must be a table, as in [targets.{name}]")
-    sources = {}
+    sources, half = {}, {}
     for name, table in named["sources"].items():
         source = decode(SourceSettings, table, ("sources", name), report)
         if source is not None:
-            _check_source(name, source, named["targets"], report)
             sources[name] = source
+        elif (source := _half(table)) is not None:
+            half[name] = source
+        if source is not None:
+            _check_source(name, source, named["targets"], report)
     gateway = decode(GatewaySettings, tree.get("gateway", {}), ("gateway",), report)
     store = decode(StoreSettings, tree.get("store", {}), ("store",), report)
     http = decode(HttpSettings, tree.get("http", {}), ("http",), report)
@@ -269,7 +276,19 @@ def _config(tree: Mapping[str, Any], report: Report) -> Config:
         submit=submit or SubmitSettings(),
         sources=sources,
         targets=targets,
+        half=half,
     )
+
+
+def _half(table: Any) -> SourceSettings | None:
+    """What can be read of a source's table that has a problem; None where that is not even its connector."""
+    read: dict[str, Any] = {}
+    for key in SourceSettings.__struct_fields__ if isinstance(table, Mapping) else ():
+        try:
+            read[key] = getattr(convert({"connector": "", key: table[key]}, SourceSettings), key)
+        except (KeyError, ValidationError):  # not there, or complained of already
+            continue
+    return SourceSettings(**read) if "connector" in read else None
 
 
 _NOTHING = {"sources": "nothing can come in", "targets": "nothing can go out"}

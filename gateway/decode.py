@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,13 +28,20 @@ class Collector:
 
     Attributes:
         count: How many problems there are.
+        unknown: How many of them are keys that are not known, and change nothing else.
         kinds: msgspec's names for what may stand somewhere, in words.
         unknown_key: What is said of a key that is not known; the nearest one follows.
     """
 
     count: int
+    unknown = 0
     kinds: Mapping[str, str]
     unknown_key: str
+
+    @property
+    def wrong(self) -> int:
+        """How many problems there are beside unknown keys."""
+        return self.count - self.unknown
 
     def add(self, at: KeyPath, text: str) -> None:
         """Note a problem at a key."""
@@ -122,39 +129,75 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Collector) -> S | 
     `parse` themselves, as `Url` does, beside what msgspec understands. A Struct may have a method
     `check() -> Iterable[tuple[key, text]]` for what concerns several keys; a key of several tables down is a tuple.
     """
+    before = report.count
+    made = decode_known(kind, value, at, report)
+    return made if report.count == before else None
+
+
+def decode_known(kind: type[S], value: object, at: KeyPath, report: Collector) -> S | None:
+    """The same, also where there are keys that are not known: what is said of them hides no other problem."""
     if not isinstance(value, Mapping):
         report.add(at, report.table_wanted(at))
         return None
-    before = report.count
+    before = report.wrong
     hints = _hints(kind)
     tag = kind.__struct_config__.tag_field
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key in value:
         if key not in known and key != tag:
+            report.unknown += 1
             report.add((*at, key), report.unknown_key + nearest(key[:_LONGEST_WORD], known))
     values: dict[str, Any] = {}
+    unusable: dict[str, str] = {}  # keys with a problem, by the name of their field
     for name, field in known.items():
+        seen = report.wrong
         if name in value:
             values[field.name] = _value(hints[field.name], value[name], (*at, name), report)
         elif field.required:
             report.missing(at, name)
+        if report.wrong > seen:
+            unusable[field.name] = name
     plain_allowed = values.get("allow_plain_http") is True
     for name, field in known.items():
         url = values.get(field.name)
         if getattr(url, "is_plain", False) and not plain_allowed:
             report.add((*at, name), "would travel unencrypted; use https, or say allow_plain_http = true beside it")
-    if report.count > before:
+    if unusable:
+        for below, text in _others(kind, values, unusable):
+            report.add((*at, *below), text)
         return None
     try:
         made = kind(**values)
     except ValueError as error:
         report.add(at, str(error))
         return None
+    for below, text in _checked(made):
+        report.add((*at, *below), text)
+    return made if report.wrong == before else None
+
+
+def _checked(made: Struct) -> Iterator[tuple[KeyPath, str]]:
+    """What a Struct's own `check` says, each with the keys down to it."""
     check = getattr(made, "check", None)
     for key, text in check() if callable(check) else ():
-        below = key if isinstance(key, tuple) else (key,) if key else ()
-        report.add((*at, *below), text)
-    return made if report.count == before else None
+        yield (key if isinstance(key, tuple) else (key,) if key else ()), text
+
+
+def _others(kind: type[Struct], values: Mapping[str, Any], unusable: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    """What `check` says of a table some of whose keys cannot be used: of the other keys, as if those were not there.
+
+    What speaks of one that cannot be used is left out: it may be untrue once that is mended. So is all that `check` would have said
+    after it met one without which it cannot go on.
+    """
+    rest = {name: value for name, value in values.items() if name not in unusable}
+    needed = {field.name: None for field in msgspec.structs.fields(kind) if field.required}
+    of_those = re.compile(rf"\b(?:{'|'.join(map(re.escape, unusable.values()))})\b")
+    try:
+        for below, text in _checked(kind(**{**needed, **rest})):
+            if below and below[0] not in unusable.values() and not of_those.search(text):
+                yield below, text
+    except Exception:  # it looks at what is not there
+        return
 
 
 @lru_cache(maxsize=1000)
@@ -171,7 +214,7 @@ def _value(hint: Any, value: object, at: KeyPath, report: Collector) -> Any:
     structs = [c for c in choices if isinstance(c, type) and issubclass(c, Struct)]
     if structs and (isinstance(value, Mapping) or len(structs) == len(choices)):
         chosen = _chosen(structs, value, at, report)
-        return chosen and decode(chosen, value, at, report)
+        return chosen and decode_known(chosen, value, at, report)
     plain = [choice for choice in choices if choice not in structs]
     only = plain[0] if len(plain) == 1 else None
     origin, args = get_origin(only), get_args(only)

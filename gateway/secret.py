@@ -38,18 +38,23 @@ class FileBacked:
         if kind == "env":
             if name not in os.environ:
                 raise ValueError(f"the environment has no variable {name}")
-            return cls(os.environ[name], origin=f"env {name}")
+            return cls(cls.trimmed(os.environ[name]), origin=f"env {name}")
         path = _credential(name, base) if kind == "credential" else base / name
         stamp = stamp_of(path)
-        return cls(read_text(path), origin=f"{kind} {name}", path=path, stamp=stamp)
+        return cls(cls.trimmed(read_text(path)), origin=f"{kind} {name}", path=path, stamp=stamp)
 
     @staticmethod
     def _example() -> str:
         return '{ env = "NAME" }, { file = "/path" } or { credential = "name" }'
 
     def reveal(self) -> str:
-        """The text of now, without one trailing newline."""
+        """The text of now; see `trimmed` for what of the file it is."""
         return self._text
+
+    @classmethod
+    def trimmed(cls, text: str) -> str:
+        """What counts of a file's text, beside its byte order mark and its last line break."""
+        return text
 
     def refresh(self) -> bool:
         """Re-read a changed file; True if the text is another one. A file that is gone or unreadable keeps the old text."""
@@ -57,7 +62,7 @@ class FileBacked:
         if self._path is None or stamp is None or stamp in (self._stamp, self._refused):
             return False
         try:
-            text = read_text(self._path)
+            text = self.trimmed(read_text(self._path))
         except ValueError as error:
             self._refused, self._complaint = stamp, str(error)
             return False
@@ -91,6 +96,11 @@ class Secret(FileBacked):
         if not secret.reveal():
             raise ValueError(f"the secret is empty: {secret.origin}; put the secret's text there")
         return secret
+
+    @classmethod
+    def trimmed(cls, text: str) -> str:
+        """Without white space at its end: an editor, `echo` and a copied line leave it there, and nobody sees it."""
+        return text.rstrip()
 
     def why_unusable(self, text: str) -> str | None:
         """A file that an editor has just emptied is on its way to its new text; nobody signs with nothing meanwhile."""

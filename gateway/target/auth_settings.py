@@ -30,7 +30,7 @@ class PemFile(Secret):
             raise ValueError('must be the path of a PEM file, as in "gateway.pem"')
         path = base / value
         stamp = stamp_of(path)
-        made = cls(read_text(path), origin=f"file {value}", path=path, stamp=stamp)
+        made = cls(cls.trimmed(read_text(path)), origin=f"file {value}", path=path, stamp=stamp)
         made.path = path
         return made
 

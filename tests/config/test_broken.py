@@ -302,6 +302,40 @@ CASES = {
         "targets.erp.auth.username: may not hold a colon",
         target='[targets.erp]\nurl = "https://e.example"\nauth = { kind = "basic", username = "a:b", password = { file = "secret" } } #!',
     ),
+    # a wrong key hides no other
+    "a wrong key of a source and one of its settings": case(
+        "sources.acme.on_revison: is not a key ... did you mean on_revision?",
+        "sources.acme.settings.poll_interval_s: must be more than 0",
+        source='[sources.acme]\nconnector = "acme"\non_revison = "hold" #!',
+        settings='[sources.acme.settings]\nsecret = { file = "secret" }\npoll_interval_s = 0 #!',
+    ),
+    "a wrong value of a source and what a door needs": case(
+        "sources.acme.answer_wait_s: must be at most 60",
+        "sources.acme.settings: needs the key secret for the door webhook",
+        source='[sources.acme]\nconnector = "acme"\nanswer_wait_s = 99 #!',
+        settings="[sources.acme.settings] #!\npolls = true",
+    ),
+    "a wrong key of a connector and what a door needs": case(
+        "sources.acme.settings: needs the key secret for the door webhook",
+        "sources.acme.settings.currency: is not a key",
+        settings="[sources.acme.settings] #!\ncurrency = 1 #!",
+    ),
+    "a wrong key of a target and what several keys say together": case(
+        "targets.erp.read_timeout: is not a key",
+        "targets.erp.idempotency: ... preflight",
+        target='[targets.erp]\nurl = "https://e.example"\nread_timeout = 5 #!\nidempotency = { strategy = "lookup" } #!',
+    ),
+    "a wrong value of a target and what others say together": case(
+        "targets.erp.concurrency: must be",
+        "targets.erp.ca_file: ... is no PEM file",
+        "targets.erp.auth.username: may not hold a colon",
+        target='[targets.erp]\nurl = "https://e.example"\nconcurrency = 0 #!\nca_file = "secret" #!\n'
+        'auth = { kind = "basic", username = "a:b", password = { file = "secret" } } #!',
+    ),
+    "what cannot be used, and what only speaks of it": case(
+        "targets.erp.client_key: must be the path of a PEM file",
+        target='[targets.erp]\nurl = "https://e.example"\nclient_key = 1 #!',
+    ),
     # several at once
     "problems everywhere": case(
         "gateway.node: must be a text",

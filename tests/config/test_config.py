@@ -187,11 +187,29 @@ def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.parametrize(
     ("stored", "text"),
-    [("tok", "tok"), ("tok\n", "tok"), ("tok\r\n", "tok"), ("tok\n\n", "tok\n"), (" tok \n", " tok "), ("\ufefftok\n", "tok")],
+    [
+        ("tok", "tok"),
+        ("tok\n", "tok"),
+        ("tok\r\n", "tok"),
+        ("tok\n\n", "tok"),
+        ("tok \t\r\n\u00a0\n", "tok"),
+        ("\ufefftok\n", "tok"),
+        (" t k \n", " t k"),
+    ],
 )
-def test_one_line_break_at_the_end_is_dropped(tmp_path: Path, stored: str, text: str) -> None:
+def test_white_space_at_the_end_is_dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stored: str, text: str) -> None:
     (tmp_path / "t").write_bytes(stored.encode())
-    assert secret({"file": "t"}, tmp_path).reveal() == text
+    found = secret({"file": "t"}, tmp_path)
+    assert found.reveal() == text
+    (tmp_path / "t").write_bytes(b"x" + stored.removeprefix("\ufeff").encode())
+    assert (found.refresh(), found.reveal()) == (True, "x" + text)
+    monkeypatch.setenv("A_TOKEN", stored.removeprefix("\ufeff"))
+    assert secret({"env": "A_TOKEN"}, tmp_path).reveal() == text
+
+
+def test_a_list_in_a_file_and_a_mapping_keep_their_text(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("a \n\n")
+    assert TextList.from_reference({"file": "t"}, tmp_path).reveal() == "a \n"
 
 
 @pytest.mark.parametrize("name", ["erp-token", "secrets_erp-token"])
