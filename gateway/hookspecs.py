@@ -96,7 +96,7 @@ async def poll(  # type: ignore[empty-body]
         client: The source's API client.
         settings: The source's decoded settings.
     Raises:
-        TransientError: Try later; `retry_after_s` is honoured.
+        TransientError: Try later; `retry_after_s` is honoured, up to the larger of an hour and three poll intervals.
         AuthError: The door is down until the credentials change.
         PermanentError: The answer makes no sense; the door is down, and tried again with a growing delay.
     """

@@ -83,7 +83,8 @@ class Page(Struct, frozen=True, kw_only=True):
 
     Attributes:
         cursor: The connector's own resume point, stored in the same transaction as the events; at most 64 KiB.
-        more: Ask again at once.
+        more: Ask again at once. After 100 pages in a row without an event, or an hour, the round is cut: the door is down, and a
+            later round goes on from the cursor.
     """
 
     events: Sequence[Event | Unreadable] = ()

@@ -28,12 +28,13 @@ _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Condition(Struct, kw_only=True):
-    """One door or target: its state since when, and the reason where it is not up."""
+    """One door or target: its state since when, and, where it is not up, the reason and the time of the next try."""
 
     state: State
     since: datetime
     reason: str | None = None
     told: bool = True
+    next_at: datetime | None = None
 
 
 class Hubs:
@@ -102,10 +103,20 @@ class Vitals:
         self.realtime = Hubs(self.registry)
         self.commit = Histogram("gateway_commit_seconds", "One commit of the store", buckets=_FAST, registry=self.registry)
 
-    def door(self, source: str, door: str, state: State, reason: str | None = None, *, starting: bool = False) -> None:
+    def door(
+        self,
+        source: str,
+        door: str,
+        state: State,
+        reason: str | None = None,
+        *,
+        starting: bool = False,
+        next_at: datetime | None = None,
+    ) -> None:
         """Note the state of a door. One that is down because it is `starting` is no reason to warn anybody."""
         self.door_up.labels(source, door).set(state == "up")
         self._note(self.doors, (source, door), state, reason, "door", {"source": source, "door": door}, starting)
+        self.doors[source, door].next_at = next_at
 
     def target(self, name: str, state: State, reason: str | None = None) -> None:
         """Note the state of a target."""

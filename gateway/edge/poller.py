@@ -1,4 +1,9 @@
-"""The poll door: asks a vendor on a schedule, one call at a time, and moves the cursor only with the commit."""
+"""The poll door: asks a vendor on a schedule, one call at a time, and moves the cursor only with the commit.
+
+A round ends when the vendor has nothing more. One that does not end is cut: the door is down, says why, and the next round goes
+on from where this one stopped. What a vendor asks for by `Retry-After` is believed up to the larger of an hour and three of the
+source's own pauses, and a long wait takes the door down as well, with the time of the next call.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from time import perf_counter
 
 from gateway.clock import Clock
@@ -22,6 +28,16 @@ log = logging.getLogger("gateway.poll")
 CALL_TIMEOUT_S = 300.0
 _AUTH_PAUSE_S = 900.0
 _OPEN_AT_ONCE = 50
+_MOST_EMPTY_PAGES, _MOST_STALE_PAGES = 100, 10_000
+_LONGEST_ROUND_S = 3600.0
+_AFTER_ENDLESS_S = 60.0
+_BELIEVED_S = 3600.0
+_SHORT_WAIT_S = 60.0
+_MOST_THROTTLED = 3
+
+
+class _Endless(TransientError):
+    """The connector asks for more and more; what came so far is stored, and the cursor is kept."""
 
 
 class Poller:
@@ -33,6 +49,7 @@ class Poller:
         self._vitals = vitals
         self._clock = clock
         self._failures = 0
+        self._throttled = 0
         self._now = asyncio.Event()
         self._asking = False
         self._went_well = False
@@ -56,7 +73,7 @@ class Poller:
 
     def resume(self) -> None:
         """Ask at once: the credentials changed, or an operator says so."""
-        self._failures = 0
+        self._failures = self._throttled = 0
         self._now.set()
 
     async def run(self) -> None:
@@ -96,19 +113,29 @@ class Poller:
         except AuthError as error:
             return self._quiet(self._down(error, max(interval_s, _AUTH_PAUSE_S)))
         except RateLimited as error:
-            return self._quiet(max(error.retry_after_s or 60.0, 1.0))
+            return self._throttle(error, interval_s)
         except StoreBusy as error:
             return self._quiet(error.retry_after_s)
+        except _Endless as error:
+            return self._quiet(self._down(error, max(interval_s, _AFTER_ENDLESS_S)))
         except Exception as error:
             if not isinstance(error, (GatewayError, TimeoutError)):
                 log.error("poll.failed", exc_info=error, extra={"source": self._source.name})
-            asked_s = error.retry_after_s if isinstance(error, TransientError) else None
+            asked_s = _believed(error, interval_s) if isinstance(error, TransientError) else 0.0
             self._failures += 1
-            self._quiet(asked_s or 0.0)
-            return self._down(error, max(asked_s or 0.0, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
-        self._failures, self._went_well, self._quiet_until = 0, True, 0.0
+            self._quiet(asked_s)
+            return self._down(error, max(asked_s, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
+        self._failures, self._throttled, self._went_well, self._quiet_until = 0, 0, True, 0.0
         self._vitals.door(self._source.name, "poll", "up")
         return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
+
+    def _throttle(self, error: RateLimited, interval_s: float) -> float:
+        """A short wait now and then is how it should be; a long one, or one after the other, is a door that does not work."""
+        self._throttled += 1
+        wait_s = max(_believed(error, interval_s) or _SHORT_WAIT_S, 1.0)
+        if wait_s > max(interval_s, _SHORT_WAIT_S) or self._throttled >= _MOST_THROTTLED:
+            self._down(error, wait_s)
+        return self._quiet(wait_s)
 
     def _quiet(self, wait_s: float) -> float:
         """Nobody but an operator makes us ask before that."""
@@ -120,13 +147,21 @@ class Poller:
         if self._source.connector.takes("poll", "open_orders"):
             await self._ask_for_open_orders(cursor)
             return
-        more = True
+        more, pages, empty, stale, began = True, 0, 0, 0, self._clock.monotonic()
         while more:
             page, outcomes = await self._page(cursor)
             following = cursor if page.cursor is None else page.cursor
             if page.more and following == cursor and not outcomes["stored"]:
                 raise TransientError("the connector asks for more with an unchanged cursor and nothing new in between")
-            cursor, more = following, page.more
+            cursor, more, pages = following, page.more, pages + 1
+            empty = 0 if page.events else empty + 1
+            stale = 0 if outcomes["stored"] else stale + 1
+            took_s = self._clock.monotonic() - began
+            if more and (empty >= _MOST_EMPTY_PAGES or stale >= _MOST_STALE_PAGES or took_s >= _LONGEST_ROUND_S):
+                what = (
+                    f"{empty} pages in a row without an order" if empty >= _MOST_EMPTY_PAGES else f"{pages} pages in {took_s / 60:.0f} min"
+                )
+                raise _Endless(f"the connector asks for more without an end: {what}; it goes on from there, slowly")
 
     async def _ask_for_open_orders(self, cursor: str | None) -> None:
         """Order by order, some at a time; an order that a later batch adds comes in the next round."""
@@ -162,7 +197,15 @@ class Poller:
             reason = str(error) or "no answer in time"
         else:
             reason = f"{type(error).__name__} in the gateway itself; see its log"
-        self._vitals.door(self._source.name, "poll", "down", reason)
+        next_at = self._clock.now() + timedelta(seconds=wait_s)
+        if isinstance(error, TransientError) and _believed(error, wait_s) > _SHORT_WAIT_S:
+            reason += f"; asked again at {next_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume {self._source.name}`"
+        self._vitals.door(self._source.name, "poll", "down", reason, next_at=next_at)
         if isinstance(error, PluginError):
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         return wait_s
+
+
+def _believed(error: TransientError, own_pause_s: float) -> float:
+    """How much of a vendor's `Retry-After` is believed; 0 where it says none."""
+    return min(error.retry_after_s or 0.0, max(_BELIEVED_S, 3 * own_pause_s))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -305,18 +307,80 @@ async def test_an_interval_shorter_than_the_first_delay_is_kept(store: SqliteSto
     assert all([0 < await bench.poller.round() <= 2 for _ in range(20)])
 
 
-async def test_a_vendor_that_names_a_time_is_not_asked_before(bench: Bench) -> None:
-    bench.vendor(TransientError("maintenance", retry_after_s=4000))
-    assert await bench.poller.round() == 4000
-
-
-async def test_rate_limited_waits_as_asked_and_leaves_the_door_as_it_is(bench: Bench) -> None:
+@pytest.mark.parametrize(("interval_s", "asked_s", "wait_s"), [(300, 3000, 3000), (300, 4000, 3600), (5, 1e9, 3600), (7200, 1e9, 21600)])
+@pytest.mark.parametrize("kind", [TransientError, RateLimited])
+async def test_a_vendor_that_names_a_time_is_believed_within_bounds_and_the_door_says_until_when(
+    store: SqliteStore, clock: ManualClock, kind: type[TransientError], interval_s: float, asked_s: float, wait_s: float
+) -> None:
+    bench = Bench(store, clock, interval_s=interval_s)
+    bench.vendor(kind("maintenance", retry_after_s=asked_s))
+    with log_lines() as lines:
+        assert await bench.poller.round() == wait_s
+    until_at = clock.now() + timedelta(seconds=wait_s)
+    shown = f"maintenance; asked again at {until_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume acme`"
+    assert (bench.door, bench.reason, bench.vitals.doors["acme", "poll"].next_at) == ("down", shown, until_at)
+    (said,) = [json.loads(line) for line in lines if '"door.down"' in line]
+    assert (said["source"], said["door"], said["reason"]) == ("acme", "poll", shown)
     bench.vendor(Page())
     await bench.poller.round()
-    for asked, wait_s in ((17.0, 17), (None, 60), (0.0, 60), (1e9, 86400)):
+    assert (bench.door, bench.vitals.doors["acme", "poll"].next_at) == ("up", None)
+
+
+async def test_rate_limited_for_a_moment_waits_as_asked_and_leaves_the_door_as_it_is(bench: Bench) -> None:
+    for asked, wait_s in ((17.0, 17), (None, 60), (0.0, 60), (300.0, 300)):
+        bench.vendor(Page())
+        await bench.poller.round()
         bench.vendor(RateLimited("slower", retry_after_s=asked))
         assert await bench.poller.round() == wait_s
-    assert (bench.door, bench.poller._failures) == ("up", 0)
+        assert (bench.door, bench.poller._failures) == ("up", 0)
+
+
+async def test_a_vendor_that_is_never_asked_in_the_right_moment_takes_the_door_down(bench: Bench) -> None:
+    bench.vendor(Page(), RateLimited("slower", retry_after_s=10))
+    for state in ("up", "up", "up", "down"):
+        await bench.poller.round()
+        assert bench.door == state
+
+
+# --- a round without an end
+
+
+def endless(bench: Bench, *, fresh: bool, clock: ManualClock | None = None, each_s: float = 0.0) -> None:
+    """Every page says that there is more, and moves the cursor."""
+
+    async def page() -> Page:
+        n = len(bench.asked)
+        if clock is not None:
+            clock.advance(each_s)
+        return Page(events=events(f"o{n}") if fresh else (), cursor=f"c{n}", more=True)
+
+    bench.vendor(page)
+
+
+async def test_a_round_of_empty_pages_is_cut_and_goes_on_from_there(bench: Bench) -> None:
+    endless(bench, fresh=False)
+    assert await bench.poller.round() == INTERVAL_S
+    assert (len(bench.asked), bench.door, await bench.cursor()) == (100, "down", "c100")
+    assert "100 pages in a row without an order" in bench.reason
+    await bench.poller.round()
+    assert (bench.asked[100], len(bench.asked)) == ("c100", 200)
+    bench.vendor(Page(cursor="end"))
+    await bench.poller.round()
+    assert (bench.door, await bench.cursor()) == ("up", "end")
+
+
+async def test_a_short_interval_does_not_make_the_pause_after_it_short(store: SqliteStore, clock: ManualClock) -> None:
+    bench = Bench(store, clock, interval_s=2)
+    endless(bench, fresh=False)
+    assert await bench.poller.round() == 60
+
+
+async def test_pages_that_bring_orders_go_on_for_an_hour(bench: Bench, clock: ManualClock) -> None:
+    endless(bench, fresh=True, clock=clock, each_s=20.0)
+    await bench.poller.round()
+    assert (len(bench.asked), bench.door, await bench.cursor()) == (180, "down", "c180")
+    assert "180 pages in 60 min" in bench.reason
+    assert bench.counted("stored") == 180
 
 
 @pytest.mark.parametrize("asked", [float("nan"), float("inf"), -5, "60", object()])
