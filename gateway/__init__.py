@@ -17,7 +17,7 @@ from gateway.errors import (
     UnknownKey,
     without_input,
 )
-from gateway.exact_json import read_json
+from gateway.exact_json import list_apart, read_json
 from gateway.hookspecs import hookimpl
 from gateway.mapping import Mapping, missing_fields
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
@@ -78,6 +78,7 @@ __all__ = [
     "WebhookAuth",
     "decimal",
     "hookimpl",
+    "list_apart",
     "missing_fields",
     "read_json",
     "refused",

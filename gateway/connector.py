@@ -186,7 +186,7 @@ class Connector:
             raise PluginError(f"subscribe returned a Subscription that cannot be used: {problem}")
         return found
 
-    def admit(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any] = NO_KEYS) -> Sequence[Event]:
+    def admit(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any] = NO_KEYS) -> Sequence[Event | Unreadable]:
         """Verify and read a webhook; no other road takes one to `ingest`.
 
         Raises:
@@ -208,8 +208,11 @@ class Connector:
             raise Unverified
         return self.read(envelope)
 
-    def read(self, envelope: Envelope) -> Sequence[Event]:
-        """Read an envelope that was verified before. Raises as `admit` does."""
+    def read(self, envelope: Envelope) -> Sequence[Event | Unreadable]:
+        """Read an envelope that was verified before. Of several events, one that cannot be used is a dead letter of its own.
+
+        Raises as `admit` does.
+        """
         try:
             events = self._guard("ingest", lambda: list(self._ingest(envelope, self.settings) or ()))
         except Rejected:
@@ -218,9 +221,12 @@ class Connector:
             raise Misread(str(error)) from error
         except (TransientError, AuthError, Hold, Ignore) as error:
             raise PluginError(f"ingest raised {type(error).__name__}, which is not its to raise") from error
-        fetches = self.fetches
+        if len(events) > 1:
+            return [self._of_several("ingest", event) for event in events]
         for event in events:
-            checked_event("ingest", event, fetches=fetches)
+            if isinstance(event, Unreadable):
+                raise Misread(bounded(event.reason))
+            checked_event("ingest", event, fetches=self.fetches)
         return events
 
     async def poll(
@@ -242,20 +248,20 @@ class Connector:
         ):
             raise PluginError("poll returned a cursor that is no text, or longer than 64 KiB")
         events = self._guard("poll", lambda: list(page.events))
-        return Page(events=[self._of_page(event) for event in events], cursor=page.cursor, more=bool(page.more))
+        return Page(events=[self._of_several("poll", event) for event in events], cursor=page.cursor, more=bool(page.more))
 
-    def _of_page(self, event: object) -> Event | Unreadable:
-        """One unusable element is a dead letter of its own; the rest of the page goes on."""
+    def _of_several(self, hook: str, event: object) -> Event | Unreadable:
+        """One unusable element is a dead letter of its own; the rest of the page, or of the request, goes on."""
         if isinstance(event, Unreadable):
             if not isinstance(event.document, bytes):
-                raise PluginError(f"poll returned an Unreadable whose document is {type(event.document).__name__}, not bytes")
+                raise PluginError(f"{hook} returned an Unreadable whose document is {type(event.document).__name__}, not bytes")
             return Unreadable(document=event.document, reason=bounded(event.reason))
         try:
-            return checked_event("poll", event, fetches=self.fetches)
+            return checked_event(hook, event, fetches=self.fetches)
         except Misread as error:
             assert isinstance(event, Event)
             if event.document is None:
-                raise PluginError(f"poll returned {error}") from error
+                raise PluginError(f"{hook} returned {error}") from error
             return Unreadable(document=event.document, reason=str(error))
 
     async def fetch(self, event: Event, client: VendorClient | None) -> bytes:

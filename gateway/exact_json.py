@@ -13,6 +13,7 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 
 _BOM = b"\xef\xbb\xbf"
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -48,6 +49,36 @@ def parsed(document: bytes, decoder: json.JSONDecoder) -> Any:
         raise ValueError("nested too deeply") from None
     check_shape(value)
     return value
+
+
+def list_apart(body: bytes, key: str) -> tuple[bytes, list[bytes]]:
+    """An answer that is no JSON as a whole, taken apart, so that one poisoned element (NaN, half a surrogate pair) costs no other.
+
+    Looks at strings and brackets only, and does not care what is wrong inside an element.
+
+    Returns:
+        The object with an empty list at its `key`, and the bytes of each element; both empty where it finds no such list.
+    """
+    elements: list[bytes] = []
+    depth, here, opened, begin = 0, b"", -1, 0
+    for found in _TOKEN.finditer(body):
+        token, start, end = found.group(), found.start(), found.end()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth == 2 and token == b"[" and here == b'"%b"' % key.encode():
+                opened, begin = start, end
+        elif token in (b"]", b"}"):
+            depth -= 1
+            if opened >= 0 and depth == 1:
+                elements += filter(None, [body[begin:start].strip()])
+                return body[:opened] + b"[]" + body[end:], elements
+        elif token == b",":
+            if opened >= 0 and depth == 2:
+                elements.append(body[begin:start].strip())
+                begin = end
+        elif depth == 1:
+            here = token
+    return b"", []
 
 
 def check_shape(value: Any, max_items: int | None = None) -> None:

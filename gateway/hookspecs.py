@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from gateway.client import VendorClient
-from gateway.messages import Description, Envelope, Event, OpenOrder, Page, Receipt
+from gateway.messages import Description, Envelope, Event, OpenOrder, Page, Receipt, Unreadable
 from gateway.orders import Order
 from gateway.submission import Submission, Submitted
 from gateway.subscription import Subscription
@@ -62,14 +62,15 @@ def verify(envelope: Envelope, settings: Any, now: datetime, keys: Mapping[str, 
 
 
 @hookspec(firstresult=True)
-def ingest(envelope: Envelope, settings: Any) -> Sequence[Event]:  # type: ignore[empty-body]
+def ingest(envelope: Envelope, settings: Any) -> Sequence[Event | Unreadable]:  # type: ignore[empty-body]
     """Read a verified webhook, or what a hub has sent.
 
     Pure. Called once per verified request or call of the hub, before the commit; called again when its dead letter is
     replayed, then without headers. `envelope.door` says which of the two it is.
 
     Returns:
-        The events in it; none means that there is nothing for us in it, and the sender hears 200.
+        The events in it; none means that there is nothing for us in it, and the sender hears 200. Of several, one that
+            cannot be read is an `Unreadable`: a dead letter of its own, and the others go on.
     Raises:
         Rejected: Refused with a reason that the sender should read: 422, nothing stored.
         PermanentError, ValueError, RecursionError: It cannot be read: kept as a dead letter, answered with the

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import read_json
+from gateway import list_apart, read_json
 from gateway.exact_json import MAX_DEPTH, check_shape
 
 
@@ -32,6 +32,28 @@ def test_a_number_beyond_all_bounds_stays_a_text_that_is_no_amount() -> None:
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15))
 def test_every_number_keeps_its_value(value: Decimal) -> None:
     assert Decimal(read_json(f"[{value}]".encode())[0]) == value or abs(value.adjusted()) > 18
+
+
+@pytest.mark.parametrize(
+    ("body", "elements"),
+    [
+        (
+            b'{"x": {"data": [0]}, "data": [1, {"a": NaN, "b": [1, 2]}, "],\\" \\ud83d"], "links": 5}',
+            [b"1", b'{"a": NaN, "b": [1, 2]}', b'"],\\" \\ud83d"'],
+        ),
+        (b'{"data": []}', []),
+        (b'{"data": [ [[[[ ], 2] }', []),
+        (b'{"data": [{"id": 1}, {"id', []),
+        (b'{"other": [1]}', []),
+        (b'{"data": 5}', []),
+        (b"[1, 2]", []),
+        (b"", []),
+    ],
+)
+def test_a_list_is_taken_apart_whatever_is_wrong_inside_it(body: bytes, elements: list[bytes]) -> None:
+    rest, found = list_apart(body, "data")
+    assert found == elements
+    assert rest == (b'{"x": {"data": [0]}, "data": [], "links": 5}' if elements else rest)
 
 
 def test_a_byte_order_mark_is_dropped() -> None:

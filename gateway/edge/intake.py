@@ -33,6 +33,7 @@ _SLICE = 32
 class _Pushed(Struct, frozen=True):
     body: bytes
     received_at: datetime
+    broken: str | None = None
 
 
 class _Read(Struct):
@@ -62,15 +63,15 @@ class Intake:
         self._empty.set()
         vitals.realtime.waiting.labels(source.name).set_function(lambda: self._count)
 
-    async def put(self, body: bytes) -> None:
-        """Take one call; waits while there is no room."""
+    async def put(self, body: bytes, *, broken: str | None = None) -> None:
+        """Take one call, or a record that is `broken` for this reason; waits while there is no room."""
         if not self._fits(body):
             began = self._clock.monotonic()
             while not self._fits(body):
                 self._room.clear()
                 await self._room.wait()
             self._vitals.realtime.blocked.labels(self._source.name).inc(self._clock.monotonic() - began)
-        self._waiting.append(_Pushed(body, self._clock.now()))
+        self._waiting.append(_Pushed(body, self._clock.now(), broken))
         self._count += 1
         self._bytes += len(body)
         self._some.set()
@@ -124,6 +125,8 @@ class Intake:
 
     def _read(self, pushed: _Pushed) -> _Read:
         source = self._source
+        if pushed.broken is not None:
+            return _unreadable(pushed.body, pushed.broken)
         envelope = Envelope(source=source.name, door="realtime", body=pushed.body, received_at=pushed.received_at)
         try:
             return _Read(pushed.body, incoming(source.connector.read(envelope), source.stages))
@@ -182,7 +185,9 @@ class Intake:
         for one in read:
             if one.outcome == "unreadable":
                 log.warning("realtime.unreadable", extra={"source": self._source.name})
-        ours = [one.outcome for one in read for _ in one.events]
+        ours: list[str] = [
+            "unreadable" if one.outcome == "stored" and event.dead is not None else one.outcome for one in read for event in one.events
+        ]
         counts = Counter([mine if one.outcome == "stored" else one.outcome for mine, one in zip(ours, accepted, strict=True)])
         for outcome, count in counts.items():
             self._vitals.received.labels(self._source.name, "realtime", outcome).inc(count)

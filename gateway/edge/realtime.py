@@ -138,6 +138,10 @@ class Realtime:
             self._note_unknown(target)
         await self._intake.put(b"%b%b}" % (head, arguments))
 
+    async def broken(self, record: bytes, reason: str) -> None:
+        """See `Ears`."""
+        await self._intake.put(record, broken=reason)
+
     def _note_unknown(self, target: str) -> None:
         if target not in self._unknown and len(self._unknown) < _MOST_NAMES:
             self._unknown.add(target)

@@ -24,6 +24,7 @@ from signalrcore.protocol.json_hub_protocol import JsonHubProtocol  # type: igno
 from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
 
 from gateway.clock import Clock
+from gateway.contract import without_input
 from gateway.edge.ending import Ended
 from gateway.edge.negotiation import Negotiation, judge
 from gateway.errors import PermanentError, TransientError
@@ -34,6 +35,7 @@ from gateway.subscription import Subscription
 _SEPARATOR = RECORD_SEPARATOR.encode()
 _SEVERAL = 2  # a WebSocket message holds several records
 _SAID = 200
+_MOST_BROKEN = 100
 _protocol = JsonHubProtocol(version=1)
 _PING: str = _protocol.encode(PingMessage())
 
@@ -50,6 +52,9 @@ class Ears(Protocol):
     async def put(self, target: str, arguments: bytes) -> None:
         """One call, its arguments as they came, as JSON; waits while there is no room."""
 
+    async def broken(self, record: bytes, reason: str) -> None:
+        """One record that makes no sense, as it came; waits while there is no room."""
+
 
 class Deaf:
     """Ears of somebody who does not want to listen."""
@@ -61,6 +66,9 @@ class Deaf:
         """See `Ears`."""
 
     async def put(self, target: str, arguments: bytes) -> None:
+        """See `Ears`."""
+
+    async def broken(self, record: bytes, reason: str) -> None:
         """See `Ears`."""
 
 
@@ -98,6 +106,7 @@ class Session:
         self._clock = clock
         self._negotiation = Negotiation(subscription, http, clock)
         self._rest = b""
+        self._broken = 0
         self._waiting_since = math.inf
 
     async def run(self) -> None:
@@ -225,17 +234,31 @@ class Session:
         """Hand over each record as it is read, so that a bad one takes no good one with it."""
         *records, self._rest = (self._rest + data).split(_SEPARATOR)
         for record in records:
-            self._check_length(record)
+            if len(record) > self._subscription.max_message_bytes:
+                await self._keep(record, self._too_long())
+                continue
             try:
                 call = _call.decode(record)
             except (ValueError, RecursionError):
                 await self._other(record)
             else:
+                self._broken = 0
                 await self._ears.put(call.target, bytes(call.arguments))
         self._check_length(self._rest)
 
+    async def _keep(self, record: bytes, reason: str) -> None:
+        """A record that cannot be read is kept, and those behind it are read; a hub that sends nothing else is none."""
+        self._broken += 1
+        if self._broken > _MOST_BROKEN:
+            raise Ended("protocol", f"more than {_MOST_BROKEN} records in a row are not the hub protocol's")
+        await self._ears.broken(record, reason)
+
     async def _other(self, record: bytes) -> None:
-        message = decode(record) if record else None
+        try:
+            message = decode(record) if record else None
+        except Nonsense as error:
+            await self._keep(record, str(error))
+            return
         if isinstance(message, InvocationMessage):
             await self._ears.put(message.target, message.arguments)
         elif isinstance(message, CloseMessage):
@@ -246,7 +269,14 @@ class Session:
 
     def _check_length(self, record: bytes) -> None:
         if len(record) > self._subscription.max_message_bytes:
-            raise Ended("protocol", f"a message is longer than {self._subscription.max_message_bytes} bytes")
+            raise Ended("protocol", self._too_long())
+
+    def _too_long(self) -> str:
+        return f"a message is longer than {self._subscription.max_message_bytes} bytes"
+
+
+class Nonsense(Exception):
+    """A record that makes no sense."""
 
 
 def decode(record: bytes) -> object:
@@ -255,7 +285,7 @@ def decode(record: bytes) -> object:
     An invocation's arguments stay JSON, byte by byte: no number becomes a float on the way.
 
     Raises:
-        Ended: It makes no sense.
+        Nonsense: It makes no sense.
     """
     try:
         wire = _decoder.decode(record)
@@ -271,7 +301,7 @@ def decode(record: bytes) -> object:
             return PingMessage()
         return JsonHubProtocol.get_message(fields)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Ended("protocol", "a record is not the hub protocol's") from error
+        raise Nonsense(f"a record that is not the hub protocol's: {without_input(error)}") from error
 
 
 def _is_known(type: int) -> bool:

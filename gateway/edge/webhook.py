@@ -19,7 +19,7 @@ from gateway.connector import Misread, Unverified
 from gateway.edge.answer import HEADERS, Written
 from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
 from gateway.errors import PluginError, Rejected, StoreError, UnknownKey
-from gateway.messages import Envelope, Event
+from gateway.messages import Envelope, Event, Unreadable
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
 from gateway.vitals import Received, Vitals
@@ -102,7 +102,7 @@ class WebhookDoor:
             return await self._keep(source, envelope.body, str(error))
         return await self._store_events(source, events, 200, "stored")
 
-    async def _admitted(self, source: Source, envelope: Envelope) -> Sequence[Event]:
+    async def _admitted(self, source: Source, envelope: Envelope) -> Sequence[Event | Unreadable]:
         """Its events. A key that we do not have is looked for once; UnknownKey says that it could not even be looked for."""
         admit, keys = source.connector.admit, source.keys
         if keys is None:
@@ -143,16 +143,18 @@ class WebhookDoor:
         except (StoreError, TimeoutError) as error:
             return self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0))
         warn_of_flagged(source.name, events, accepted)
-        for one in accepted:
-            self._count(source, word if word != "stored" else one.outcome)
+        for event, one in zip(events, accepted, strict=True):
+            unreadable = event.dead is not None and one.outcome == "stored"
+            self._count(source, word if word != "stored" else "unreadable" if unreadable else one.outcome)
         if source.answer_wait_s and word == "stored":
-            for one in accepted:
+            for one in (one for event, one in zip(events, accepted, strict=True) if event.dead is None):
                 if (reason := await self._refusal(source, one.key)) is not None:
                     self._count(source, "rejected")
                     log.info("webhook.rejected", extra={"source": source.name, "key": one.key})
                     return _answer(422, {"status": "rejected", "reason": reason})
         said = word if status == 200 and word != "unreadable" else "unreadable"
-        return _answer(status, {"status": said, "key": accepted[0].key})
+        key = next((one.key for event, one in zip(events, accepted, strict=True) if event.dead is None), accepted[0].key)
+        return _answer(status, {"status": said, "key": key})
 
     async def _refusal(self, source: Source, key: str) -> str | None:
         """Why a target refuses it, where one does before the time is up; otherwise it is stored, and will go."""

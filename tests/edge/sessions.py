@@ -26,6 +26,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.got: list[tuple[str, bytes]] = []
+        self.bad: list[tuple[bytes, str]] = []
         self.was_online = False
         self.messages = 0
 
@@ -37,6 +38,9 @@ class Listener:
 
     async def put(self, target: str, arguments: bytes) -> None:
         self.got.append((target, arguments))
+
+    async def broken(self, record: bytes, reason: str) -> None:
+        self.bad.append((record, reason))
 
 
 def session(url: str, ears: Any, http: aiohttp.ClientSession, kind: type[Session] = Session, **more: Any) -> Session:

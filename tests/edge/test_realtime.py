@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -74,6 +75,19 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on(tmp_pat
         assert [row["status"] for row in rows] == ["ready", "dead", "dead", "dead", "dead", "dead", "ready"]
         assert (door.counted("rejected"), rows[4]["reason"]) == (1, "rejected by the connector; its reason was for the sender")
         assert rows[0]["door"] == "realtime"
+
+
+async def test_a_broken_record_is_a_dead_letter_with_its_bytes_and_the_rest_goes_on(tmp_path: Path) -> None:
+    async with fault_hub() as hub, listening(tmp_path, hub) as door:
+        await door.up()
+        bad = b'{"type":1,"target":"OrderChanged","arguments":["b",NaN]}'
+        await hub.write(frame(invocation("OrderChanged", "a", 1) + bad + b"\x1e" + invocation("OrderChanged", "c", 1)))
+        await door.until(lambda: door.counted("stored") == 2 and door.counted("unreadable") == 1)
+        rows = await door.rows()
+        assert [row["status"] for row in rows] == ["ready", "dead", "ready"]
+        assert rows[1]["key"] == f"hubby/unreadable-{hashlib.sha256(bad).hexdigest()[:16]}"
+        assert "not the hub protocol's" in rows[1]["reason"]
+        assert len(hub.lines) == 1  # the connection goes on
 
 
 async def test_a_dead_letter_can_be_replayed_as_what_it_was(tmp_path: Path) -> None:

@@ -155,8 +155,8 @@ async def test_our_handshake_and_pings_are_the_protocols() -> None:
 # --- limits (C11)
 
 
-@pytest.mark.parametrize(("more", "cause"), [(0, "closed"), (1, "protocol")])
-async def test_a_message_may_be_as_long_as_the_limit_and_no_longer(more: int, cause: Cause) -> None:
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_message_may_be_as_long_as_the_limit_and_a_longer_one_is_kept_unread(more: int) -> None:
     empty = len(invocation("T", "")) - 1
     text = "x" * (1024 * 1024 - empty + more)
     async with fault_hub() as hub:
@@ -164,11 +164,14 @@ async def test_a_message_may_be_as_long_as_the_limit_and_no_longer(more: int, ca
         async def send() -> None:
             await hub.send("Before", 1)
             await hub.send("T", text)
+            await hub.send("Behind", 1)
             await hub.close(allow_reconnect=True)
 
         ended, ears = await try_once(hub, send)
-    assert (ended.cause, [target for target, _ in ears.got]) == (cause, ["Before", "T"] if cause == "closed" else ["Before"])
-    assert cause == "closed" or "longer than 1048576 bytes" in ended.reason
+    assert (ended.cause, [target for target, _ in ears.got]) == ("closed", ["Before", "Behind"] if more else ["Before", "T", "Behind"])
+    assert [(record[-30:], reason) for record, reason in ears.bad] == [
+        (invocation("T", text)[:-1][-30:], "a message is longer than 1048576 bytes")
+    ] * more
 
 
 @pytest.mark.parametrize(
@@ -189,14 +192,40 @@ async def test_an_endless_message_ends_the_session(raw: bytes) -> None:
 
 # --- what makes no sense (C11)
 
+BROKEN = {
+    "bad JSON": b'{"type":1,',
+    "no object": b"[1]",
+    "a type that is a text": b'{"type":"1","target":"T","arguments":[]}',
+    "a call without a target": b'{"type":1,"arguments":[]}',
+    "a target that is a number": b'{"type":1,"target":7,"arguments":[]}',
+    "a target that is no Unicode": b'{"type":1,"target":"\xff","arguments":[]}',
+    "half a surrogate": b'{"type":1,"target":"T","arguments":["cut \\ud83d"]}',
+    "a number that is none": b'{"type":1,"target":"T","arguments":[NaN]}',
+    "a control character": b'{"type":1,"target":"T","arguments":["a\x01b"]}',
+    "nested without end": b'{"type":1,"target":"T","arguments":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a close message that cannot be read": b'{"type":7,"error":NaN}',
+}
+
+
+@pytest.mark.parametrize("bad", BROKEN.values(), ids=BROKEN)
+async def test_a_broken_record_is_kept_with_its_bytes_and_those_round_it_are_heard(bad: bytes) -> None:
+    async with fault_hub() as hub:
+        ears = await heard(hub, frame(invocation("T", 1) + bad + END + invocation("T", 2)), frame(invocation("T", 3)))
+    assert ears.got == [("T", b"[1]"), ("T", b"[2]"), ("T", b"[3]")]
+    ((kept, reason),) = ears.bad
+    assert kept == bad
+    assert reason.startswith("a record that is not the hub protocol's: ")
+    assert "cut" not in reason
+
+
+async def test_a_hub_that_sends_nothing_but_nonsense_is_left_after_a_hundred_records() -> None:
+    async with fault_hub() as hub:
+        ended, ears = await try_once(hub, lambda: hub.write(frame((b"{" + END) * 60 + invocation("T", 1) + (b"{" + END) * 101)))
+    assert (ended.cause, len(ears.bad), ears.got) == ("protocol", 160, [("T", b"[1]")])
+    assert "more than 100 records in a row" in ended.reason
+
+
 BAD = {
-    "bad JSON": frame(b'{"type":1,' + END),
-    "no object": frame(b"[1]" + END),
-    "a type that is a text": frame(record({"type": "1", "target": "T", "arguments": []})),
-    "a call without a target": frame(record({"type": 1, "arguments": []})),
-    "a target that is a number": frame(record({"type": 1, "target": 7, "arguments": []})),
-    "no Unicode": frame(b'{"type":1,"target":"\xff","arguments":[]}' + END),
-    "nested without end": frame(b'{"type":1,"target":"T","arguments":' + b"[" * 100_000 + b"]" * 100_000 + b"}" + END),
     "a reserved bit": b"\xc1\x00",
     "an unknown opcode": b"\x83\x00",
     "a continuation of nothing": frame(b"x", CONTINUATION),
@@ -210,12 +239,6 @@ async def test_what_makes_no_sense_ends_the_session_and_takes_nothing_good_with_
     async with fault_hub() as hub:
         ended, ears = await try_once(hub, lambda: hub.write(frame(invocation("T", 1) + invocation("T", 2)) + raw))
     assert (ended.cause, ears.got) == ("protocol", [("T", b"[1]"), ("T", b"[2]")])
-
-
-async def test_a_bad_record_in_a_frame_keeps_the_good_ones_before_it() -> None:
-    async with fault_hub() as hub:
-        ended, ears = await try_once(hub, lambda: hub.write(frame(invocation("T", 1) + b"{" + END + invocation("T", 2))))
-    assert (ended.cause, ears.got) == ("protocol", [("T", b"[1]")])
 
 
 # --- endings (C3)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from wire import post, received, wire
 
+from gateway import Unreadable
 from gateway.edge import webhook
 from gateway.errors import AuthError, Hold, PermanentError, StoreBusy, StoreError, StoreFailed, TransientError
 
@@ -235,6 +236,23 @@ async def test_an_order_without_a_usable_identifier_is_a_dead_letter(start, erp)
         assert (await running.deliver(acme.body(key)))[0] == 400
     dead = await running.rows("inbox", status="dead")
     assert ["usable identifier" in row["reason"] for row in dead] == [True] * 5
+
+
+async def test_one_bad_item_of_several_is_a_dead_letter_and_the_others_are_stored(start, erp, monkeypatch) -> None:
+    running = await start(erp.url)
+    connector = running.gateway._runtime.sources["acme"].connector
+    good = [acme.event(acme.body(ref)) for ref in ("o1", "o2")]
+    bad = [Unreadable(document=b"bad item", reason="not of ours"), acme.event(acme.body("x" * 201))]
+    monkeypatch.setattr(connector, "_ingest", lambda envelope, settings: [bad[0], good[0], bad[1], good[1]])
+    assert await running.deliver(b"{}") == (200, {"status": "stored", "key": "o1"})
+    await erp.wait_for(2)
+    assert {row["reason"] for row in await running.rows("inbox", status="dead")} == {
+        "not of ours",
+        "an order without a usable identifier (empty, longer than 200 characters, or not printable)",
+    }
+    assert await received(running, "stored") == await received(running, "unreadable") == 2
+    monkeypatch.setattr(connector, "_ingest", lambda envelope, settings: [bad[0]])
+    assert (await running.deliver(b"{}"))[0] == 400  # nothing of it was taken, and the sender must know
 
 
 async def test_a_replayed_dead_letter_goes_through_once_the_connector_can_read_it(start, erp) -> None:

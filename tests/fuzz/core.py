@@ -17,7 +17,7 @@ from gateway import BearerAuth, QueryAuth, Subscription
 from gateway.config import load
 from gateway.edge import negotiation
 from gateway.edge.ending import Ended
-from gateway.edge.signalr import Session, decode
+from gateway.edge.signalr import Nonsense, Session, decode
 from gateway.errors import ConfigError, MappingError, UnknownKey
 from gateway.exact_json import read_json
 from gateway.jwk import read_keys
@@ -246,11 +246,15 @@ class Listens:
         assert isinstance(name, str)
         assert isinstance(arguments, bytes)
 
+    async def broken(self, record: bytes, reason: str) -> None:
+        assert isinstance(record, bytes)
+        reason.encode()
+
 
 RECORDS = [b'{"type":1,"target":"OrderStateChanged","arguments":["o1",2]}', b'{"type":6}', b'{"type":7,"error":"x","allowReconnect":true}']
 
 
-@target("signalr.record", lambda: RECORDS, Ended)
+@target("signalr.record", lambda: RECORDS, Nonsense)
 def signalr_record(data: bytes) -> None:
     decode(data)
 

@@ -10,8 +10,7 @@ that it does not stop every order behind it.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -19,14 +18,13 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway import Event, PermanentError, Unreadable, without_input
+from gateway import Event, PermanentError, Unreadable, list_apart, without_input
 from gateway_apicbase.event import event
 from gateway_apicbase.wire import read
 
 # What the vendor gives where `page_size` means nothing to it: a page of this length may be a full one.
 _DEFAULT_PAGE_SIZE = 10
 _NEXT_LIMIT = 2000
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -79,7 +77,7 @@ def read_listing(body: bytes, zone: tzinfo) -> Listing:
         page = msgspec.json.decode(body, type=_Page)
         raw = [bytes(row) for row in page.results]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        envelope, raw = _cut(body)
+        envelope, raw = list_apart(body, "results")  # one that is poison stops no other
         try:
             page = msgspec.json.decode(envelope, type=_Page)
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -118,34 +116,3 @@ def _query(link: str) -> Mapping[str, str]:
 def _fingerprint(count: int | None, rows: Sequence[Row]) -> str:
     names = [row.found.key if isinstance(row.found, Event) else hashlib.sha256(row.found.document).hexdigest() for row in rows]
     return hashlib.sha256(msgspec.json.encode([count, names])).hexdigest()[:32]
-
-
-def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
-    """A page that is no JSON as a whole: its envelope without rows, and each row's own bytes.
-
-    Looks at strings and brackets only, so it does not care what is wrong inside a row. Both empty where it finds no list.
-    """
-    rows: list[bytes] = []
-    depth, key, opened, begin = 0, b"", -1, 0
-    for token, start, end in _tokens(body):
-        if token in (b"[", b"{"):
-            depth += 1
-            if depth == 2 and token == b"[" and key == b'"results"':
-                opened, begin = start, end
-        elif token in (b"]", b"}"):
-            depth -= 1
-            if opened >= 0 and depth == 1:
-                rows += filter(None, [body[begin:start].strip()])
-                return body[:opened] + b"[]" + body[end:], rows
-        elif token == b",":
-            if opened >= 0 and depth == 2:
-                rows.append(body[begin:start].strip())
-                begin = end
-        elif depth == 1:
-            key = token
-    return b"", []
-
-
-def _tokens(body: bytes) -> Iterator[tuple[bytes, int, int]]:
-    for found in _TOKEN.finditer(body):
-        yield found.group(), found.start(), found.end()

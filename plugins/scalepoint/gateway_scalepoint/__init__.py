@@ -21,6 +21,7 @@ from gateway import (
     Submission,
     Submitted,
     TransientError,
+    Unreadable,
     VendorClient,
     hookimpl,
     without_input,
@@ -58,9 +59,12 @@ def verify(envelope: Envelope, settings: Settings, now: datetime, keys: Mapping[
 
 
 @hookimpl
-def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
+def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event | Unreadable]:
     """One event per request, as documented; the wrapper of long polling is understood as well."""
-    return [to_event(document, settings, type=kind) for document, kind in unwrapped(envelope.body)]
+    found = list(unwrapped(envelope.body))
+    if len(found) > 1:
+        return [longpoll.read_element(element, settings, type=kind) for element, kind in found]
+    return [to_event(document, settings, type=kind) for document, kind in found]
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway import Event, PermanentError, read_json, utc
+from gateway import Event, PermanentError, list_apart, read_json, utc
 from gateway_scalepoint.settings import Settings, squashed
 
 _NAME_LIMIT = 200
@@ -116,6 +116,10 @@ def unwrapped(body: bytes) -> Iterator[tuple[bytes, str | None]]:
     try:
         wrapper = _decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError):
+        _, elements = list_apart(body, "data")  # where one of several is poison, it costs no other
+        if 1 < len(elements) <= _MOST:
+            yield from ((element, None) for element in elements)
+            return
         wrapper = _Wrapper()  # whoever reads it will say what is wrong
     inner, elements = bytes(wrapper.attributes), bytes(wrapper.data)
     if bytes(wrapper.eventType):

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway import Event, Page, PermanentError, TimedOut, Unreadable, VendorClient, without_input
+from gateway import Event, Page, PermanentError, Response, TimedOut, Unreadable, VendorClient, list_apart, without_input
 from gateway_scalepoint.events import event, unwrapped
 from gateway_scalepoint.settings import Settings
 
@@ -47,19 +47,30 @@ async def page(cursor: str | None, client: VendorClient, settings: Settings) -> 
         return Page()
     if answer.status in _NO_NEWS or not answer.body.strip():
         return Page()
-    said = answer.decode(_Answer)
-    elements = [bytes(element) for element in said.data or ()]
+    said, elements = _read(answer)
     following = _following(said.links, settings.receive_url) or _last(elements)
     if elements and following is None:
         raise PermanentError("the answer holds events and no id to go on from")
-    return Page(events=[_event(element, settings) for element in elements], cursor=following, more=bool(elements))
+    return Page(events=[read_element(element, settings) for element in elements], cursor=following, more=bool(elements))
 
 
-def _event(element: bytes, settings: Settings) -> Event | Unreadable:
+def _read(answer: Response) -> tuple[_Answer, list[bytes]]:
+    """The answer and its elements, taken apart where one of them is poison (NaN, half a surrogate pair). Raises PermanentError."""
+    try:
+        said = answer.decode(_Answer)
+        return said, [bytes(element) for element in said.data or ()]
+    except PermanentError:
+        rest, elements = list_apart(answer.body, "data")
+        if not elements:
+            raise
+        return msgspec.structs.replace(answer, body=rest).decode(_Answer), elements
+
+
+def read_element(element: bytes, settings: Settings, *, type: str | None = None) -> Event | Unreadable:
     """What cannot be read is kept as it came, and the rest of the batch goes on."""
     try:
         ((document, kind),) = unwrapped(element)
-        return event(document, settings, type=kind)
+        return event(document, settings, type=kind or type)
     except (PermanentError, ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else without_input(error)
         return Unreadable(document=element, reason=f"cannot be read: {reason}")

@@ -208,6 +208,21 @@ async def test_the_next_id_is_taken_from_the_link_and_its_address_is_not_followe
     assert all(path.startswith(RECEIVE) for path in simulator.asked)
 
 
+@pytest.mark.parametrize(
+    "poison", [b"NaN", b'"\\ud83d"', b'"a\x01b"', b"[" * 5000 + b"]" * 5000], ids=["NaN", "surrogate", "control", "deep"]
+)
+async def test_one_poisoned_event_of_a_page_is_a_dead_letter_and_the_others_go_on(
+    bench: Any, simulator: ScalepointSimulator, poison: bytes
+) -> None:
+    made = await bench()
+    good = [json.dumps({"id": f"_90000{n}", "type": "order_created", "attributes": simulator.new().event}).encode() for n in (1, 3)]
+    bad = b'{"id": "_900002", "type": "order_created", "attributes": {"orderToken": "T", "x": ' + poison + b"}}"
+    simulator.answer_next(200, b'{"data": [' + b", ".join([good[0], bad, good[1]]) + b'], "links": {}}')
+    await made.poller.round()
+    assert sorted(row["status"] for row in await made.inbox()) == ["dead", "ready", "ready"]
+    assert (await made.cursor(), made.vitals.doors["claims", "poll"].state) == ("_900003", "up")
+
+
 async def test_ids_are_opaque_and_percent_encoded(bench: Any, simulator: ScalepointSimulator) -> None:
     made = await bench(start=Start(after_event="a&b=c#d/é"))
     await made.poller.round()

@@ -188,6 +188,19 @@ def test_case_11_the_wrapper_of_long_polling_is_understood_at_the_webhook(ingest
     assert ingest(b'{"type": "order_created", "attributes": ' + untyped + b"}").key == ingest(told()).key
 
 
+@pytest.mark.parametrize(
+    "poison", [b"NaN", b'"\\ud83d"', b"[" * 5000 + b"]" * 5000, b'{"eventType": ""}'], ids=["NaN", "surrogate", "deep", "odd"]
+)
+def test_one_bad_event_of_several_in_a_body_costs_no_other(
+    connector: Callable[..., Any], settings: Callable[..., Any], poison: bytes
+) -> None:
+    two = (told(), told(orderToken="00000000-0000-4000-8000-000000000002"))
+    body = b'{"data": [' + b", ".join([two[0], poison, two[1]]) + b"]}"
+    first, bad, second = connector(settings()).admit(envelope(body), AT)
+    assert (first.key, second.key) == tuple(connector(settings()).admit(envelope(one), AT)[0].key for one in two)
+    assert bad.document == poison
+
+
 def test_case_16_a_missing_wrong_or_doubled_proof_is_refused(connector: Callable[..., Any], settings: Callable[..., Any]) -> None:
     made: Connector = connector(settings())
     good = "Bearer constructed-secret-do-not-use"
