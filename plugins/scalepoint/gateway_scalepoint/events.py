@@ -116,9 +116,9 @@ def unwrapped(body: bytes) -> Iterator[tuple[bytes, str | None]]:
     try:
         wrapper = _decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        _, elements = list_apart(body, "data")  # where one of several is poison, it costs no other
-        if 1 < len(elements) <= _MOST:
-            yield from ((element, None) for element in elements)
+        _, apart = list_apart(body, "data")  # where one of several is poison, it costs no other
+        if 1 < len(apart) <= _MOST:
+            yield from ((element, None) for element in apart)
             return
         wrapper = _Wrapper()  # whoever reads it will say what is wrong
     inner, elements = bytes(wrapper.attributes), bytes(wrapper.data)
