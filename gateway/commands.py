@@ -21,6 +21,7 @@ from gateway.printing import one_line, plain, print_json, print_table
 from gateway.reconcile import reconcile
 from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite.beginning import is_empty, missing
 from gateway.store.sqlite.reading import SqliteReader, as_text
 from gateway.web.admin import Command
 from gateway.web.status import room
@@ -319,8 +320,8 @@ def operate(options: Options, command: Command) -> Any:
 
 async def _on_store(config: Config, work: Callable[[Operations], Awaitable[T]]) -> T:
     clock = SystemClock()
-    if not config.database.exists():
-        raise GatewayError(f"there is no {config.database} yet; it is made when the gateway is first started")
+    if is_empty(config.database):
+        raise GatewayError(missing(config.database))
     store = SqliteStore(config.database, clock=clock)
     await store.open()
     try:

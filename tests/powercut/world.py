@@ -63,7 +63,7 @@ class World:
             self._wrong(f"the store does not come back: {error}")
 
     async def open(self) -> SqliteStore:
-        store = SqliteStore(self.path, clock=self.clock, connect=connect_to(self.disk))
+        store = SqliteStore(self.path, clock=self.clock, connect=connect_to(self.disk), on_disk=False)
         await store.open()
         return store
 

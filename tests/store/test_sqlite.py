@@ -227,7 +227,7 @@ async def test_a_directory_on_a_broken_disk_is_no_wrong_configuration(tmp_path: 
 async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.executescript(f"{migrations()[0][1]}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
     await reopened(path)
     assert on_file(path, "PRAGMA user_version") == [(migrations()[-1][0],)]
 

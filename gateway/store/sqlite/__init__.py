@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.errors import StoreBusy, StoreError, StoreFailed
+from gateway.store.sqlite import beginning, exchange
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.inbox import Inbox
-from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, open_database, sqlite3_connect
+from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, not_writable, open_database, sqlite3_connect
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
@@ -35,6 +36,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         on_failed: Called once on the event loop when the file can no longer be trusted: the process should end.
         on_commit: Told the seconds of every commit.
         connect: Another SQLite (the simulated power cut of the tests).
+        on_disk: False where `connect` keeps the file elsewhere, so that nothing can be said about its being missing.
     """
 
     def __init__(
@@ -46,33 +48,56 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         on_failed: Callable[[StoreFailed], None] = _ignore,
         on_commit: Callable[[float], None] = _ignore,
         connect: Connect = sqlite3_connect,
+        on_disk: bool = True,
     ) -> None:
         super().__init__()
         self._path = path
         self._folder = path.parent
         self._clock = clock
         self._connect = connect
+        self._on_disk = on_disk
         self._reserve = Reserve(path.parent / "gateway.reserve", reserve_bytes)
         self._lock = DirectoryLock(path.parent)
         self._writer = Writer(self._open, committed=self._lock.ask, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
 
-    async def open(self) -> None:
+    async def open(self, *, new: bool = False) -> None:
         """Lock the directory, open the file, take over what the last process left.
 
+        Args:
+            new: Begin with nothing although the directory was in use; what is left of the old database is moved aside.
         Raises:
-            ConfigError: The directory cannot be written.
+            ConfigError: The directory cannot be written, or was in use and its database is lost.
             StoreBusy: Another process has it: a command, perhaps, that is done in a moment.
             StoreFailed: The file cannot be used; the text says why and what to do.
         """
+        if self._on_disk:
+            beginning.begin(self._path)
         if not self._lock.take():
             raise StoreBusy(f"{self._folder}: another gateway process has this data directory")
         try:
+            if self._on_disk:
+                self._look(new)
             await self._writer.start()
+            if self._on_disk:
+                beginning.begun(self._path)
         except BaseException:
             self._lock.free()
             raise
         if not self._reserve.hold() or room_is_low(self._folder):
             self.refusing = "the disk is nearly full"
+
+    def _look(self, new: bool) -> None:
+        """That the database is there, or may be missing."""
+        try:
+            aside = exchange.finish(self._path)
+        except OSError as error:
+            raise not_writable(self._folder, error) from error
+        if aside is not None:
+            log.warning("store.restore_finished", extra={"reason": "`gateway restore` was cut short", "aside": str(aside)})
+        if new:
+            for moved in beginning.set_aside(self._path, self._clock.now_ms()):
+                log.warning("store.set_aside", extra={"file": str(moved)})
+        beginning.refuse_if_lost(self._path)
 
     async def close(self) -> None:
         """Finish what waits, empty the write-ahead log into the file, let go."""
@@ -95,12 +120,15 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
 
     def _open(self) -> Connection:
         try:
-            return open_database(self._path, self._connect, self._take_up)
+            return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
         except StoreFailed as error:
             if not (is_full(error.__cause__) and self._reserve.give_back()):
                 raise
         log.warning("store.reserve_used", extra={"reason": "the disk is full; what is stored can still leave"})
-        return open_database(self._path, self._connect, self._take_up)
+        return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
+
+    def _may_begin(self) -> bool:
+        return not self._on_disk or beginning.is_beginning(self._path)
 
     def _take_up(self, db: Connection) -> None:
         now_ms = self._clock.now_ms()

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from gateway.clock import from_ms
 from gateway.errors import StoreError
+from gateway.store.sqlite import exchange
 from gateway.store.sqlite.core import ACTIVE
 from gateway.store.sqlite.opening import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version
 
@@ -61,7 +62,7 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
     if to.exists():
         raise StoreError(f"{to} exists already; a copy replaces nothing")
     part = to.with_name(f".{to.name}.part")
-    part.unlink(missing_ok=True)
+    _clear(part)
     longest = max(_LONGEST_LOG_BYTES, _log_bytes(database))
     try:
         with closing(_reading(database)) as db:
@@ -72,15 +73,15 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
             copy.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'backup')", (now_ms, who))
         contents = verify(part)
-        _sync(part)
+        exchange.sync(part)
         os.rename(part, to)
-        _sync(to.parent)
+        exchange.sync(to.parent)
     except (OSError, sqlite3.Error) as error:
-        part.unlink(missing_ok=True)
+        _clear(part)
         why = "orders come in too fast to copy beside them; try again when there are fewer" if _log_bytes(database) > longest else error
         raise StoreError(f"{to}: no copy was made: {why}") from error
     except BaseException:
-        part.unlink(missing_ok=True)
+        _clear(part)
         raise
     return contents
 
@@ -112,10 +113,12 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
     Returns:
         Where the database from before is now; None where there was none.
     Raises:
-        StoreError: It cannot be done; the database from before is where it was.
+        StoreError: It cannot be done; the database from before is where it was, or the text says that it is half done.
     """
     part, aside = database.with_name(f".{database.name}.part"), database.with_name(f"{database.name}.before-{now_ms}")
+    _finish_the_last(database)
     try:
+        _clear(part)
         shutil.copyfile(copy, part)
         with closing(open_database(part)) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -126,19 +129,32 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
             db.execute("COMMIT")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         part.chmod(0o600)
-        _give_to_owner(part)
-        _sync(part)
-        there = [Path(f"{database}{end}") for end in ("", "-wal", "-shm") if Path(f"{database}{end}").exists()]
-        for file in there:
-            os.rename(file, f"{aside}{str(file).removeprefix(str(database))}")
-        os.rename(part, database)
-        _sync(database.parent)
+        exchange.give_to_owner(part)
+        exchange.sync(part)
+        was_there = exchange.exchange(part, database, aside)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"{database}: the copy was not put back: {error}") from error
+        begun = "it is half done; starting the gateway, or the same command, finishes it" if exchange.is_under_way(database) else error
+        raise StoreError(f"{database}: the copy was not put back: {begun}") from error
     finally:
-        for end in ("", "-wal", "-shm"):
-            Path(f"{part}{end}").unlink(missing_ok=True)
-    return aside if there else None
+        if not exchange.is_under_way(database):
+            _clear(part)
+    return aside if was_there else None
+
+
+def _finish_the_last(database: Path) -> None:
+    """An exchange that was cut short, so that what it put aside keeps its name; where its copy is gone, this one takes its place."""
+    try:
+        exchange.finish(database)
+    except StoreError:
+        exchange.abandon(database)
+    except OSError as error:
+        raise StoreError(f"{database}: an earlier restore cannot be finished: {error}") from error
+
+
+def _clear(part: Path) -> None:
+    """Remove what was not finished, and its logs: an old log would be replayed into the next file of that name."""
+    for end in exchange.ENDS:
+        Path(f"{part}{end}").unlink(missing_ok=True)
 
 
 def _damaged(db: sqlite3.Connection) -> Iterator[str]:
@@ -164,22 +180,7 @@ def _log_bytes(database: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-def _give_to_owner(file: Path) -> None:
-    """What root puts into the service's folder is the service's."""
-    folder = file.parent.stat()
-    if os.geteuid() == 0:
-        os.chown(file, folder.st_uid, folder.st_gid)
-
-
 def _reading(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise StoreError(f"there is no {path}")
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -36,6 +36,14 @@ _PRAGMAS: tuple[tuple[str, str, object], ...] = (
 Connect = Callable[[Path], Connection]
 
 
+def not_writable(folder: Path, error: OSError) -> ConfigError | StoreFailed:
+    """What it means that a data directory cannot be written: a disk may come back by itself, an owner does not change."""
+    said = f"{folder}: cannot be written: {error.strerror}; "
+    if error.errno in DISK_ERRORS:
+        return StoreFailed(f"{said}look at the disk, and whether it is mounted read-only")
+    return ConfigError([f"{said}check gateway.data_dir and its owner"])
+
+
 class DirectoryLock:
     """The exclusive lock on a data directory: one process writes, whoever it is."""
 
@@ -60,10 +68,7 @@ class DirectoryLock:
                 os.close(descriptor)
             if isinstance(error, BlockingIOError):
                 return False
-            said = f"{self._path.parent}: cannot be written: {error.strerror}; "
-            if error.errno in DISK_ERRORS:
-                raise StoreFailed(f"{said}look at the disk, and whether it is mounted read-only") from error
-            raise ConfigError([f"{said}check gateway.data_dir and its owner"]) from error
+            raise not_writable(self._path.parent, error) from error
         self._descriptor = descriptor
         return True
 
@@ -118,8 +123,12 @@ def _nothing(_: Connection) -> None:
     return None
 
 
-def open_database(path: Path, connect: Connect = sqlite3_connect, then: Callable[[Connection], None] = _nothing) -> Connection:
+def open_database(
+    path: Path, connect: Connect = sqlite3_connect, then: Callable[[Connection], None] = _nothing, *, may_begin: bool = True
+) -> Connection:
     """Open for writing, check, migrate; `then` is one more transaction, before anybody else has the connection.
+
+    Without `may_begin`, a file in which nothing is yet is refused: it should hold orders.
 
     Raises:
         StoreFailed: The file is damaged, foreign, newer than this version, or cannot be written. The text says what to do.
@@ -129,7 +138,7 @@ def open_database(path: Path, connect: Connect = sqlite3_connect, then: Callable
     except (OSError, sqlite3.Error) as error:
         raise StoreFailed(f"{path} cannot be opened for writing: {error}; check its owner and that the disk is not read-only") from error
     try:
-        _check_owner(db, path)
+        _check_owner(db, path, may_begin)
         for name, value, expected in _PRAGMAS:
             db.execute(f"PRAGMA {name}={value}").fetchall()
             row = db.execute(f"PRAGMA {name}").fetchone()
@@ -154,11 +163,13 @@ def is_full(error: BaseException | None) -> bool:
     return getattr(error, "sqlite_errorname", None) == "SQLITE_FULL" or getattr(error, "errno", None) == errno.ENOSPC
 
 
-def _check_owner(db: Connection, path: Path) -> None:
+def _check_owner(db: Connection, path: Path, may_begin: bool) -> None:
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if owner != APPLICATION_ID and (owner or tables):
         raise StoreFailed(f"{path} is another program's database; choose another gateway.data_dir or store.url")
+    if not tables and not may_begin:
+        raise ConfigError([f"{path} holds no table, and {path.parent} was in use before. Move it away and start again to hear what to do"])
     if not tables:  # the one moment at which it can be set: what is let go of can go back to the disk
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
 

@@ -22,6 +22,7 @@ from gateway.errors import StoreFailed
 from gateway.store.base import Queue, Status, statuses_of
 from gateway.store.keeping import Disk
 from gateway.store.sqlite.accepting import shown_key
+from gateway.store.sqlite.beginning import is_empty, missing
 from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import Found, find
 from gateway.store.sqlite.opening import APPLICATION_ID
@@ -102,8 +103,8 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Raises StoreFailed where there is no readable store of ours."""
-        if not self._path.exists():
-            raise StoreFailed(f"there is no {self._path} yet; it is made when the gateway is first started")
+        if is_empty(self._path):
+            raise StoreFailed(missing(self._path))
         try:
             self._db = await aiosqlite.connect(self._uri, uri=True, isolation_level=None)
             await self._db.execute("PRAGMA query_only=ON")
