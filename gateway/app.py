@@ -18,11 +18,14 @@ from gateway import __version__, systemd
 from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
 from gateway.contained import make_task
+from gateway.control import who
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
+from gateway.engine.worker import settled
 from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
 from gateway.housekeeping import Housekeeping
 from gateway.operations import Operations
+from gateway.reload import Problems, Reloads
 from gateway.runtime import Runtime
 from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
@@ -54,17 +57,25 @@ class Gateway:
     """One running gateway; `run()` is all of its life."""
 
     def __init__(
-        self, config_path: Path, assembly: Assembly, *, clock: Clock | None = None, assembled: Callable[[Path], Assembly] = assemble
+        self,
+        config_path: Path,
+        assembly: Assembly,
+        *,
+        clock: Clock | None = None,
+        assembled: Callable[[Path], Assembly] = assemble,
+        new_store: bool = False,
     ) -> None:
         self._config_path = config_path
+        self._new_store = new_store
         self._assembled = assembled
         self._clock = clock or SystemClock()
         self._vitals = Vitals(self._clock)
         self.ready = asyncio.Event()
         self._ending = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_again = False
+        self._starting: asyncio.Task[None] | None = None
+        self._reloads = Reloads(self._reload, self._vitals, lambda error: self._task_died("reload", error))
         self._retiring: Runtime | None = None
+        self._jumped_ms, self._jumped = 0, False
         self._exit_code = 0
         config = assembly.config
         self._store = SqliteStore(
@@ -76,7 +87,7 @@ class Gateway:
         )
         self._reader = SqliteReader(config.database)
         self._runtime = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
-        self._operations = Operations(self._store, self._clock, self._runtime)
+        self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
         self._house = Housekeeping(self._store, self._clock, lambda: self._runtime.assembly.config.store)
         self._door = WebhookDoor(self._store, self._vitals, self._clock)
         self._admin = Admin(self._reader, self._status, allow_remote=config.admin.allow_remote)
@@ -97,7 +108,9 @@ class Gateway:
         """
         sys.setswitchinterval(_SWITCH_S)
         asyncio.get_running_loop().set_task_factory(make_task)
-        await self._start()
+        self._listen_for_signals()
+        if not await self._is_up():
+            return self._exit_code
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         upkeep.add_done_callback(lambda task: None if task.cancelled() else self._task_died("upkeep", task.exception()))
         try:
@@ -107,10 +120,30 @@ class Gateway:
             await self._stop()
         return self._exit_code
 
+    def _listen_for_signals(self) -> None:
+        """Before anything that takes a while: what is heard during a start is carried out, and ends nothing unasked."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.end)
+        loop.add_signal_handler(signal.SIGHUP, self._reloads.ask)
+
+    async def _is_up(self) -> bool:
+        """Start; False where a signal ends it before it is up."""
+        self._starting = asyncio.create_task(self._start(), name="start")
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if not self._ending.is_set():
+                raise
+            return False
+        return True
+
     async def _start(self) -> None:
         config = self._runtime.assembly.config
-        await self._store.open()
+        await self._store.open(new=self._new_store, waits=True)
         try:
+            if self._new_store:
+                await self._store.note(who(), "new-store", str(config.database))
             await self._reader.open()
             await self._runtime.build()
             self._runtime.start()
@@ -123,14 +156,11 @@ class Gateway:
         except BaseException:
             await self._stop()
             raise
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.end)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks_reload())
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
         systemd.notify("READY=1", f"STATUS={len(self._runtime.sources)} sources, {len(self._runtime.deliver)} targets")
         self.ready.set()
+        self._reloads.begin()
         log.info(
             "gateway.ready",
             extra={"version": __version__, "node": config.node, "pid": os.getpid(), "sources": ",".join(self._runtime.sources)},
@@ -140,9 +170,7 @@ class Gateway:
         systemd.notify("STOPPING=1")
         log.info("gateway.stopping")
         self._door.closing = True
-        if self._reloading is not None:
-            self._reloading.cancel()
-            await asyncio.wait([self._reloading])
+        await self._reloads.end()
         await asyncio.gather(self.vendors.close(ANSWER_S), self.way_back.close(ANSWER_S))
         await asyncio.gather(*(runtime.stop(DRAIN_S) for runtime in (self._retiring, self._runtime) if runtime is not None))
         await self._control.close(1)
@@ -187,6 +215,8 @@ class Gateway:
     def end(self, exit_code: int = 0) -> None:
         """Begin to stop; `run` returns the worst exit code."""
         self._exit_code = max(self._exit_code, exit_code)
+        if self._starting is not None and not self._ending.is_set():  # a second signal does not cut short how it stops
+            self._starting.cancel()
         self._ending.set()
 
     def _store_failed(self, error: StoreFailed) -> None:
@@ -200,27 +230,7 @@ class Gateway:
 
     # --- reload
 
-    def _tasks_reload(self) -> None:
-        """One reload at a time; a SIGHUP that comes meanwhile makes one more, since the file may have changed again."""
-        if self._ending.is_set():
-            return
-        self._reload_again = True
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reloads(), name="reload")
-            self._reloading.add_done_callback(self._reload_ended)
-
-    def _reload_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._task_died("reload", error)
-
-    async def _reloads(self) -> None:
-        systemd.notify("RELOADING=1")
-        while self._reload_again:
-            self._reload_again = False
-            await self._reload()
-        systemd.notify("READY=1")
-
-    async def _reload(self) -> None:
+    async def _reload(self) -> Problems:
         """All or nothing: the old configuration stays where the new one has a problem."""
         try:
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
@@ -237,8 +247,9 @@ class Gateway:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             for problem in problems:
                 log.error("config.refused", extra={"problem": problem})
-        else:
-            await self._exchange(fresh)
+            return problems
+        await self._exchange(fresh)
+        return ()
 
     async def _exchange(self, fresh: Runtime) -> None:
         old = self._retiring = self._runtime
@@ -249,7 +260,7 @@ class Gateway:
         await self.way_back.fall_silent(fresh.assembly.config, ANSWER_S)
         await old.stop(DRAIN_S)
         self._retiring = None
-        await self._store.take_over()
+        await settled(self._clock, self._store.take_over)
         self._vitals.forget()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
@@ -272,20 +283,15 @@ class Gateway:
             if self._store.silent_for_s() < 2 * _PROVE_EVERY_S:
                 systemd.notify("WATCHDOG=1")
             await asyncio.to_thread(self._store.look_at_disk)
-            await self._write_back()
-            await self._note_last_messages()
+            for task in (self._write_back, self._store.note_last_messages, self._house.turn):
+                with suppress(StoreBusy):  # it is done a second later; a full disk has no room, and what is stored goes on leaving
+                    await task()
             if now >= next_secrets:
                 await self._reread_files()
                 next_secrets = now + _SECRETS_EVERY_S
-            await self._house.turn()
-
-    async def _note_last_messages(self) -> None:
-        with suppress(StoreBusy):
-            await self._store.note_last_messages()
 
     async def _write_back(self) -> None:
-        with suppress(StoreBusy):  # a full disk has no room for it; what is stored goes on leaving
-            self._mind_the_log(await self._store.checkpoint())
+        self._mind_the_log(await self._store.checkpoint())
 
     def _mind_the_log(self, log_bytes: int) -> None:
         """A log that stays long has a reader that nothing of ours is: ours are short, and a copy gives up before that."""
@@ -307,14 +313,21 @@ class Gateway:
             log.warning("store.not_proven", extra={"reason": str(error)})
 
     async def _mind_the_clock(self, jump_s: float) -> None:
-        if abs(jump_s) < _JUMP_S:
-            return
-        log.warning("clock.jumped", extra={"by_s": round(jump_s, 1)})
-        try:
-            await self._store.shift_due(round(jump_s * 1000), 24 * 3600 * 1000)
+        """What is due moves with a jump; where the store is busy, a second later."""
+        if abs(jump_s) >= _JUMP_S:
+            log.warning("clock.jumped", extra={"by_s": round(jump_s, 1)})
+            self._jumped_ms += round(jump_s * 1000)
+            self._jumped = True
+        with suppress(StoreBusy):
+            await self._follow_the_clock()
+
+    async def _follow_the_clock(self) -> None:
+        if self._jumped_ms:
+            await self._store.shift_due(self._jumped_ms, 24 * 3600 * 1000)
+            self._jumped_ms = 0
+        if self._jumped:
             await self._runtime.clock_jumped()
-        except StoreBusy as error:
-            log.warning("clock.not_followed", extra={"reason": str(error)})
+            self._jumped = False
 
     async def _reread_files(self) -> None:
         parts = self._runtime.assembly.file_backed
@@ -332,10 +345,13 @@ def _reason(error: OSError) -> str:
     return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
 
 
-async def serve(config_path: Path) -> int:
+async def serve(config_path: Path, *, new_store: bool = False) -> int:
     """Assemble and run. Raises ConfigError, StoreError."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: None)  # what comes while it assembles is heard by the gateway, which replaces these
     require_fast_parser()
-    return await Gateway(config_path, assemble(config_path)).run()
+    return await Gateway(config_path, assemble(config_path), new_store=new_store).run()
 
 
 __all__ = ["Gateway", "StoreError", "control_socket", "serve"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     serve = add("serve", "run the gateway", _serve, common)
+    serve.add_argument("--new-store", action="store_true", help="begin with nothing where the data directory has lost its database")
     serve.add_argument("--log", choices=["json", "plain"], help="default: plain at a terminal, else json")
     serve.add_argument("--log-level", choices=["debug", "info", "warning"], default="info")
     check = add("check", "check the configuration and report every problem", check_commands.check, common)
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     token = add("token", "make a token for somebody who hands in commands", submit_commands.token)
     token.add_argument("caller", nargs="?", default="erp", type=_text, metavar="NAME", help="default: erp")
     _add_target(add("target", "hold, release, check or try a target", lambda options: 2, common))
+    add("reload", "read the configuration of the running gateway anew; fails where it is refused", commands.reload, common)
     add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
     backup = add("backup", "copy the database, also while the gateway runs, and verify the copy", copy_commands.backup)
     backup.add_argument("to", type=Path, metavar="TO", help="a new file, or a folder: then the file is named after the time")
@@ -190,11 +193,12 @@ def _days(text: str) -> float:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is loaded yet that could be loaded anew
     from gateway.app import serve
 
     form: Form = options.log or ("plain" if sys.stderr.isatty() else "json")
     set_up(form, options.log_level, journal=logs_to_journal())
-    return asyncio.run(serve(options.config))
+    return asyncio.run(serve(options.config, new_store=options.new_store))
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 Options = argparse.Namespace
 
 _AT_ONCE = 1000
+_NOT_RELOADED = "nothing was reloaded: a gateway that runs goes on with its configuration from before"
 _BODIES = ("body", "fetched", "answer")
 RESTORED = "what is from before is looked up, or held for you, before it is sent; when that is done: gateway restore --finish"
 
@@ -253,6 +256,29 @@ def resume(options: Options) -> int:
     operate(options, Command(action="resume", who=who(), name=options.source))
     _done(options, {"resumed": options.source}, f"resumed: {options.source}")
     return 0
+
+
+def reload(options: Options) -> int:
+    """Have the running gateway read its configuration anew, and wait for what comes of it; 1 where it was refused."""
+    try:
+        if not is_running(config_of(options)):
+            _signal_main()
+            raise GatewayError("no gateway runs on gateway.data_dir; it reads its configuration when it starts")
+        operate(options, Command(action="reload", who=who()))
+    except ConfigError as error:  # it does not say where the gateway is: the gateway finds the same, and says so from then on
+        _signal_main()
+        raise GatewayError("\n".join((*error.problems, _NOT_RELOADED))) from error
+    except GatewayError as error:
+        raise GatewayError(f"{error}\n{_NOT_RELOADED}") from error
+    print("reloaded")
+    return 0
+
+
+def _signal_main() -> None:
+    """SIGHUP for the process that systemd runs ExecReload for."""
+    main = os.environ.get("MAINPID", "")
+    if main.isdigit() and int(main) > 1:
+        os.kill(int(main), signal.SIGHUP)
 
 
 def target(options: Options) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,9 +21,13 @@ class Operations:
 
     Args:
         runtime: None where the gateway does not run.
+        reload: Reads the configuration anew; the problems for which it was refused.
     """
 
-    def __init__(self, store: Store, clock: Clock, runtime: Runtime | None) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, runtime: Runtime | None, *, reload: Callable[[], Awaitable[Sequence[str]]] | None = None
+    ) -> None:
+        self._reload = reload
         self._store = store
         self._clock = clock
         self.runtime = runtime
@@ -43,9 +47,17 @@ class Operations:
                 return await self._target(command)
             case "finish-restore":
                 return await self._store.finish_restore(command.who)
+            case "reload":
+                return await self._reloaded()
             case "purge":
                 return await self.purge(command.days, command.who)
         raise GatewayError(f"unknown action {command.action!r}")
+
+    async def _reloaded(self) -> None:
+        if self._reload is None:
+            raise GatewayError("the gateway does not run; it reads its configuration when it starts")
+        if problems := await self._reload():
+            raise GatewayError("\n".join(problems))
 
     async def _drop(self, command: Command) -> Sequence[Decided]:
         if not command.reason.strip():

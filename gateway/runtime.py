@@ -20,7 +20,8 @@ from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
-from gateway.engine.worker import Worker
+from gateway.engine.worker import Worker, settled
+from gateway.errors import StoreBusy
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
@@ -34,6 +35,7 @@ log = logging.getLogger("gateway")
 
 _VENDOR_CONNECTIONS = 8
 _HANG_UP_S = 2.0
+_BUSY_S = 1.0
 
 
 def vendor_session(api: Api, *, private: bool) -> aiohttp.ClientSession:
@@ -88,7 +90,7 @@ class Runtime:
 
     async def build(self) -> None:
         """Make everything that can fail to be made. Raises ConfigError, StoreError."""
-        since = await self._store.register(list(self.assembly.sources))
+        since = await settled(self._clock, lambda: self._store.register(list(self.assembly.sources)))
         for name, settings in self.assembly.targets.items():
             self._targets[name] = HttpTarget(name, settings, self._clock)
             await self._targets[name].open()
@@ -123,7 +125,7 @@ class Runtime:
         for name, target in self._targets.items():
             deliver = Deliver(target, self.sources, self._store, self._vitals, self._clock)
             self.deliver[name] = deliver
-            self._run(f"deliver {name}", deliver.run())
+            self._run(f"deliver {name}", deliver.run)
         for name, source in self.sources.items():
             self._work(
                 Worker("inbox", name, Prepare(source, self._store, self._clock, self._vitals), self._store, self._clock), f"prepare {name}"
@@ -133,20 +135,20 @@ class Runtime:
                 self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
             if source.connector.description.commands:
                 self.submit[name] = Submit(source, self._store, self._vitals, self._clock)
-                self._run(f"submit {name}", self.submit[name].run())
+                self._run(f"submit {name}", self.submit[name].run)
             if "poll" in source.doors:
                 self.pollers[name] = Poller(source, self._store, self._vitals, self._clock)
-                self._run(f"poll {name}", self.pollers[name].run())
+                self._run(f"poll {name}", self.pollers[name].run)
             if "realtime" in source.doors:
                 self.listeners[name] = self._listener(source)
-                self._run(f"realtime {name}", self.listeners[name].run())
+                self._run(f"realtime {name}", self.listeners[name].run)
             for door in source.connector.doors:
                 if door not in source.doors:
                     self._vitals.door(name, door, "off")
             if "webhook" in source.doors:
                 self._vitals.door(name, "webhook", "up")
             if name in self._key_sets:
-                self._run(f"keys {name}", self._key_sets[name].run())
+                self._run(f"keys {name}", self._key_sets[name].run)
 
     def _listener(self, source: Source) -> Realtime:
         http = self._hubs[source.name]
@@ -225,12 +227,21 @@ class Runtime:
 
     def _work(self, worker: Worker, name: str) -> None:
         self._workers.append(worker)
-        self._run(name, worker.run())
+        self._run(name, worker.run)
 
-    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=name)
+    def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(self._kept_up(name, work), name=name)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
+
+    async def _kept_up(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A busy store ends no task: what it met in a place that does not wait for it by itself begins again."""
+        while True:
+            try:
+                return await work()
+            except StoreBusy as error:
+                log.warning("store.waited_for", extra={"task": name, "reason": str(error)})
+                await self._clock.sleep(_BUSY_S)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not self._stopping:  # whatever cancelled it was not us, and without it a source or target would just stand still

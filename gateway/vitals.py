@@ -87,6 +87,7 @@ class Vitals:
         self.doors: dict[tuple[str, str], Condition] = {}
         self.targets: dict[str, Condition] = {}
         self.log_held: str | None = None
+        self.reload_refused: str | None = None
         self.registry = CollectorRegistry()
         self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
         self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
@@ -135,6 +136,8 @@ class Vitals:
         for (source, door), condition in self.doors.items():
             if condition.state in ("down", "hold"):
                 yield {"source": source, "door": door, "reason": condition.reason or condition.state}
+        if self.reload_refused is not None:
+            yield {"configuration": "was refused", "reason": self.reload_refused}
         if self.log_held is not None:
             yield {"store": "cannot empty its log", "reason": self.log_held}
         for name, condition in self.targets.items():

@@ -61,6 +61,7 @@ ROOTS |= {
     "check_commands",
     "copy_commands",
     "target_commands",
+    "reload",
     "systemd",
 }
 

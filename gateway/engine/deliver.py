@@ -230,7 +230,7 @@ class Deliver(Flight[OutboxRow]):
 
     async def _hasten(self) -> None:
         """The target is back: what waits for a far-off try goes soon, spread out."""
-        await self._store.hasten(self.name, _HASTEN_WITHIN_S)
+        await settled(self._clock, lambda: self._store.hasten(self.name, _HASTEN_WITHIN_S))
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:
         source = self._sources.get(row.source)

@@ -59,12 +59,10 @@ class Flight(ABC, Generic[Row]):
         """Work until `drain`."""
         while not self._stopping:
             try:
-                started = await self.take()
+                if not await self.take():
+                    await self._wait()
             except StoreBusy as error:
                 await self._clock.sleep(min(error.retry_after_s, 1.0))
-                continue
-            if not started:
-                await self._wait()
 
     async def take(self) -> int:
         """Lease what there is room for, and start on it; how many."""

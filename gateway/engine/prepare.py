@@ -189,7 +189,7 @@ class Prepare:
         """What was made of this order last, where anybody wants to know."""
         if not row.messages or not (row.version > 1 or self._takes_previous or self._compares):
             return None
-        return read_order(await self._store.newest_message(row))
+        return read_order(await settled(self._clock, lambda: self._store.newest_message(row)))
 
     async def _read(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
         """The order in a document; what was fetched by an earlier attempt and makes no sense is fetched anew.

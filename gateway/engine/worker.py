@@ -46,6 +46,9 @@ class Worker:
             self._idle.clear()
             try:
                 busy = await self._step.turn()
+                self._idle.set()
+                if not busy and not self._stopping:
+                    await self._wait()
             except StoreBusy as error:
                 await self._clock.sleep(min(error.retry_after_s, 1.0))
                 continue
@@ -57,10 +60,11 @@ class Worker:
                 continue
             finally:
                 self._idle.set()
-            if not busy and not self._stopping:
-                due_s = await self._store.next_due_s(self._queue, self._name)
-                if due_s is None or due_s > 0:
-                    await self._store.wait(self._queue, self._name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
+
+    async def _wait(self) -> None:
+        due_s = await self._store.next_due_s(self._queue, self._name)
+        if due_s is None or due_s > 0:
+            await self._store.wait(self._queue, self._name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
 
     async def drain(self, timeout_s: float) -> None:
         """Begin no further turn; wait for the current one for at most `timeout_s`."""

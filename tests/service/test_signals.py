@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -178,6 +179,40 @@ async def test_a_reload_of_a_broken_file_changes_nothing(
         assert not serving.events("config.reloaded")
 
 
+async def test_the_command_that_reloads_says_what_came_of_it(
+    installation: Installation, session: aiohttp.ClientSession, erp: ErpSimulator, other: ErpSimulator
+) -> None:
+    """Every problem and exit 1; shown by status, readyz and the page until a reload is taken; a problem shows no secret."""
+    stopped, _, said = await installation.command("reload")
+    assert (stopped, "no gateway runs" in said) == (1, True)
+    admin = f"http://127.0.0.1:{installation.admin_port}"
+    async with installation.serve() as serving:
+        for more, problem in (("colour = 1", "colour"), ("[[[", "gateway.toml"), ("# [http]", "change with a restart only")):
+            installation.more, kept = more, installation.port
+            installation.port += more == "# [http]"
+            installation.write()
+            installation.port = kept
+            installation.environment["MAINPID"] = str(serving.process.pid)
+            code, _, said = await installation.command("reload")
+            assert (code, problem in said, "nothing was reloaded" in said) == (1, True, True), said
+            installation.more, installation.erp_url = "", other.url
+            installation.write()
+            await serving.until(lambda: bool(serving.events("config.refused")))
+            code, out, _ = await installation.command("status")
+            assert (code, "DOWN configuration: " in out, "from before is in force" in out) == (1, True, True), out
+            async with session.get(f"{admin}/readyz") as answer:
+                assert answer.status == 503
+                assert problem in (await answer.json())["reasons"][0]["reason"]
+            async with session.get(admin) as page:
+                assert "The configuration was refused" in await page.text()
+            assert (await installation.command("reload"))[:2] == (0, "reloaded\n")
+            async with session.get(f"{admin}/readyz") as answer:
+                assert answer.status == 200
+        assert await serving.deliver(session, acme.body("o1")) == 200
+        await other.wait_for(1)
+        assert SECRET not in serving.said()
+
+
 async def test_reloads_in_a_hurry_end_with_the_last_one(
     installation: Installation, session: aiohttp.ClientSession, erp: ErpSimulator, other: ErpSimulator
 ) -> None:
@@ -270,6 +305,77 @@ async def test_a_full_notify_socket_does_not_stop_it(installation: Installation,
             await asyncio.sleep(1.2)  # a ping is due meanwhile
             assert await serving.deliver(session, acme.body("o1")) == 200
             await erp.wait_for(1)
+
+
+# --- signals during a start
+
+# Says "slow" when it begins something that takes a second, before the store is there or before it listens.
+SLOW = """
+import os, sys, time
+from gateway import app
+from gateway.store.sqlite import SqliteStore
+assemble, opened = app.assemble, SqliteStore._opened
+def say():
+    open(os.environ["SLOW"], "w").close()
+    time.sleep(1)
+def slow_assemble(path):
+    if os.environ["WHERE"] == "assemble":
+        say()
+    return assemble(path)
+def slow_open(self):
+    if os.environ["WHERE"] == "open":
+        say()
+    return opened(self)
+app.assemble, SqliteStore._opened = slow_assemble, slow_open
+from gateway.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("where", ["assemble", "open"])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_during_a_start_kills_nothing(
+    installation: Installation, session: aiohttp.ClientSession, where: str, number: signal.Signals
+) -> None:
+    slow = installation.folder / "slow"
+    installation.environment |= {"SLOW": str(slow), "WHERE": where}
+
+    async def signals() -> None:
+        while not slow.exists():
+            await asyncio.sleep(0.01)
+        pid = int((installation.folder / "pid").read_text())
+        os.kill(pid, number)
+        os.kill(pid, number)
+
+    program = f"import os\nopen({str(installation.folder / 'pid')!r}, 'w').write(str(os.getpid()))\n{SLOW}"
+    sending = asyncio.create_task(signals())
+    if number == signal.SIGHUP:
+        async with installation.serve_as(program) as serving:
+            await sending
+            assert await serving.deliver(session, acme.body("o1")) == 200
+            await serving.until(lambda: bool(serving.events("config.reloaded")))  # noted, and carried out once it is up
+    else:
+        (installation.folder / "program.py").write_text(program)
+        command = (sys.executable, str(installation.folder / "program.py"), "serve", "--config", str(installation.config))
+        process = await asyncio.create_subprocess_exec(*command, env=installation.environment, stderr=asyncio.subprocess.DEVNULL)
+        assert await asyncio.wait_for(process.wait(), 15) == 0
+        await sending
+    async with installation.serve() as again:
+        assert await again.deliver(session, acme.body("o2")) == 200
+
+
+async def test_a_store_that_another_program_writes_to_is_waited_for_at_a_start(
+    installation: Installation, session: aiohttp.ClientSession
+) -> None:
+    async with installation.serve() as serving:
+        assert await serving.deliver(session, acme.body("o1")) == 200
+    with closing(sqlite3.connect(installation.folder / "data/gateway.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begin = asyncio.get_running_loop().call_later(7, other.execute, "ROLLBACK")
+        async with installation.serve() as serving:
+            assert begin.when() < asyncio.get_running_loop().time()
+            assert serving.events("store.waited_for")
+            assert await serving.deliver(session, acme.body("o2")) == 200
 
 
 # --- what it cannot start with

@@ -259,6 +259,27 @@ def test_it_reloads(machine: Machine) -> None:
     assert machine.deliver("o-reloaded") == 200
 
 
+def test_a_refused_reload_fails_and_is_shown_until_one_is_taken(machine: Machine) -> None:
+    machine.start()
+    try:
+        for broken, said in (
+            (CONFIG.replace("cooldown_s", "cooldwon_s"), "cooldwon_s"),
+            (CONFIG.replace(":8080", ":8088"), "change with a restart only"),
+            (CONFIG + "[gateway\n", "gateway.toml"),
+        ):
+            machine.write("/etc/order-gateway/gateway.toml", broken)
+            assert machine.systemctl("reload", UNIT.name).returncode != 0, said
+            assert said in machine.journal()
+            machine.write("/etc/order-gateway/gateway.toml", CONFIG)
+            machine.until(lambda: "DOWN configuration: " in machine.gateway("status").stdout, "the refusal in status")
+            assert machine.show("ActiveState") == {"ActiveState": "active"}
+            assert machine.systemctl("reload", UNIT.name).returncode == 0
+            assert "DOWN configuration" not in machine.gateway("status").stdout
+    finally:
+        machine.write("/etc/order-gateway/gateway.toml", CONFIG)
+    machine.start()
+
+
 def test_it_stops_in_time_and_in_peace(machine: Machine) -> None:
     machine.start()
     began = time.monotonic()

@@ -62,7 +62,9 @@ async def test_a_lost_database_is_not_begun_anew(used: Path, harm: Callable[[Pat
     }, "nothing is touched: the log may be all that is left"
 
 
-@pytest.mark.parametrize("left", ["gateway.lock", "gateway.reserve", "control.sock", f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}.before-1"])
+@pytest.mark.parametrize(
+    "left", ["gateway.lock", "gateway.reserve", "control.sock", f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}.before-1"]
+)
 async def test_one_file_of_ours_is_enough_to_know(tmp_path: Path, left: str) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

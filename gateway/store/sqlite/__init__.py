@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from gateway.store.sqlite.verdicts import Verdicts
 from gateway.store.sqlite.writer import Connection, Writer
 
 log = logging.getLogger("gateway.store")
+
+_PATIENCE_S = 3.0
+_LOOK_S = 0.2
 
 
 def _ignore(_: object) -> None:
@@ -56,24 +60,26 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         self._clock = clock
         self._connect = connect
         self._on_disk = on_disk
+        self._waits = False
         self._reserve = Reserve(path.parent / "gateway.reserve", reserve_bytes)
         self._lock = DirectoryLock(path.parent)
         self._writer = Writer(self._open, committed=self._lock.ask, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
 
-    async def open(self, *, new: bool = False) -> None:
+    async def open(self, *, new: bool = False, waits: bool = False) -> None:
         """Lock the directory, open the file, take over what the last process left.
 
         Args:
+            waits: Wait for a program that writes to the file, however long, and a moment for one that has the directory.
             new: Begin with nothing although the directory was in use; what is left of the old database is moved aside.
         Raises:
             ConfigError: The directory cannot be written, or was in use and its database is lost.
-            StoreBusy: Another process has it: a command, perhaps, that is done in a moment.
+            StoreBusy: Another process has it.
             StoreFailed: The file cannot be used; the text says why and what to do.
         """
         if self._on_disk:
             beginning.begin(self._path)
-        if not self._lock.take():
-            raise StoreBusy(f"{self._folder}: another gateway process has this data directory")
+        self._waits = waits
+        await self._take_directory()
         try:
             if self._on_disk:
                 self._look(new)
@@ -81,10 +87,20 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
             if self._on_disk:
                 beginning.begun(self._path)
         except BaseException:
+            await self._writer.close()  # where it is cancelled, the thread may be in the middle of a migration
             self._lock.free()
             raise
         if not self._reserve.hold() or room_is_low(self._folder):
             self.refusing = "the disk is nearly full"
+
+    async def _take_directory(self) -> None:
+        """Take the lock; a command that has it is done in a moment."""
+        patience_s = _PATIENCE_S if self._waits else 0.0
+        while not self._lock.take():
+            if patience_s <= 0:
+                raise StoreBusy(f"{self._folder}: another gateway process has this data directory")
+            patience_s -= _LOOK_S
+            await asyncio.sleep(_LOOK_S)
 
     def _look(self, new: bool) -> None:
         """That the database is there, or may be missing."""
@@ -119,6 +135,16 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         await self._run(lambda db: db.execute("UPDATE sources SET name = name WHERE name = ''"))
 
     def _open(self) -> Connection:
+        while True:
+            try:
+                return self._opened()
+            except StoreBusy as error:
+                if not self._waits or self._writer.closed:
+                    raise
+                log.warning("store.waited_for", extra={"reason": str(error)})
+                time.sleep(_LOOK_S)
+
+    def _opened(self) -> Connection:
         try:
             return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
         except StoreFailed as error:

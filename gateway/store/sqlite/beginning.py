@@ -110,7 +110,9 @@ def _say(folder: Path) -> None:
 def was_in_use(database: Path) -> bool:
     """Whether anything of ours is in the directory."""
     folder = database.parent
-    return any((folder / name).exists() for name in _OURS) or any(folder.glob(f"{database.name}*")) or any(folder.glob(f".{database.name}.*"))
+    return (
+        any((folder / name).exists() for name in _OURS) or any(folder.glob(f"{database.name}*")) or any(folder.glob(f".{database.name}.*"))
+    )
 
 
 def is_empty(database: Path) -> bool:
@@ -119,5 +121,3 @@ def is_empty(database: Path) -> bool:
         return database.stat().st_size == 0
     except FileNotFoundError:
         return True
-
-

@@ -55,7 +55,9 @@ def finish(database: Path) -> Path | None:
     try:
         intent = json.decode(note.read_bytes(), type=Intent)
     except MsgspecError as error:
-        raise StoreError(f"{note} is no note of ours: {error}; move it away, and look which of the files beside it is the database") from error
+        raise StoreError(
+            f"{note} is no note of ours: {error}; move it away, and look which of the files beside it is the database"
+        ) from error
     new, aside = note.with_name(intent.new), note.with_name(intent.aside)
     if new.exists():
         for end in ENDS:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from gateway.errors import ConfigError, StoreFailed
+from gateway.errors import ConfigError, StoreBusy, StoreFailed
 from gateway.store.sqlite.writer import Connection
 
 APPLICATION_ID = 0x4F524757  # "ORGW"
@@ -132,6 +132,7 @@ def open_database(
 
     Raises:
         StoreFailed: The file is damaged, foreign, newer than this version, or cannot be written. The text says what to do.
+        StoreBusy: Another program writes to it.
     """
     try:
         db = connect(path)
@@ -151,6 +152,8 @@ def open_database(
         db.execute("COMMIT")
     except sqlite3.Error as error:
         db.close()
+        if (getattr(error, "sqlite_errorname", None) or "").startswith("SQLITE_BUSY"):
+            raise StoreBusy(f"{path} is being written by another process; end it") from error
         raise StoreFailed(_explain(path, error)) from error
     except BaseException:
         db.close()
@@ -217,8 +220,6 @@ def _explain(path: Path, error: sqlite3.Error) -> str:
         )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"{path} cannot be written ({error}); check the owner of the data directory and that the disk is not read-only"
-    if name.startswith("SQLITE_BUSY"):
-        return f"{path} is being written by another process; stop it first"
     if name.startswith("SQLITE_FULL"):
         return f"{path}: the disk is full; make room and start again"
     return f"{path} cannot be used: {error} ({name})"

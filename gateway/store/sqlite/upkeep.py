@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from gateway.errors import StoreBusy
 from gateway.store.base import Queue
 from gateway.store.sqlite.core import ACTIVE, Core
 from gateway.store.sqlite.retention import erase
@@ -181,7 +182,11 @@ class Upkeep(Core):
         if self._last_message_ms:
             heard = [(at_ms, source) for source, at_ms in self._last_message_ms.items()]
             self._last_message_ms = {}
-            await self._run(lambda db: db.executemany("UPDATE sources SET last_message_ms = ? WHERE name = ?", heard))
+            try:
+                await self._run(lambda db: db.executemany("UPDATE sources SET last_message_ms = ? WHERE name = ?", heard))
+            except StoreBusy:
+                self._last_message_ms = {source: at_ms for at_ms, source in heard} | self._last_message_ms
+                raise
 
     async def checkpoint(self, *, truncate: bool = False) -> int:
         """Move the write-ahead log into the file; with `truncate`, give its space back too. How many bytes of it a reader kept there."""

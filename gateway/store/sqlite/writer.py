@@ -159,7 +159,8 @@ class Writer:
         self._queue.put(None)
         if self._look is not None:
             self._look.cancel()
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:
         assert self._loop is not None

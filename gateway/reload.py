@@ -1,0 +1,93 @@
+"""Reloads, one at a time. Whoever asks meanwhile gets one more, since the file may have changed again; and can wait for the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway import systemd
+from gateway.vitals import Vitals
+
+Problems = Sequence[str]
+
+
+class Reloads:
+    """Asked for by SIGHUP and by `gateway reload`; carried out once the gateway is up.
+
+    Args:
+        reload: Does it, all or nothing; the problems for which the old configuration stays.
+        died: Told what a reload raised, which is a mistake of ours.
+    """
+
+    def __init__(self, reload: Callable[[], Awaitable[Problems]], vitals: Vitals, died: Callable[[BaseException], None]) -> None:
+        self._reload = reload
+        self._vitals = vitals
+        self._died = died
+        self._ready = False
+        self._ended = False
+        self._asked = False
+        self._waiting: list[asyncio.Future[Problems]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """The gateway is up: from now on, and what was asked for during the start."""
+        self._ready = True
+        self._go_on()
+
+    def ask(self) -> None:
+        """Reload soon."""
+        if not self._ended:
+            self._asked = True
+            self._go_on()
+
+    async def outcome(self) -> Problems:
+        """Reload, and say why it was refused; nothing where it was done."""
+        future: asyncio.Future[Problems] = asyncio.get_running_loop().create_future()
+        if self._ended:
+            return ("the gateway is stopping",)
+        self._waiting.append(future)
+        self.ask()
+        return await future
+
+    async def end(self) -> None:
+        """Begin none, and cut the current one short."""
+        self._ended = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._answer(self._waiting, ("the gateway is stopping",))
+
+    def _go_on(self) -> None:
+        if self._ready and self._asked and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._all(), name="reload")
+            self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._died(error)
+
+    async def _all(self) -> None:
+        systemd.notify("RELOADING=1")
+        while self._asked:
+            self._asked = False
+            waiting, self._waiting = self._waiting, []
+            problems: Problems = ("the gateway is stopping",)
+            try:
+                problems = await self._reload()
+                self._vitals.reload_refused = _in_a_line(problems)
+            finally:
+                self._answer(waiting, problems)
+        systemd.notify("READY=1")
+
+    @staticmethod
+    def _answer(waiting: Sequence[asyncio.Future[Problems]], problems: Problems) -> None:
+        for future in waiting:
+            if not future.done():
+                future.set_result(problems)
+
+
+def _in_a_line(problems: Problems) -> str | None:
+    if not problems:
+        return None
+    more = f" (and {len(problems) - 1} more: `gateway check`)" if problems[1:] else ""
+    return f"{problems[0]}{more}; the configuration from before is in force"
