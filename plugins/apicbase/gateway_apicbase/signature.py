@@ -4,6 +4,9 @@
 The vendor says to verify "using the raw request data content or to ensure the content has the ASCII encoding", and its
 sample signs `json.dumps(request.data)`. So the raw bytes are tried first and, where the operator allows it, Python's ASCII
 form of the same data second. No timestamp or nonce is signed: a captured request passes for ever, and is a repeat.
+
+Anyone can send a body with 64 hex digits. So the second form is made byte by byte (`escaped`), without a parser, of a body within
+bounds; only a body whose second form has the right signature is parsed, to see that it is that form.
 """
 
 from __future__ import annotations
@@ -16,6 +19,17 @@ from functools import lru_cache
 from typing import Any
 
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 1024 * 1024
+_LONGEST_ESCAPED = 2 * _LONGEST
+_SLICE = 32 * 1024
+
+_QUOTE = b"\x01"  # stands for a quotation mark around a text; raw, it is in no JSON
+_ESCAPED_MARK = b"\\u0001"
+_quotes = bytes(0x31 if byte == 1 else 0x30 for byte in range(256))
+_high_bits = bytes(0x80 if byte == 0x31 else 0 for byte in range(256))
+_without_high_bit = bytes(0x22 if byte & 0x7F == 1 else byte & 0x7F for byte in range(256))
+_breaks_to_spaces = bytes.maketrans(b"\t\r\n", b"   ")  # inside a text they are no JSON
+_unescape = json.JSONDecoder(strict=False).decode
 
 
 def is_genuine(body: bytes, given: str | None, secrets: Sequence[str], *, ascii_fallback: bool) -> bool:
@@ -29,8 +43,8 @@ def is_genuine(body: bytes, given: str | None, secrets: Sequence[str], *, ascii_
         return False
     if _matches(body, signature, secrets):
         return True
-    plain = ascii_form(body) if ascii_fallback else None
-    return plain is not None and _matches(plain, signature, secrets)
+    plain = escaped(body) if ascii_fallback and len(body) <= _LONGEST else None
+    return plain is not None and _matches(plain, signature, secrets) and ascii_form(body) == plain
 
 
 def _matches(message: bytes, signature: str, secrets: Sequence[str]) -> bool:
@@ -47,6 +61,47 @@ def _matches(message: bytes, signature: str, secrets: Sequence[str]) -> bool:
 def _keyed(secret: str) -> hmac.HMAC:
     """Begun once for each secret: `hmac.digest` lets the interpreter lock go over every message, this does so over long ones only."""
     return hmac.new(secret.encode(), digestmod="sha256")
+
+
+def escaped(body: bytes) -> bytes | None:
+    """Write JSON as `json.dumps` does: ASCII, one space after `,` and `:`, no other. None where it is none, or grows too long.
+
+    Numbers stay as they stand. What is no JSON may get a form, too: it is for comparing signatures, nothing else. Every step
+    goes over many bytes at once: some 12 ms for a MiB, whatever is in it, where `json.loads` and `json.dumps` take 80 to 120.
+    """
+    if _QUOTE in body or _ESCAPED_MARK in body:
+        return None
+    marked = body.replace(b"\\\\", b"\xff").replace(b'\\"', b"\xfe").replace(b'"', _QUOTE).translate(_breaks_to_spaces)
+    if b"\\" in body or not body.isascii() or b"\x7f" in body:
+        try:
+            text = _unescape('"' + marked.replace(b"\xfe", b'\\"').replace(b"\xff", b"\\\\").decode() + '"')
+        except ValueError:
+            return None
+        marked = json.dumps(text)[1:-1].encode("ascii").replace(_ESCAPED_MARK, _QUOTE)
+    return _spaced(marked) if len(marked) <= _LONGEST_ESCAPED else None
+
+
+def _spaced(marked: bytes) -> bytes:
+    """Python's spaces between the texts of a JSON document in ASCII, in which `_QUOTE` stands for a quotation mark.
+
+    Bytes inside a text get the high bit for as long as the others are changed. It goes by slices, which the processor's cache holds.
+    """
+    made, is_open = [], False
+    for start in range(0, len(marked), _SLICE):
+        part = marked[start : start + _SLICE]
+        size = len(part)
+        inside = int(part.translate(_quotes), 2)  # one bit for each byte, set at the quotation marks
+        step = 1
+        while step < size:  # afterwards it is set from each opening one to the byte before its closing one
+            inside ^= inside >> step
+            step *= 2
+        if is_open:
+            inside ^= (1 << size) - 1
+        is_open = inside & 1 == 1
+        high_bits = f"{inside:0{size}b}".encode("ascii").translate(_high_bits)
+        apart = (int.from_bytes(part, "big") | int.from_bytes(high_bits, "big")).to_bytes(size, "big")
+        made.append(apart.translate(None, b" ").replace(b",", b", ").replace(b":", b": ").translate(_without_high_bit))
+    return b"".join(made)
 
 
 def ascii_form(body: bytes) -> bytes | None:
