@@ -161,12 +161,16 @@ def without_input(error: Exception) -> str:
     """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
     if isinstance(error, UnicodeDecodeError):
         return f"not {error.encoding} at byte {error.start}"
-    return _QUOTED.sub("…", bounded(error))
+    return bounded(_QUOTED.sub("…", _text(error)))  # in this order: a text that is cut first has lost the quote at its end
 
 
 def bounded(said: object) -> str:
     """Bounded text that UTF-8 can carry."""
+    return _text(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
+
+
+def _text(said: object) -> str:
     try:
-        return str(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
+        return str(said)
     except Exception:
         return type(said).__name__

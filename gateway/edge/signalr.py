@@ -24,7 +24,7 @@ from signalrcore.protocol.json_hub_protocol import JsonHubProtocol  # type: igno
 from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
 
 from gateway.clock import Clock
-from gateway.contract import without_input
+from gateway.errors import without_input
 from gateway.edge.ending import Ended
 from gateway.edge.negotiation import Negotiation, judge
 from gateway.errors import PermanentError, TransientError
