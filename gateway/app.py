@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -145,9 +145,10 @@ class Gateway:
             if self._new_store:
                 await self._store.note(who(), "new-store", str(config.database))
             await self._reader.open()
+            self._refuse_unknown(self._runtime.assembly, await self._reader.sources())
             await self._runtime.build()
             self._runtime.start()
-            self._door.sources = self._webhooks()
+            self._open_webhooks()
             self.way_back.serve(self._runtime)
             await self._listen(self.pages, config.admin.address, "admin.listen")
             await self._listen_for_commands(config.gateway.data_dir)
@@ -200,16 +201,23 @@ class Gateway:
         finally:
             os.umask(before)
 
-    def _webhooks(self) -> dict[str, Any]:
-        return {name: source for name, source in self._runtime.sources.items() if "webhook" in source.doors}
+    def _open_webhooks(self) -> None:
+        self._door.sources = {name: source for name, source in self._runtime.sources.items() if "webhook" in source.doors}
+        self._door.closed = self._runtime.closed()
+
+    def _refuse_unknown(self, assembly: Assembly, known: Collection[str]) -> None:
+        """A connector that is not installed is a mistake in the file, where its source never ran; else a plugin got lost."""
+        lost = [name for name, one in assembly.broken.items() if one.missing and name not in known]
+        if lost:
+            raise ConfigError(assembly.problems)
 
     async def _status(self) -> dict[str, Any]:
-        doors = {
-            name: (*source.connector.doors, *(("submit",) if name in self._runtime.submit else ()))
-            for name, source in self._runtime.sources.items()
-        }
         return await status(
-            self._reader, vitals=self._vitals, doors=doors, targets=list(self._runtime.deliver), refusing=self._store.refusing
+            self._reader,
+            vitals=self._vitals,
+            doors=self._runtime.doors(),
+            targets=list(self._runtime.deliver),
+            refusing=self._store.refusing,
         )
 
     def end(self, exit_code: int = 0) -> None:
@@ -236,9 +244,11 @@ class Gateway:
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
             if not is_same_machinery(assembly.config, self._runtime.assembly.config):
                 raise ConfigError([_RESTART])
+            self._refuse_unknown(assembly, self._runtime.doors())
             fresh = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
             try:
                 await fresh.build()
+                self._refuse_loss(fresh)
                 await self.way_back.listen(assembly.config.submit, self._listen)
             except BaseException:
                 await fresh.close()
@@ -251,11 +261,17 @@ class Gateway:
         await self._exchange(fresh)
         return ()
 
+    def _refuse_loss(self, fresh: Runtime) -> None:
+        """A source that works is not exchanged for one that is down."""
+        lost = [f"sources.{name}: {one.reason}" for name, one in fresh.broken.items() if name in self._runtime.sources]
+        if lost:
+            raise ConfigError([*lost, "it works as it is, so nothing was reloaded"])
+
     async def _exchange(self, fresh: Runtime) -> None:
         old = self._retiring = self._runtime
         self._runtime = fresh
         self._operations.runtime = fresh
-        self._door.sources = self._webhooks()
+        self._open_webhooks()
         self.way_back.serve(fresh)
         await self.way_back.fall_silent(fresh.assembly.config, ANSWER_S)
         await old.stop(DRAIN_S)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import Struct, structs
 
@@ -30,23 +31,50 @@ class SourcePart(Struct, kw_only=True):
     api: Api | None
 
 
+class Broken(Struct, frozen=True, kw_only=True):
+    """A source whose plugin cannot be used. It is down with this reason, and the others run.
+
+    Attributes:
+        doors: Those that would be open; every one there is where the plugin cannot even say which it has.
+        missing: No plugin of this name is installed. In a source that never ran before, that is a mistake in the file.
+        trace: Where in the plugin it failed.
+    """
+
+    doors: tuple[Door, ...]
+    reason: str
+    missing: bool = False
+    trace: str | None = None
+
+
 class Assembly(Struct, kw_only=True):
-    """A configuration that has no problem. `file_backed` is everything in it that is re-read when its file changes."""
+    """A configuration that has no problem of its own.
+
+    Attributes:
+        file_backed: Everything in it that is re-read when its file changes.
+        broken: Sources that are configured and cannot run, for their plugin cannot.
+        problems: What `gateway check` says of those, one line each.
+    """
 
     config: Config
     sources: dict[str, SourcePart]
     targets: dict[str, TargetSettings]
     file_backed: list[FileBacked]
+    broken: dict[str, Broken] = {}
+    problems: list[str] = []
 
 
 def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembly:
     """Read and check everything.
 
+    What the file says wrongly is refused as a whole: an operator who has just written it wants to hear of it. What a plugin does
+    wrongly (it cannot be imported, does not fit its hooks, fails while its source is built) takes down its own sources only.
+
     Raises:
-        ConfigError: With every problem at once.
+        ConfigError: With every problem at once, those of the plugins too.
     """
     config, report = load(path)
-    plugins = installed() if plugins is None else plugins
+    plugins = installed(load=_used(config)) if plugins is None else plugins
+    broken: dict[str, Broken] = {}
     targets: dict[str, TargetSettings] = {}
     sources: dict[str, SourcePart] = {}
     for name, table in config.targets.items():
@@ -54,13 +82,24 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
         if target is not None:
             targets[name] = target
     for name, source in {**config.sources, **config.half}.items():
-        part = _source(name, source, plugins, report)
-        if part is not None:
+        part = _contained(name, source, plugins, report)
+        if isinstance(part, SourcePart):
             sources[name] = part
+        elif part is not None:
+            broken[name] = part
     _callers(config, sources, report)
-    if report.count:
+    refused = report.count > 0
+    for name, one in broken.items():
+        report.add(("sources", name, "connector"), one.reason)
+    if refused:
         raise ConfigError(report.problems)
-    return Assembly(config=config, sources=sources, targets=targets, file_backed=report.file_backed)
+    return Assembly(
+        config=config, sources=sources, targets=targets, file_backed=report.file_backed, broken=broken, problems=report.problems
+    )
+
+
+def _used(config: Config) -> frozenset[str]:
+    return frozenset(source.connector for source in config.sources.values())
 
 
 def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | None = None) -> Connector:
@@ -73,8 +112,11 @@ def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | No
     if name not in config.sources:
         raise ConfigError(report.problems or [f"{path}: there is no source {name!r}{nearest(name, config.sources)}"])
     before = frozenset(report.problems)
-    part = _source(name, config.sources[name], installed() if plugins is None else plugins, report)
-    if part is None:
+    source = config.sources[name]
+    part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report)
+    if isinstance(part, Broken):
+        report.add(("sources", name, "connector"), part.reason)
+    if not isinstance(part, SourcePart):
         raise ConfigError([problem for problem in report.problems if problem not in before])
     return part.connector
 
@@ -110,16 +152,27 @@ def _target(name: str, table: object, report: Report) -> TargetSettings | None:
     return target
 
 
-def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report) -> SourcePart | None:
-    at = ("sources", name)
+def _contained(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report) -> SourcePart | Broken | None:
+    """The source, or why its plugin cannot be used, or None where the file has a problem, which `report` then says."""
     plugin = plugins.get(source.connector)
+    doors = source.doors or get_args(Door)
     if plugin is None:
-        report.add((*at, "connector"), f"no connector {source.connector!r} is installed{nearest(source.connector, plugins)}")
-        return None
+        reason = f"no connector {source.connector!r} is installed{nearest(source.connector, plugins)}"
+        return Broken(doors=doors, reason=reason, missing=True)
+    said = f"the plugin {plugin.distribution} {plugin.version} cannot be used: "
     if plugin.problem is not None or plugin.module is None:
-        report.add((*at, "connector"), f"the plugin {plugin.distribution} {plugin.version} cannot be used: {plugin.problem}")
-        return None
-    connector = Connector(plugin.module, name)
+        return Broken(doors=doors, reason=f"{said}{plugin.problem or 'it was not loaded'}", trace=plugin.trace)
+    try:
+        connector = Connector(plugin.module, name)
+        doors = source.doors or connector.doors
+        return _source(name, source, connector, report)
+    except BaseException as error:  # whatever its code does here ends in its own sources
+        what = str(error) if isinstance(error, PluginError) else f"{type(error).__name__} while its settings are read"
+        return Broken(doors=doors, reason=said + what, trace=traceback.format_exc())
+
+
+def _source(name: str, source: SourceSettings, connector: Connector, report: Report) -> SourcePart | None:
+    at = ("sources", name)
     settings = decode_known(connector.description.settings, source.settings, (*at, "settings"), report)
     doors = source.doors if source.doors is not None else _usual_doors(connector, settings)
     for n, door in enumerate(doors):
@@ -138,17 +191,15 @@ def _source(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], re
     if settings is None:
         return None
     connector.settings = settings
-    try:
-        api = connector.api() if _calls(connector, doors) else None
-        connector.stages()
-        connector.jwks_url()
-        if "poll" in doors and connector.poll_interval_s() <= 0:
-            report.add((*at, "settings"), "the poll interval must be more than 0 s")
-        if "realtime" in doors and report.count == before:
-            connector.subscribe()
-    except PluginError as error:
-        report.add((*at, "settings"), str(error))
-        return None
+    api = connector.api() if _calls(connector, doors) else None
+    connector.stages()
+    connector.jwks_url()
+    connector.fetch_retry()
+    connector.commands()
+    if "poll" in doors and connector.poll_interval_s() <= 0:
+        report.add((*at, "settings"), "the poll interval must be more than 0 s")
+    if "realtime" in doors and report.count == before:
+        connector.subscribe()
     for key, text in api.auth.problems() if api is not None and isinstance(api.auth, OAuth2) else ():
         report.add((*at, "settings", key) if hasattr(settings, key) else (*at, "settings"), text)
     return SourcePart(settings=source, connector=connector, doors=doors, api=api)

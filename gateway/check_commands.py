@@ -9,7 +9,7 @@ from gateway import submit_commands
 from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
 from gateway.edge.signalr import Deaf, Session
-from gateway.errors import GatewayError
+from gateway.errors import ConfigError, GatewayError
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.runtime import hub_session, keys_session, vendor_session
@@ -21,6 +21,8 @@ Options = argparse.Namespace
 def check(options: Options) -> int:
     """Report every problem; with --online sign in everywhere."""
     assembly = assemble(options.config)
+    if assembly.problems:  # `gateway serve` starts without these sources; who checks wants to mend them
+        raise ConfigError(assembly.problems)
     doors = sum(len(part.doors) for part in assembly.sources.values())
     print(submit_commands.summary(assembly), end="")
     print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, no problem found")

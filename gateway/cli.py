@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import __version__, check_commands, commands, copy_commands, preview, submit_commands, target_commands
+from gateway import __version__, check_commands, commands, copy_commands, plugin_commands, preview, submit_commands, target_commands
 from gateway.config import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.errors import ConfigError, GatewayError
@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     add("schema", "print the JSON Schema of the messages that targets receive", commands.schema, common)
     add("status", "how the gateway is doing", commands.status)
     add("sources", "the configured sources and their doors", commands.sources)
-    add("plugins", "the installed connectors, broken ones too", commands.plugins)
+    listed = add("plugins", "the installed connectors, and which sources use them", plugin_commands.plugins)
+    listed.add_argument("--load", action="store_true", help="import each in a process of its own: its doors, or what is wrong with it")
     queues: dict[Queue, str] = {"inbox": "inbox", "outbox": "outbox", "submit": "submissions"}
     for queue, name in queues.items():
         listing = add(name, f"the newest {name}" if queue == "submit" else f"the newest rows of the {name}", commands.listing)

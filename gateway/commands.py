@@ -8,15 +8,15 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.control import ask, is_running, who
-from gateway.discovery import installed
 from gateway.errors import ConfigError, GatewayError
+from gateway.messages import Door
 from gateway.operations import Operations
 from gateway.orders import json_schema
 from gateway.printing import one_line, plain, print_json, print_table
@@ -45,26 +45,6 @@ def schema(_: Options) -> int:
     """Print the schema."""
     print(json.dumps(json_schema(), indent=2))
     return 0
-
-
-def plugins(options: Options) -> int:
-    """List connectors; 1 where one is broken."""
-    found = installed()
-    if options.json:
-        rows = [{n: v for n, v in msgspec.structs.asdict(p).items() if n != "module"} for p in found.values()]
-        print_json(rows)
-    else:
-        print_table(
-            ("connector", "distribution", "version", "doors", "title or problem"),
-            [
-                (p.name, p.distribution, p.version, " ".join(p.doors), f"BROKEN: {p.problem}" if p.problem else p.title)
-                for p in found.values()
-            ],
-        )
-        for plugin in found.values():
-            if plugin.trace:
-                print(f"\n{plugin.name}:\n{plugin.trace}")
-    return 1 if any(p.problem for p in found.values()) else 0
 
 
 # --- looking
@@ -102,8 +82,7 @@ async def _status(config: Config) -> dict[str, Any]:
     if is_running(config):
         answer: dict[str, Any] = await ask(config, "GET", "/api/status")
         return answer
-    known = installed()
-    doors = {name: known[s.connector].doors if s.connector in known else () for name, s in config.sources.items()}
+    doors = {name: source.doors or get_args(Door) for name, source in config.sources.items()}  # no plugin is imported to look
 
     async def read(reader: SqliteReader) -> dict[str, Any]:
         return await status_of(reader, vitals=None, doors=doors, targets=list(config.targets))
@@ -115,12 +94,14 @@ def sources(options: Options) -> int:
     """List the sources."""
     config = config_of(options)
     said = asyncio.run(_status(config))
+    reasons = {one["source"]: one["reason"] for one in said["reasons"] if "source" in one}
     rows = [
         {
             "source": name,
             "connector": source.connector,
             "on_revision": source.on_revision,
             **said["sources"].get(name, {"doors": {}, "last_message_at": None}),
+            "reason": reasons.get(name),
         }
         for name, source in config.sources.items()
     ]
@@ -129,6 +110,9 @@ def sources(options: Options) -> int:
     else:
         shown = [(r["source"], r["connector"], r["on_revision"], "  ".join(_doors(r)), r["last_message_at"]) for r in rows]
         print_table(("source", "connector", "on_revision", "doors", "last message"), shown)
+        for row in rows:
+            if row["reason"]:
+                print("\n" + one_line(f"DOWN {row['source']}: {row['reason']}"))
     return 0
 
 

@@ -1,9 +1,14 @@
-"""Which connectors are installed: entry points of the group `gateway.connectors`, each loaded by itself."""
+"""Which connectors are installed: entry points of the group `gateway.connectors`, each loaded by itself.
+
+A plugin is code of ours as soon as it is imported, so only what a source uses is imported, and by nothing that only looks.
+"""
 
 from __future__ import annotations
 
+import importlib
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
@@ -17,7 +22,8 @@ GROUP = "gateway.connectors"
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
-    """One installed connector; `problem` says why it cannot be used, `trace` where it failed."""
+    """One installed connector; `problem` says why it cannot be used, `trace` where it failed. One that was not loaded has neither
+    a module nor a problem."""
 
     name: str
     distribution: str
@@ -30,8 +36,12 @@ class Plugin(Struct, frozen=True, kw_only=True):
     module: ModuleType | None = None
 
 
-def installed(points: Iterable[EntryPoint] | None = None) -> dict[str, Plugin]:
-    """Every installed connector by name. One that is broken is in it with its problem, and keeps no other from loading."""
+def installed(points: Iterable[EntryPoint] | None = None, *, load: Collection[str] | None = None) -> dict[str, Plugin]:
+    """Every installed connector by name. One that is broken is in it with its problem, and keeps no other from loading.
+
+    Args:
+        load: The names of those to import; default: all.
+    """
     found: dict[str, Plugin] = {}
     for point in sorted(points if points is not None else entry_points(group=GROUP), key=lambda p: p.name):
         if point.name in found:
@@ -39,19 +49,24 @@ def installed(points: Iterable[EntryPoint] | None = None) -> dict[str, Plugin]:
             several = f"{first.distribution} and {_distribution(point)[0]}"
             problem = f"{several} provide it; uninstall all but one"
             found[point.name] = Plugin(name=point.name, distribution=several, version=first.version, problem=problem)
-        else:
+        elif load is None or point.name in load:
             found[point.name] = _load(point)
+        else:
+            distribution, version = _distribution(point)
+            found[point.name] = Plugin(name=point.name, distribution=distribution, version=version)
     return found
 
 
 def _load(point: EntryPoint) -> Plugin:
     distribution, version = _distribution(point)
+    importlib.invalidate_caches()  # it may have been installed, or mended, since the process began
     try:
         module = point.load()
         connector = Connector(module)
     except BaseException as error:
         reason = str(error) if isinstance(error, PluginError) else f"cannot be imported: {type(error).__name__}: {error}"
         trace = None if isinstance(error, PluginError) and error.__cause__ is None else traceback.format_exc()
+        _forget(point)
         return Plugin(name=point.name, distribution=distribution, version=version, problem=reason, trace=trace)
     return Plugin(
         name=point.name,
@@ -62,6 +77,12 @@ def _load(point: EntryPoint) -> Plugin:
         hooks=tuple(sorted(connector.hooks)),
         module=module,
     )
+
+
+def _forget(point: EntryPoint) -> None:
+    """Let a broken plugin be imported anew: a reload then finds what was mended. What else it imported stays as it is."""
+    for name in [name for name in sys.modules if name == point.module or name.startswith(f"{point.module}.")]:
+        del sys.modules[name]
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

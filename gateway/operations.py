@@ -31,6 +31,7 @@ class Operations:
         self._store = store
         self._clock = clock
         self.runtime = runtime
+        self._reload = reload
 
     async def __call__(self, command: Command) -> Any:
         """Do it; raises GatewayError with a sentence for the operator where it cannot be done."""
@@ -77,11 +78,21 @@ class Operations:
 
     async def _resume(self, command: Command) -> str:
         runtime = self._running()
-        if command.name not in runtime.sources:
-            raise GatewayError(f"there is no source {command.name!r}; there is {', '.join(runtime.sources)}")
-        runtime.resume(command.name)
+        if command.name not in (known := runtime.doors()):
+            raise GatewayError(f"there is no source {command.name!r}; there is {', '.join(known)}")
         await self._store.note(command.who, "resume", command.name)
+        if command.name in runtime.broken:
+            await self._load_anew(command.name)
+        else:
+            runtime.resume(command.name)
         return command.name
+
+    async def _load_anew(self, source: str) -> None:
+        """A source whose plugin could not be used: a reload tries to load it once more."""
+        if self._reload is not None and (problems := await self._reload()):
+            raise GatewayError("\n".join(problems))
+        if (still := self._running().broken.get(source)) is not None:
+            raise GatewayError(f"{source}: {still.reason}; where it has been mended, restart the gateway")
 
     async def _target(self, command: Command) -> str:
         deliver = self._running().deliver.get(command.name)

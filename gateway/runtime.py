@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from gateway.assembly import Assembly, SourcePart
+from gateway.assembly import Assembly, Broken, SourcePart
 from gateway.client import Api
 from gateway.clock import Clock
 from gateway.edge.poller import Poller
@@ -21,7 +22,7 @@ from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
 from gateway.engine.worker import Worker, settled
-from gateway.errors import StoreBusy
+from gateway.errors import PluginError, StoreBusy
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
@@ -29,7 +30,7 @@ from gateway.source import Destination, Source
 from gateway.store.base import Store
 from gateway.target.http import HttpTarget
 from gateway.urls import is_literal
-from gateway.vitals import Vitals
+from gateway.vitals import PLUGIN, Vitals
 
 log = logging.getLogger("gateway")
 
@@ -71,6 +72,7 @@ class Runtime:
     ) -> None:
         self.assembly = assembly
         self.sources: dict[str, Source] = {}
+        self.broken: dict[str, Broken] = dict(assembly.broken)
         self._store = store
         self._vitals = vitals
         self._clock = clock
@@ -84,41 +86,50 @@ class Runtime:
         self.pollers: dict[str, Poller] = {}
         self.listeners: dict[str, Realtime] = {}
         self._hubs: dict[str, aiohttp.ClientSession] = {}
+        self._prepares: dict[str, Prepare] = {}
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def build(self) -> None:
         """Make everything that can fail to be made. Raises ConfigError, StoreError."""
-        since = await settled(self._clock, lambda: self._store.register(list(self.assembly.sources)))
+        since = await settled(self._clock, lambda: self._store.register(list(self.assembly.config.sources)))
         for name, settings in self.assembly.targets.items():
             self._targets[name] = HttpTarget(name, settings, self._clock)
             await self._targets[name].open()
         for name, part in self.assembly.sources.items():
-            client = None
-            if part.api is not None:
-                session = vendor_session(part.api, private=part.settings.allow_private_addresses)
-                self._sessions.append(session)
-                client = self._clients[name] = HttpVendorClient(part.api, session, self._clock)
-            if "realtime" in part.doors:
-                url = part.connector.subscribe().url
-                self._hubs[name] = hub_session(url, private=part.settings.allow_private_addresses)
-                self._sessions.append(self._hubs[name])
-            self.sources[name] = Source(
-                name=name,
-                vendor=part.settings.connector,
-                connector=part.connector,
-                doors=part.doors,
-                on_revision=part.settings.on_revision,
-                destinations=self._destinations(part),
-                stages=part.connector.stages(),
-                max_body_bytes=part.connector.max_body_bytes(self.assembly.config.http.max_body_bytes),
-                max_requests_per_second=part.settings.max_requests_per_second,
-                answer_wait_s=part.settings.answer_wait_s if part.settings.answer == "delivered" else 0.0,
-                since=since[name],
-                client=client,
-                keys=self._keys(name, part),
-            )
+            try:
+                self.sources[name] = self._source(name, part, since[name])
+                self._prepares[name] = Prepare(self.sources[name], self._store, self._clock, self._vitals)
+            except PluginError as error:  # it answered otherwise a moment ago
+                self.sources.pop(name, None)
+                self.broken[name] = Broken(doors=part.doors, reason=f"the plugin {part.settings.connector} cannot be used: {error}")
+
+    def _source(self, name: str, part: SourcePart, since: datetime) -> Source:
+        client = None
+        if part.api is not None:
+            session = vendor_session(part.api, private=part.settings.allow_private_addresses)
+            self._sessions.append(session)
+            client = self._clients[name] = HttpVendorClient(part.api, session, self._clock)
+        if "realtime" in part.doors:
+            url = part.connector.subscribe().url
+            self._hubs[name] = hub_session(url, private=part.settings.allow_private_addresses)
+            self._sessions.append(self._hubs[name])
+        return Source(
+            name=name,
+            vendor=part.settings.connector,
+            connector=part.connector,
+            doors=part.doors,
+            on_revision=part.settings.on_revision,
+            destinations=self._destinations(part),
+            stages=part.connector.stages(),
+            max_body_bytes=part.connector.max_body_bytes(self.assembly.config.http.max_body_bytes),
+            max_requests_per_second=part.settings.max_requests_per_second,
+            answer_wait_s=part.settings.answer_wait_s if part.settings.answer == "delivered" else 0.0,
+            since=since,
+            client=client,
+            keys=self._keys(name, part),
+        )
 
     def start(self) -> None:
         """Start every task."""
@@ -127,9 +138,7 @@ class Runtime:
             self.deliver[name] = deliver
             self._run(f"deliver {name}", deliver.run)
         for name, source in self.sources.items():
-            self._work(
-                Worker("inbox", name, Prepare(source, self._store, self._clock, self._vitals), self._store, self._clock), f"prepare {name}"
-            )
+            self._work(Worker("inbox", name, self._prepares[name], self._store, self._clock), f"prepare {name}")
             if source.stages:
                 step = Acknowledge(source, self._store, self._vitals, self._clock)
                 self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
@@ -149,6 +158,20 @@ class Runtime:
                 self._vitals.door(name, "webhook", "up")
             if name in self._key_sets:
                 self._run(f"keys {name}", self._key_sets[name].run)
+        for name, one in self.broken.items():
+            self._vitals.broken(name, one.doors, one.reason)
+            if one.trace:
+                log.error("plugin.broken", extra={"source": name, "reason": one.reason, "trace": one.trace})
+
+    def doors(self) -> dict[str, tuple[str, ...]]:
+        """The doors of every configured source, of those that cannot run as well, as `status` shows them."""
+        doors = {name: (*source.connector.doors, *(("submit",) if name in self.submit else ())) for name, source in self.sources.items()}
+        broken = {name: (*one.doors, PLUGIN) for name, one in self.broken.items()}
+        return {name: (doors | broken)[name] for name in self.assembly.config.sources}
+
+    def closed(self) -> dict[str, str]:
+        """Sources whose webhooks cannot be taken for now, and why not."""
+        return {name: one.reason for name, one in self.broken.items() if "webhook" in one.doors}
 
     def _listener(self, source: Source) -> Realtime:
         http = self._hubs[source.name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Literal, TypeVar
 
@@ -22,6 +22,8 @@ log = logging.getLogger("gateway")
 K = TypeVar("K")
 State = Literal["up", "down", "off", "hold"]
 Received = Literal["stored", "repeat", "refused", "rejected", "unreadable", "busy"]
+
+PLUGIN = "plugin"  # what is down, beside its doors, where a source's plugin cannot be used
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -119,6 +121,13 @@ class Vitals:
         self._note(self.doors, (source, door), state, reason, "door", {"source": source, "door": door}, starting)
         self.doors[source, door].next_at = next_at
 
+    def broken(self, source: str, doors: Iterable[str], reason: str) -> None:
+        """Note that a source's plugin cannot be used: everything of it is down, for one reason, which is told once."""
+        self.door(source, PLUGIN, "down", reason)
+        for door in doors:
+            self.door_up.labels(source, door).set(0)
+            self.doors[source, door] = Condition(state="down", since=self._clock.now(), reason=reason)
+
     def target(self, name: str, state: State, reason: str | None = None) -> None:
         """Note the state of a target."""
         self.target_up.labels(name).set(state == "up")
@@ -134,7 +143,7 @@ class Vitals:
     def complaints(self) -> Iterator[dict[str, str]]:
         """What keeps the gateway from being ready: doors and targets that should work and do not."""
         for (source, door), condition in self.doors.items():
-            if condition.state in ("down", "hold"):
+            if condition.state in ("down", "hold") and (door == PLUGIN or (source, PLUGIN) not in self.doors):
                 yield {"source": source, "door": door, "reason": condition.reason or condition.state}
         if self.reload_refused is not None:
             yield {"configuration": "was refused", "reason": self.reload_refused}

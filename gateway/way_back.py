@@ -43,7 +43,7 @@ class WayBack:
     def serve(self, runtime: Runtime) -> None:
         """Hand in at these sources from now on."""
         settings = runtime.assembly.config.submit
-        self.door.serve(runtime.sources, Callers(settings.callers), settings.max_body_bytes)
+        self.door.serve(runtime.sources, Callers(settings.callers), settings.max_body_bytes, runtime.broken.keys())
 
     async def fall_silent(self, config: Config, timeout_s: float) -> None:
         """Let the address go where there is nobody left to listen to."""

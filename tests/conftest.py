@@ -145,13 +145,19 @@ secret = {{ file = "secret" }}
 
 
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
+def too() -> dict[str, Plugin]:
+    """What is installed beside `acme` and `pharma`; a test puts it here, before a start or a reload."""
+    return {}
+
+
+@pytest.fixture
+async def start(tmp_path: Path, too: dict[str, Plugin]) -> AsyncIterator[Start]:
     """Start a gateway in this process: `await start(erp.url, target="concurrency = 1")`; stopped at the end of the test."""
     started: list[Running] = []
     (tmp_path / "secret").write_text(SECRET + "\n")
 
     def assembled(path: Path) -> Assembly:
-        return assemble(path, plugins(acme=acme, pharma=pharma))
+        return assemble(path, {**plugins(acme=acme, pharma=pharma), **too})
 
     async with aiohttp.ClientSession() as session:
 

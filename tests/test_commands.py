@@ -163,6 +163,7 @@ async def test_sources_are_listed_with_their_doors(start, erp, run: Run) -> None
         "on_revision": "send",
         "doors": {"webhook": "up", "poll": "up"},
         "last_message_at": None,
+        "reason": None,
     }
 
 
@@ -473,15 +474,24 @@ async def test_the_schema_describes_what_the_erp_receives(start, erp, run: Run) 
     jsonschema.validate(erp.messages()[0], said.json)
 
 
-async def test_plugins_are_listed_and_a_broken_one_is_named(run: Run, tmp_path: Path) -> None:
-    good = await run("plugins")
-    assert re.search(r"^acme +order-gateway-acme +1 +webhook poll +Acme test vendor$", good.out, re.MULTILINE)
+async def test_plugins_are_listed_and_loaded_only_where_asked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gateway.toml").write_text('[sources.shop]\nconnector = "acme"\n')
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(Path(acme.__file__).parent)]))
+    listed = await run("plugins")
+    assert re.search(r"^acme +order-gateway-acme +1 +shop +-$", listed.out, re.MULTILINE)
+    good = await run("plugins", "--load")
+    assert re.search(r"^acme +order-gateway-acme +1 +shop +webhook poll +Acme test vendor$", good.out, re.MULTILINE)
     points = tmp_path / "site" / "order_gateway_acme-1.dist-info" / "entry_points.txt"
-    points.write_text(points.read_text() + "broken = no_such_module_anywhere\n")
-    broken = await run("plugins")
+    points.write_text(points.read_text() + "broken = no_such_module_anywhere\nends = ends_the_process\n")
+    (tmp_path / "site" / "ends_the_process.py").write_text("print('x', flush=True)\nimport os\nos._exit(3)\n")
+    broken = await run("plugins", "--load")
     assert broken.code == 1
     assert re.search(r"^broken .*BROKEN: cannot be imported: ModuleNotFoundError", broken.out, re.MULTILINE)
-    assert next(p for p in (await run("plugins", "--json")).json if p["name"] == "acme")["doors"] == ["webhook", "poll"]
+    assert re.search(r"^ends .*BROKEN: the process ended with 3 while it was imported", broken.out, re.MULTILINE)
+    found = {one["name"]: one for one in (await run("plugins", "--load", "--json")).json}
+    assert (found["acme"]["doors"], found["acme"]["sources"], found["ends"]["doors"]) == (["webhook", "poll"], ["shop"], [])
+    plain = await run("plugins", "--json")
+    assert (plain.code, [*plain.json[0]]) == (0, ["name", "distribution", "version", "problem", "sources"])
 
 
 # --- errors are one clear line and the right exit code

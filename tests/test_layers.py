@@ -60,6 +60,7 @@ ROOTS |= {
     "housekeeping",
     "check_commands",
     "copy_commands",
+    "plugin_commands",
     "target_commands",
     "reload",
     "systemd",

@@ -24,10 +24,9 @@ from signalrcore.protocol.json_hub_protocol import JsonHubProtocol  # type: igno
 from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
 
 from gateway.clock import Clock
-from gateway.errors import without_input
 from gateway.edge.ending import Ended
 from gateway.edge.negotiation import Negotiation, judge
-from gateway.errors import PermanentError, TransientError
+from gateway.errors import PermanentError, TransientError, without_input
 from gateway.outbound.session import Unanswered, Unreached, Untrusted
 from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
 from gateway.subscription import Subscription

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -61,6 +61,7 @@ class SubmitDoor:
         self._clock = clock
         self._body_timeout_s = body_timeout_s
         self._sources: Mapping[str, Source] = {}
+        self._broken: Collection[str] = ()
         self._callers = Callers({})
         self._max_body_bytes = 0
         self._document = b""
@@ -68,8 +69,9 @@ class SubmitDoor:
         self._pace = Pace(clock.monotonic)
         self._refusals = Seldom(clock.monotonic)
 
-    def serve(self, sources: Mapping[str, Source], callers: Callers, max_body_bytes: int) -> None:
-        """Work for this configuration from now on."""
+    def serve(self, sources: Mapping[str, Source], callers: Callers, max_body_bytes: int, broken: Collection[str] = ()) -> None:
+        """Work for this configuration from now on; `broken` are sources whose commands nobody can say for now."""
+        self._broken = broken
         self._sources, self._callers, self._max_body_bytes = sources, callers, max_body_bytes
         self._document = openapi({name: source.connector.commands() for name, source in sources.items()}, max_body_bytes)
 
@@ -106,6 +108,10 @@ class SubmitDoor:
                     if not caller.may(name, command):
                         raise _Answered(403, f"this token may not hand in {name}/{command}")
                     return await self._hand_in(request, caller, self._sources[name], command)
+                case ["out", name, command] if name in self._broken and caller.may(name, command):
+                    raise _Answered(
+                        503, f"the plugin of {name} cannot be used now; send it again under the same key", {"Retry-After": "60"}
+                    )
             raise _Answered(404, "there is nothing at this address; /openapi.json says what there is")
         except _Answered as no:
             return no.answer, None

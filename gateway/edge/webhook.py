@@ -26,6 +26,7 @@ from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.webhook")
 
+_CLOSED_S = 60
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.01, 0.25
 _PATH = "/in/"
 _encode = msgspec.json.Encoder().encode
@@ -37,10 +38,12 @@ class WebhookDoor:
 
     Args:
         sources: Which sources have a webhook; may be exchanged while running.
+        closed: Sources that have one and cannot work, their plugin being broken: why not. The sender is to come again.
     """
 
     def __init__(self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
         self.sources: Mapping[str, Source] = {}
+        self.closed: Mapping[str, str] = {}
         self.closing = False
         self._store = store
         self._vitals = vitals
@@ -54,7 +57,10 @@ class WebhookDoor:
         """Answer one delivery; everything that comes to this side comes here."""
         began = perf_counter()
         path = path_of(request)
-        source = self.sources.get(path.removeprefix(_PATH)) if path.startswith(_PATH) else None
+        name = path.removeprefix(_PATH) if path.startswith(_PATH) else ""
+        source = self.sources.get(name)
+        if source is None and name in self.closed:
+            return self._come_again(name)
         if source is None:
             return _answer(404, {"status": "unknown source"})
         if request.method != "POST":
@@ -172,6 +178,13 @@ class WebhookDoor:
         except StoreError as error:  # it is stored, whatever else there is to say
             log.warning("webhook.not_awaited", extra={"source": source.name, "reason": str(error)})
         return None
+
+    def _come_again(self, name: str) -> web.Response:
+        """Nothing can verify it, so nothing of it is read; one line a minute."""
+        self._vitals.received.labels(name, "webhook", "busy").inc()
+        if (count := self._refusals.since_last(name)) is not None:
+            log.warning("webhook.closed", extra={"source": name, "reason": self.closed[name], "since_last_line": count})
+        return _answer(503, {"status": "try again later"}, {"Retry-After": str(_CLOSED_S), **_CLOSE})
 
     def _busy(self, source: Source, reason: str, retry_after_s: float) -> web.Response:
         self._count(source, "busy")

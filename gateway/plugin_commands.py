@@ -1,0 +1,84 @@
+"""`gateway plugins`: what is installed. Nothing of a plugin is imported to list it; with `--load`, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.config import load
+from gateway.discovery import Plugin, installed
+from gateway.errors import ConfigError
+from gateway.printing import print_json, print_table
+
+_LOAD_TIMEOUT_S = 60.0
+
+
+def plugins(options: argparse.Namespace) -> int:
+    """List connectors; with `--load`, 1 where one is broken."""
+    users = _users(options)
+    found = [_loaded(one) if options.load and not one.problem else one for one in installed(load=()).values()]
+    if options.json:
+        print_json([_row(one, users, loaded=options.load) for one in found])
+    elif options.load:
+        print_table(
+            ("connector", "distribution", "version", "used by", "doors", "title or problem"),
+            [(*_facts(p, users), " ".join(p.doors), f"BROKEN: {p.problem}" if p.problem else p.title) for p in found],
+        )
+        for plugin in found:
+            if plugin.trace:
+                print(f"\n{plugin.name}:\n{plugin.trace}")
+    else:
+        print_table(("connector", "distribution", "version", "used by", "problem"), [(*_facts(p, users), p.problem) for p in found])
+    return 1 if any(p.problem for p in found) else 0
+
+
+def _facts(plugin: Plugin, users: dict[str, list[str]]) -> tuple[str, str, str, str]:
+    return plugin.name, plugin.distribution, plugin.version, " ".join(users.get(plugin.name, ())) or "-"
+
+
+def _row(plugin: Plugin, users: dict[str, list[str]], *, loaded: bool) -> dict[str, Any]:
+    known = msgspec.structs.asdict(plugin)
+    names = ("name", "distribution", "version", "problem", *(("title", "doors", "hooks", "trace") if loaded else ()))
+    return {**{name: known[name] for name in names}, "sources": users.get(plugin.name, [])}
+
+
+def _users(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Which sources use a connector, as far as the configuration can be read."""
+    users: dict[str, list[str]] = {}
+    try:
+        config, _ = load(options.config)
+    except ConfigError:
+        return users
+    for name, source in config.sources.items():
+        users.setdefault(source.connector, []).append(name)
+    return users
+
+
+def _loaded(plugin: Plugin) -> Plugin:
+    """What a process of its own finds when it imports the plugin; one that ends, or never comes back, is broken."""
+    child = [sys.executable, "-m", "gateway.plugin_commands", plugin.name]
+    try:
+        ended = subprocess.run(child, capture_output=True, timeout=_LOAD_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
+        return msgspec.structs.replace(msgspec.json.decode(ended.stdout.rpartition(b"\n\0")[2], type=Plugin), module=None)
+    except subprocess.TimeoutExpired:
+        problem = f"it is not imported within {_LOAD_TIMEOUT_S:.0f} s"
+    except msgspec.MsgspecError:
+        problem = f"the process ended with {ended.returncode} while it was imported"
+    return msgspec.structs.replace(plugin, problem=problem)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Load one plugin and print what was found, behind whatever the plugin printed."""
+    found = msgspec.structs.replace(installed(load=arguments)[arguments[0]], module=None)
+    sys.stdout.buffer.write(b"\n\0" + msgspec.json.encode(found))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
