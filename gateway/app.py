@@ -23,6 +23,7 @@ from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
 from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
+from gateway.hook_watch import HookWatch
 from gateway.housekeeping import Housekeeping
 from gateway.operations import Operations
 from gateway.reload import Problems, Reloads
@@ -31,6 +32,7 @@ from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import DISK_ERRORS, WAL_LIMIT_BYTES
 from gateway.store.sqlite.reading import SqliteReader
+from gateway.suspects import Suspects
 from gateway.vitals import Vitals
 from gateway.way_back import WayBack
 from gateway.web.admin import Admin
@@ -88,6 +90,8 @@ class Gateway:
         self._reader = SqliteReader(config.database)
         self._runtime = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
         self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
+        self._suspects = assembly.suspects
+        self._hooks = HookWatch(self._suspects, self._vitals.hook_blocks)
         self._house = Housekeeping(self._store, self._clock, lambda: self._runtime.assembly.config.store)
         self._door = WebhookDoor(self._store, self._vitals, self._clock)
         self._admin = Admin(self._reader, self._status, allow_remote=config.admin.allow_remote)
@@ -145,6 +149,8 @@ class Gateway:
             if self._new_store:
                 await self._store.note(who(), "new-store", str(config.database))
             await self._reader.open()
+            self._suspects.open(config.gateway.data_dir, make=True)
+            self._hooks.start()
             self._refuse_unknown(self._runtime.assembly, await self._reader.sources())
             await self._runtime.build()
             self._runtime.start()
@@ -180,6 +186,8 @@ class Gateway:
         await self.pages.close(1)
         await self._reader.close()
         await self._store.close()
+        self._hooks.stop()
+        self._suspects.close()
         log.info("gateway.stopped", extra={"exit_code": self._exit_code})
 
     async def _listen(self, listener: Listener, address: tuple[str, int], key: str) -> None:
@@ -241,6 +249,7 @@ class Gateway:
     async def _reload(self) -> Problems:
         """All or nothing: the old configuration stays where the new one has a problem."""
         try:
+            self._suspects.forgive()  # whoever reloads has mended what there was to mend
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
             if not is_same_machinery(assembly.config, self._runtime.assembly.config):
                 raise ConfigError([_RESTART])
@@ -367,7 +376,12 @@ async def serve(config_path: Path, *, new_store: bool = False) -> int:
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: None)  # what comes while it assembles is heard by the gateway, which replaces these
     require_fast_parser()
-    return await Gateway(config_path, assemble(config_path), new_store=new_store).run()
+    suspects = Suspects()
+
+    def assembled(path: Path) -> Assembly:
+        return assemble(path, suspects=suspects)
+
+    return await Gateway(config_path, assembled(config_path), assembled=assembled, new_store=new_store).run()
 
 
 __all__ = ["Gateway", "StoreError", "control_socket", "serve"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from gateway.client import Api, OAuth2
 from gateway.config import Config, SourceSettings, load
@@ -18,6 +18,7 @@ from gateway.errors import ConfigError, PluginError
 from gateway.messages import Door
 from gateway.secret import FileBacked
 from gateway.spelling import nearest
+from gateway.suspects import Suspects
 from gateway.target.examples import body_problems, watch
 from gateway.target.settings import TargetSettings
 
@@ -61,19 +62,26 @@ class Assembly(Struct, kw_only=True):
     file_backed: list[FileBacked]
     broken: dict[str, Broken] = {}
     problems: list[str] = []
+    suspects: Suspects = field(default_factory=Suspects)
 
 
-def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembly:
+def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: Suspects | None = None) -> Assembly:
     """Read and check everything.
 
     What the file says wrongly is refused as a whole: an operator who has just written it wants to hear of it. What a plugin does
     wrongly (it cannot be imported, does not fit its hooks, fails while its source is built) takes down its own sources only.
 
+    Args:
+        suspects: For a gateway that runs: where it is noted what its plugins do, and over what the process ended before.
     Raises:
         ConfigError: With every problem at once, those of the plugins too.
     """
     config, report = load(path)
-    plugins = installed(load=_used(config)) if plugins is None else plugins
+    if suspects is None:
+        suspects = Suspects()
+    else:
+        suspects.open(config.gateway.data_dir)
+    plugins = installed(load=_used(config), suspects=suspects) if plugins is None else plugins
     broken: dict[str, Broken] = {}
     targets: dict[str, TargetSettings] = {}
     sources: dict[str, SourcePart] = {}
@@ -82,7 +90,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
         if target is not None:
             targets[name] = target
     for name, source in {**config.sources, **config.half}.items():
-        part = _contained(name, source, plugins, report)
+        part = _contained(name, source, plugins, report, suspects)
         if isinstance(part, SourcePart):
             sources[name] = part
         elif part is not None:
@@ -94,7 +102,13 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None) -> Assembl
     if refused:
         raise ConfigError(report.problems)
     return Assembly(
-        config=config, sources=sources, targets=targets, file_backed=report.file_backed, broken=broken, problems=report.problems
+        config=config,
+        sources=sources,
+        targets=targets,
+        file_backed=report.file_backed,
+        broken=broken,
+        problems=report.problems,
+        suspects=suspects,
     )
 
 
@@ -113,7 +127,7 @@ def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | No
         raise ConfigError(report.problems or [f"{path}: there is no source {name!r}{nearest(name, config.sources)}"])
     before = frozenset(report.problems)
     source = config.sources[name]
-    part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report)
+    part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report, Suspects())
     if isinstance(part, Broken):
         report.add(("sources", name, "connector"), part.reason)
     if not isinstance(part, SourcePart):
@@ -152,7 +166,9 @@ def _target(name: str, table: object, report: Report) -> TargetSettings | None:
     return target
 
 
-def _contained(name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report) -> SourcePart | Broken | None:
+def _contained(
+    name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report, suspects: Suspects
+) -> SourcePart | Broken | None:
     """The source, or why its plugin cannot be used, or None where the file has a problem, which `report` then says."""
     plugin = plugins.get(source.connector)
     doors = source.doors or get_args(Door)
@@ -162,8 +178,10 @@ def _contained(name: str, source: SourceSettings, plugins: Mapping[str, Plugin],
     said = f"the plugin {plugin.distribution} {plugin.version} cannot be used: "
     if plugin.problem is not None or plugin.module is None:
         return Broken(doors=doors, reason=f"{said}{plugin.problem or 'it was not loaded'}", trace=plugin.trace)
+    if (why := suspects.down(name)) is not None:
+        return Broken(doors=doors, reason=said + why)
     try:
-        connector = Connector(plugin.module, name)
+        connector = Connector(plugin.module, name, suspects)
         doors = source.doors or connector.doors
         return _source(name, source, connector, report)
     except BaseException as error:  # whatever its code does here ends in its own sources

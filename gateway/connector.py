@@ -22,7 +22,7 @@ import pluggy
 from gateway import hookspecs
 from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
 from gateway.client import Api, VendorClient
-from gateway.contained import inside_hook
+from gateway.contained import inside_hook, stepped
 from gateway.contract import Misread, checked_event, checked_order, is_storable, tidy
 from gateway.errors import (
     AuthError,
@@ -41,6 +41,7 @@ from gateway.messages import Description, Door, Envelope, Event, FetchRetry, Ope
 from gateway.orders import Order
 from gateway.submission import Command, Submission, Submitted
 from gateway.subscription import Subscription
+from gateway.suspects import Call, Suspects
 
 T = TypeVar("T")
 
@@ -68,13 +69,14 @@ class Connector:
 
     Args:
         module: What the entry point names.
-        source: The source it serves; only for error texts.
+        source: The source it serves; for error texts and notes.
+        suspects: Where the steps of its hooks are noted.
     Raises:
         PluginError: It does not fit the hook specifications; the text says where.
     """
 
-    def __init__(self, module: ModuleType | object, source: str = "") -> None:
-        self.source = source
+    def __init__(self, module: ModuleType | object, source: str = "", suspects: Suspects | None = None) -> None:
+        self.source, self._suspects = source, suspects or Suspects()
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         try:
@@ -195,13 +197,17 @@ class Connector:
             Rejected: The sender should hear why.
             Misread: It is genuine, and cannot be read.
             PluginError: The connector failed over it.
+            TransientError: `verify` is not asked any more, since the process ended over it.
         """
+        before = self._suspects.enter(self.source, "verify", envelope.body, otherwise=TransientError)
         try:
             verdict = self._verify(envelope, self.settings, now, keys)
         except UnknownKey:
             raise
         except BaseException as error:
             raise Unverified(error) from error
+        finally:
+            self._suspects.leave(before)
         if verdict is not True:
             if inspect.iscoroutine(verdict):
                 verdict.close()
@@ -214,7 +220,7 @@ class Connector:
         Raises as `admit` does.
         """
         try:
-            events = self._guard("ingest", lambda: list(self._ingest(envelope, self.settings) or ()))
+            events = self._guard("ingest", lambda: list(self._ingest(envelope, self.settings) or ()), envelope.body)
         except Rejected:
             raise
         except PermanentError as error:
@@ -266,7 +272,7 @@ class Connector:
 
     async def fetch(self, event: Event, client: VendorClient | None) -> bytes:
         """The vendor's full order. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
-        document = await self._await("fetch", event=event, client=client, settings=self.settings)
+        document = await self._await("fetch", event.key, event=event, client=client, settings=self.settings)
         if not isinstance(document, bytes):
             raise PluginError(f"fetch returned {type(document).__name__}, not bytes")
         return document
@@ -274,7 +280,7 @@ class Connector:
     def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
         """The canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
-            order = self._guard("normalize", lambda: self._normalize(event, document, previous, self.settings))
+            order = self._guard("normalize", lambda: self._normalize(event, document, previous, self.settings), document)
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
@@ -321,7 +327,7 @@ class Connector:
 
     async def submit(self, submission: Submission, client: VendorClient | None) -> Submitted:
         """What the vendor says. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
-        return self._submitted(await self._await("submit", submission=submission, client=client, settings=self.settings))
+        return self._submitted(await self._await("submit", submission.id, submission=submission, client=client, settings=self.settings))
 
     async def look_up(self, submission: Submission, client: VendorClient | None) -> Submitted | None:
         """What became of an attempt; None where surely nothing did. Only for commands that have a `look_up`. Raises as `submit` does."""
@@ -357,7 +363,8 @@ class Connector:
     def _call(self, hook: str, **arguments: Any) -> Any:
         return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
 
-    def _guard(self, hook: str, call: Callable[[], T]) -> T:
+    def _guard(self, hook: str, call: Callable[[], T], body: bytes | None = None) -> T:
+        before = self._suspects.enter(self.source, hook, body)
         try:
             return call()
         except _EXPECTED as error:
@@ -365,16 +372,20 @@ class Connector:
             raise
         except BaseException as error:
             raise self._translated(hook, error) from error
+        finally:
+            self._suspects.leave(before)
 
-    async def _await(self, hook: str, **arguments: Any) -> Any:
-        return await self._guarded(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
+    async def _await(self, hook: str, about: str = "", **arguments: Any) -> Any:
+        return await self._guarded(hook, lambda: getattr(self._manager.hook, hook)(**arguments), about)
 
-    async def _guarded(self, hook: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _guarded(self, hook: str, call: Callable[[], Awaitable[Any]], about: str = "") -> Any:
+        steps = Call(self._suspects, self.source, hook, about)
+        steps.leave(steps.enter())
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # until Python 3.13 a TaskGroup that fails leaves one behind
         try:
-            with inside_hook():
-                return await call()
+            with inside_hook(steps):
+                return await stepped(call(), steps)
         except asyncio.CancelledError as error:
             if task is not None and task.cancelling() > before:
                 raise

@@ -17,6 +17,7 @@ from msgspec import Struct
 from gateway.connector import Connector
 from gateway.errors import PluginError
 from gateway.messages import Door
+from gateway.suspects import Suspects
 
 GROUP = "gateway.connectors"
 
@@ -36,11 +37,14 @@ class Plugin(Struct, frozen=True, kw_only=True):
     module: ModuleType | None = None
 
 
-def installed(points: Iterable[EntryPoint] | None = None, *, load: Collection[str] | None = None) -> dict[str, Plugin]:
+def installed(
+    points: Iterable[EntryPoint] | None = None, *, load: Collection[str] | None = None, suspects: Suspects | None = None
+) -> dict[str, Plugin]:
     """Every installed connector by name. One that is broken is in it with its problem, and keeps no other from loading.
 
     Args:
         load: The names of those to import; default: all.
+        suspects: Where it is noted that one is being imported; one in whose import the process ended again and again is left alone.
     """
     found: dict[str, Plugin] = {}
     for point in sorted(points if points is not None else entry_points(group=GROUP), key=lambda p: p.name):
@@ -50,15 +54,19 @@ def installed(points: Iterable[EntryPoint] | None = None, *, load: Collection[st
             problem = f"{several} provide it; uninstall all but one"
             found[point.name] = Plugin(name=point.name, distribution=several, version=first.version, problem=problem)
         elif load is None or point.name in load:
-            found[point.name] = _load(point)
+            found[point.name] = _load(point, suspects or Suspects())
         else:
             distribution, version = _distribution(point)
             found[point.name] = Plugin(name=point.name, distribution=distribution, version=version)
     return found
 
 
-def _load(point: EntryPoint) -> Plugin:
+def _load(point: EntryPoint, suspects: Suspects) -> Plugin:
     distribution, version = _distribution(point)
+    noted_as = f"plugin {point.name}"
+    if (why := suspects.down(noted_as)) is not None:
+        return Plugin(name=point.name, distribution=distribution, version=version, problem=why)
+    before = suspects.enter(noted_as, "import")
     importlib.invalidate_caches()  # it may have been installed, or mended, since the process began
     try:
         module = point.load()
@@ -68,6 +76,8 @@ def _load(point: EntryPoint) -> Plugin:
         trace = None if isinstance(error, PluginError) and error.__cause__ is None else traceback.format_exc()
         _forget(point)
         return Plugin(name=point.name, distribution=distribution, version=version, problem=reason, trace=trace)
+    finally:
+        suspects.leave(before)
     return Plugin(
         name=point.name,
         distribution=distribution,

@@ -81,6 +81,8 @@ class Operations:
         if command.name not in (known := runtime.doors()):
             raise GatewayError(f"there is no source {command.name!r}; there is {', '.join(known)}")
         await self._store.note(command.who, "resume", command.name)
+        connector = runtime.assembly.config.sources[command.name].connector
+        runtime.assembly.suspects.forgive(command.name, f"plugin {connector}")
         if command.name in runtime.broken:
             await self._load_anew(command.name)
         else:

@@ -224,6 +224,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Close every connection."""
+        for source in self.sources.values():
+            source.confined.close()
         for target in self._targets.values():
             await target.close()
         for session in self._sessions:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.client import VendorClient
 from gateway.config import OnRevision
+from gateway.confined import Confined
 from gateway.connector import Connector
 from gateway.messages import Door, Event, Stage, Unreadable
 from gateway.orders import Kind
@@ -54,6 +55,7 @@ class Source(Struct, kw_only=True):
         client: None where the vendor is never called.
         answer_wait_s: How long a webhook's answer waits for what the targets say; 0 for not at all.
         keys: None where nothing is signed with keys that are kept elsewhere.
+        confined: Where its plain hooks are called from.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Source(Struct, kw_only=True):
     answer_wait_s: float = 0.0
     client: VendorClient | None = None
     keys: Keys | None = None
+    confined: Confined = field(default_factory=Confined)
 
 
 def incoming(events: Iterable[Event | Unreadable], stages: Collection[Stage] = ()) -> list[Incoming]:

@@ -23,6 +23,7 @@ K = TypeVar("K")
 State = Literal["up", "down", "off", "hold"]
 Received = Literal["stored", "repeat", "refused", "rejected", "unreadable", "busy"]
 
+_TOLD_S = 600.0
 PLUGIN = "plugin"  # what is down, beside its doors, where a source's plugin cannot be used
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10)
@@ -90,6 +91,7 @@ class Vitals:
         self.targets: dict[str, Condition] = {}
         self.log_held: str | None = None
         self.reload_refused: str | None = None
+        self._slow_hooks: dict[tuple[str, str], tuple[datetime, float, bool]] = {}
         self.registry = CollectorRegistry()
         self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
         self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
@@ -100,6 +102,9 @@ class Vitals:
         self.commands = Counter("gateway_commands", "Commands that were handed in", ["source", "outcome"], registry=self.registry)
         self.door_up = Gauge("gateway_door_up", "1 where the door takes orders", ["source", "door"], registry=self.registry)
         self.target_up = Gauge("gateway_target_up", "1 where the target takes orders", ["target"], registry=self.registry)
+        self.slow_hooks = Counter(
+            "gateway_slow_hooks", "Half seconds in which a hook had not come back for 2 s", ["source", "hook"], registry=self.registry
+        )
         self.loop_lag = Gauge("gateway_loop_lag_seconds", "How late the event loop was in the last second", registry=self.registry)
         self.accept = Histogram("gateway_accept_seconds", "Webhook to answer", buckets=_FAST, registry=self.registry)
         self.delivery = Histogram("gateway_delivery_seconds", "One attempt at a target", ["target"], buckets=_SLOW, registry=self.registry)
@@ -140,6 +145,17 @@ class Vitals:
         self.door_up.clear()
         self.target_up.clear()
 
+    def hook_blocks(self, source: str, hook: str, for_s: float, everybody_waits: bool) -> None:
+        """Note that a hook has not come back for so long; it is told for some minutes, since what happened once may again."""
+        self.slow_hooks.labels(source, hook).inc()
+        self._slow_hooks[source, hook] = (self._clock.now(), for_s, everybody_waits)
+
+    def _blocked(self) -> Iterator[dict[str, str]]:
+        for (source, hook), (at, for_s, everybody_waits) in self._slow_hooks.items():
+            if (self._clock.now() - at).total_seconds() < _TOLD_S:
+                others = "; everything else stood still meanwhile" if everybody_waits else ""
+                yield {"source": source, "hook": hook, "reason": f"its hook {hook} did not come back for {for_s:.0f} s{others}"}
+
     def complaints(self) -> Iterator[dict[str, str]]:
         """What keeps the gateway from being ready: doors and targets that should work and do not."""
         for (source, door), condition in self.doors.items():
@@ -147,6 +163,7 @@ class Vitals:
                 yield {"source": source, "door": door, "reason": condition.reason or condition.state}
         if self.reload_refused is not None:
             yield {"configuration": "was refused", "reason": self.reload_refused}
+        yield from self._blocked()
         if self.log_held is not None:
             yield {"store": "cannot empty its log", "reason": self.log_held}
         for name, condition in self.targets.items():

@@ -14,7 +14,7 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 
 # The first line of the table: no hook, no store, no HTTP.
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
-FIRST |= {"log", "assertion", "jwk", "subscription", "submission", "webhook_auth", "contract", "refusal"}
+FIRST |= {"suspects", "confined", "log", "assertion", "jwk", "subscription", "submission", "webhook_auth", "contract", "refusal"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines", "body"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping"}
 MAY_IMPORT = {
@@ -54,6 +54,7 @@ THIRD_PARTY = {
 # They put the parts together and may import anything; nobody imports them but each other.
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
 ROOTS |= {
+    "hook_watch",
     "way_back",
     "submit_commands",
     "reconcile",

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from gateway.clock import Clock
 from gateway.connector import Misread
-from gateway.errors import PluginError, Rejected, StoreBusy, StoreFailed
+from gateway.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
 from gateway.messages import Envelope
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store
@@ -100,7 +100,8 @@ class Intake:
         while True:
             await self._some.wait()
             for _ in range(min(_SLICE, len(self._waiting))):
-                self._ready.append(self._read(self._waiting.popleft()))
+                self._ready.append(await self._read(self._waiting[0]))
+                self._waiting.popleft()
             if not self._waiting:
                 self._some.clear()
             if not self._waiting or len(self._ready) >= MOST_EVENTS // 2:
@@ -123,13 +124,21 @@ class Intake:
         """Return when everything that was put has been accepted."""
         await self._empty.wait()
 
-    def _read(self, pushed: _Pushed) -> _Read:
+    async def _read(self, pushed: _Pushed) -> _Read:
+        while True:
+            try:
+                return await self._read_once(pushed)
+            except TransientError as error:  # the connector stands still, and a hub does not say it again
+                log.warning("realtime.waits", extra={"source": self._source.name, "reason": str(error)})
+                await self._clock.sleep(_RETRY_S)
+
+    async def _read_once(self, pushed: _Pushed) -> _Read:
         source = self._source
         if pushed.broken is not None:
             return _unreadable(pushed.body, pushed.broken)
         envelope = Envelope(source=source.name, door="realtime", body=pushed.body, received_at=pushed.received_at)
         try:
-            return _Read(pushed.body, incoming(source.connector.read(envelope), source.stages))
+            return _Read(pushed.body, incoming(await source.confined.run("read", lambda: source.connector.read(envelope)), source.stages))
         except Rejected:  # nobody is there to hear it, and a hub does not ask again
             return _unreadable(pushed.body, "rejected by the connector; its reason was for the sender", "rejected")
         except Misread as error:

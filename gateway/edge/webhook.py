@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -18,7 +19,7 @@ from gateway.clock import Clock
 from gateway.connector import Misread, Unverified
 from gateway.edge.answer import HEADERS, Written
 from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
-from gateway.errors import PluginError, Rejected, StoreError, UnknownKey
+from gateway.errors import PluginError, Rejected, StoreError, TransientError, UnknownKey
 from gateway.messages import Envelope, Event, Unreadable
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
@@ -90,6 +91,8 @@ class WebhookDoor:
     async def _take(self, source: Source, envelope: Envelope) -> web.Response:
         try:
             events = incoming(await self._admitted(source, envelope), source.stages)
+        except TransientError as error:
+            return self._busy(source, str(error), error.retry_after_s or 30)
         except UnknownKey:
             return self._busy(source, "the keys that it is signed with cannot be had", 30)
         except Unverified as error:
@@ -110,18 +113,22 @@ class WebhookDoor:
 
     async def _admitted(self, source: Source, envelope: Envelope) -> Sequence[Event | Unreadable]:
         """Its events. A key that we do not have is looked for once; UnknownKey says that it could not even be looked for."""
-        admit, keys = source.connector.admit, source.keys
+        keys = source.keys
+
+        async def admit(*given: Any) -> Sequence[Event | Unreadable]:
+            return await source.confined.run("admit", lambda: source.connector.admit(*given))
+
         if keys is None:
             try:
-                return admit(envelope, envelope.received_at)
+                return await admit(envelope, envelope.received_at)
             except UnknownKey as error:
                 raise Unverified(error) from error
         try:
-            return admit(envelope, envelope.received_at, keys.current)
+            return await admit(envelope, envelope.received_at, keys.current)
         except UnknownKey:
             reliable = await keys.look_again()
         try:
-            return admit(envelope, envelope.received_at, keys.current)
+            return await admit(envelope, envelope.received_at, keys.current)
         except UnknownKey as error:
             if reliable:
                 raise Unverified(None) from error

@@ -152,7 +152,7 @@ class Prepare:
         assert row.door != "submit"  # what a connector makes of an answer can be read
         envelope = Envelope(source=row.source, door=row.door, body=row.document or b"", received_at=row.received_at)
         try:
-            events = self._source.connector.read(envelope)
+            events = await self._source.confined.run("read", lambda: self._source.connector.read(envelope))
         except Rejected as error:
             raise PermanentError("rejected by the connector; its reason was for the sender") from error
         await settled(self._clock, lambda: self._store.reaccept(row, incoming(events, self._source.stages)))
@@ -197,15 +197,16 @@ class Prepare:
         A vendor's maintenance page comes with a 200, too: kept for good, no replay could get past it.
         """
         try:
-            return self._order(row, document, previous)
+            return await self._order(row, document, previous)
         except (PermanentError, PluginError):
             if row.fetched is None or document is not row.fetched:
                 raise
-        return self._order(row, await self._fetch(row), previous)
+        return await self._order(row, await self._fetch(row), previous)
 
-    def _order(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
+    async def _order(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
         try:
-            return self._source.connector.normalize(_event(row), document, previous)
+            normalize = self._source.connector.normalize
+            return await self._source.confined.run("normalize", lambda: normalize(_event(row), document, previous))
         except Hold as hold:
             if hold.order is not None and (row.released or (hold.revision and self._source.on_revision != "hold")):
                 return hold.order
