@@ -1,0 +1,235 @@
+"""A plain hook that blocks: in a thread of its source until it has proved quick, and named by whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import acme
+import pytest
+from loglines import log_lines
+
+from gateway import confined as module
+from gateway import hook_watch
+from gateway.confined import TRIALS, Confined
+from gateway.contained import inside_hook, make_task, stepped
+from gateway.errors import TransientError
+from gateway.hook_watch import HookWatch
+from gateway.suspects import Call, Suspects
+
+
+@pytest.fixture
+def confined() -> Iterator[Confined]:
+    made = Confined()
+    yield made
+    made.close()
+
+
+async def where(confined: Confined, kind: str = "x") -> bool:
+    """Whether a call runs on the loop."""
+    return await confined.run(kind, threading.get_ident) == threading.get_ident()
+
+
+async def test_a_kind_that_proves_quick_runs_on_the_loop(confined: Confined) -> None:
+    assert [await where(confined) for _ in range(TRIALS + 2)] == [False] * TRIALS + [True, True]
+    assert not await where(confined, "another kind")
+
+
+async def test_a_kind_that_was_slow_once_stays_beside_the_loop(confined: Confined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SOON_S", 0.01)
+    for _ in range(TRIALS):
+        await where(confined)
+    await confined.run("x", lambda: time.sleep(0.02))  # on the loop, this once
+    assert [await where(confined) for _ in range(2 * TRIALS)] == [False] * 2 * TRIALS
+
+
+async def test_the_loop_goes_on_while_a_hook_sleeps_and_one_runs_at_a_time(confined: Confined) -> None:
+    running, most = 0, 0
+
+    def slow() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+
+    calls = [asyncio.create_task(confined.run(kind, slow)) for kind in ("a", "b", "a")]
+    turns = 0
+    while not all(call.done() for call in calls):
+        turns += 1
+        await asyncio.sleep(0.005)
+    assert most == 1
+    assert turns > 10
+
+
+async def test_what_a_call_raises_is_its_answer(confined: Confined) -> None:
+    def raising() -> None:
+        raise ValueError("x")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"):
+            await confined.run("x", raising)
+    assert await confined.run("x", lambda: 7) == 7
+
+
+async def _awaited(call: Any) -> Any:
+    return await call
+
+
+async def test_one_that_does_not_come_back_is_left_and_the_next_says_so_too(confined: Confined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.02)
+    free = threading.Event()
+    for _ in range(2):
+        with pytest.raises(TransientError, match="does not come back"):
+            await confined.run("x", free.wait)
+    free.set()
+    monkeypatch.setattr(module, "PATIENCE_S", 5)
+    assert await confined.run("x", lambda: 7) == 7
+
+
+async def test_a_hook_that_sleeps_delays_no_other_source(start, erp) -> None:
+    running = await start(erp.url, more='[sources.other]\nconnector = "pharma"\ndoors = ["poll"]\n')
+    acme.faults["ingest"] = lambda: time.sleep(1.0)
+    slow = asyncio.create_task(running.deliver(acme.body("o1")))
+    began, turns = time.monotonic(), 0
+    while not slow.done():
+        assert (await running.get("/healthz"))[0] == 200
+        turns += 1
+    assert turns > 5
+    assert time.monotonic() - began >= 1.0
+    assert (await slow)[0] == 200
+
+
+async def test_a_webhook_whose_hook_does_not_come_back_is_503(start, erp, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = await start(erp.url)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    free = threading.Event()
+    acme.faults["ingest"] = free.wait
+    assert (await running.deliver(acme.body("o1")))[0] == 503
+    free.set()
+    acme.faults.clear()
+    await running.until(lambda: _is_stored(running), 10)
+
+
+async def _is_stored(running: Any) -> bool:
+    return (await running.deliver(acme.body("o2")))[0] == 200
+
+
+# --- steps
+
+
+class Noted:
+    """Notes of the steps of one call."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.steps = 0
+
+    def enter(self) -> None:
+        self.inside += 1
+        self.steps += 1
+
+    def leave(self, before: Any) -> None:
+        self.inside -= 1
+
+
+async def test_only_the_steps_of_an_async_hook_are_noted_and_its_value_its_error_and_a_cancellation_pass() -> None:
+    noted = Noted()
+
+    async def hook() -> str:
+        assert noted.inside == 1
+        await asyncio.sleep(0.01)
+        assert noted.inside == 1
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            assert noted.inside == 1
+            return "cut"
+        raise AssertionError
+
+    task = asyncio.create_task(_awaited(stepped(hook(), noted)))
+    await asyncio.sleep(0.03)
+    assert (noted.inside, noted.steps) == (0, 2)
+    task.cancel()
+    assert await task == "cut"
+    assert (noted.inside, noted.steps) == (0, 3)
+
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise OSError(5)
+
+    with pytest.raises(OSError, match="5"):
+        await stepped(failing(), noted)
+    assert noted.inside == 0
+
+
+async def test_the_tasks_of_a_hook_are_noted_as_well() -> None:
+    noted, loop = Noted(), asyncio.get_running_loop()
+    loop.set_task_factory(make_task)
+    try:
+
+        async def part() -> int:
+            return noted.inside
+
+        with inside_hook(noted):
+            assert await asyncio.gather(part(), part()) == [1, 1]
+        assert await asyncio.create_task(part()) == 0
+    finally:
+        loop.set_task_factory(None)
+
+
+# --- the watch
+
+
+def watched(told: Callable[..., None]) -> tuple[Suspects, HookWatch]:
+    suspects = Suspects()
+    watch = HookWatch(suspects, told)
+    watch.start()
+    return suspects, watch
+
+
+async def test_a_hook_that_holds_the_loop_is_named_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_watch, "LONG_S", 0.05)
+    monkeypatch.setattr(hook_watch, "_LOOK_S", 0.01)
+    told: list[tuple[Any, ...]] = []
+    suspects, watch = watched(lambda *said: told.append(said))
+    with log_lines() as lines:
+        before = Call(suspects, "bad", "poll", "").enter()
+        time.sleep(0.3)
+        logged = [line for line in lines if '"hook.blocks"' in line]  # before the loop runs again
+        suspects.leave(before)
+    await asyncio.sleep(0.05)
+    watch.stop()
+    assert len(logged) == 1
+    assert all(said in logged[0] for said in ('"source":"bad"', '"hook":"poll"', '"everybody_waits":true'))
+    assert told
+    assert told[-1][:2] == ("bad", "poll")
+    assert told[-1][2] > 0.05
+    assert told[-1][3] is True
+
+
+async def test_a_quick_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_watch, "_LOOK_S", 0.01)
+    told: list[Any] = []
+    suspects, watch = watched(lambda *said: told.append(said))
+    for _ in range(20):
+        suspects.leave(suspects.enter("good", "ingest"))
+        await asyncio.sleep(0.005)
+    watch.stop()
+    assert told == []
+
+
+async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
+    running = await start(erp.url)
+    vitals = running.gateway._vitals
+    vitals.hook_blocks("acme", "poll", 5.2, True)
+    status, said = await running.get("/readyz")
+    reason = "its hook poll did not come back for 5 s; everything else stood still meanwhile"
+    assert (status, said["reasons"]) == (503, [{"source": "acme", "hook": "poll", "reason": reason}])
+    assert 'gateway_slow_hooks_total{hook="poll",source="acme"} 1.0' in (await running.get("/metrics"))[1]
+    (key, (at, *rest)) = next(iter(vitals._slow_hooks.items()))
+    vitals._slow_hooks[key] = (at.replace(year=at.year - 1), *rest)
+    assert (await running.get("/readyz"))[0] == 200
