@@ -19,6 +19,7 @@ from gateway.messages import Door
 from gateway.secret import FileBacked
 from gateway.spelling import nearest
 from gateway.suspects import Suspects
+from gateway.suspicions import suspect
 from gateway.target.examples import body_problems, watch
 from gateway.target.settings import TargetSettings
 
@@ -54,6 +55,7 @@ class Assembly(Struct, kw_only=True):
         file_backed: Everything in it that is re-read when its file changes.
         broken: Sources that are configured and cannot run, for their plugin cannot.
         problems: What `gateway check` says of those, one line each.
+        warnings: What can be used and will hardly be meant.
     """
 
     config: Config
@@ -62,6 +64,7 @@ class Assembly(Struct, kw_only=True):
     file_backed: list[FileBacked]
     broken: dict[str, Broken] = {}
     problems: list[str] = []
+    warnings: list[str] = []
     suspects: Suspects = field(default_factory=Suspects)
 
 
@@ -96,11 +99,12 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: 
         elif part is not None:
             broken[name] = part
     _callers(config, sources, report)
+    suspect(config, targets, report)
     refused = report.count > 0
     for name, one in broken.items():
         report.add(("sources", name, "connector"), one.reason)
     if refused:
-        raise ConfigError(report.problems)
+        raise ConfigError(report.problems, report.warnings)
     return Assembly(
         config=config,
         sources=sources,
@@ -108,6 +112,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: 
         file_backed=report.file_backed,
         broken=broken,
         problems=report.problems,
+        warnings=report.warnings,
         suspects=suspects,
     )
 

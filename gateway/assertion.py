@@ -96,6 +96,16 @@ def problems(private_key: Secret, certificate: Secret | None) -> Iterable[tuple[
             yield "certificate", f"{error} ({certificate.origin})"
 
 
+def ends_of(pem: str) -> list[datetime]:
+    """When each certificate of a PEM text runs out, UTC, each instant once; none where there is no certificate in it."""
+    if "-----BEGIN CERTIFICATE-----" not in pem:
+        return []
+    try:
+        return sorted({found.not_valid_after_utc for found in x509.load_pem_x509_certificates(pem.encode())})
+    except Exception:  # whoever uses it says what is wrong with it
+        return []
+
+
 def _read_key(text: str) -> RSAPrivateKey:
     try:
         key = load_pem_private_key(text.encode(), password=None)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway import submit_commands
 from gateway.assembly import Assembly, SourcePart, assemble
@@ -11,22 +15,37 @@ from gateway.clock import SystemClock
 from gateway.edge.signalr import Deaf, Session
 from gateway.errors import ConfigError, GatewayError
 from gateway.outbound.jwks import KeySet
+from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.runtime import hub_session, keys_session, vendor_session
+from gateway.suspicions import SOON
 from gateway.target.http import HttpTarget
+from gateway.target.settings import TargetSettings
 
 Options = argparse.Namespace
+_HANDSHAKE_S = 10.0
 
 
 def check(options: Options) -> int:
     """Report every problem; with --online sign in everywhere."""
-    assembly = assemble(options.config)
+    try:
+        assembly = assemble(options.config)
+    except ConfigError as error:
+        _warn(error.warnings)
+        raise
+    _warn(assembly.warnings)
     if assembly.problems:  # `gateway serve` starts without these sources; who checks wants to mend them
         raise ConfigError(assembly.problems)
     doors = sum(len(part.doors) for part in assembly.sources.values())
     print(submit_commands.summary(assembly), end="")
-    print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, no problem found")
+    found = f"no problem found{f', {len(assembly.warnings)} warnings' if assembly.warnings else ''}"
+    print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, {found}")
     return asyncio.run(online(assembly)) if options.online else 0
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for one in warnings:
+        print(f"WARNING {one}")
 
 
 async def online(assembly: Assembly) -> int:
@@ -39,6 +58,7 @@ async def online(assembly: Assembly) -> int:
             print(f"sources.{name}: is never called")
             continue
         session = vendor_session(part.api, private=part.settings.allow_private_addresses)
+        await _certificate(f"sources.{name}", part.api.base_url, any_unicast if part.settings.allow_private_addresses else global_only)
         try:
             await HttpVendorClient(part.api, session, clock).sign_in()
             print(f"sources.{name}: signed in")
@@ -50,6 +70,7 @@ async def online(assembly: Assembly) -> int:
     for name, settings in assembly.targets.items():
         target = HttpTarget(name, settings, clock)
         await target.open()
+        await _certificate(f"targets.{name}", _beginning(settings), any_unicast, settings.ca_file)
         try:
             answer = await target.probe()
             refused = answer.status in (401, 403)
@@ -61,6 +82,27 @@ async def online(assembly: Assembly) -> int:
         finally:
             await target.close()
     return 1 if failed else 0
+
+
+async def _certificate(what: str, url: str, allowed: AddressCheck, ca_file: Path | None = None) -> None:
+    """Say where the other side's certificate runs out soon: it takes days to have a new one made, and no request goes through without."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return
+    tls, port = tls_context(ca_file), parts.port or 443
+    ends_at = await certificate_ends_at(parts.hostname, port, allowed=allowed, tls=tls, timeout_s=_HANDSHAKE_S)
+    if ends_at is not None and ends_at < datetime.now(UTC) + SOON:
+        print(f"WARNING {what}: the certificate of {parts.hostname} runs out on {ends_at:%Y-%m-%d}; tell whoever runs it")
+
+
+def _beginning(settings: TargetSettings) -> str:
+    """A target's address up to the first hole that only an order fills."""
+    text = ""
+    for part in settings.url.parts:
+        if not isinstance(part, str) and part.name not in settings.vars:
+            break
+        text += part if isinstance(part, str) else settings.vars[part.name]
+    return text
 
 
 async def _keys(name: str, part: SourcePart) -> int:

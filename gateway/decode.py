@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.secret import FileBacked
+from gateway.secret import FileBacked, Secret
 from gateway.spelling import likely, nearest
 from gateway.toml_lines import Path as KeyPath
 
@@ -63,6 +63,7 @@ class Report(Collector):
         count: How many problems there are.
         tables: The top-level tables that have one.
         file_backed: What is re-read when its file changes.
+        secrets: The secrets among that, each with its key.
     """
 
     unknown_key = "is not a key of this table"
@@ -82,15 +83,24 @@ class Report(Collector):
         self._problems: list[tuple[bool, str, int, str]] = []
         self.tables: set[str | int] = set()
         self.file_backed: list[FileBacked] = []
+        self.secrets: list[tuple[KeyPath, Secret]] = []
+        self._doubts: list[tuple[bool, str, int, str]] = []
 
     def add(self, at: KeyPath, text: str) -> None:
         """Note a problem at a key; a key that does not stand anywhere is placed at its nearest table."""
+        self._problems.append(self._placed(at, text))
+        self.tables.update(at[:1])
+
+    def warn(self, at: KeyPath, text: str) -> None:
+        """Note what can be used and will hardly be meant."""
+        self._doubts.append(self._placed(at, text))
+
+    def _placed(self, at: KeyPath, text: str) -> tuple[bool, str, int, str]:
         near = at
         while near and near not in self._places:
             near = near[:-1]
         file, line = self._places.get(near, (self._main, 1))
-        self._problems.append((file != self._main, str(file), line, f"{file}:{line}: {dotted(at)}: {text}"))
-        self.tables.update(at[:1])
+        return file != self._main, str(file), line, f"{file}:{line}: {dotted(at)}: {text}"
 
     def table_wanted(self, at: KeyPath) -> str:
         return f"must be a table, as in [{dotted(at)}]"
@@ -103,6 +113,11 @@ class Report(Collector):
     def problems(self) -> list[str]:
         """One line each, for people, in the order of the file."""
         return [text for *_, text in sorted(self._problems, key=lambda problem: problem[:3])]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The same of what will hardly be meant."""
+        return [text for *_, text in sorted(self._doubts, key=lambda doubt: doubt[:3])]
 
     def base(self, at: KeyPath) -> Path:
         """The folder that relative paths at a key are relative to: the one of the file it stands in."""
@@ -228,6 +243,8 @@ def _value(hint: Any, value: object, at: KeyPath, report: Collector) -> Any:
         if isinstance(only, type) and issubclass(only, FileBacked):
             assert isinstance(report, Report)
             report.file_backed.append(made := only.from_reference(value, report.base(at)))
+            if isinstance(made, Secret):
+                report.secrets.append((at, made))
             return made
         if isinstance(only, type) and hasattr(only, "parse"):  # a text with a form of its own, such as Url
             return only.parse(value)

@@ -39,11 +39,12 @@ class GatewayError(Exception):
 
 
 class ConfigError(GatewayError):
-    """The configuration cannot be used; `problems` names every reason, one line each."""
+    """The configuration cannot be used; `problems` names every reason, one line each, `warnings` what is doubtful beside them."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], warnings: Sequence[str] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
 
 
 class TransientError(GatewayError):

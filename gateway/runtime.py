@@ -133,6 +133,8 @@ class Runtime:
 
     def start(self) -> None:
         """Start every task."""
+        for doubtful in self.assembly.warnings:
+            log.warning("config.doubtful", extra={"warning": doubtful})
         for name, target in self._targets.items():
             deliver = Deliver(target, self.sources, self._store, self._vitals, self._clock)
             self.deliver[name] = deliver

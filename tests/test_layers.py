@@ -55,6 +55,7 @@ THIRD_PARTY = {
 ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
 ROOTS |= {
     "hook_watch",
+    "suspicions",
     "way_back",
     "submit_commands",
     "reconcile",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ipaddress
 import os
@@ -273,6 +274,20 @@ def _plain(error: aiohttp.ClientError) -> str:
     if isinstance(cause, aiohttp.ServerDisconnectedError):
         return "closed without an answer"
     return "the answer breaks off" if isinstance(cause, aiohttp.ClientPayloadError) else "the answer is not HTTP"
+
+
+async def certificate_ends_at(host: str, port: int, *, allowed: AddressCheck, tls: ssl.SSLContext, timeout_s: float) -> datetime | None:
+    """When the other side's certificate runs out, by a handshake and nothing else; None where there is none: a request says why."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            address = next(str(one[4][0]) for one in found if allowed(str(one[4][0])))
+            _, writer = await asyncio.open_connection(address, port, ssl=tls, server_hostname=host)
+    except (OSError, ValueError, StopIteration, TimeoutError):
+        return None
+    shown = writer.get_extra_info("peercert")
+    writer.transport.abort()
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC) if shown else None
 
 
 def date_of(headers: Mapping[str, str]) -> datetime | None:
