@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from aiohttp import web
 from msgspec import Struct
 
 Fault = Literal["slow", "lose_answer", "reset", "half_answer", "status", "drop_before"]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Armed(Struct, kw_only=True):
@@ -76,7 +77,7 @@ class ErpSimulator:
 
     Args:
         honours_key: False: every request that is taken makes an order; `made` has them all.
-        token: Where given, a request without `Authorization: Bearer TOKEN` is a 401.
+        token: Where given, a request about orders without `Authorization: Bearer TOKEN` is a 401, by whatever method.
         duplicate_status: How a repeated key is answered.
         log: A file that gets one line per request, flushed before the answer leaves, so that a test that kills things can
             read what was really taken.
@@ -101,7 +102,7 @@ class ErpSimulator:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; the same port again after a `stop`, where none is given."""
-        application = web.Application(client_max_size=64 * 1024 * 1024)
+        application = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[self._let_in])
         application.router.add_post("/orders", self._take)
         application.router.add_post("/faults", self._arm)
         application.router.add_get("/received", self._received)
@@ -156,11 +157,25 @@ class ErpSimulator:
         except TimeoutError:
             raise TimeoutError(f"the ERP holds {len(self.orders)} messages, not {count}: {self.sequence[-5:]}") from None
 
+    @web.middleware
+    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Nobody without the token, whatever he asks of orders: who looks whether his credentials are right must hear it."""
+        if (
+            self._is_stranger(request)
+            and request.path.startswith("/orders")
+            and not (request.method == "POST" and request.path == "/orders")
+        ):
+            return web.Response(status=401)
+        return await handler(request)
+
+    def _is_stranger(self, request: web.Request) -> bool:
+        return self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}"
+
     async def _take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         key = request.headers.get("Idempotency-Key", "")
         armed = self._next(key)
-        if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
+        if self._is_stranger(request):
             return self._note(request, key, body, 401, taken=False)
         if armed is not None and armed.fault == "slow":
             await asyncio.sleep(armed.delay_s)
@@ -281,8 +296,6 @@ class ErpSimulator:
 
     async def _look(self, request: web.Request) -> web.StreamResponse:
         self.looks += 1
-        if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
-            return web.Response(status=401)
         if (broken := await self._broken(request, "look")) is not None:
             return broken
         found = [made for made in self.made if made.name == request.query["name"]]

@@ -130,11 +130,15 @@ class ErpServer:
         """The kind of a request where one route serves several."""
         return named
 
+    def stranger(self, request: web.Request) -> web.Response | None:
+        """The answer to whoever may not ask; None for whoever may. Not asked where it signs in."""
+        return None
+
     # --- what a test does to it
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; after a `stop` on the same port again, where none is given."""
-        application = web.Application(client_max_size=8 * 1024 * 1024)
+        application = web.Application(client_max_size=8 * 1024 * 1024, middlewares=[self._gate])
         for method, path, operation, handler in self.routes():
             application.router.add_route(method, path, self._watched(operation, handler))
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
@@ -175,6 +179,16 @@ class ErpServer:
 
     def customer(self, id: object) -> str | None:
         return next((code for code, known in self.customers.items() if str(known) == str(id)), None)
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A stranger hears that he is one also where there is nothing, or not by this method."""
+        try:
+            return await handler(request)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
+            if (no := self.stranger(request)) is not None:
+                return no
+            raise
 
     def _watched(self, named: str, handler: Handler) -> Handler:
         async def watched(request: web.Request) -> web.StreamResponse:

@@ -86,7 +86,7 @@ class BusinessCentral(ErpServer):
         return said(200, {"token_type": "Bearer", "expires_in": self.token_s, "access_token": token})
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             order = read(await request.read())
@@ -122,7 +122,7 @@ class BusinessCentral(ErpServer):
         return None
 
     async def _find(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             wanted = conditions(request.query.get("$filter", ""))
@@ -132,8 +132,8 @@ class BusinessCentral(ErpServer):
         return said(200, {"@odata.context": "constructed", "value": found})
 
     async def _company(self, request: web.Request) -> web.StreamResponse:
-        return self._stranger(request) or said(200, {"id": self.company, "name": "Example"})
+        return self.stranger(request) or said(200, {"id": self.company, "name": "Example"})
 
-    def _stranger(self, request: web.Request) -> web.Response | None:
+    def stranger(self, request: web.Request) -> web.Response | None:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return None if token in self._tokens else self.refusal(401, "The credentials provided are incorrect")

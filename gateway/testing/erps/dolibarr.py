@@ -69,7 +69,7 @@ class Dolibarr(ErpServer):
         return said(status, {"error": {"code": status, "message": message}})
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             order = read(await request.read())
@@ -86,7 +86,7 @@ class Dolibarr(ErpServer):
         return said(200, id)
 
     async def _line(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         if (order := self._order(request)) is None:
             return self.refusal(404, "Not Found: Order not found")
@@ -97,7 +97,7 @@ class Dolibarr(ErpServer):
         return said(200, order["lines"][-1]["id"])
 
     async def _validate(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         if (order := self._order(request)) is None:
             return self.refusal(404, "Not Found: Order not found")
@@ -109,13 +109,13 @@ class Dolibarr(ErpServer):
         return said(200, _shown(order))
 
     async def _by_reference(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         found = next((order for order in self.made if order.get("ref_ext") == request.match_info["ref"]), None)
         return said(200, _shown(found)) if found is not None else self.refusal(404, "Not Found: Order not found")
 
     async def _by_id(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         found = self._order(request)
         return said(200, _shown(found)) if found is not None else self.refusal(404, "Not Found: Order not found")
@@ -127,10 +127,10 @@ class Dolibarr(ErpServer):
         return self._listed(request, [{"id": str(id), "code_client": code, "name": code} for code, id in self.customers.items()])
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
-        return self._stranger(request) or said(200, {"success": {"code": 200, "dolibarr_version": "22.0.2", "access_locked": "0"}})
+        return self.stranger(request) or said(200, {"success": {"code": 200, "dolibarr_version": "22.0.2", "access_locked": "0"}})
 
     def _listed(self, request: web.Request, rows: list[dict[str, Any]]) -> web.Response:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         if (written := request.query.get("sqlfilters")) is not None:
             if (found := _FILTER.match(written)) is None or found[1] not in rows[0]:
@@ -142,7 +142,7 @@ class Dolibarr(ErpServer):
     def _order(self, request: web.Request) -> dict[str, Any] | None:
         return next((order for order in self.made if str(order["id"]) == request.match_info["id"]), None)
 
-    def _stranger(self, request: web.Request) -> web.Response | None:
+    def stranger(self, request: web.Request) -> web.Response | None:
         if request.headers.get("DOLAPIKEY") == self.key:
             return None
         return self.refusal(401, "Unauthorized: Failed to login to API. No parameter 'HTTP_DOLAPIKEY' on HTTP header, or a wrong one")

@@ -50,10 +50,13 @@ class Odoo19(OdooModels):
         debug = f'Traceback (most recent call last):\n  File "odoo/http.py"\n{name}: {message}'
         return said(status, {"name": name, "message": message, "arguments": [message], "context": {}, "debug": debug})
 
-    async def _call(self, request: web.Request) -> web.StreamResponse:
+    def stranger(self, request: web.Request) -> web.Response | None:
         kind, _, key = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer" or key != self.key:
-            return self.refusal(401, "Invalid apikey")
+        return None if kind.lower() == "bearer" and key == self.key else self.refusal(401, "Invalid apikey")
+
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        if (no := self.stranger(request)) is not None:
+            return no
         try:
             arguments = read(await request.read())
         except ValueError:

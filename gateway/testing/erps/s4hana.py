@@ -62,7 +62,7 @@ class S4Hana(ErpServer):
         return said(status, {"error": error})
 
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         answer = said(200, {"d": {"EntitySets": ["A_SalesOrder"]}})
         if request.headers.get("X-CSRF-Token", "").lower() == "fetch":
@@ -74,7 +74,7 @@ class S4Hana(ErpServer):
         return answer
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         token = self._tokens.get(request.cookies.get("SAP_SESSIONID_S4H_100", ""))
         if token is None or request.headers.get("X-CSRF-Token") != token:
@@ -103,7 +103,7 @@ class S4Hana(ErpServer):
         return None
 
     async def _find(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             wanted = conditions(request.query.get("$filter", ""))
@@ -111,7 +111,7 @@ class S4Hana(ErpServer):
         except BadFilter as error:
             return self.refusal(400, str(error))
 
-    def _stranger(self, request: web.Request) -> web.Response | None:
+    def stranger(self, request: web.Request) -> web.Response | None:
         pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         return None if request.headers.get("Authorization") == f"Basic {pair}" else web.Response(status=401, text="Logon failed")
 

@@ -69,7 +69,7 @@ class Tryton(ErpServer):
         return web.Response(status=status, text=page, content_type="text/html")
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             sale = read(await request.read())
@@ -125,7 +125,7 @@ class Tryton(ErpServer):
         return dict(line)
 
     async def _press(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             read(await request.read())
@@ -144,7 +144,7 @@ class Tryton(ErpServer):
         return said(200, self._shown(sale, request))
 
     async def _search(self, request: web.Request) -> web.StreamResponse:
-        if (no := self._stranger(request)) is not None:
+        if (no := self.stranger(request)) is not None:
             return no
         try:
             domain = read(base64.urlsafe_b64decode(request.query.get("d", "W10="))) if "d" in request.query else []
@@ -172,7 +172,7 @@ class Tryton(ErpServer):
     def _shown(self, row: dict[str, Any], request: web.Request, model: str = "sale.sale") -> dict[str, Any]:
         return {"id": row["id"], "__name__": model} | {name: row.get(name) for name in request.query.getall("f", ["id"])}
 
-    def _stranger(self, request: web.Request) -> web.Response | None:
+    def stranger(self, request: web.Request) -> web.Response | None:
         if request.headers.get("Authorization") == f"Bearer {self.key}":
             return None
         return self.refusal(401, "The server could not verify that you are authorized to access the URL requested.")
