@@ -6,7 +6,7 @@ PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
 EXTRAS := huey==3.5.4 dbos==3.4.0
 
-.PHONY: help demo test lint bench bench-extras torture fuzz clean
+.PHONY: help demo test lint audit bench bench-extras torture fuzz clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -21,7 +21,11 @@ lint: $(READY)   ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict supply/audit.py
 	@for plugin in $(dir $(PLUGINS)); do echo "mypy $$plugin"; $(BIN)/mypy --strict $$plugin/gateway_*/ || exit 1; done
+
+audit: $(READY)  ## check the locks against known advisories; ARGS="--advisories FILE_OR_URL" where OSV cannot be reached
+	@$(BIN)/python supply/audit.py $(ARGS)
 
 bench: $(READY)  ## measure, as ratios within one run; ARGS="--quick"
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -42,6 +46,6 @@ $(READY): pyproject.toml requirements.lock $(PLUGINS)
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later on the PATH, or PYTHON=/path/to/it"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 	@touch $@
