@@ -146,6 +146,7 @@ class Gateway:
         config = self._runtime.assembly.config
         await self._store.open(new=self._new_store, waits=True)
         try:
+            self._vitals.clock_doubt = self._store.clock_doubt()
             if self._new_store:
                 await self._store.note(who(), "new-store", str(config.database))
             await self._reader.open()
@@ -308,12 +309,18 @@ class Gateway:
             if self._store.silent_for_s() < 2 * _PROVE_EVERY_S:
                 systemd.notify("WATCHDOG=1")
             await asyncio.to_thread(self._store.look_at_disk)
-            for task in (self._write_back, self._store.note_last_messages, self._house.turn):
+            for task in (self._note_time, self._write_back, self._store.note_last_messages, self._house.turn):
                 with suppress(StoreBusy):  # it is done a second later; a full disk has no room, and what is stored goes on leaving
                     await task()
             if now >= next_secrets:
                 await self._reread_files()
                 next_secrets = now + _SECRETS_EVERY_S
+
+    async def _note_time(self) -> None:
+        try:
+            await self._store.note_time()
+        finally:
+            self._vitals.clock_doubt = self._store.clock_doubt()
 
     async def _write_back(self) -> None:
         self._mind_the_log(await self._store.checkpoint())

@@ -114,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     token = add("token", "make a token for somebody who hands in commands", submit_commands.token)
     token.add_argument("caller", nargs="?", default="erp", type=_text, metavar="NAME", help="default: erp")
     _add_target(add("target", "hold, release, check or try a target", lambda options: 2, common))
+    clock = add("clock", "say that the clock of this machine is right", commands.clock, common)
+    clock.add_argument("action", choices=["confirm"], help="after a jump of more than a day, when nothing is erased until it is confirmed")
     add("reload", "read the configuration of the running gateway anew; fails where it is refused", commands.reload, common)
     add("migrate", "bring the store of a stopped gateway up to this version", commands.migrate, common)
     backup = add("backup", "copy the database, also while the gateway runs, and verify the copy", copy_commands.backup)

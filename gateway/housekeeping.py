@@ -3,7 +3,7 @@
 Bodies once an hour; once a day, or when room becomes short, walks over what was tried, delivered orders and forgotten keys; then free
 pages go back to the disk. A round for which the store had no room begins anew some minutes later, and later and later. With
 `store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day; what is not delivered, and
-what waits for a person, stays whatever the size.
+what waits for a person, stays whatever the size. While the wall clock is in doubt, nothing is let go of at all.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Housekeeping:
 
     async def turn(self) -> None:
         """A few slices of the round that is under way, or of the next one once it is time."""
+        if self._store.time_to_let_go() is None:
+            self._round = None
+            return
         if self._round is None:
             if self._clock.monotonic() < self._next:
                 return
@@ -74,7 +77,9 @@ class Housekeeping:
     async def _slices(self) -> AsyncIterator[None]:
         store, settings = self._store, self._settings()
         await self._mind_the_size(settings.max_bytes)
-        now = self._clock.now()
+        now = self._store.time_to_let_go()
+        if now is None:
+            return
 
         def before(days: float) -> timedelta:
             return timedelta(days=max(min(days, _SHORTEST_DAYS), days / 2**self._shortened))

@@ -48,6 +48,8 @@ class Operations:
                 return await self._target(command)
             case "finish-restore":
                 return await self._store.finish_restore(command.who)
+            case "confirm-clock":
+                return await self._store.confirm_clock(command.who)
             case "reload":
                 return await self._reloaded()
             case "purge":
@@ -69,7 +71,10 @@ class Operations:
         """Erase the bodies of what was settled more than `days` ago; how many rows."""
         if not 0 <= days <= _MOST_DAYS:
             raise GatewayError(f"days must be a number from 0 to {_MOST_DAYS}")
-        before, erased = self._clock.now() - timedelta(days=days), 0
+        now = self._store.time_to_let_go()
+        if now is None:
+            raise GatewayError(f"nothing is erased: {self._store.clock_doubt()}")
+        before, erased = now - timedelta(days=days), 0
         while (gone := await self._store.erase_bodies(before, _ERASE_AT_ONCE)) > 0:
             erased += gone
         if erased:

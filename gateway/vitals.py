@@ -92,6 +92,7 @@ class Vitals:
         self.log_held: str | None = None
         self.reload_refused: str | None = None
         self._slow_hooks: dict[tuple[str, str], tuple[datetime, float, bool]] = {}
+        self.clock_doubt: str | None = None
         self.registry = CollectorRegistry()
         self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
         self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
@@ -164,6 +165,8 @@ class Vitals:
         if self.reload_refused is not None:
             yield {"configuration": "was refused", "reason": self.reload_refused}
         yield from self._blocked()
+        if self.clock_doubt is not None:
+            yield {"store": "erases nothing", "reason": self.clock_doubt}
         if self.log_held is not None:
             yield {"store": "cannot empty its log", "reason": self.log_held}
         for name, condition in self.targets.items():

@@ -279,7 +279,9 @@ class Prepare:
             case TransientError() | AuthError() | TimeoutError():
                 age_s = (self._clock.now() - row.received_at).total_seconds()
                 reason = str(error) or "no answer in time"
-                if is_over(age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s):
+                if self._store.time_to_let_go() is not None and is_over(
+                    age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s
+                ):
                     return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
                 asked_s = getattr(error, "retry_after_s", None) or 0.0
                 wait_s = max(asked_s, self._pause_s(row.attempts))

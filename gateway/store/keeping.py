@@ -32,6 +32,16 @@ class Keeping(Protocol):
         """Erase documents, bodies, answers, codes and attempts of rows settled before; keys and digests stay, and codes while their order
         can still be read. Returns the rows changed."""
 
+    def time_to_let_go(self) -> datetime | None:
+        """The time by which things are let go of, which goes on with what has really passed; None while the wall clock is in doubt, when
+        nothing may be let go of or given up for its age."""
+
+    def clock_doubt(self) -> str | None:
+        """Why the wall clock is in doubt, and what to do; None where it is not."""
+
+    async def confirm_clock(self, who: str) -> bool:
+        """A person says that the wall clock is right; leaves an audit row. False where it was not in doubt."""
+
     async def finish_restore(self, who: str) -> bool:
         """The gap after a copy was put back is closed: events from before it are like others again. False where there was none."""
 

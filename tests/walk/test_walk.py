@@ -73,6 +73,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "drop": [ROWS],  # without a reason; see test_drop_takes_a_reason_and_leaves_an_audit_row
     "purge": [["--older-than-days", "0"], []],
     "resume": [["acme"]],
+    "clock": [["confirm"]],
     "reload": [[]],
     "migrate": [[]],
     "backup": [["NEW"]],
@@ -99,6 +100,7 @@ ACTIONS: dict[str, list[dict[str, Any]]] = {
     "target-release": [{"name": "erp"}],
     "finish-restore": [{}],
     "purge": [{"days": 0}],
+    "confirm-clock": [{}],
     "reload": [{}],
 }
 READS = ["/api/status", "/api/orders", "/api/{queue}"]

@@ -12,12 +12,13 @@ from gateway.clock import Clock
 from gateway.errors import StoreBusy, StoreError, StoreFailed
 from gateway.store.sqlite import beginning, exchange
 from gateway.store.sqlite.decisions import Decisions
+from gateway.store.sqlite.elapsed import Elapsed
 from gateway.store.sqlite.inbox import Inbox
 from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, not_writable, open_database, sqlite3_connect
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
-from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift
+from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift, shift_ages
 from gateway.store.sqlite.verdicts import Verdicts
 from gateway.store.sqlite.writer import Connection, Writer
 
@@ -31,7 +32,7 @@ def _ignore(_: object) -> None:
     return None
 
 
-class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Upkeep):
+class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Elapsed, Upkeep):
     """`gateway.store.base.Store` on one SQLite file.
 
     Args:
@@ -120,6 +121,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
         try:
             if not self._writer.closed:
                 await self.note_last_messages()
+                await self.note_time(at_once=True)
                 await self.checkpoint(truncate=True)
         except StoreError:
             pass
@@ -159,7 +161,9 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Up
     def _take_up(self, db: Connection) -> None:
         now_ms = self._clock.now_ms()
         recover(db, now_ms)
-        shift(db, now_ms, 0, self._LONGEST_MS)
+        jump_ms = self._take_up_time(db)
+        shift(db, now_ms, min(jump_ms, 0), self._LONGEST_MS)
+        shift_ages(db, now_ms, max(jump_ms, 0))  # what is overdue goes now
         self._restored_ms = db.execute("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL").fetchone()[0]
 
 

@@ -26,7 +26,7 @@ _READABLE = """
         OR EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
                     WHERE order_id = orders.id AND (status <> 'done' OR body IS NOT NULL))))"""
 _SUBMITTED = "coalesce(body, answer, codes) IS NOT NULL"
-_ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
+ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
     ("inbox", ("document", "fetched"), "coalesce(document, fetched) IS NOT NULL", ""),
     (
         "outbox",
@@ -43,7 +43,7 @@ _ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
 def erase(db: Connection, before_ms: int, limit: int) -> int:
     """Erase bodies of what was settled before; how many rows."""
     gone = 0
-    for table, bodies, there, kept in _ERASABLE:
+    for table, bodies, there, kept in ERASABLE:
         found = f"SELECT id FROM {table} WHERE status = 'done' AND {there} AND settled_at_ms < ?{kept} LIMIT ?"
         rows = db.execute(found, (before_ms, limit)).fetchall()
         _rewrite(db, table, bodies, [row_id for (row_id,) in rows])

@@ -130,14 +130,21 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
             f"WHERE id IN ({_open(table, 'due_at_ms > ?4')})",
             (delta_ms, noticed_ms, now_ms + longest_ms, beyond_ms),
         )
-        if table != "inbox" and delta_ms > 0:  # how long it has been tried for is not what the clock says now
-            db.execute(
-                f"UPDATE {table} SET first_attempt_ms = first_attempt_ms + ?1 WHERE {ACTIVE} AND first_attempt_ms <= ?2",
-                (delta_ms, noticed_ms),
-            )
     if now_ms > _NEVER_SET_MS:  # a first start that is still to come was noted by a clock that was wrong; polls ask for nothing older
         db.execute(
             "UPDATE sources SET first_started_ms = min(first_started_ms + ?1, ?2) WHERE first_started_ms > ?2", (min(delta_ms, 0), now_ms)
+        )
+    shift_ages(db, now_ms, delta_ms)
+
+
+def shift_ages(db: Connection, now_ms: int, delta_ms: int) -> None:
+    """How long something has been tried for, or been unknown, is not what the clock says after a jump."""
+    noticed_ms = now_ms - _NOTICED_WITHIN_MS
+    for table in ("outbox", "acknowledgements", "submit") if delta_ms else ():
+        db.execute(
+            f"UPDATE {table} SET first_attempt_ms = min(first_attempt_ms + ?1, ?2) "
+            f"WHERE {ACTIVE} AND CASE WHEN ?1 > 0 THEN first_attempt_ms <= ?3 ELSE first_attempt_ms > ?2 END",
+            (delta_ms, now_ms, noticed_ms),
         )
     for table in ("outbox", "submit") if delta_ms else ():
         db.execute(
