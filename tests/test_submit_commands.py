@@ -185,7 +185,7 @@ def test_a_token_is_printed_with_the_table_that_takes_it(tmp_path, capsys) -> No
 def checked(folder: Any, monkeypatch: pytest.MonkeyPatch, more: str) -> int:
     (folder / "secret").write_text("x")
     (folder / "gateway.toml").write_text(config_text("http://127.0.0.1:1", more=more))
-    monkeypatch.setattr(assembly, "installed", lambda load: plugins(pharma=pharma, acme=acme))
+    monkeypatch.setattr(assembly, "installed", lambda **_: plugins(pharma=pharma, acme=acme))
     return main(["check", "--config", str(folder / "gateway.toml")])
 
 

@@ -382,7 +382,7 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 def install(monkeypatch: pytest.MonkeyPatch, module: ModuleType | None, problem: str | None = None) -> None:
     """Let the connector `acme` be the only installed one."""
     plugin = Plugin(name="acme", distribution="acme-plugin", version="1.2", module=module, problem=problem)
-    monkeypatch.setattr(assembly, "installed", lambda load: {"acme": plugin})
+    monkeypatch.setattr(assembly, "installed", lambda **_: {"acme": plugin})
 
 
 def write(folder: Path, parts: dict[str, str]) -> str:
@@ -426,7 +426,7 @@ def test_a_connector_that_cannot_be_used_says_why(check: Check, tmp_path: Path, 
 
 
 def test_without_any_connector_it_says_so(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "installed", lambda load: {})
+    monkeypatch.setattr(assembly, "installed", lambda **_: {})
     write(tmp_path, {})
     code, said = check()
     assert code == 2
