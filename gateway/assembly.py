@@ -208,8 +208,8 @@ def _source(name: str, source: SourceSettings, connector: Connector, report: Rep
     for door in doors:
         for key in connector.description.needs.get(door, ()):
             given = source.settings.get(key) if settings is None else getattr(settings, key, None)
-            told = settings is None and any(f"sources.{name}.settings.{key}: " in problem for problem in report.problems)
-            if not given and not told and not _is_misspelt(key, connector.description.settings, source.settings):
+            told = (*at, "settings", key) in report.keys or _is_misspelt(key, connector.description.settings, source.settings)
+            if not given and not told:
                 without = ", or leave the door out of `doors`" if len(connector.doors) > 1 else ""
                 report.add((*at, "settings"), f"needs the key {key} for the door {door}{without}")
     if settings is None:

@@ -62,6 +62,7 @@ class Report(Collector):
     Attributes:
         count: How many problems there are.
         tables: The top-level tables that have one.
+        keys: The keys that have one.
         file_backed: What is re-read when its file changes.
         secrets: The secrets among that, each with its key.
     """
@@ -82,6 +83,7 @@ class Report(Collector):
         self._main = main
         self._problems: list[tuple[bool, str, int, str]] = []
         self.tables: set[str | int] = set()
+        self.keys: set[KeyPath] = set()
         self.file_backed: list[FileBacked] = []
         self.secrets: list[tuple[KeyPath, Secret]] = []
         self._doubts: list[tuple[bool, str, int, str]] = []
@@ -90,6 +92,7 @@ class Report(Collector):
         """Note a problem at a key; a key that does not stand anywhere is placed at its nearest table."""
         self._problems.append(self._placed(at, text))
         self.tables.update(at[:1])
+        self.keys.add(at)
 
     def warn(self, at: KeyPath, text: str) -> None:
         """Note what can be used and will hardly be meant."""
