@@ -162,7 +162,7 @@ def without_input(error: Exception) -> str:
     """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
     if isinstance(error, UnicodeDecodeError):
         return f"not {error.encoding} at byte {error.start}"
-    return bounded(_QUOTED.sub("…", _text(error)))  # in this order: a text that is cut first has lost the quote at its end
+    return bounded(_QUOTED.sub("…", _text(error)))
 
 
 def bounded(said: object) -> str:

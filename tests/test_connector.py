@@ -333,6 +333,7 @@ async def test_a_thinking_hook_has_nothing_to_wait_for(hook: str, error: Gateway
         (lambda: int('Jane\'s "Doe"'), "invalid literal for int() with base 10: …"),
         (lambda: datetime.fromisoformat("Jane Doe"), "Invalid isoformat string: …"),
         (lambda: decimal("Jane Doe"), "not a number"),
+        (lambda: datetime.fromisoformat("Jane Doe" * 500), "Invalid isoformat string: …"),
         (lambda: b"Jane Doe\xff".decode(), "not utf-8 at byte 8"),
         (lambda: msgspec.convert({"status": "Jane Doe"}, Order), "Invalid enum value …"),
         (lambda: msgspec.convert({"lines": [{}]}, Order), "Object missing required field `line_number` - at `$.lines[0]`"),
