@@ -130,6 +130,8 @@ FLAGGED = {
     "a street": Order(customer=Customer(address=Address(street=LONG))),
     "a city": Order(ship_to=Address(city=LONG)),
     "a reference": Order(references={"pickup_code": LONG}),
+    "a name full of quotes": Order(customer=Customer(name='"' * 513)),
+    "a name of other letters": Order(customer=Customer(name="å" * 513)),
 }
 
 
