@@ -29,7 +29,7 @@ def backup(options: Options) -> int:
     if folder is not None:
         to = folder / clock.now().strftime(_NAME)
     made = write_copy(config.database, to, who=who(), now_ms=clock.now_ms())
-    gone = _oldest(folder, options.keep) if folder is not None and options.keep is not None else []
+    gone = _oldest(to, options.keep) if folder is not None and options.keep is not None else []
     for old in gone:
         old.unlink()
     _tell(options, to, made, f"{to}: {_words(made)}; verified" + (f"; {len(gone)} older copies removed" if gone else ""))
@@ -61,9 +61,9 @@ def restore(options: Options) -> int:
     return 0
 
 
-def _oldest(folder: Path, keep: int) -> list[Path]:
-    """All copies but the newest; their names are their times."""
-    return sorted(folder.glob(_NAMES))[:-keep]
+def _oldest(newest: Path, keep: int) -> list[Path]:
+    """What is beyond the newest so many; a name from a clock that was ahead is older than the copy just made, whatever it says."""
+    return sorted(newest.parent.glob(_NAMES), key=lambda copy: (copy.name <= newest.name, copy.name))[:-keep]
 
 
 def _words(made: Contents) -> str:

@@ -166,7 +166,7 @@ class Vitals:
             yield {"configuration": "was refused", "reason": self.reload_refused}
         yield from self._blocked()
         if self.clock_doubt is not None:
-            yield {"store": "erases nothing", "reason": self.clock_doubt}
+            yield {"clock": "is in doubt", "reason": self.clock_doubt}
         if self.log_held is not None:
             yield {"store": "cannot empty its log", "reason": self.log_held}
         for name, condition in self.targets.items():

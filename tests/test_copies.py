@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,17 @@ async def test_a_copy_replaces_nothing_and_leaves_no_half_of_one(start, erp, run
     full = await run("backup", str(tmp_path / "copy.db"))
     assert (full.code, "MiB are needed, 0 MiB are free" in full.err) == (1, True), full
     assert not [file.name for file in tmp_path.iterdir() if "copy" in file.name]
+
+
+async def test_copies_of_a_clock_that_was_ahead_push_out_no_new_one(start, erp, run: Run, tmp_path: Path) -> None:
+    await start(erp.url)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for name in ("gateway-20990101T000000Z.db", "gateway-20990102T000000Z.db", "gateway-20200101T000000Z.db"):
+        (folder / name).write_text("")
+    assert (await run("backup", "--keep", "2", str(folder))).code == 0
+    kept = sorted(file.name for file in folder.iterdir())
+    assert [name[:12] for name in kept] == ["gateway-2020", f"gateway-{datetime.now(UTC):%Y}"]
 
 
 @pytest.mark.parametrize("damage", ["flipped body", "torn page", "foreign", "newer", "text"])

@@ -31,6 +31,7 @@ from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, merged, table
 from tests.torture.sweep import SweepHarness
+from tests.torture.years import YearsHarness
 
 _ALL: tuple[type[Harness], ...] = (
     CutHarness,
@@ -43,6 +44,7 @@ _ALL: tuple[type[Harness], ...] = (
     DripHarness,
     PluginHarness,
     ClockHarness,
+    YearsHarness,
 )
 HARNESSES = {made.name: made for made in _ALL}
 _EVERY_S = 10.0

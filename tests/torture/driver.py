@@ -19,7 +19,7 @@ from typing import Any, cast
 import acme
 import aiohttp
 
-from gateway import contained
+from gateway import contained, housekeeping
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
@@ -32,7 +32,7 @@ from gateway.engine import acknowledge, prepare
 from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
-from gateway.store.sqlite import upkeep
+from gateway.store.sqlite import SqliteStore, upkeep
 from gateway.target import auth
 from tests.journey import driver
 from tests.torture import everyway, rogue, timed
@@ -189,7 +189,13 @@ def no_deadlines() -> None:
     Listener.__init__.__kwdefaults__["idle_timeout_s"] = 3600.0
 
 
+def wall_clock_alone() -> None:
+    """Known-bad twin: what is let go of goes by the wall clock, whatever has really passed."""
+    SqliteStore.time_to_let_go = lambda self: self._clock.now()  # type: ignore[method-assign]
+
+
 MORE_TWINS = (
+    wall_clock_alone,
     no_timeouts,
     follow_redirects,
     marks_unheard,
@@ -210,6 +216,11 @@ def hurry(seconds: float) -> None:
     Listener.__init__.__kwdefaults__["idle_timeout_s"] = seconds
 
 
+def tidy(seconds: float) -> None:
+    """Housekeeping, which takes its time, walks over everything every so many seconds."""
+    housekeeping._FIRST_WALK_S = housekeeping._EVERY_S = housekeeping._WALK_EVERY_S = seconds
+
+
 def main() -> None:
     driver.assembled = assembled
     driver.TWINS.update({twin.__name__: twin for twin in MORE_TWINS})
@@ -217,6 +228,8 @@ def main() -> None:
         resolve_by(Path(os.environ["TORTURE_HOSTS"]))
     if "TORTURE_LIMIT_S" in os.environ:
         hurry(float(os.environ["TORTURE_LIMIT_S"]))
+    if "TORTURE_TIDY_S" in os.environ:
+        tidy(float(os.environ["TORTURE_TIDY_S"]))
     quicken()
     driver.main()
 

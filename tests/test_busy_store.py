@@ -1,0 +1,142 @@
+"""Another program has the database at the worst moment: whatever the gateway asks of its store just then, it asks again, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import acme
+import pytest
+
+from gateway import runtime
+from gateway.errors import PermanentError, StoreBusy
+from gateway.store.sqlite import SqliteStore
+
+# Asked by somebody who hears of it: a door answers 503 and the sender comes again, a command fails and says so.
+ASKED = {"replay", "release", "drop", "finish_restore", "note", "confirm_clock", "verdict", "reject"}
+WAY_BACK = {"accept_submission", "submission", "submission_ended", "lease_submissions", "submitting", "settle_submission", "codes_of"}
+# Of a start and an end, which have tests of their own, and what asks nothing of the file.
+OTHER = {"open", "close", "outside", "wait"}
+LOOPS = sorted(
+    name
+    for name, method in inspect.getmembers(SqliteStore, inspect.iscoroutinefunction)
+    if not name.startswith("_") and name not in ASKED | WAY_BACK | OTHER
+)
+# What needs something peculiar to be asked at all in a life like this one: a fetched document, a replay, an ERP of several requests.
+RARE = {"reaccept", "keep_document", "compare", "sending", "finished", "claimant", "open_orders", "newest_message", "commits"}
+
+
+class Busy:
+    """A store each of whose methods is busy the first times it is asked from now on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:
+        self.left = 0
+        self.asked: Counter[str] = Counter()
+        self._times = times
+        monkeypatch.setattr(SqliteStore, name, self._busy(name, getattr(SqliteStore, name)))
+
+    def arm(self) -> None:
+        self.left = self._times
+
+    def _busy(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        async def method(store: SqliteStore, *arguments: Any, **more: Any) -> Any:
+            self.asked[name] += 1
+            if self.left > 0:
+                self.left -= 1
+                raise StoreBusy("another process writes to the database file", retry_after_s=0.01)
+            return await real(store, *arguments, **more)
+
+        return method
+
+
+async def a_life(running: Any, erp: Any, busy: Busy) -> None:
+    """Orders come by webhook and by poll, one is tried again, one is revised; the clock jumps; the configuration is read anew."""
+    gateway = running.gateway
+    busy.arm()
+    erp.arm("status", status=500, times=2)
+    while (await running.deliver(acme.body("poison")))[0] != 200:
+        await asyncio.sleep(0.01)
+    await running.until(lambda: is_dead(running))
+    for n in range(3):
+        while (await running.deliver(acme.body(f"o{n}")))[0] != 200:
+            await asyncio.sleep(0.01)
+    gateway._jumped_ms, gateway._jumped = 10_000, True
+    gateway._house._next = gateway._house._next_walk = 0.0
+    gateway._runtime.deliver["erp"]._spawn(gateway._runtime.deliver["erp"]._hasten(), "hasten")
+    await running.until(lambda: delivered(erp))
+    while (await running.deliver(acme.body("o0", 5)))[0] != 200:
+        await asyncio.sleep(0.01)
+    gateway._reloads.ask()
+    gateway._house._next = gateway._house._next_walk = 0.0
+    await running.until(lambda: idle(gateway), 15)
+
+
+def fails_once() -> Callable[[], None]:
+    """What makes one row end as a dead letter, without which nothing is settled by itself."""
+    left = [1]
+
+    def normalize() -> None:
+        if left[0]:
+            left[0] = 0
+            raise PermanentError("it makes no sense")
+
+    return normalize
+
+
+async def confirms(receipts: Any) -> list[int]:
+    return [receipt.id for receipt in receipts]
+
+
+async def delivered(erp: Any) -> bool:
+    return {f"acme/o{n}/1" for n in range(3)} <= set(erp.orders)
+
+
+async def is_dead(running: Any) -> bool:
+    return bool(await running.rows("inbox", status="dead"))
+
+
+async def idle(gateway: Any) -> bool:
+    """The reload is done, the clock is followed, and housekeeping has walked."""
+    done = gateway._reloads._task is not None and gateway._reloads._task.done() and not gateway._reloads._asked
+    return done and not gateway._jumped and not gateway._house.busy and gateway._house._next > 0
+
+
+@pytest.mark.parametrize("name", LOOPS)
+async def test_a_busy_store_is_waited_for_wherever_it_is_met(start, erp, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.housekeeping._AGAIN_S", 0.01)
+    busy = Busy(monkeypatch, name, 2)
+    acme.faults["normalize"] = fails_once()
+    acme.faults["acknowledge"] = confirms
+    running = await start(
+        erp.url,
+        target="retry = { base_s = 0.01, cap_s = 0.02 }",
+        source='on_revision = "send"',
+        settings='acknowledge = ["stored"]',
+    )
+    await a_life(running, erp, busy)
+    assert not running.task.done()
+    assert busy.asked[name] or name in RARE, "a method that this life does not ask for proves nothing"
+    assert await running.stop() == 0
+
+
+async def test_without_the_net_a_task_that_meets_it_is_the_end(start, erp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The known-bad twin: a loop that does not wait for itself, and nobody who begins it again."""
+
+    async def bare(self: Any, name: str, work: Any) -> None:
+        await work()
+
+    async def busy(self: Any) -> None:
+        raise StoreBusy("another process writes to the database file")
+
+    monkeypatch.setattr(runtime.Poller, "run", busy)
+    kept = runtime.Runtime._kept_up
+    monkeypatch.setattr(runtime.Runtime, "_kept_up", bare)
+    running = await start(erp.url)
+    assert await asyncio.wait_for(running.task, 10) == 1
+    monkeypatch.setattr(runtime.Runtime, "_kept_up", kept)
+    again = await start(erp.url)
+    await asyncio.sleep(0)
+    assert not again.task.done()
