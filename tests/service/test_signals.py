@@ -371,10 +371,15 @@ async def test_a_store_that_another_program_writes_to_is_waited_for_at_a_start(
         assert await serving.deliver(session, acme.body("o1")) == 200
     with closing(sqlite3.connect(installation.folder / "data/gateway.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        begin = asyncio.get_running_loop().call_later(7, other.execute, "ROLLBACK")
+
+        async def ends_once_it_is_waited_for() -> None:
+            while "store.waited_for" not in (installation.folder / "log.jsonl").read_text():
+                await asyncio.sleep(0.05)
+            other.execute("ROLLBACK")
+
+        ending = asyncio.create_task(ends_once_it_is_waited_for())
         async with installation.serve() as serving:
-            assert begin.when() < asyncio.get_running_loop().time()
-            assert serving.events("store.waited_for")
+            await ending
             assert await serving.deliver(session, acme.body("o2")) == 200
 
 
@@ -388,6 +393,31 @@ async def test_a_second_gateway_on_the_same_data_is_refused(installation: Instal
         code, _, said = await installation.command("serve")
     assert code == 1, "not 2, after which systemd would leave it down"
     assert said == f"gateway: {installation.folder}/data: another gateway process has this data directory\n"
+
+
+async def test_a_lost_database_is_begun_anew_only_by_a_person(installation: Installation, session: aiohttp.ClientSession) -> None:
+    async with installation.serve() as serving:
+        assert await serving.deliver(session, acme.body("o1")) == 200
+        serving.signal(signal.SIGTERM)
+        assert await serving.ended() == 0
+    database = installation.folder / "data/gateway.db"
+    lost = database.rename(installation.folder / "lost.db")
+    code, _, said = await installation.command("serve")
+    assert code == 2, "which systemd does not start again, so that a monitor sees it"
+    assert f"{database} is missing, and its folder was in use before" in said
+    code, _, said = await installation.command("drop", "o1", "--reason", "x")
+    assert (code, "was in use before" in said) == (1, True)
+    assert not database.exists()
+    program = "import sys\nfrom gateway.cli import main\nsys.exit(main([*sys.argv[1:], '--new-store']))"
+    async with installation.serve_as(program) as serving:
+        assert await serving.deliver(session, acme.body("o2")) == 200
+        serving.signal(signal.SIGTERM)
+        assert await serving.ended() == 0
+    with closing(sqlite3.connect(database)) as db:
+        assert db.execute("SELECT action FROM audit").fetchall() == [("new-store",)]
+    code, _, said = await installation.command("serve", "--new-store")
+    assert (code, "is there and not empty" in said) == (2, True)
+    assert lost.exists()
 
 
 @pytest.mark.parametrize("key", ["http.listen", "admin.listen"])

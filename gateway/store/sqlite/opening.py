@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from gateway.errors import ConfigError, StoreBusy, StoreFailed
+from gateway.store.sqlite.exchange import give_to_owner
 from gateway.store.sqlite.writer import Connection
 
 APPLICATION_ID = 0x4F524757  # "ORGW"
@@ -63,6 +64,7 @@ class DirectoryLock:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            give_to_owner(self._path)
         except OSError as error:
             if descriptor is not None:
                 os.close(descriptor)
