@@ -30,6 +30,7 @@ from tests.torture.network import NetworkHarness
 from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, merged, table
+from tests.torture.restores import RestoreHarness
 from tests.torture.sweep import SweepHarness
 from tests.torture.years import YearsHarness
 
@@ -45,6 +46,7 @@ _ALL: tuple[type[Harness], ...] = (
     PluginHarness,
     ClockHarness,
     YearsHarness,
+    RestoreHarness,
 )
 HARNESSES = {made.name: made for made in _ALL}
 _EVERY_S = 10.0
