@@ -57,7 +57,7 @@ async def test_without_an_intent_a_restore_that_is_killed_loses_both(data: Path)
     if (why := missing()) is not None:
         pytest.skip(why)
     problems = [
-        problem for nth in (1, 2, 3) for problem in await cut_short(data, f"t{nth}", *strace(os.devnull, "rename", nth), twin="no_intent")
+        problem for nth in range(1, 6) for problem in await cut_short(data, f"t{nth}", *strace(os.devnull, "rename", nth), twin="no_intent")
     ]
     assert problems
     assert any("was in use before" in problem for problem in problems)
