@@ -4,8 +4,9 @@ Plain hooks think, and take microseconds: on the event loop they cost least. Whe
 calls of each kind run in a thread of the source's own, and one that has always come back soon runs on the loop from then on. A kind
 that once did not goes back into the thread, and stays there until a reload. Only one plain hook of a source runs at a time, wherever.
 
-A thread cannot be killed, and code that keeps Python's lock (a regular expression without an end) stops everybody from any thread:
-what a thread gives is time for the others, and a limit for whoever waits.
+A thread cannot be killed: one whose call does not come back is left behind, and the next call has a thread of its own. What it worked on
+is remembered with that over which the process ended (`suspects`). Code that keeps Python's lock (a regular expression without an end)
+stops everybody from any thread.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from gateway.errors import TransientError
+from gateway.suspects import Suspects
 
 T = TypeVar("T")
 
 TRIALS = 20
 SOON_S = 0.25
 PATIENCE_S = 10.0
+MOST_LEFT_BEHIND = 8
 
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
@@ -31,7 +34,9 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop
 class Confined:
     """One source's. Its thread begins with the first call that needs it, and ends with the process or with `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, suspects: Suspects | None = None) -> None:
+        self._suspects = suspects
+        self._left_behind = 0
         self._proven: dict[str, int] = {}
         self._slow: set[str] = set()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -42,7 +47,7 @@ class Confined:
         """What `call` returns or raises.
 
         Raises:
-            TransientError: It, or one before it, has not come back within `PATIENCE_S`.
+            TransientError: It, or one before it, has not come back within `PATIENCE_S`; or too many never did.
         """
         if self._pending or self._proven.get(kind, 0) < TRIALS:
             return await self._beside(kind, call)
@@ -68,14 +73,26 @@ class Confined:
             finally:
                 self._judge(kind, perf_counter() - began)
 
-        self._begin()
+        if self._left_behind >= MOST_LEFT_BEHIND:
+            raise TransientError(f"{self._left_behind} calls of the connector never came back; restart the gateway", retry_after_s=60.0)
+        thread = self._begun()
         self._pending += 1
         answer.add_done_callback(self._answered)
         self._jobs.put((timed, answer, loop))
         done, _ = await asyncio.wait([answer], timeout=PATIENCE_S)
-        if not done:
-            raise TransientError(f"the connector does not come back within {PATIENCE_S:.0f} s", retry_after_s=30.0)
-        return answer.result()
+        if done:
+            return answer.result()
+        answer.cancel()
+        if thread is self._thread:
+            self._leave_behind(thread)
+        raise TransientError(f"the connector does not come back within {PATIENCE_S:.0f} s")
+
+    def _leave_behind(self, thread: threading.Thread) -> None:
+        self._left_behind += 1
+        self._jobs.put(None)
+        self._jobs, self._thread = SimpleQueue(), None
+        if self._suspects is not None and thread.ident is not None:
+            self._suspects.give_up(thread.ident)
 
     def _answered(self, answer: asyncio.Future[Any]) -> None:
         self._pending -= 1
@@ -87,14 +104,17 @@ class Confined:
             self._slow.add(kind)
         self._proven[kind] = 0 if kind in self._slow else self._proven.get(kind, 0) + 1
 
-    def _begin(self) -> None:
+    def _begun(self) -> threading.Thread:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="hooks", daemon=True)
+            self._thread = threading.Thread(target=self._work, args=[self._jobs], name="hooks", daemon=True)
             self._thread.start()
+        return self._thread
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _work(self, jobs: SimpleQueue[_Job | None]) -> None:
+        while (job := jobs.get()) is not None:
             call, answer, loop = job
+            if answer.cancelled():
+                continue
             result: Any = None
             problem: BaseException | None = None
             try:

@@ -14,6 +14,7 @@ import aiohttp
 from gateway.assembly import Assembly, Broken, SourcePart
 from gateway.client import Api
 from gateway.clock import Clock
+from gateway.confined import Confined
 from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
@@ -129,6 +130,7 @@ class Runtime:
             since=since,
             client=client,
             keys=self._keys(name, part),
+            confined=Confined(self.assembly.suspects),
         )
 
     def start(self) -> None:

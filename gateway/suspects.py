@@ -5,7 +5,8 @@ noted before it begins and taken back after it: one small write into a file of t
 dies; it is never synced, for a power cut is no hook's fault. What stands there at a start was under way when the last process ended.
 After three such ends,
 
-- over one thing (a webhook, a row), that thing is not given to the hook any more: it becomes a dead letter with this reason;
+- over one thing (a webhook, a row), that thing is not given to the hook any more: it becomes a dead letter with this reason; a call
+  that had to be left behind, since it did not come back, counts as well;
 - in a row, over different things or over none, the source is down until a reload or `gateway resume`.
 
 A call that comes back ends the row of ends.
@@ -134,7 +135,7 @@ class Suspects:
         Raises:
             PluginError, or `otherwise`: The process ended too often over the same.
         """
-        if self._file is not None and body is not None:
+        if body is not None:
             about = name_of(body)
         if self._ends.over:
             self._refuse(source, hook, about, otherwise)
@@ -154,6 +155,18 @@ class Suspects:
         self._note(slot, before)
         if step is not None and (self._ends.row or self._ends.over):
             self._acquit(step)
+
+    def give_up(self, thread: int) -> None:
+        """The step that this thread is in does not come back: remember over what, as over an end of the process."""
+        slot = self._slots.get(thread, -1)
+        if slot < 0 or (step := self.steps[slot]) is None:
+            return
+        self._note(slot, None)
+        if step.about:
+            with self._lock:
+                over = [*self._ends.over, _Ended(step.source, step.hook, step.about)]
+                self._ends = _Ends(over=over[-_MOST_REMEMBERED:], row=self._ends.row)
+                self._keep()
 
     def _note(self, slot: int, step: Step | None) -> None:
         self.steps[slot] = step
@@ -178,7 +191,8 @@ class Suspects:
     def _refuse(self, source: str, hook: str, about: str, otherwise: type[GatewayError]) -> None:
         if about and (count := self._ends.over.count(_Ended(source, hook, about))) >= MOST_ENDS:
             raise otherwise(
-                f"{hook} is not called for it any more: the process ended {count} times while {hook} was working on it; "
+                f"{hook} is not called for it any more: the process ended {count} times while this was being worked on, "
+                f"or {hook} never came back; "
                 f"when the plugin is mended, `gateway resume {source}` lets it be tried again"
             )
 

@@ -16,9 +16,9 @@ from gateway import confined as module
 from gateway import hook_watch
 from gateway.confined import TRIALS, Confined
 from gateway.contained import inside_hook, make_task, stepped
-from gateway.errors import TransientError
+from gateway.errors import PluginError, TransientError
 from gateway.hook_watch import HookWatch
-from gateway.suspects import Call, Suspects
+from gateway.suspects import MOST_ENDS, Call, Suspects
 
 
 @pytest.fixture
@@ -79,15 +79,39 @@ async def _awaited(call: Any) -> Any:
     return await call
 
 
-async def test_one_that_does_not_come_back_is_left_and_the_next_says_so_too(confined: Confined, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_does_not_come_back_is_left_behind_and_those_after_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    suspects, free = Suspects(), threading.Event()
+    confined = Confined(suspects)
+
+    def stuck(body: bytes) -> None:
+        before = suspects.enter("bad", "normalize", body)
+        free.wait()
+        suspects.leave(before)
+
+    for _ in range(MOST_ENDS):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+        with pytest.raises(TransientError, match="does not come back"):
+            await confined.run("x", lambda: stuck(b"order"))
+        monkeypatch.setattr(module, "PATIENCE_S", 5)
+        assert await confined.run("x", lambda: 7) == 7
+    with pytest.raises(PluginError, match="normalize never came back"):
+        await confined.run("x", lambda: stuck(b"order"))
+    free.set()
+    await confined.run("x", lambda: stuck(b"another order"))
+    with pytest.raises(PluginError):  # one that comes back at last has still held up its source three times
+        await confined.run("x", lambda: stuck(b"order"))
+    confined.close()
+
+
+async def test_after_too_many_that_never_came_back_it_says_so_at_once(confined: Confined, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.02)
     free = threading.Event()
-    for _ in range(2):
+    for _ in range(module.MOST_LEFT_BEHIND):
         with pytest.raises(TransientError, match="does not come back"):
             await confined.run("x", free.wait)
+    with pytest.raises(TransientError, match="8 calls of the connector never came back; restart"):
+        await confined.run("x", lambda: 7)
     free.set()
-    monkeypatch.setattr(module, "PATIENCE_S", 5)
-    assert await confined.run("x", lambda: 7) == 7
 
 
 async def test_a_hook_that_sleeps_delays_no_other_source(start, erp) -> None:

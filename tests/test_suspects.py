@@ -62,8 +62,8 @@ def test_a_thing_over_which_the_process_ended_three_times_is_refused_and_others_
     code, said = run(tmp_path, "bad,ingest,thing,ends", "bad,ingest,other,", "good,ingest,thing,")
     assert code == 0
     assert said.strip() == (
-        "ingest is not called for it any more: the process ended 3 times while ingest was working on it; when the plugin is mended, "
-        "`gateway resume bad` lets it be tried again"
+        "ingest is not called for it any more: the process ended 3 times while this was being worked on, or ingest never came back; "
+        "when the plugin is mended, `gateway resume bad` lets it be tried again"
     )
 
 

@@ -33,6 +33,7 @@ from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
 from gateway.store.sqlite import SqliteStore, upkeep
+from gateway.suspects import Suspects
 from gateway.target import auth
 from tests.journey import driver
 from tests.torture import everyway, rogue, timed
@@ -175,12 +176,12 @@ def clocks_exchanged() -> None:
 
 def exits_let_through() -> None:
     """Known-bad twin: what a plugin's own task ends with is not contained."""
-    contained._contain = lambda coroutine: coroutine  # type: ignore[assignment]
+    contained._contain = lambda coroutine, _: coroutine  # type: ignore[assignment]
 
 
-def suspects_first() -> None:
-    """Known-bad twin: what the last process ended over is what the next one begins with."""
-    upkeep._TAKE_BACK["inbox"] = ", status = 'ready', due_at_ms = ?1"
+def forgets_ends() -> None:
+    """Known-bad twin: nobody remembers over what the last process ended."""
+    Suspects._learn = lambda *_: None  # type: ignore[method-assign]
 
 
 def no_deadlines() -> None:
@@ -206,7 +207,7 @@ MORE_TWINS = (
     exits_let_through,
     jumps_unnoticed,
     clocks_exchanged,
-    suspects_first,
+    forgets_ends,
 )
 
 

@@ -1,12 +1,13 @@
 """A connector that does what a connector should not: an order's id says what and where, as in `normalize.exit.7`.
 
-Each deed is done once, and what was done is kept in a file, so that the next process does not do it again; `poison` alone blocks
+Each deed is done once, and what was done is kept in a file, so that the next process does not do it again; `poison` alone ends
 every process that comes to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -68,7 +69,7 @@ PLAIN: dict[str, Callable[[], Any]] = {
     "recursion": _dig,
     "rubbish": object,
     "block": lambda: time.sleep(_BLOCK_S),
-    "poison": lambda: time.sleep(_BLOCK_S),
+    "poison": lambda: os._exit(3),
     "leak": _hog,
 }
 AWAITED: dict[str, Callable[[], Awaitable[Any]]] = {
