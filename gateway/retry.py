@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 _MOST_DOUBLINGS = 40
+_BELIEVED_S = 3600.0
 
 
 def backoff_s(attempt: int, *, base_s: float, cap_s: float, dice: Callable[[], float] = random.random) -> float:
@@ -15,6 +16,11 @@ def backoff_s(attempt: int, *, base_s: float, cap_s: float, dice: Callable[[], f
     """
     roof = min(cap_s, base_s * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS))
     return max(base_s / 10, dice() * roof)
+
+
+def believed_s(asked_s: float | None, own_pause_s: float) -> float:
+    """How much of a `Retry-After` is believed: up to the larger of an hour and three of our own pauses; 0 where there is none."""
+    return min(asked_s or 0.0, max(_BELIEVED_S, 3 * own_pause_s))
 
 
 def is_over(age_s: float, max_age_s: float) -> bool:

@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, StoreBusy, StoreFailed, TransientError
 from gateway.messages import OpenOrder, Page, Unreadable
 from gateway.orders import read_order
-from gateway.retry import backoff_s
+from gateway.retry import backoff_s, believed_s
 from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Store
 from gateway.vitals import Vitals
@@ -31,7 +31,6 @@ _OPEN_AT_ONCE = 50
 _MOST_EMPTY_PAGES, _MOST_STALE_PAGES = 100, 10_000
 _LONGEST_ROUND_S = 3600.0
 _AFTER_ENDLESS_S = 60.0
-_BELIEVED_S = 3600.0
 _SHORT_WAIT_S = 60.0
 _MOST_THROTTLED = 3
 
@@ -121,7 +120,7 @@ class Poller:
         except Exception as error:
             if not isinstance(error, (GatewayError, TimeoutError)):
                 log.error("poll.failed", exc_info=error, extra={"source": self._source.name})
-            asked_s = _believed(error, interval_s) if isinstance(error, TransientError) else 0.0
+            asked_s = believed_s(error.retry_after_s, interval_s) if isinstance(error, TransientError) else 0.0
             self._failures += 1
             self._quiet(asked_s)
             return self._down(error, max(asked_s, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
@@ -132,7 +131,7 @@ class Poller:
     def _throttle(self, error: RateLimited, interval_s: float) -> float:
         """A short wait now and then is how it should be; a long one, or one after the other, is a door that does not work."""
         self._throttled += 1
-        wait_s = max(_believed(error, interval_s) or _SHORT_WAIT_S, 1.0)
+        wait_s = max(believed_s(error.retry_after_s, interval_s) or _SHORT_WAIT_S, 1.0)
         if wait_s > max(interval_s, _SHORT_WAIT_S) or self._throttled >= _MOST_THROTTLED:
             self._down(error, wait_s)
         return self._quiet(wait_s)
@@ -198,14 +197,9 @@ class Poller:
         else:
             reason = f"{type(error).__name__} in the gateway itself; see its log"
         next_at = self._clock.now() + timedelta(seconds=wait_s)
-        if isinstance(error, TransientError) and _believed(error, wait_s) > _SHORT_WAIT_S:
+        if isinstance(error, TransientError) and (error.retry_after_s or 0.0) > _SHORT_WAIT_S:
             reason += f"; asked again at {next_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume {self._source.name}`"
         self._vitals.door(self._source.name, "poll", "down", reason, next_at=next_at)
         if isinstance(error, PluginError):
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         return wait_s
-
-
-def _believed(error: TransientError, own_pause_s: float) -> float:
-    """How much of a vendor's `Retry-After` is believed; 0 where it says none."""
-    return min(error.retry_after_s or 0.0, max(_BELIEVED_S, 3 * own_pause_s))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Protocol
 
 import msgspec
@@ -208,7 +209,7 @@ class Realtime:
         else:
             vitals.realtime.ended.labels(name, ended.cause).inc()
         vitals.realtime.state.labels(name).set(3)
-        vitals.door(name, "realtime", "down", reason)
+        vitals.door(name, "realtime", "down", reason, next_at=self._clock.now() + timedelta(seconds=wait_s))
         log.log(
             logging.WARNING if ended.cause == "sent_away" or self._not_found == 2 else logging.INFO,
             "realtime.ended",

@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.engine.worker import settled
 from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
 from gateway.messages import Receipt
-from gateway.retry import backoff_s, is_over
+from gateway.retry import backoff_s, believed_s, is_over
 from gateway.source import Source
 from gateway.store.base import AckRow, Settlement, Store
 from gateway.vitals import Vitals
@@ -65,7 +65,7 @@ class Acknowledge:
         passing = problem is None or isinstance(problem, (TransientError, AuthError, TimeoutError))
         if not passing or is_over(age_s, _MAX_AGE_S):
             return Settlement(status="dead", outcome="dead", reason=reason, started_at_ms=began_ms, duration_ms=duration_ms)
-        asked_s = getattr(problem, "retry_after_s", None) or 0.0
+        asked_s = believed_s(getattr(problem, "retry_after_s", None), _CAP_S)
         return Settlement(
             status="ready",
             outcome="retry",

@@ -31,7 +31,7 @@ from gateway.errors import (
 )
 from gateway.messages import Envelope, Event
 from gateway.orders import Kind, Message, Order, encode, encode_order, read_order
-from gateway.retry import backoff_s, is_over
+from gateway.retry import backoff_s, believed_s, is_over
 from gateway.source import Source, incoming
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
 from gateway.vitals import Vitals
@@ -275,7 +275,8 @@ class Prepare:
             case Ignore():
                 return Settlement(status="done", outcome="flagged" if error.flag else "ignored", reason=error.reason)
             case RateLimited():
-                return Settlement(status="ready", outcome="rate_limited", due_in_s=error.retry_after_s or 60.0, counts=False)
+                wait_s = believed_s(error.retry_after_s, _RETRY_CAP_S) or 60.0
+                return Settlement(status="ready", outcome="rate_limited", due_in_s=wait_s, reason=str(error), counts=False)
             case TransientError() | AuthError() | TimeoutError():
                 age_s = (self._clock.now() - row.received_at).total_seconds()
                 reason = str(error) or "no answer in time"
@@ -283,7 +284,7 @@ class Prepare:
                     age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s
                 ):
                     return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
-                asked_s = getattr(error, "retry_after_s", None) or 0.0
+                asked_s = believed_s(getattr(error, "retry_after_s", None), _RETRY_CAP_S)
                 wait_s = max(asked_s, self._pause_s(row.attempts))
                 return Settlement(status="ready", outcome="retry", due_in_s=wait_s, reason=reason)
         return Settlement(status="dead", outcome="dead", reason=str(error)[:1000])
