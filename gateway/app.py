@@ -32,12 +32,13 @@ from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import DISK_ERRORS, WAL_LIMIT_BYTES
 from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.waiting import Sides
 from gateway.suspects import Suspects
 from gateway.vitals import Vitals
 from gateway.way_back import WayBack
 from gateway.web.admin import Admin
 from gateway.web.health import Health
-from gateway.web.status import status
+from gateway.web.status import sides, status
 
 log = logging.getLogger("gateway")
 
@@ -94,7 +95,7 @@ class Gateway:
         self._hooks = HookWatch(self._suspects, self._vitals.hook_blocks)
         self._house = Housekeeping(self._store, self._clock, lambda: self._runtime.assembly.config.store)
         self._door = WebhookDoor(self._store, self._vitals, self._clock)
-        self._admin = Admin(self._reader, self._status, allow_remote=config.admin.allow_remote)
+        self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
         Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing).add_to(pages)
         self.vendors = Listener(self._door.receive, max_connections=config.http.max_connections)
@@ -228,6 +229,9 @@ class Gateway:
             targets=list(self._runtime.deliver),
             refusing=self._store.refusing,
         )
+
+    def _sides(self) -> Sides:
+        return sides(self._vitals, sources=list(self._runtime.sources), targets=list(self._runtime.deliver))
 
     def end(self, exit_code: int = 0) -> None:
         """Begin to stop; `run` returns the worst exit code."""

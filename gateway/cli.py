@@ -5,18 +5,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway import __version__, check_commands, commands, copy_commands, plugin_commands, preview, submit_commands, target_commands
+from gateway import (
+    __version__,
+    check_commands,
+    commands,
+    copy_commands,
+    decide_commands,
+    plugin_commands,
+    preview,
+    submit_commands,
+    target_commands,
+)
 from gateway.config import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
 from gateway.store.base import Queue, statuses_of
 from gateway.systemd import logs_to_journal
+
+KEYS = "inbox:17, outbox:17, submit:17, ack:17, message:KEY, event:SOURCE/KEY, order:SOURCE/ORDER_REF, number:PO-1, or a text for any"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,23 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     orders.add_argument("--source", type=_text, metavar="NAME")
     orders.add_argument("--limit", type=_count, default=50)
     show = add("show", "everything known of an event, a message, a submission or a row", commands.show)
-    show.add_argument("key", type=_text, metavar="KEY")
+    show.add_argument("key", type=_text, metavar="KEY", help=KEYS)
     show.add_argument("--body", action="store_true", help="print stored documents and messages too; they can hold personal data")
     shown = add("map", "what a source's mapping makes of a saved document, as canonical fields", preview.preview)
     shown.add_argument("--source", type=_text, required=True, metavar="NAME")
     shown.add_argument("file", type=_text, metavar="FILE", help="one document as the vendor sends it; - reads it from the standard input")
-    replay = add("replay", "try dead letters again", commands.replay)
-    replay.add_argument("keys", nargs="*", type=_text, metavar="KEY")
-    replay.add_argument("--status", choices=["dead"], help="all of them")
-    replay.add_argument("--source", type=_text, metavar="NAME", help="with --status: only this source's")
-    replay.add_argument("--dry-run", action="store_true", help="say what would be tried")
-    release = add("release", "let held rows go on", commands.decide)
-    release.set_defaults(action="release", reason="")
-    release.add_argument("keys", nargs="+", type=_text, metavar="KEY")
-    drop = add("drop", "end rows without delivering them", commands.decide)
-    drop.set_defaults(action="drop")
-    drop.add_argument("keys", nargs="+", type=_text, metavar="KEY")
-    drop.add_argument("--reason", type=_text, required=True, help="why; it is kept")
+    _add_decisions(add)
     purge = add("purge", "erase the bodies of what is done; keys stay", commands.purge)
     purge.add_argument("--older-than-days", type=_days, default=None, metavar="DAYS", help="default: store.keep_bodies_days")
     resume = add("resume", "open a source's doors again and ask at once", commands.resume)
@@ -129,6 +131,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_decisions(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that decide about rows."""
+    whys = "why; it is kept in the audit for good, so write nothing about people"
+    for action, help, statuses in (
+        ("replay", "try dead letters again", ("dead",)),
+        ("release", "let held rows go on", ("held",)),
+        ("drop", "end rows without delivering them", ("dead", "held", "ready", "unknown")),
+        ("resend", "send a delivered message to its target once more, under the same key", ()),
+    ):
+        made = add(action, help, decide_commands.decide)
+        made.set_defaults(action=action, reason="", status=None, source=None, target=None, older_than_s=None)
+        made.add_argument("keys", nargs="*" if statuses else "+", type=_text, metavar="KEY", help=KEYS)
+        if action in ("drop", "resend"):
+            made.add_argument("--reason", type=_text, required=True, help=whys)
+        if statuses:
+            made.add_argument("--status", choices=statuses, help="in place of keys: all rows of this status")
+            made.add_argument("--source", type=_text, metavar="NAME", help="in place of keys: those of this source")
+            made.add_argument("--target", type=_text, metavar="NAME", help="in place of keys: messages for this target")
+            made.add_argument(
+                "--older-than", dest="older_than_s", type=_age, metavar="AGE", help="those that came before: 2d, 3h, 90m, 30s"
+            )
+        made.add_argument("--dry-run", action="store_true", help="say which rows it would be, and change nothing")
+        made.add_argument("--yes", action="store_true", help="needed where it is more than one row")
+
+
 def _add_target(target: argparse.ArgumentParser) -> None:
     """`gateway target ACTION NAME`."""
     shows = argparse.ArgumentParser(add_help=False)
@@ -143,7 +170,7 @@ def _add_target(target: argparse.ArgumentParser) -> None:
         return made
 
     hold = add("hold", "send nothing to it until it is released", commands.target)
-    hold.add_argument("--reason", type=_text, default="", help="why; it is kept")
+    hold.add_argument("--reason", type=_text, default="", help="why; it is kept and shown to everybody, so write nothing about people")
     add("release", "send to it again", commands.target).set_defaults(reason="")
     reconcile = add("reconcile", "look for every order that it should have", commands.target)
     reconcile.add_argument("--days", type=_days, default=1.0, help="how far back; default 1")
@@ -183,6 +210,13 @@ def _text(text: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError("is not UTF-8 text") from None
     return text
+
+
+def _age(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if not found:
+        raise argparse.ArgumentTypeError("must be a number with its unit, as 2d, 3h, 90m or 30s")
+    return int(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[found[2]]
 
 
 def _days(text: str) -> float:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -21,10 +22,11 @@ from gateway.operations import Operations
 from gateway.orders import json_schema
 from gateway.printing import one_line, plain, print_json, print_table
 from gateway.reconcile import reconcile
-from gateway.store.base import Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.beginning import is_empty, missing
+from gateway.store.sqlite.naming import NOTHING
 from gateway.store.sqlite.reading import SqliteReader, as_text
+from gateway.store.waiting import Side, Sides, sides_of
 from gateway.web.admin import Command
 from gateway.web.status import room
 from gateway.web.status import status as status_of
@@ -32,7 +34,7 @@ from gateway.web.status import status as status_of
 T = TypeVar("T")
 Options = argparse.Namespace
 
-_AT_ONCE = 1000
+_SIDES_S = 2.0
 _NOT_RELOADED = "nothing was reloaded: a gateway that runs goes on with its configuration from before"
 _BODIES = ("body", "fetched", "answer")
 RESTORED = "what is from before is looked up, or held for you, before it is sent; when that is done: gateway restore --finish"
@@ -65,6 +67,10 @@ def status(options: Options) -> int:
     print()
     words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements", "submit")
     print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
+    if said["waiting"]:
+        print()
+        still = [(w["queue"], w["name"], w["status"], w["rows"], w["row"], w["waits"]) for w in said["waiting"]]
+        print_table(("does not move", "for", "status", "rows", "oldest", "why"), still)
     print(f"\n{room(said['disk'])}")
     if said["restored_at"]:
         print(f"\nRESTORED at {said['restored_at']}: {RESTORED}")
@@ -87,7 +93,7 @@ async def _status(config: Config) -> dict[str, Any]:
     async def read(reader: SqliteReader) -> dict[str, Any]:
         return await status_of(reader, vitals=None, doors=doors, targets=list(config.targets))
 
-    return await _reading(config, read)
+    return await reading(config, read)
 
 
 def sources(options: Options) -> int:
@@ -118,38 +124,40 @@ def sources(options: Options) -> int:
 
 def listing(options: Options) -> int:
     """List rows of a queue."""
-    rows = _read(options, lambda reader: reader.rows(options.queue, status=options.status, name=options.name, limit=options.limit))
+    rows = _explained(
+        options, lambda reader, **by: reader.rows(options.queue, status=options.status, name=options.name, limit=options.limit, **by)
+    )
     if options.json:
         print_json(rows)
     else:
         name = {"inbox": "source", "outbox": "target", "submit": "command"}[options.queue]
-        shown = [(r["row"], r["at"], r["key"], r["name"], r["status"], r["attempts"], r["outcome"], r["reason"]) for r in rows]
+        shown = [
+            (r["row"], r["at"], r["key"], r["name"], r["status"], r["attempts"], r["outcome"], r["waits"] or r["reason"]) for r in rows
+        ]
         print_table(("row", "came", "key", name, "status", "tries", "outcome", "reason"), shown)
     return 0
 
 
 def orders(options: Options) -> int:
     """List orders."""
-    rows = _read(options, lambda reader: reader.orders(source=options.source, limit=options.limit))
+    rows = _explained(options, lambda reader, **by: reader.orders(source=options.source, limit=options.limit, **by))
     if options.json:
         print_json(rows)
     else:
-        shown = [(r["source"], r["order_ref"], r["versions"], r["messages"], r["newest_message"]) for r in rows]
-        print_table(("source", "order", "versions", "messages", "newest message"), shown)
+        shown = [(r["source"], r["order_ref"], r["versions"], r["messages"], r["newest_message"], r["waits"]) for r in rows]
+        print_table(("source", "order", "versions", "messages", "newest message", "waits"), shown)
     return 0
 
 
 def show(options: Options) -> int:
     """Show everything of a key; 1 where there is nothing."""
-    rows = _read(options, lambda reader: reader.show(options.key))
+    rows = _explained(options, lambda reader, **by: reader.show(options.key, **by))
     for row in rows:
         bodies = {name: row.pop(name) for name in _BODIES if name in row}
         if options.body:
             row.update({name: as_text(body) for name, body in bodies.items()})
     if not rows:
-        raise GatewayError(
-            f"{one_line(options.key)}: no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is"
-        )
+        raise GatewayError(f"{one_line(options.key)}: {NOTHING}")
     if options.json:
         print_json(rows)
     else:
@@ -163,7 +171,7 @@ def _everything(row: dict[str, Any]) -> str:
     facts = {**row, name: row["name"], "came": row["at"], "due": row["due_at"], "tries": row["attempts"]}
     facts["its order"] = " ".join(filter(None, (row.get("erp_number"), row.get("erp_id") and f"({row['erp_id']})"))) or None
     facts["codes"] = row.get("codes")
-    names = ("source", "order_ref", "door", name, "kind", "caller", "came", "due", "tries", "its order", "codes", "reason")
+    names = ("source", "order_ref", "door", name, "kind", "caller", "came", "due", "tries", "its order", "codes", "reason", "waits")
     lines = [f"{row['row']}  {row['key']}  {row['status']}" + (f" ({row['outcome']})" if row["outcome"] else "")]
     lines += [f"    {fact:10} {one_line(facts[fact])}" for fact in names if fact and facts.get(fact) is not None]
     for tried in row["tried"]:
@@ -178,53 +186,7 @@ def _everything(row: dict[str, Any]) -> str:
     return "\n".join(lines) + "".join(f"\n\n{plain(row[name])}" for name in _BODIES if row.get(name))
 
 
-# --- deciding
-
-
-def replay(options: Options) -> int:
-    """Replay dead letters."""
-    if bool(options.keys) == bool(options.status):
-        raise ConfigError(["gateway replay: give keys, or --status dead for all"])
-    keys = list(options.keys)
-    if options.status:
-
-        async def dead(reader: SqliteReader) -> list[str]:
-            rows = [
-                r
-                for q in ("inbox", "outbox", "acknowledgements", "submit")
-                for r in await reader.rows(q, status="dead", name=options.source, limit=100_000)
-            ]
-            return [row["row"] for row in rows]
-
-        keys = _read(options, dead)
-    if options.dry_run:
-        if options.json:
-            print_json([{"key": key} for key in keys])
-        else:
-            print("\n".join(f"would replay {key}" for key in keys) or "nothing to replay")
-        return 0
-    return _decide(options, "replay", keys)
-
-
-def decide(options: Options) -> int:
-    """Release or drop."""
-    return _decide(options, options.action, list(options.keys), options.reason)
-
-
-def _decide(options: Options, action: str, keys: list[str], reason: str = "") -> int:
-    decided: list[Decided] = []
-    for n in range(0, len(keys), _AT_ONCE):  # each a transaction of its own: the doors wait for no more than one
-        command = Command(action=action, who=who(), keys=keys[n : n + _AT_ONCE], reason=reason)
-        decided += msgspec.convert(operate(options, command), list[Decided])
-    if options.json:
-        print_json(msgspec.to_builtins(decided))
-    else:
-        for one in decided:
-            after = f"; it waits behind {one.waits_behind}" if one.waits_behind else ""
-            print(one_line(f"{one.key}: {one.problem}" if one.problem else f"{action}: {one.queue} {one.key}{after}"))
-        if not decided:
-            print(f"nothing to {action}")
-    return 1 if any(one.problem for one in decided) else 0
+# --- operating
 
 
 def purge(options: Options) -> int:
@@ -310,11 +272,28 @@ def config_of(options: Options) -> Config:
     return config
 
 
-def _read(options: Options, read: Callable[[SqliteReader], Awaitable[T]]) -> T:
-    return asyncio.run(_reading(config_of(options), read))
+def _explained(options: Options, read: Callable[..., Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Rows with what each of them waits for. Where that may be a target, a running gateway is asked how it is."""
+    config = config_of(options)
+
+    async def work(reader: SqliteReader) -> list[dict[str, Any]]:
+        rows = await read(reader)
+        return await read(reader, sides=await _sides(config)) if any(row["waits"] for row in rows) else rows
+
+    return asyncio.run(reading(config, work))
 
 
-async def _reading(config: Config, read: Callable[[SqliteReader], Awaitable[T]]) -> T:
+async def _sides(config: Config) -> Sides:
+    """How targets and sources are; where a running gateway does not say, nothing is known of them."""
+    with suppress(GatewayError):
+        if is_running(config):
+            return sides_of(await ask(config, "GET", "/api/status", timeout_s=_SIDES_S))
+        targets = {name: Side(state="off") for name in config.targets}
+        return Sides(running=False, sources=frozenset(config.sources), targets=targets)
+    return Sides()
+
+
+async def reading(config: Config, read: Callable[[SqliteReader], Awaitable[T]]) -> T:
     reader = SqliteReader(config.database)
     await reader.open()
     try:

@@ -51,14 +51,14 @@ def socket_path(config: Config) -> Path:
     return config.gateway.data_dir / "control.sock"
 
 
-async def ask(config: Config, method: str, path: str, body: Any = None) -> Any:
+async def ask(config: Config, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
     """Ask the running gateway; the decoded answer.
 
     Raises:
         GatewayError: It refuses, with its sentence, or it cannot be asked.
     """
     sent = {} if body is None else {"json": body}
-    heard = await _exchange(config, method, path, _LOOK_TIMEOUT_S if body is None else _WORK_TIMEOUT_S, **sent)
+    heard = await _exchange(config, method, path, timeout_s or (_LOOK_TIMEOUT_S if body is None else _WORK_TIMEOUT_S), **sent)
     if heard.status != 200:
         raise GatewayError(heard.said.get("problem", f"the gateway answers {heard.status}"))
     return heard.said

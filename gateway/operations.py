@@ -9,7 +9,8 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.runtime import Runtime
-from gateway.store.base import Decided, Store
+from gateway.store.base import Status, Store
+from gateway.store.deciding import Choice
 from gateway.web.admin import Command
 
 _ERASE_AT_ONCE = 500
@@ -37,11 +38,14 @@ class Operations:
         """Do it; raises GatewayError with a sentence for the operator where it cannot be done."""
         match command.action:
             case "replay":
-                return await self._store.replay(command.keys, command.who)
+                return await self._store.replay(command.keys, command.who, choice=_choice(command, "dead"))
             case "release":
-                return await self._store.release(command.keys, command.who)
+                return await self._store.release(command.keys, command.who, choice=_choice(command, "held"))
             case "drop":
-                return await self._drop(command)
+                choice = _choice(command, "held", "dead", "ready", "unknown", always=True)
+                return await self._store.drop(command.keys, command.who, _reason(command), choice=choice)
+            case "resend":
+                return await self._store.resend(command.keys, command.who, _reason(command), choice=_choice(command))
             case "resume":
                 return await self._resume(command)
             case "target-release" | "target-hold":
@@ -61,11 +65,6 @@ class Operations:
             raise GatewayError("the gateway does not run; it reads its configuration when it starts")
         if problems := await self._reload():
             raise GatewayError("\n".join(problems))
-
-    async def _drop(self, command: Command) -> Sequence[Decided]:
-        if not command.reason.strip():
-            raise GatewayError("a drop needs a reason: --reason TEXT")
-        return await self._store.drop(command.keys, command.who, command.reason)
 
     async def purge(self, days: float, who: str) -> int:
         """Erase the bodies of what was settled more than `days` ago; how many rows."""
@@ -116,3 +115,33 @@ class Operations:
         if self.runtime is None:
             raise GatewayError("the gateway does not run; it starts with every door and target open")
         return self.runtime
+
+
+def _reason(command: Command) -> str:
+    if not command.reason.strip():
+        raise GatewayError(f"a {command.action} needs a reason: --reason TEXT")
+    return command.reason
+
+
+def _choice(command: Command, *statuses: Status, always: bool = False) -> Choice:
+    """What a command says of rows that it does not name. With `always`, it must say their status."""
+    choice = Choice(
+        status=command.status,
+        source=command.source,
+        target=command.target,
+        older_than_s=command.older_than_s,
+        after=command.after,
+        yes=command.yes,
+        dry_run=command.dry_run,
+    )
+    if choice.filters and not statuses:
+        raise GatewayError(f"{command.action} takes names alone, not --status, --source, --target or --older-than")
+    if choice.filters and command.keys:
+        raise GatewayError(f"{command.action}: give names, or --status, --source, --target and --older-than, not both")
+    if not choice.filters and not command.keys:
+        raise GatewayError(f"{command.action}: give names" + (f", or --status {statuses[0]} and the like" if statuses else ""))
+    if choice.filters and always and choice.status is None:
+        raise GatewayError(f"{command.action}: say of what status: --status {', '.join(statuses)}")
+    if choice.status not in (None, *statuses):
+        raise GatewayError(f"{command.action} is for what is {' or '.join(statuses)}, not for what is {choice.status}")
+    return choice

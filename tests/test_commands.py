@@ -209,10 +209,14 @@ async def test_a_table_is_aligned_and_keeps_to_the_line(start, erp, run: Run) ->
 async def test_orders_say_where_their_newest_message_is(start, erp, run: Run) -> None:
     await with_rows(start, erp)
     said = await run("orders")
-    assert [line.split(maxsplit=4) for line in said.lines] == [
-        ["acme", "refused", "1", "1", "erp: dead (refused)"],
-        ["acme", "good", "2", "1", "erp: done (delivered)"],
-    ]
+    for line, begins, waits in zip(
+        said.lines,
+        (["acme", "refused", "1", "1", "erp: dead (refused)"], ["acme", "good", "2", "1", "erp: done (delivered)"]),
+        ("the target refuses the order (422); a person", "version 2 of the order has other content; a person"),
+        strict=True,
+    ):
+        assert re.split("  +", line)[:5] == begins
+        assert re.split("  +", line)[5].startswith(waits)
     assert [order["order_ref"] for order in (await run("orders", "--source", "acme", "--limit", "1", "--json")).json] == ["refused"]
     assert (await run("orders", "--source", "nobody")).out == "nothing\n"
 
@@ -263,7 +267,7 @@ async def test_show_body_of_something_unreadable_cannot_steer_the_terminal(start
 
 async def test_a_key_that_is_none_is_one_clear_line(start, erp, run: Run) -> None:
     await start(erp.url)
-    for key in ("nobody", "inbox:99", "outbox:99", "acknowledgements:1", "acme/good@9", "inbox:" + "9" * 40, "", "%", "two\nlines"):
+    for key in ("nobody", "inbox:99", "outbox:99", "ack:1", "number:1", "acme/good@9", "inbox:" + "9" * 40, "", "%", "two\nlines"):
         said = await run("show", key)
         assert (said.code, said.out) == (1, ""), key
         assert said.err.endswith("no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is\n")
@@ -276,7 +280,7 @@ async def test_a_key_that_is_none_is_one_clear_line(start, erp, run: Run) -> Non
 async def test_replay_by_key_sends_it_again(start, erp, run: Run) -> None:
     await with_rows(start, erp)
     said = await run("replay", "acme/refused/1")
-    assert (said.code, said.out) == (0, "replay: outbox acme/refused/1\n")
+    assert (said.code, said.out) == (0, "replay: outbox:2 acme/refused/1\n")
     await erp.wait_for(2)
     assert [heard.key for heard in erp.heard] == ["acme/good/1", "acme/refused/1", "acme/refused/1"]
 
@@ -284,31 +288,42 @@ async def test_replay_by_key_sends_it_again(start, erp, run: Run) -> None:
 async def test_replay_of_everything_dead(start, erp, run: Run) -> None:
     running = await with_rows(start, erp)
     dry = await run("replay", "--status", "dead", "--dry-run")
-    assert (dry.code, dry.out.splitlines()) == (0, ["would replay inbox:4", "would replay outbox:2"])
-    assert (await run("replay", "--status", "dead", "--dry-run", "--json")).json == [{"key": "inbox:4"}, {"key": "outbox:2"}]
+    unreadable = dry.out.splitlines()[0].split()[3]
+    assert dry.code == 0
+    assert dry.out.splitlines() == [f"would replay inbox:4: {unreadable} dead", "would replay outbox:2: acme/refused/1, dead"]
+    as_json = (await run("replay", "--status", "dead", "--dry-run", "--json")).json
+    assert [(one["row"], one["status"], one["would"]) for one in as_json] == [("inbox:4", "dead", True), ("outbox:2", "dead", True)]
+    asked = await run("replay", "--status", "dead")
+    assert (asked.code, asked.out) == (2, dry.out)
+    assert asked.err == "gateway: 2 rows, and nothing was done: say --yes to replay them all, or name one of them\n"
     assert await has(running, "inbox", "dead")
     assert await has(running, "outbox", "dead")
     assert (await run("replay", "--status", "dead", "--source", "nobody")).out == "nothing to replay\n"
     assert (await run("replay", "--status", "dead", "--source", "nobody", "--dry-run")).out == "nothing to replay\n"
-    said = await run("replay", "--status", "dead", "--source", "acme", "--json")
+    said = await run("replay", "--status", "dead", "--source", "acme", "--yes", "--json")
     assert (said.code, [one["queue"] for one in said.json]) == (0, ["inbox", "outbox"])
     await erp.wait_for(2)
     await running.until(lambda: has(running, "inbox", "dead"))  # what could not be read still cannot
 
 
 async def test_thousands_of_dead_letters_are_replayed_in_parts(start, erp, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.commands._AT_ONCE", 7)
+    for module in ("decide_commands", "store.sqlite.choosing"):
+        monkeypatch.setattr(f"gateway.{module}.AT_ONCE", 7)
     running = await start(erp.url)
     for n in range(25):
         await running.deliver(f"nonsense {n}".encode())
-    said = await run("replay", "--status", "dead")
+    assert len((await run("replay", "--status", "dead", "--dry-run")).out.splitlines()) == 25
+    asked = await run("replay", "--status", "dead")
+    assert (asked.code, len(asked.out.splitlines())) == (2, 7)
+    assert "7 or more rows, and nothing was done" in asked.err
+    said = await run("replay", "--status", "dead", "--yes")
     assert (said.code, len(said.out.splitlines())) == (0, 25)
 
 
 async def test_release_lets_a_held_revision_go(start, erp, run: Run) -> None:
     running = await with_rows(start, erp)
     said = await run("release", "acme/good@2")
-    assert (said.code, said.out) == (0, "release: inbox acme/good@2\n")
+    assert (said.code, said.out) == (0, "release: inbox:3 acme/good@2\n")
     await erp.wait_for(2)
     assert erp.messages()[-1]["kind"] == "order.revised"
     await running.until(lambda: has(running, "inbox", "held", 0))
@@ -317,7 +332,9 @@ async def test_release_lets_a_held_revision_go(start, erp, run: Run) -> None:
 async def test_drop_ends_a_row_and_keeps_who_and_why(start, erp, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "clerk")
     await with_rows(start, erp)
-    said = await run("drop", "acme/refused/1", "inbox:4", "--reason", "sent by fax", "--json")
+    asked = await run("drop", "acme/refused/1", "inbox:4", "--reason", "sent by fax")
+    assert (asked.code, [line.split()[2] for line in asked.out.splitlines()]) == (2, ["outbox:2:", "inbox:4:"])
+    said = await run("drop", "acme/refused/1", "inbox:4", "--reason", "sent by fax", "--yes", "--json")
     assert [(one["queue"], one["problem"]) for one in said.json] == [("outbox", None), ("inbox", None)]
     shown = await run("show", "outbox:2")
     assert shown.out.startswith("outbox:2  acme/refused/1  done (dropped)\n")
@@ -497,10 +514,12 @@ async def test_plugins_are_listed_and_loaded_only_where_asked(run: Run, tmp_path
 # --- errors are one clear line and the right exit code
 
 LOOKS = [["status"], ["sources"], ["inbox"], ["outbox"], ["orders"], ["show", "o1"], ["replay", "--status", "dead", "--dry-run"]]
+LOOKS += [["drop", "o1", "--reason", "x", "--dry-run"], ["release", "--status", "held", "--dry-run"]]
 WORKS = [
     ["replay", "o1"],
     ["release", "o1"],
     ["drop", "o1", "--reason", "x"],
+    ["resend", "o1", "--reason", "x"],
     ["purge"],
     ["resume", "acme"],
     ["target", "hold", "erp"],
@@ -583,7 +602,13 @@ USAGE = [
     ["replay", "o1", "--status", "dead"],
     ["replay", "--status", "done"],
     ["drop", "o1"],
+    ["drop", "--source", "acme", "--reason", "x"],
+    ["drop", "o1", "--status", "dead", "--reason", "x"],
     ["release"],
+    ["release", "--status", "dead"],
+    ["release", "--older-than", "2 days"],
+    ["resend", "o1"],
+    ["resend", "--reason", "x"],
     ["target", "explode", "erp"],
     ["inbox", "--limit", "0"],
     ["inbox", "--limit", "²"],

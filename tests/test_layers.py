@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "target": CONFIG | {"outbound", "target", "store.base"},
     "edge": EDGE | {"outbound", "codes", "edge"},
     "engine": EDGE | {"outbound", "target", "engine"},
-    "web": CONFIG | {"store.base", "vitals", "web"},
+    "web": CONFIG | {"store.base", "store.waiting", "vitals", "web"},
 }
 THIRD_PARTY = {
     "aiohttp": {"outbound", "target", "edge", "web", "runtime", "way_back", "control", "testing", "demo"},
@@ -52,7 +52,20 @@ THIRD_PARTY = {
     "PIL": {"codes"},
 }
 # They put the parts together and may import anything; nobody imports them but each other.
-ROOTS = {"app", "runtime", "assembly", "operations", "cli", "commands", "preview", "control", "printing", "demo", "testing"}
+ROOTS = {
+    "app",
+    "runtime",
+    "assembly",
+    "operations",
+    "cli",
+    "commands",
+    "decide_commands",
+    "preview",
+    "control",
+    "printing",
+    "demo",
+    "testing",
+}
 ROOTS |= {
     "hook_watch",
     "suspicions",

@@ -250,7 +250,8 @@ class Prepare:
             if destination.target not in sent and not destination.wants(body):  # who has an order hears of its changes
                 continue
             deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
-        return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries), open=self._source.connector.is_open(order))
+        is_open = self._source.connector.is_open(order)
+        return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries), open=is_open, number=order.order_number)
 
     def _body(self, row: InboxRow, key: str, kind: Kind, order: Order) -> bytes:
         try:

@@ -23,11 +23,13 @@ from msgspec import Struct
 
 from gateway.messages import Door, Stage
 from gateway.orders import Kind
+from gateway.store.deciding import Deciding
 from gateway.store.keeping import Disk, Keeping
+from gateway.store.names import Queue as Queue  # words of this page, too
+from gateway.store.names import Status as Status
 from gateway.store.submissions import Submissions
+from gateway.store.waiting import Sides
 
-Status = Literal["ready", "leased", "done", "held", "dead", "unknown"]
-Queue = Literal["inbox", "outbox", "acknowledgements", "submit"]
 Came = Door | Literal["submit"]
 STATUSES: tuple[Status, ...] = ("ready", "leased", "done", "held", "dead")
 OUTBOX_STATUSES: tuple[Status, ...] = (*STATUSES, "unknown")
@@ -125,6 +127,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
 
     Attributes:
         open: The order may still change at a vendor that is asked order by order.
+        number: The vendor's own number of the order.
     """
 
     row: InboxRow
@@ -132,6 +135,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     n: int
     deliveries: tuple[Delivery, ...]
     open: bool = False
+    number: str | None = None
 
 
 class Open(Struct, frozen=True, kw_only=True):
@@ -242,16 +246,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     duration_ms: int = 0
 
 
-class Decided(Struct, frozen=True, kw_only=True):
-    """What a person's decision did to one key; `problem` says why it did nothing."""
-
-    key: str
-    queue: Queue | None = None
-    problem: str | None = None
-    waits_behind: str | None = None
-
-
-class Store(Keeping, Submissions, Protocol):
+class Store(Keeping, Submissions, Deciding, Protocol):
     """One method per transition. Raises `StoreBusy` where nothing was committed, `StoreFailed` where all is over."""
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
@@ -354,18 +349,6 @@ class Store(Keeping, Submissions, Protocol):
         What of it has not left for another target ends too. False, and nothing is done, where nothing of it is refused.
         """
 
-    async def replay(self, keys: Sequence[str], who: str) -> list[Decided]:
-        """Dead letters back to ready, with a clean count."""
-
-    async def release(self, keys: Sequence[str], who: str) -> list[Decided]:
-        """Held rows go on; what waited for the decision goes on before them."""
-
-    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
-        """Rows end here without delivery, those that may have been taken too; what waited for the decision goes on."""
-
-    async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
-        """An audit row for a decision that changes no row; that of a submission is shown with it."""
-
 
 class Reader(Protocol):
     """What pages, commands and metrics show; it cannot change anything. Rows are dicts ready for JSON but for bodies."""
@@ -382,15 +365,20 @@ class Reader(Protocol):
     async def sources(self) -> dict[str, str | None]:
         """When each source's last message came."""
 
-    async def rows(self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest rows of a queue."""
+    async def rows(
+        self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50, sides: Sides = ...
+    ) -> list[dict[str, Any]]:
+        """The newest rows of a queue, each with what it `waits` for and `next_at`."""
+
+    async def standing(self, sides: Sides = ...) -> list[dict[str, Any]]:
+        """What does not move, by queue, name and status: how many, the oldest `row`, what it `waits` for and `next_at`."""
 
     async def deliveries(self, target: str, *, before: int | None, limit: int) -> list[dict[str, Any]]:
         """Deliveries that are done, held, dead or unknown, newest first, from below the id `before`, with their bodies; what
         was dropped or superseded is left out."""
 
-    async def orders(self, *, source: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+    async def orders(self, *, source: str | None = None, limit: int = 50, sides: Sides = ...) -> list[dict[str, Any]]:
         """The newest orders."""
 
-    async def show(self, key: str) -> list[dict[str, Any]]:
-        """Everything known of what a key names, bodies as bytes under `body`."""
+    async def show(self, key: str, *, sides: Sides = ...) -> list[dict[str, Any]]:
+        """Everything known of what a key names, bodies as bytes under `body`. Raises GatewayError where it may be several things."""

@@ -144,7 +144,7 @@ async def source_bench(
             client=await stack.enter_async_context(vendor_client(api, clock)) if api else None,
             keys=keys,
         )
-        reader = SqliteReader(folder / "gateway.db")
+        reader = SqliteReader(folder / "gateway.db", clock)
         await reader.open()
         stack.push_async_callback(reader.close)
         bench = kind(source, store, reader, vitals, clock)

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from gateway import __version__
 from gateway.errors import GatewayError
 from gateway.store.base import Queue, Reader, Status, statuses_of
+from gateway.store.waiting import Sides
 from gateway.urls import is_loopback
 from gateway.web.status import room
 
@@ -34,7 +35,7 @@ StatusOf = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Command(Struct, forbid_unknown_fields=True):
-    """What the command line asks of a running gateway."""
+    """What the command line asks of a running gateway; the fields from `status` on are those of `gateway.store.base.Choice`."""
 
     action: str
     who: Annotated[str, Meta(pattern=r"\S", max_length=200)]
@@ -42,6 +43,13 @@ class Command(Struct, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=2000)] = ""
     name: str = ""
     days: float = 0
+    status: Status | None = None
+    source: str | None = None
+    target: str | None = None
+    older_than_s: Annotated[float, Meta(ge=0, le=3.2e9)] | None = None
+    after: str | None = None
+    yes: bool = False
+    dry_run: bool = False
 
 
 Operate = Callable[[Command], Awaitable[Any]]
@@ -52,12 +60,14 @@ class Admin:
 
     Args:
         status: Makes the answer of `gateway.web.status`.
+        sides: Says how targets and sources are, where a row waits for them.
         allow_remote: Serve whatever host name the browser used; else only loopback names, against DNS rebinding.
     """
 
-    def __init__(self, reader: Reader, status: StatusOf, *, allow_remote: bool) -> None:
+    def __init__(self, reader: Reader, status: StatusOf, sides: Callable[[], Sides], *, allow_remote: bool) -> None:
         self._reader = reader
         self._status = status
+        self._sides = sides
         self._allow_remote = allow_remote
         loader = jinja2.PackageLoader("gateway.web")
         self._pages = jinja2.Environment(
@@ -109,10 +119,12 @@ class Admin:
         """The first page: sources, backlog, what waits for a person."""
         status = await self._status()
         words: tuple[Status, ...] = ("dead", "held")
-        waiting = [row for queue in _QUEUES for word in words for row in await self._reader.rows(queue, status=word, limit=_SHOWN_ROWS)]
+        asked = [(queue, word) for queue in _QUEUES for word in words]
+        waiting = [row for queue, word in asked for row in await self._reader.rows(queue, status=word, limit=_SHOWN_ROWS)]
         text = self._pages.get_template("index.html").render(
             status=status,
             waiting=waiting,
+            standing=[one for one in status["waiting"] if one["on"] != "person"],
             count=sum(status[queue][word] for queue in _QUEUES for word in words),
             queues=_QUEUES,
             version=__version__,
@@ -137,13 +149,14 @@ class Admin:
 
     async def api_orders(self, request: web.Request) -> web.Response:
         """Orders: `?source=NAME&limit=50`."""
-        return web.json_response(await self._reader.orders(source=request.query.get("source"), limit=_limit(request.query)))
+        asked = request.query
+        return web.json_response(await self._reader.orders(source=asked.get("source"), limit=_limit(asked), sides=self._sides()))
 
     async def _rows(self, queue: Queue, query: Mapping[str, str]) -> Sequence[dict[str, Any]]:
         status = query.get("status")
         if status is not None and status not in statuses_of(queue):
             raise web.HTTPBadRequest(text=f"status must be one of {', '.join(statuses_of(queue))}")
-        return await self._reader.rows(queue, status=status, name=query.get("name"), limit=_limit(query))
+        return await self._reader.rows(queue, status=status, name=query.get("name"), limit=_limit(query), sides=self._sides())
 
 
 def _limit(query: Mapping[str, str]) -> int:

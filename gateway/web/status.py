@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.store.base import Reader, statuses_of
+from gateway.store.waiting import Sides, sides_of
 from gateway.vitals import Vitals
 
 
@@ -25,7 +26,7 @@ async def status(
     refusal = [{"store": "refuses new orders", "reason": refusing}] if refusing else []
     last = await reader.sources()
     summary = await reader.summary()
-    return {
+    said: dict[str, Any] = {
         "running": vitals is not None,
         "started_at": _z(vitals.started_at) if vitals else None,
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
@@ -35,6 +36,19 @@ async def status(
         "targets": {name: _target(name, vitals) for name in targets},
         **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},
     }
+    return {**said, "waiting": await reader.standing(sides_of(said))}
+
+
+def sides(vitals: Vitals, *, sources: Sequence[str], targets: Sequence[str]) -> Sides:
+    """How the other sides are, for whoever explains rows."""
+    doors = {name: {door: one.state for (source, door), one in vitals.doors.items() if source == name} for name in sources}
+    said = {
+        "running": True,
+        "sources": {name: {"doors": doors[name]} for name in sources},
+        "targets": {name: _target(name, vitals) for name in targets},
+        "reasons": list(vitals.complaints()),
+    }
+    return sides_of(said)
 
 
 def room(disk: Mapping[str, Any]) -> str:

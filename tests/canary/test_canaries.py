@@ -72,7 +72,7 @@ async def test_the_canary_is_in_the_live_body_columns_and_nowhere_else(tmp_path:
         assert {("inbox", "document"), ("outbox", "body")} <= columns(database) <= LIVE
         dead = [row["row"] for row in await waiting(made)]
         assert dead
-        await made.command("drop", *dead, "--reason", "looked at")
+        await made.command("drop", *dead, "--reason", "looked at", "--yes")
         await made.command("purge", "--older-than-days", "0")
         async with aiohttp.ClientSession() as session:
             await made.look(session)

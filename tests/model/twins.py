@@ -8,7 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.messages import Door
-from gateway.store.base import Accepted, Decided, Incoming, OutboxRow, Prepared, Settlement
+from gateway.store.base import Accepted, Incoming, OutboxRow, Prepared, Settlement
+from gateway.store.deciding import Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState

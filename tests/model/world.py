@@ -21,6 +21,7 @@ from gateway.engine.prepare import Prepare
 from gateway.messages import Receipt
 from gateway.source import incoming
 from gateway.store.base import Queue
+from gateway.store.names import row_name
 from gateway.store.sqlite import SqliteStore
 from gateway.target.http import HttpTarget
 from gateway.testing import ManualClock
@@ -244,5 +245,5 @@ class World:
         found = []
         for queue in self.queues:
             marks = ", ".join(f"'{status}'" for status in statuses)
-            found += [f"{queue}:{row_id}" for (row_id,) in await self.rows(f"SELECT id FROM {queue} WHERE status IN ({marks}) ORDER BY id")]
+            found += [row_name(queue, id_) for (id_,) in await self.rows(f"SELECT id FROM {queue} WHERE status IN ({marks}) ORDER BY id")]
         return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from naming import Choosing, Naming, Resending
 from submitting import Submitting
 
 from gateway.errors import LeaseLost
@@ -689,7 +690,8 @@ class Deciding:
             await accept(store, dead, source=source)
         (decided,) = await store.replay(["same"], "anna")
         assert decided.problem is not None
-        assert "several sources" in decided.problem
+        assert "may mean several things" in decided.problem
+        assert "\n  inbox:1 (the event acme/same" in decided.problem
         (decided,) = await store.replay(["other/same"], "anna")
         assert decided.problem is None
         assert await store.lease_inbox("acme", 10) == []
@@ -902,5 +904,7 @@ class Keeping:
         assert await accept(store, incoming("after")) == [("after", "stored")]
 
 
-class StoreConformance(Accepting, Preparing, Revising, Delivering, Unclear, Acknowledging, Submitting, Deciding, Keeping):
+class StoreConformance(
+    Accepting, Preparing, Revising, Delivering, Unclear, Acknowledging, Submitting, Deciding, Naming, Choosing, Resending, Keeping
+):
     """All of it."""

@@ -235,7 +235,7 @@ class Submitting:
         assert await due_ids(store) == [second]
         state = await store.submission("erp", first)
         assert state is not None
-        assert (state.state, state.error) == ("done", "ordered by phone")
+        assert (state.state, state.error) == ("done", "a person at the gateway dropped it")
         (decided,) = await store.drop([second], "anna", "too late")
         assert decided.problem is not None
         assert "being worked on right now" in decided.problem

@@ -84,6 +84,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
 
     def scenario(store: SqliteStore) -> list[Any]:
         parts = (suite.Revising, suite.Delivering, suite.Unclear, suite.Acknowledging, suite.Submitting, suite.Deciding)
+        parts += (suite.Naming, suite.Choosing, suite.Resending)
         tests = [getattr(part(), name) for part in parts for name in vars(part) if name.startswith("test_")]
         return [test for test in tests if set(inspect.signature(test).parameters) <= {"store", "clock"}]
 
@@ -230,6 +231,24 @@ async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
         db.executescript(f"{migrations()[0][1]}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
     await reopened(path)
     assert on_file(path, "PRAGMA user_version") == [(migrations()[-1][0],)]
+
+
+def test_orders_that_wait_get_their_vendors_number_from_their_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = migrations()
+    monkeypatch.setattr("gateway.store.sqlite.opening.migrations", lambda: every[:2])
+    with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
+        for n, (status, body) in enumerate(
+            (("dead", '{"order":{"order_number":"PO-1"}}'), ("ready", "no JSON"), ("done", '{"order":{}}')), 1
+        ):
+            db.execute("INSERT INTO orders (id, source, order_ref, versions, newest_key) VALUES (?, 'acme', ?, 1, '')", (n, f"o{n}"))
+            db.execute(
+                "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, created_at_ms, sha256, body) "
+                "VALUES ('erp', ?, 'order.placed', ?, 1, ?, 0, x'00', ?)",
+                (f"acme/o{n}/1", n, status, body.encode()),
+            )
+    monkeypatch.undo()
+    open_database(tmp_path / "gateway.db").close()
+    assert on_file(tmp_path / "gateway.db", "SELECT number FROM orders ORDER BY id") == [("PO-1",), (None,), (None,)]
 
 
 async def test_migrations_are_numbered_without_gaps() -> None:

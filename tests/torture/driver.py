@@ -32,7 +32,7 @@ from gateway.engine import acknowledge, prepare
 from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
-from gateway.store.sqlite import SqliteStore, upkeep
+from gateway.store.sqlite import SqliteStore
 from gateway.suspects import Suspects
 from gateway.target import auth
 from tests.journey import driver

@@ -208,7 +208,7 @@ class House:
     async def _command(self, action: str, keys: list[str], reason: str = "") -> None:
         connector = aiohttp.UnixConnector(path=str(self._folder / "data" / "control.sock"))
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
-            command = {"action": action, "who": "torture", "keys": keys, "reason": reason}
+            command = {"action": action, "who": "torture", "keys": keys, "reason": reason, "yes": True}
             async with session.post("http://gateway/control", json=command) as answer:
                 await answer.read()
 

@@ -22,7 +22,7 @@ from gateway.web import admin
 
 REQUESTS = 250
 HEADERS = ("Accept", "Authorization", "Content-Type", "Cookie", "If-None-Match", "Origin", "Range", "X-Forwarded-For")
-ACTIONS = ("replay", "release", "drop", "resume", "target-hold", "target-release", "purge", "finish-restore")
+ACTIONS = ("replay", "release", "drop", "resend", "resume", "target-hold", "target-release", "purge", "finish-restore")
 FEW = ["", "0", "1", "50", "1000", "1001", "-1", "1e3", "٣", "dead", "unknown", "acme", "%00", "\0"]
 LONG = ["0" * 4500 + "5", "9" * 4500, "0" * 12 + "5", "00000000199999999"]  # more digits than int() takes, or than anybody needs
 values = st.sampled_from(FEW) | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -110,10 +110,23 @@ commands = st.fixed_dictionaries(
     {"action": st.sampled_from([*ACTIONS, "x", ""])},
     optional={
         "who": values,
-        "keys": st.lists(values | st.sampled_from(["inbox:1", "inbox:999999999999999999", "outbox:0", "acme/o1@9", "/", "@"]), max_size=4),
+        "keys": st.lists(
+            values
+            | st.sampled_from(
+                ["inbox:1", "inbox:999999999999999999", "outbox:0", "ack:1", "order:/", "number:", "event:@", "acme/o1@9", "/", "@"]
+            ),
+            max_size=4,
+        ),
         "reason": values,
         "name": values,
         "days": st.floats(allow_nan=False, allow_infinity=False) | st.integers(),
+        "status": st.sampled_from(["dead", "held", "done", "x", None]),
+        "source": values,
+        "target": values,
+        "older_than_s": st.floats(allow_nan=False, allow_infinity=False) | st.integers(),
+        "after": values | st.sampled_from(["inbox:0", "ack:999999999999999999", "order:a/b"]),
+        "yes": st.booleans(),
+        "dry_run": st.booleans(),
     },
 )
 POISON = [b"", b"{", b"[" * 100_000, b'{"action":"drop","who":"\\ud800"}', b"\xff", b'{"action":"purge","who":"a","days":1e999}']

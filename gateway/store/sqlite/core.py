@@ -16,6 +16,7 @@ T = TypeVar("T")
 # What the partial indexes of the queues are made of; a query must say it word for word to use them.
 ACTIVE = "status IN ('ready', 'leased', 'unknown')"
 WAITING = "status IN ('held', 'dead')"
+_LEASE_BITS, _LEASED_MS = 21, 1 << 42
 
 # The oldest open row of a lane has a due time; the others wait behind it with none.
 _ADVANCE = {
@@ -67,9 +68,14 @@ class Core:
         bell.clear()
 
 
-def new_lease() -> int:
-    """A fencing token: fits SQLite's integers, never 0."""
-    return secrets.randbits(62) | 1
+def new_lease(now_ms: int) -> int:
+    """A fencing token: fits SQLite's integers, never 0. It says when it was made, so that no row needs a column for that."""
+    return (now_ms % _LEASED_MS) << _LEASE_BITS | secrets.randbits(_LEASE_BITS) | 1
+
+
+def leased_ms(lease: int) -> int:
+    """When a lease was made, in milliseconds since 1970."""
+    return lease >> _LEASE_BITS
 
 
 def advance_inbox(db: Connection, order_id: int | None, now_ms: int) -> None:
@@ -124,6 +130,7 @@ __all__ = [
     "due",
     "from_ms",
     "is_overtaken",
+    "leased_ms",
     "must_change",
     "new_lease",
     "note_attempt",

@@ -1,49 +1,61 @@
-"""What people decide about rows: replay, release, drop. Every decision leaves an audit row.
+"""What people decide about rows: replay, release, drop, resend. Every decision leaves an audit row.
 
-A key names an event (`5f0c2b7e9d1a`, `apicbase/5f0c2b7e9d1a@2`), a message (`apicbase/5f0c2b7e9d1a/1`), a submission
-(by its id), or one row (`outbox:17`). A decision applies to what it can apply to among the rows of that name and of the
-messages made of it.
+What a name picks is in `naming.py`; without names, `Choice` describes the rows. Both are looked up in the transaction that decides, so
+that nothing is touched that does not fit at that moment. The reason stands in the audit row and nowhere else.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct
 
-from gateway.store.base import Decided, Queue, Status
+from gateway.store.base import Status
+from gateway.store.deciding import ANY, Choice, Decided
 from gateway.store.sqlite import submissions
-from gateway.store.sqlite.accepting import shown_key
+from gateway.store.sqlite.choosing import chosen
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
+from gateway.store.sqlite.naming import Found, pick
+from gateway.store.sqlite.resending import may_resend, resend
 from gateway.store.sqlite.writer import Connection
 
-_REF = re.compile(r"(inbox|outbox|acknowledgements|submit):(\d{1,18})\Z")
+Act = Callable[[Connection, Found, int], None]
+May = Callable[[Connection, Found, Collection[Found]], str | None]
 
 
-class Found(Struct, frozen=True, kw_only=True):
-    """One row that a key names."""
+class Action(Struct, frozen=True, kw_only=True):
+    """One kind of decision: the statuses it applies to, what it does, and why it may not be done to a row among those decided with it."""
 
-    queue: Queue
-    id: int
-    key: str
-    status: Status
-    order_id: int | None
-    target: str = ""
+    name: str
+    wanted: tuple[Status, ...]
+    act: Act
+    may: May = lambda *_: None
+    outcomes: tuple[str, ...] = ()
+
+    def fits(self, row: Found) -> bool:
+        """Whether it applies to a row; one for certain outcomes is for messages alone."""
+        return row.status in self.wanted and (not self.outcomes or (row.queue == "outbox" and row.outcome in self.outcomes))
+
+    @property
+    def words(self) -> str:
+        """What it applies to."""
+        return " or ".join(self.outcomes or self.wanted)
 
 
 class Decisions(Core):
     """See `gateway.store.base.Store`."""
 
-    async def replay(self, keys: Sequence[str], who: str) -> list[Decided]:
-        return await self._decide(keys, who, "replay", None, ("dead",), _reopen)
+    async def replay(self, keys: Sequence[str], who: str, *, choice: Choice = ANY) -> list[Decided]:
+        return await self._decide("replay", keys, who, None, choice)
 
-    async def release(self, keys: Sequence[str], who: str) -> list[Decided]:
-        return await self._decide(keys, who, "release", None, ("held",), _reopen)
+    async def release(self, keys: Sequence[str], who: str, *, choice: Choice = ANY) -> list[Decided]:
+        return await self._decide("release", keys, who, None, choice)
 
-    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
-        return await self._decide(keys, who, "drop", reason, ("held", "dead", "ready", "unknown"), _drop)
+    async def drop(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
+        return await self._decide("drop", keys, who, reason, choice)
+
+    async def resend(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
+        return await self._decide("resend", keys, who, reason, choice)
 
     async def finish_restore(self, who: str) -> bool:
         now_ms = self._clock.now_ms()
@@ -68,108 +80,68 @@ class Decisions(Core):
             )
         )
 
-    async def _decide(
-        self,
-        keys: Sequence[str],
-        who: str,
-        action: str,
-        reason: str | None,
-        wanted: tuple[Status, ...],
-        act: Callable[[Connection, Found, str | None, int], None],
-    ) -> list[Decided]:
+    async def _decide(self, action: str, keys: Sequence[str], who: str, reason: str | None, choice: Choice) -> list[Decided]:
         now_ms = self._clock.now_ms()
 
         def change(db: Connection) -> list[Decided]:
-            decided: list[Decided] = []
-            for key in keys:
-                rows = find(db, key)
-                fitting = [row for row in rows if row.status in wanted]
-                problem = _problem(key, rows, fitting, wanted) or (_another(db, fitting) if act is _reopen else None)
-                if problem:
-                    decided.append(Decided(key=key, problem=problem))
-                    continue
-                for row in fitting:
-                    act(db, row, reason, now_ms)
-                    db.execute(
-                        "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
-                        (now_ms, who, action, row.queue, row.id, row.key, reason),
-                    )
-                    decided.append(Decided(key=row.key, queue=row.queue, waits_behind=_waits_behind(db, row)))
-            return decided
+            planned = plan(db, ACTIONS[action], keys, choice, now_ms)
+            if choice.dry_run or (not choice.yes and sum(isinstance(one, Found) for one in planned) > 1):
+                return [_would(one) for one in planned]
+            return [one if isinstance(one, Decided) else _done(db, ACTIONS[action], one, who, reason, now_ms) for one in planned]
 
         decided = await self._run(change)
         self._ring_all()
         return decided
 
 
-def find(db: Connection, key: str) -> list[Found]:
-    """Every row that a key names, and the messages and acknowledgements made of it."""
-    ref = _REF.match(key)
-    queue, row_id = (ref[1], int(ref[2])) if ref else (None, -1)
-    rows: list[Found] = []
-    for id_, source, event, version, status, order_id in events_named(db, key, row_id if queue == "inbox" else -1):
-        name = f"{source}/{shown_key(event, version)}"
-        rows.append(Found(queue="inbox", id=id_, key=name, status=status, order_id=order_id))
-        for made in db.execute(
-            "SELECT id, key, status, order_id, target FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND inbox_id = ?",
-            (order_id, id_),
-        ).fetchall():
-            rows.append(_delivery(made))
-        for ack_id, stage, ack_status in db.execute("SELECT id, stage, status FROM acknowledgements WHERE inbox_id = ?", (id_,)).fetchall():
-            rows.append(Found(queue="acknowledgements", id=ack_id, key=f"{name} ({stage})", status=ack_status, order_id=None))
-    direct = ("key = ?", key) if queue != "outbox" else ("id = ?", row_id)
-    for made in db.execute(f"SELECT id, key, status, order_id, target FROM outbox WHERE {direct[0]}", (direct[1],)).fetchall():
-        if _delivery(made) not in rows:
-            rows.append(_delivery(made))
-    if queue == "acknowledgements":
-        for ack_id, stage, status in db.execute("SELECT id, stage, status FROM acknowledgements WHERE id = ?", (row_id,)).fetchall():
-            rows.append(Found(queue="acknowledgements", id=ack_id, key=f"{key} ({stage})", status=status, order_id=None))
-    by = ("id", row_id) if queue == "submit" else ("public_id", key)
-    for sub_id, public_id, status in db.execute(f"SELECT id, public_id, status FROM submit WHERE {by[0]} = ?", (by[1],)).fetchall():
-        rows.append(Found(queue="submit", id=sub_id, key=public_id, status=status, order_id=None))
-    return rows
+def plan(db: Connection, action: Action, keys: Sequence[str], choice: Choice, now_ms: int) -> list[Found | Decided]:
+    """The rows that a decision touches, each once, and what cannot be done, in the order of the names."""
+    planned: dict[str, Found | Decided] = {}
+    if not keys:
+        planned = {row.name: row for row in chosen(db, choice, action.wanted, now_ms)}
+    for key in keys:
+        rows, problem = pick(db, key, action.fits, action.words)
+        planned |= {f"key {key}": Decided(key=key, problem=problem)} if problem else {row.name: row for row in rows}
+    while together := [row for row in planned.values() if isinstance(row, Found)]:
+        refused = {row.name: _refused(row, problem) for row in together if (problem := action.may(db, row, together))}
+        planned |= refused
+        if not refused:  # else what was to go with it is asked about anew
+            break
+    return list(planned.values())
 
 
-def events_named(db: Connection, key: str, row_id: int) -> Any:
-    """A key may carry its source in front and its version behind; which of that it does, the rows decide."""
-    names = {key, key.rsplit("@", 1)[0]}
-    names |= {name.split("/", 1)[1] for name in names if "/" in name}
-    found = [
-        row
-        for name in names
-        for row in db.execute("SELECT id, source, key, version, status, order_id FROM inbox WHERE key = ?", (name,)).fetchall()
-        if key in (row[2], f"{row[1]}/{row[2]}", shown_key(row[2], row[3]), f"{row[1]}/{shown_key(row[2], row[3])}")
-    ]
-    found += db.execute("SELECT id, source, key, version, status, order_id FROM inbox WHERE id = ?", (row_id,)).fetchall()
-    return sorted(set(found), key=lambda row: row[0])
+def _done(db: Connection, action: Action, row: Found, who: str, reason: str | None, now_ms: int) -> Decided:
+    if problem := _another(db, row) if action.act is _reopen else None:  # also what this very command let go before
+        return _refused(row, problem)
+    action.act(db, row, now_ms)
+    db.execute(
+        "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
+        (now_ms, who, action.name, row.queue, row.id, row.key, reason),
+    )
+    return Decided(key=row.key, queue=row.queue, row=row.name, status=row.status, waits_behind=_waits_behind(db, row))
 
 
-def _delivery(made: Any) -> Found:
-    id_, key, status, order_id, target = made
-    return Found(queue="outbox", id=id_, key=key, status=status, order_id=order_id, target=target)
+def would(db: Connection, action: str, keys: Sequence[str], choice: Choice, now_ms: int) -> list[Decided]:
+    """What a decision would touch; nothing is done."""
+    return [_would(one) for one in plan(db, ACTIONS[action], keys, choice, now_ms)]
 
 
-def _problem(key: str, rows: Sequence[Found], fitting: Sequence[Found], wanted: Sequence[Status]) -> str | None:
-    if not rows:
-        return "no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is"
-    if not fitting:
-        states = ", ".join(sorted({f"{row.queue} {row.status}" for row in rows}))
-        now = " It is being worked on right now; try again." if any(row.status == "leased" for row in rows) else ""
-        return f"nothing of it is {' or '.join(wanted)} ({states}).{now}"
-    if len({row.key.split("/", 1)[0] for row in fitting if row.queue == "inbox"}) > 1:
-        return "several sources have this key; put the source in front, as in SOURCE/" + key
-    return None
+def _would(one: Found | Decided) -> Decided:
+    return one if isinstance(one, Decided) else Decided(key=one.key, queue=one.queue, row=one.name, status=one.status, would=True)
 
 
-def _another(db: Connection, rows: Sequence[Found]) -> str | None:
+def _refused(row: Found, problem: str) -> Decided:
+    return Decided(key=row.key, queue=row.queue, row=row.name, status=row.status, problem=problem)
+
+
+def _another(db: Connection, row: Found, _: Collection[Found] = ()) -> str | None:
     """Why a dead submission cannot go again."""
-    for row in rows:
-        if row.queue == "submit" and row.status == "dead" and (other := submissions.standing_in(db, row.id)):
-            return f"submission {other} stands for the same by now; drop that one first, or leave this one dead"
+    if row.queue == "submit" and row.status == "dead" and (other := submissions.standing_in(db, row.id)):
+        return f"submission {other} stands for the same by now; drop that one first, or leave this one dead"
     return None
 
 
-def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> None:
+def _reopen(db: Connection, row: Found, now_ms: int) -> None:
     if row.queue == "submit":
         submissions.reopen(db, row.id, now_ms)
     elif row.queue == "acknowledgements":
@@ -197,19 +169,19 @@ def _reopen(db: Connection, row: Found, _reason: str | None, now_ms: int) -> Non
         advance_outbox(db, row.order_id, row.target, now_ms)
 
 
-def _drop(db: Connection, row: Found, reason: str | None, now_ms: int) -> None:
+def _drop(db: Connection, row: Found, now_ms: int) -> None:
     if row.queue == "submit":
-        submissions.drop(db, row.id, reason, now_ms)
+        submissions.drop(db, row.id, now_ms)
         return
     if row.queue == "acknowledgements":
         db.execute(
-            "UPDATE acknowledgements SET status = 'done', due_at_ms = NULL, settled_at_ms = ?, reason = ? WHERE id = ?",
-            (now_ms, f"dropped: {reason}", row.id),
+            "UPDATE acknowledgements SET status = 'done', due_at_ms = NULL, settled_at_ms = ?, reason = 'dropped' WHERE id = ?",
+            (now_ms, row.id),
         )
         return
     db.execute(
-        f"UPDATE {row.queue} SET status = 'done', outcome = 'dropped', due_at_ms = NULL, settled_at_ms = ?, reason = ? WHERE id = ?",
-        (now_ms, reason, row.id),
+        f"UPDATE {row.queue} SET status = 'done', outcome = 'dropped', due_at_ms = NULL, settled_at_ms = ? WHERE id = ?",
+        (now_ms, row.id),
     )
     if row.queue == "inbox":
         advance_inbox(db, row.order_id, now_ms)
@@ -243,3 +215,14 @@ def _waits_behind(db: Connection, row: Found) -> str | None:
         (row.order_id, row.id, row.id),
     ).fetchone()
     return f"{head[0]} ({head[1]})" if head else None
+
+
+ACTIONS: Mapping[str, Action] = {
+    action.name: action
+    for action in (
+        Action(name="replay", wanted=("dead",), act=_reopen, may=_another),
+        Action(name="release", wanted=("held",), act=_reopen),
+        Action(name="drop", wanted=("held", "dead", "ready", "unknown"), act=_drop),
+        Action(name="resend", wanted=("done",), act=resend, may=may_resend, outcomes=("delivered", "duplicate")),
+    )
+}

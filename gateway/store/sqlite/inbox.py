@@ -107,7 +107,7 @@ class Inbox(Core):
         return accepted
 
     async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
-        now_ms, lease = self._clock.now_ms(), new_lease()
+        now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[InboxRow]:
             due = [_row(found, lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
@@ -169,12 +169,12 @@ class Inbox(Core):
                 db.execute(
                     "UPDATE outbox INDEXED BY outbox_by_order "
                     "SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL "
-                    "WHERE order_id = ? AND maybe_taken = 0 AND status IN ('ready', 'held', 'dead')",
+                    "WHERE order_id = ? AND maybe_taken = 0 AND resent = 0 AND status IN ('ready', 'held', 'dead')",
                     (f"a newer version came: {row.key}@{row.version}", now_ms, row.order_id),
                 )
             found = db.execute(
                 "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order "
-                "WHERE order_id = ? AND coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected')",
+                "WHERE order_id = ? AND (coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected') OR resent > 0)",
                 (row.order_id,),
             )
             targets = frozenset(target for (target,) in found.fetchall())

@@ -36,7 +36,7 @@ class Outbox(Core):
     """See `gateway.store.base.Store`."""
 
     async def lease_outbox(self, target: str, limit: int, *, announces: bool = False) -> list[OutboxRow]:
-        now_ms, lease = self._clock.now_ms(), new_lease()
+        now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[OutboxRow]:
             rows = [_row(found, lease) for found in db.execute(_LEASE, (target, now_ms, limit)).fetchall()]
@@ -91,7 +91,7 @@ class Outbox(Core):
             self._ring("acknowledgements", row.source)
 
     async def lease_acknowledgements(self, source: str, limit: int) -> list[AckRow]:
-        now_ms, lease = self._clock.now_ms(), new_lease()
+        now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[AckRow]:
             found = [_ack(row, lease) for row in db.execute(_LEASE_ACKS, (source, now_ms, limit)).fetchall()]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gateway.clock import from_ms
 from gateway.errors import LeaseLost
 from gateway.store.base import Prepared
+from gateway.store.names import LONGEST_NUMBER
 from gateway.store.sqlite.core import advance_inbox, advance_messages, is_overtaken
 from gateway.store.sqlite.writer import Connection
 
@@ -42,10 +43,15 @@ def _all_first(db: Connection, made: Sequence[Prepared], now_ms: int) -> bool:
         return False
     rows = json.dumps([one.row.id for one in made])
     orders = json.dumps([one.row.order_id for one in made])
+    numbers = json.dumps({one.row.order_id: _number(one) for one in made})
     undone = "SELECT count(*) FROM inbox INDEXED BY inbox_by_order WHERE status <> 'done' AND order_id IN "
     if db.execute(undone + _IDS, (orders,)).fetchone()[0] != count:
         return False
-    counted = db.execute(f"UPDATE orders SET messages = 1, open = 0, rejected = 0 WHERE messages = 0 AND id IN {_IDS}", (orders,))
+    counted = db.execute(
+        "UPDATE orders SET messages = 1, open = 0, rejected = 0, number = coalesce(value, number) FROM json_each(?) "
+        "WHERE orders.id = CAST(key AS INTEGER) AND messages = 0",
+        (numbers,),
+    )
     done = db.execute(f"{_DONE} WHERE lease = ? AND id IN {_IDS}", (now_ms, lease, rows))
     if counted.rowcount != count or done.rowcount != count:
         raise LeaseLost(made[0].key)
@@ -72,7 +78,8 @@ def _all_first(db: Connection, made: Sequence[Prepared], now_ms: int) -> bool:
 def _prepare_one(db: Connection, one: Prepared, now_ms: int) -> None:
     row = one.row
     counted = db.execute(
-        "UPDATE orders SET messages = ?, open = ?, rejected = 0 WHERE id = ? AND messages = ?", (one.n, one.open, row.order_id, one.n - 1)
+        "UPDATE orders SET messages = ?, open = ?, rejected = 0, number = coalesce(?, number) WHERE id = ? AND messages = ?",
+        (one.n, one.open, _number(one), row.order_id, one.n - 1),
     )
     done = db.execute(
         f"{_DONE} WHERE id = ? AND lease = ?",
@@ -106,3 +113,8 @@ def _prepare_one(db: Connection, one: Prepared, now_ms: int) -> None:
     advance_inbox(db, row.order_id, now_ms)
     if row.version > 1 and row.order_id is not None:
         advance_messages(db, row.order_id, row.id, now_ms)
+
+
+def _number(one: Prepared) -> str | None:
+    """The number by which people may look for the order; nobody types one that is longer."""
+    return one.number if one.number and len(one.number) <= LONGEST_NUMBER else None

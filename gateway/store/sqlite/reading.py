@@ -8,30 +8,37 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
 import msgspec
 
-from gateway.clock import from_ms
-from gateway.errors import StoreFailed
+from gateway.clock import Clock, SystemClock, from_ms
+from gateway.errors import GatewayError, StoreFailed
 from gateway.store.base import Queue, Status, statuses_of
+from gateway.store.deciding import Choice, Decided
 from gateway.store.keeping import Disk
+from gateway.store.names import row_name
 from gateway.store.sqlite.accepting import shown_key
 from gateway.store.sqlite.beginning import is_empty, missing
 from gateway.store.sqlite.core import ACTIVE, WAITING
-from gateway.store.sqlite.decisions import Found, find
+from gateway.store.sqlite.decisions import would
+from gateway.store.sqlite.explaining import explained, first_open, standing
+from gateway.store.sqlite.naming import rows_of
 from gateway.store.sqlite.opening import APPLICATION_ID
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.submissions import SOLE
 from gateway.store.sqlite.upkeep import room_bytes
+from gateway.store.waiting import Sides, Why
 from gateway.submission import Codes
 
 Row = dict[str, Any]
+T = TypeVar("T")
+NOTHING_KNOWN = Sides()
 
 _NAMES: Mapping[Queue, str] = {"inbox": "source", "outbox": "target", "acknowledgements": "source", "submit": "source"}
 _CAME: Mapping[Queue, str] = {
@@ -96,8 +103,9 @@ _LAST_TRY = """
 class SqliteReader:
     """`gateway.store.base.Reader`: opens, reads, closes; one short transaction per call."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._clock = clock or SystemClock()
         self._uri = f"file:{quote(str(path))}?mode=ro"
         self._db: aiosqlite.Connection | None = None
 
@@ -176,7 +184,9 @@ class SqliteReader:
         """When each source's last message came, RFC 3339."""
         return {name: _instant(ms) for name, ms in await self._tuples("SELECT name, last_message_ms FROM sources")}
 
-    async def rows(self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50) -> list[Row]:
+    async def rows(
+        self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50, sides: Sides = NOTHING_KNOWN
+    ) -> list[Row]:
         """The newest rows of a queue, of one status and of one source or target where given."""
         sql = f"SELECT * FROM ({_LIST[queue]})"
         if status is not None and status in _OPEN:  # by their index: walking down from the newest may pass millions that are done
@@ -188,7 +198,22 @@ class SqliteReader:
             asked = {"status = ?": status, "? IN (source, name)": name}
             sql = " AND ".join([sql + _WHERE, *(test for test, value in asked.items() if value)])
             found = await self._newest(queue, sql, [value for value in asked.values() if value], limit)
-        return [_shown(row) for row in found]
+        whys = await self._whys({queue: [row["id"] for row in found]}, sides)
+        return [_shown(row, whys.get((queue, row["id"]))) for row in found]
+
+    async def standing(self, sides: Sides = NOTHING_KNOWN) -> list[Row]:
+        """What does not move, by queue, name and status, and why."""
+        now_ms = self._clock.now_ms()
+        found = await self._aside(lambda db: standing(db, sides, now_ms))
+        return [{**{n: v for n, v in one.items() if n != "next_ms"}, "next_at": _instant(one["next_ms"])} for one in found]
+
+    async def _whys(self, rows: Mapping[Queue, Sequence[int]], sides: Sides) -> dict[tuple[Queue, int], Why]:
+        now_ms = self._clock.now_ms()
+
+        def ask(db: Any) -> dict[tuple[Queue, int], Why]:
+            return {(queue, n): one for queue, ids in rows.items() for n, one in explained(db, queue, ids, sides, now_ms).items()}
+
+        return await self._aside(ask) if any(rows.values()) else {}
 
     async def deliveries(self, target: str, *, before: int | None, limit: int) -> list[Row]:
         """Deliveries that have come to an end or stand still, newest first, with their bodies."""
@@ -199,15 +224,22 @@ class SqliteReader:
                   AND coalesce(outcome, '') NOT IN ('dropped', 'superseded', 'rejected')"""
         return await self._newest("outbox", sql, [target], limit, before)
 
-    async def orders(self, *, source: str | None = None, limit: int = 50) -> list[Row]:
-        """The newest orders, with how many versions came and messages were made, and where the newest message is."""
+    async def orders(self, *, source: str | None = None, limit: int = 50, sides: Sides = NOTHING_KNOWN) -> list[Row]:
+        """The newest orders, with how many versions came and messages were made, where the newest message is, and what it waits for."""
         sql = f"""
             SELECT source, order_ref, versions, messages,
                    (SELECT group_concat(target || ': ' || status || coalesce(' (' || outcome || ')', ''), ', ')
                     FROM (SELECT target, status, outcome, max(id) FROM outbox INDEXED BY outbox_by_order
                           WHERE order_id = orders.id GROUP BY target)) AS newest_message
             FROM orders {_WHERE} AND ? IN (source, '')"""
-        return await self._newest("orders", sql, [source or ""], limit)
+        found = await self._newest("orders", sql, [source or ""], limit)
+        now_ms = self._clock.now_ms()
+
+        def ask(db: Any) -> list[Why | None]:
+            firsts = [first_open(db, row["source"], row["order_ref"]) for row in found]
+            return [first and explained(db, first[0], first[1:], sides, now_ms).get(first[1]) for first in firsts]
+
+        return [{**row, **_moves(one)} for row, one in zip(found, await self._aside(ask), strict=True)]
 
     async def _newest(self, table: str, sql: str, values: Sequence[Any], limit: int, before: int | None = None) -> list[Row]:
         """The newest rows that a statement with `_WHERE` finds, slice by slice: where there are few or none in millions, no single
@@ -219,10 +251,17 @@ class SqliteReader:
             top -= _SLICE
         return found
 
-    async def show(self, key: str) -> list[Row]:
-        """Everything known of what a key names: rows, attempts, decisions, and the bodies that are still there."""
+    async def show(self, key: str, *, sides: Sides = NOTHING_KNOWN) -> list[Row]:
+        """Everything known of what a key names: rows, attempts, decisions, and the bodies that are still there.
+
+        Raises GatewayError where the key may mean several things.
+        """
         shown = []
-        for one in await asyncio.to_thread(self._find, key):
+        named, problem = await self._aside(lambda db: rows_of(db, key))
+        if problem:
+            raise GatewayError(f"{key}: {problem}")
+        whys = await self._whys({queue: [one.id for one in named if one.queue == queue] for queue in _NAMES}, sides)
+        for one in named:
             rows = await self._rows(f"SELECT * FROM ({_LIST[one.queue]}) WHERE id = ?", (one.id,))
             for row in rows:
                 for name, column in _BODIES.get(one.queue, {}).items():
@@ -233,8 +272,13 @@ class SqliteReader:
                 row["tried"] = [{**t, "at": _instant(t["at_ms"])} for t in tried]
                 decided = await self._rows("SELECT * FROM audit WHERE queue = ? AND row_id = ? ORDER BY id", (one.queue, one.id))
                 row["decided"] = [{**d, "at": _instant(d["at_ms"])} for d in decided]
-                shown.append(_shown(row))
+                shown.append(_shown(row, whys.get((one.queue, one.id))))
         return shown
+
+    async def would(self, action: str, keys: Sequence[str], choice: Choice) -> list[Decided]:
+        """What a decision would do, by the very look that decides."""
+        now_ms = self._clock.now_ms()
+        return await self._aside(lambda db: would(db, action, keys, choice, now_ms))
 
     async def _mask_codes(self, row: Row) -> None:
         """Neither a submission nor what was made of its answer shows the codes that open a machine."""
@@ -247,9 +291,15 @@ class SqliteReader:
         if own:
             row["codes"] = ", ".join(f"{name} ***" for one in codes for name in ("pickup", "storage") if getattr(one, name)) or None
 
-    def _find(self, key: str) -> list[Found]:
-        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
-            return find(db, key)
+    async def _aside(self, read: Callable[[Any], T]) -> T:
+        """One short reading by several statements, in a thread of its own and of one moment."""
+
+        def work() -> T:
+            with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
+                db.execute("BEGIN")
+                return read(db)
+
+        return await asyncio.to_thread(work)
 
     async def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         assert self._db is not None
@@ -263,16 +313,22 @@ class SqliteReader:
             return list(await cursor.fetchall())
 
 
-def _shown(row: Row) -> Row:
+def _shown(row: Row, waits: Why | None) -> Row:
     key = shown_key(row["key"], row["version"])
     return {
         **{name: value for name, value in row.items() if not name.endswith("_ms") and name not in ("version", "id")},
-        "row": f"{row['queue']}:{row['id']}",
+        "row": row_name(row["queue"], row["id"]),
         "key": key if row["queue"] in ("outbox", "submit") else f"{row['source']}/{key}",
         "version": row["version"],
         "at": _instant(row["at_ms"]),
         "due_at": _instant(row["due_at_ms"]),
+        **_moves(waits),
     }
+
+
+def _moves(waits: Why | None) -> Row:
+    """What a row waits for, in words, and when it goes on, where there is such a time."""
+    return {"waits": waits and waits.text, "next_at": _instant(waits.next_ms) if waits else None}
 
 
 def _instant(ms: int | None) -> str | None:

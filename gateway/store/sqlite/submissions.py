@@ -121,7 +121,7 @@ class Submissions(Core):
                 del self._watched[id]
 
     async def lease_submissions(self, source: str, limit: int) -> list[SubmissionRow]:
-        now_ms, lease = self._clock.now_ms(), new_lease()
+        now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[SubmissionRow]:
             rows = [_row(found, lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
@@ -229,11 +229,11 @@ def reopen(db: Connection, row_id: int, now_ms: int) -> None:
     _advance_of(db, row_id, now_ms)
 
 
-def drop(db: Connection, row_id: int, reason: str | None, now_ms: int) -> None:
-    """A person ends a row."""
+def drop(db: Connection, row_id: int, now_ms: int) -> None:
+    """A person ends a row; its caller is told so, and not in that person's words."""
     db.execute(
         "UPDATE submit SET status = 'done', outcome = 'dropped', due_at_ms = NULL, settled_at_ms = ?, reason = ? WHERE id = ?",
-        (now_ms, reason, row_id),
+        (now_ms, "a person at the gateway dropped it", row_id),
     )
     _advance_of(db, row_id, now_ms)
 

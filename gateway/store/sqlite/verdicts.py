@@ -7,7 +7,7 @@ from typing import Any
 from gateway.store.base import Verdict
 from gateway.store.sqlite.accepting import shown_key
 from gateway.store.sqlite.core import Core, advance_outbox
-from gateway.store.sqlite.decisions import events_named
+from gateway.store.sqlite.naming import events_named
 from gateway.store.sqlite.writer import Connection
 
 _MADE = "SELECT id, target, status, outcome, reason, answer FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND inbox_id = ?"
@@ -41,7 +41,7 @@ class Verdicts(Core):
             )
             db.execute(
                 "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
-                (now_ms, "gateway", "reject", "inbox", id_, f"{source}/{key}", f"the sender is told: {reason}"),
+                (now_ms, "gateway", "reject", "inbox", id_, f"{source}/{key}", "the sender is told the target's words"),
             )
             return True
 
@@ -51,7 +51,7 @@ class Verdicts(Core):
 
 
 def _event(db: Connection, source: str, key: str) -> Any:
-    found = [row for row in events_named(db, f"{source}/{key}", -1) if row[1] == source and shown_key(row[2], row[3]) == key]
+    found = [row for row in events_named(db, f"{source}/{key}") if row[1] == source and shown_key(row[2], row[3]) == key]
     return (found[0][0], *found[0][2:]) if found else None
 
 

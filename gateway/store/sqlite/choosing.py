@@ -1,0 +1,58 @@
+"""The rows that `Choice` describes, a slice at a time, by the indexes of what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from gateway.store.base import Queue, Status
+from gateway.store.deciding import AT_ONCE, Choice
+from gateway.store.names import read
+from gateway.store.sqlite.core import ACTIVE, WAITING
+from gateway.store.sqlite.naming import Found, load
+from gateway.store.sqlite.writer import Connection
+
+_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
+_CAME: Mapping[Queue, str] = {
+    "inbox": "received_at_ms",
+    "outbox": "created_at_ms",
+    "acknowledgements": "created_at_ms",
+    "submit": "accepted_at_ms",
+}
+_SOURCE: Mapping[Queue, str] = {"outbox": "(SELECT source FROM orders WHERE orders.id = order_id)"}
+
+
+def chosen(db: Connection, choice: Choice, wanted: Collection[Status], now_ms: int) -> list[Found]:
+    """The next rows behind `choice.after` that are as it says and in one of these statuses, `AT_ONCE` at most."""
+    found: list[Found] = []
+    for queue, after in _behind(choice.after):
+        for status in wanted if choice.filters else ():
+            if choice.status in (None, status) and (queue == "outbox" or choice.target is None):
+                found += _of_status(db, queue, status, after, choice, now_ms)
+        found.sort(key=lambda row: (_QUEUES.index(row.queue), row.id))
+        if len(found) >= AT_ONCE:
+            break
+    return found[:AT_ONCE]
+
+
+def _of_status(db: Connection, queue: Queue, status: Status, after: int, choice: Choice, now_ms: int) -> list[Found]:
+    index, which = ("waiting", WAITING) if status in ("held", "dead") else ("active", ACTIVE)
+    where = f"{which} AND status = ? AND id > ?"
+    values: list[object] = [status, after]
+    for test, value in (
+        (f"{_SOURCE.get(queue, 'source')} = ?", choice.source),
+        ("target = ?", choice.target),
+        (f"{_CAME[queue]} <= ?", None if choice.older_than_s is None else now_ms - round(choice.older_than_s * 1000)),
+    ):
+        if value is not None:
+            where, values = f"{where} AND {test}", [*values, value]
+    return load(db, queue, f"{where} ORDER BY id LIMIT {AT_ONCE}", values, f"{queue}_{index}")
+
+
+def _behind(after: str | None) -> Iterator[tuple[Queue, int]]:
+    """Each queue that is left, and the id in it to go on behind."""
+    if after is None:
+        yield from ((queue, 0) for queue in _QUEUES)
+        return
+    row = read(after)
+    at = _QUEUES.index(row.queue) if row.kind == "row" else len(_QUEUES)
+    yield from ((queue, row.id if n == at else 0) for n, queue in enumerate(_QUEUES) if n >= at)
