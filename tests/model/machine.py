@@ -40,7 +40,8 @@ ACTIONS = st.one_of(
             ("die_while_accepting", 1, {"ref": st.sampled_from(REFS), "content": CONTENTS, "committed": st.booleans()}),
             ("die_at_work", 2, {"step": st.sampled_from(STEPS), "call": st.integers(0, 3), "committed": st.booleans(), "answers": MANY}),
             ("something_happens", 1, {"what": st.sampled_from(["reload", "die", "erase", *JUMPS])}),
-            ("somebody_decides", 3, {"what": st.sampled_from(["replay", "release", "drop", "tell", "resend"]), "n": st.integers(0, 20)}),
+            ("somebody_resends", 1, {"n": st.integers(0, 20)}),
+            ("somebody_decides", 3, {"what": st.sampled_from(["replay", "release", "drop", "tell"]), "n": st.integers(0, 20)}),
         )
         for _ in range(weight)
     )
@@ -149,8 +150,6 @@ class Engine(RuleBasedStateMachine):
             self._drop(n)
         elif what == "tell":
             self._tell(n)
-        elif what == "resend":
-            self._resend(n)
         else:
             decide = getattr(self.world.store, what)
             rows = self.run(self.world.waiting("dead" if what == "replay" else "held"))
@@ -170,7 +169,7 @@ class Engine(RuleBasedStateMachine):
             if row in (fate.row, last.row) and last.status in _DROPPABLE:
                 self.reference.end(ref, version)
 
-    def _resend(self, n: int) -> None:
+    def somebody_resends(self, n: int) -> None:
         """A delivered message goes once more; where it would overtake, or its body is gone, it does not."""
         found = self.run(self.world.rows("SELECT id, key FROM outbox WHERE outcome IN ('delivered', 'duplicate') AND status = 'done'"))
         if found:

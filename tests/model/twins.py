@@ -106,6 +106,17 @@ class ConfirmsAll(SqliteStore):
         return decided
 
 
+class ResendsWhatIsOlder(SqliteStore):
+    """A delivered message goes again, whatever was delivered after it."""
+
+    async def resend(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
+        now_ms, row_id = self._clock.now_ms(), int(keys[0].split(":")[1])
+        await self._run(
+            lambda db: db.execute("UPDATE outbox SET status = 'ready', outcome = NULL, due_at_ms = ? WHERE id = ?", (now_ms, row_id))
+        )
+        return [Decided(key=keys[0])]
+
+
 TWINS: tuple[type[SqliteStore], ...] = (
     SettlesWithoutItsLease,
     AnswersBeforeItCommits,
@@ -116,6 +127,7 @@ TWINS: tuple[type[SqliteStore], ...] = (
     ErasesWhatHasNotLeft,
     SupersedesWhatMayBeThere,
     ConfirmsAll,
+    ResendsWhatIsOlder,
 )
 
 
