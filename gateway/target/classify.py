@@ -137,14 +137,12 @@ def by_rule(rules: Sequence[Rule], answer: Answer, document: Mapping[str, Any], 
         if rule.where is not None and rule.where.evaluate(document) is not True:
             continue
         said = rule.message and rule.message.evaluate(document)
-        reason = f"the target answers {answer.status}: {rule.class_} by its classify rule"
-        if isinstance(said, str) and said.strip():
-            reason = " ".join(said.split())[:300]
+        own_words = " ".join(said.split())[:300] if isinstance(said, str) else ""
         return Outcome(
             meaning=_MEANINGS[rule.class_],
-            reason=reason,
+            reason=f"the target answers {answer.status}: {rule.class_} by its classify rule",  # never its words, which may name people
             http_status=answer.status,
-            detail=words(answer),
+            detail=own_words or words(answer),
             retry_after_s=_pause_s(answer, now) if rule.class_ in ("retry", "throttled") else None,
         )
     return None

@@ -118,12 +118,15 @@ async def test_a_rule_that_cannot_be_evaluated_leaves_the_answer_unknown(tmp_pat
         assert await made.state() == ("unknown", "unknown")
 
 
-async def test_the_rules_message_is_the_reason(tmp_path: Path) -> None:
+async def test_the_rules_message_is_shown_with_the_row_and_in_no_list(tmp_path: Path) -> None:
     async with desk(tmp_path, LOOKUP + RULES) as made:
         made.erp.arm("status", status=500, body='{"message": "could not convert string to Decimal"}')
         await made.order("o1")
         await made.turn()
-        assert (await made.row())["reason"] == "could not convert string to Decimal"
+        row = await made.row()
+        assert row["reason"] == "the target answers 500: refused by its classify rule"
+        assert "Decimal" not in str(row)
+        assert (await made.shown(row["row"]))["tried"][0]["detail"] == "could not convert string to Decimal"
 
 
 @pytest.mark.parametrize("how", ["seconds", "date", "reset in seconds", "reset at", "absent"])

@@ -92,6 +92,14 @@ class Desk:
         await reader.close()
         return {row["key"]: row for row in found}
 
+    async def shown(self, name: str) -> dict[str, Any]:
+        """What `gateway show` has of one row."""
+        reader = SqliteReader(self._path)
+        await reader.open()
+        (found,) = await reader.show(name)
+        await reader.close()
+        return found
+
     async def row(self, ref: str = "o1") -> dict[str, Any]:
         return (await self.rows())[f"acme/{ref}/1"]
 

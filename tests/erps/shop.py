@@ -17,6 +17,7 @@ from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
 from gateway.orders import Customer, Line, Order, decimal, encode
+from gateway.store.sqlite.reading import SqliteReader
 from tests.conftest import plugins
 from tests.erps import verbatim
 
@@ -125,6 +126,16 @@ class Shop:
             asked = {"action": "replay", "who": "test", "keys": [key]}
             async with operator.post("http://gateway/control", json=asked) as answer:
                 assert answer.status == 200, await answer.text()
+
+    async def words(self, row: str) -> str:
+        """What `gateway show ROW` tells of the last try: the ERP's words are there, and in no list."""
+        reader = SqliteReader(self._path.parent / "data" / "gateway.db")
+        await reader.open()
+        try:
+            (shown,) = await reader.show(row)
+            return f"{shown['reason']}: {shown['tried'][-1]['detail']}"
+        finally:
+            await reader.close()
 
     async def rows(self) -> list[dict[str, Any]]:
         """The outbox, oldest first."""

@@ -27,10 +27,10 @@ _READABLE = """
                     WHERE order_id = orders.id AND (status <> 'done' OR body IS NOT NULL))))"""
 _SUBMITTED = "coalesce(body, answer, codes) IS NOT NULL"
 ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
-    ("inbox", ("document", "fetched"), "coalesce(document, fetched) IS NOT NULL", ""),
+    ("inbox", ("document", "fetched", "reason"), "coalesce(document, fetched) IS NOT NULL", ""),
     (
         "outbox",
-        ("body", "answer"),
+        ("body", "answer", "reason"),
         "body IS NOT NULL",
         """ AND (SELECT open = 0 OR outbox.id < (SELECT max(id) FROM outbox AS newer INDEXED BY outbox_by_order WHERE order_id = orders.id)
                  FROM orders WHERE orders.id = outbox.order_id)""",
