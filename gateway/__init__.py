@@ -4,6 +4,7 @@ What a connector author imports is here; `plugins/README.md` says how to write o
 """
 
 from gateway.client import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2, QueryAuth, Response, VendorClient
+from gateway.contract import is_identity
 from gateway.errors import (
     AuthError,
     Hold,
@@ -78,6 +79,7 @@ __all__ = [
     "WebhookAuth",
     "decimal",
     "hookimpl",
+    "is_identity",
     "list_apart",
     "missing_fields",
     "read_json",

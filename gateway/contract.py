@@ -14,6 +14,8 @@ from gateway.orders import Order, contradictions, has_long_text
 
 _NAME_LIMIT = 200
 _LONG = "long_text"
+# What programs write where they have no value; the nil UUID is zeros and dashes.
+_NO_IDENTITY = re.compile(r"[0\s-]*|\s*(?:\(?null\)?|none|undefined|nil|nan)\s*", re.IGNORECASE)
 _LONGEST_WAIT_S = 86400.0
 _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -60,6 +62,8 @@ def checked_event(hook: str, event: object, *, fetches: bool) -> Event:
     for name in (event.key, event.order_ref):
         if not isinstance(name, str) or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
             raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
+        if not is_identity(name):
+            raise Misread("an order whose identifier is a word for nothing (null, none, 0, white space ...): many orders could have it")
     # Written out, since every event of a burst comes by: a loop over the table costs as much again as all the rest of this.
     document, content, occurred_at, flagged = event.document, event.content, event.occurred_at, event.flagged
     if not (
@@ -73,11 +77,27 @@ def checked_event(hook: str, event: object, *, fetches: bool) -> Event:
         raise PluginError(f"{hook} returned an event whose {_wrong_field(event)}")
     if event.occurred_at is not None and event.occurred_at.tzinfo is None:
         raise PluginError(f"{hook} returned an event whose occurred_at has no time zone")
+    if event.as_of is not None or event.sequence is not None:
+        _check_newness(hook, event)
     if event.reference is not None and not is_storable(event.reference):
         raise Misread("an order whose reference is no text")
     if (event.document is None or event.fetch) and event.ignored is None and not fetches:
         raise PluginError(f"{hook} returned an event without its order, and there is no fetch")
     return event
+
+
+def _check_newness(hook: str, event: Event) -> None:
+    as_of, sequence = event.as_of, event.sequence
+    if as_of is not None and not (isinstance(as_of, datetime) and as_of.tzinfo is not None):
+        raise PluginError(f"{hook} returned an event whose as_of is no instant with a time zone")
+    if sequence is not None and not (type(sequence) is int and abs(sequence) < 2**63):
+        raise PluginError(f"{hook} returned an event whose sequence is no whole number of at most 63 bits")
+
+
+def is_identity(text: str | None) -> bool:
+    """Whether a text can name one thing: what programs write where they have nothing (`null`, `none`, `undefined`, `nil`, the empty
+    text, `0`, `-`, the nil UUID, white space) would be the name of many."""
+    return text is not None and not _NO_IDENTITY.fullmatch(text)
 
 
 _EVENT_FIELDS: dict[str, type] = {

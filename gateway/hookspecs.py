@@ -69,8 +69,9 @@ def ingest(envelope: Envelope, settings: Any) -> Sequence[Event | Unreadable]:  
     replayed, then without headers. `envelope.door` says which of the two it is.
 
     Returns:
-        The events in it; none means that there is nothing for us in it, and the sender hears 200. Of several, one that
-            cannot be read is an `Unreadable`: a dead letter of its own, and the others go on.
+        The events in it, with a `sequence` or `as_of` where the vendor says how new they are; none means that there is nothing
+            for us in it, and the sender hears 200. Of several, one that cannot be read is an `Unreadable`: a dead letter of
+            its own, and the others go on.
     Raises:
         Rejected: Refused with a reason that the sender should read: 422, nothing stored.
         PermanentError, ValueError, RecursionError: It cannot be read: kept as a dead letter, answered with the
@@ -120,8 +121,8 @@ def subscribe(settings: Any) -> Subscription:  # type: ignore[empty-body]
 async def fetch(event: Event, client: VendorClient, settings: Any) -> bytes:  # type: ignore[empty-body]
     """Get the vendor's full order that `event` speaks about.
 
-    Called by the prepare step for events with `fetch` or without a document, outside any transaction, once per attempt;
-    may run twice for one event. Not implemented: every event carries its order.
+    Called by the prepare step for events with `fetch` or without a document, outside any transaction, once per attempt, for a few
+    orders at the same time; may run twice for one event. Not implemented: every event carries its order.
 
     Args:
         event: As `ingest` or `poll` returned it, its document included, without its content.

@@ -50,10 +50,15 @@ class Event(Struct, frozen=True, kw_only=True):
         document: What came, as received: the vendor's full order, or, with `fetch`, what speaks about it.
         fetch: The order itself is not in the document; `fetch` gets it, and both are kept. Without a document always so.
         content: What makes a version of the order: two events of one order with equal `content` are the same version
-            (a repeat), with other content a revision; an event that comes again as it came last is a repeat, also when a newer
-            one of its order came in between. Put facts that are not the customer's doing (a status, a mark, the
-            spelling of a date) outside it. None: the key alone decides, and the same key again is a repeat.
-        occurred_at: When it happened at the vendor, aware, or None.
+            (a repeat), with other content a revision. With the content of a version before the newest it is kept, flagged
+            `earlier_version` and not sent; an event that has a key of its own and comes again as it came last is a repeat even
+            then. Put facts that are not the customer's doing (a status, a mark, the spelling of a date) outside it. None: the key
+            alone decides, and the same key again is a repeat.
+        sequence: How new it is among the events of its order: a number that the vendor counts up. An event with a lower one than
+            the newest version's is an earlier version, whatever its content. None: the vendor has no such number.
+        as_of: The same as an instant, aware: when the vendor says that the order was as it is here. Not when it was told, and
+            none where the order is fetched later. Where two events both have a `sequence`, that decides.
+        occurred_at: When it happened at the vendor, aware, or None; nothing is decided by it.
         reference: What `acknowledge` must name to the vendor; default the `order_ref`.
         ignored: Why nothing is made of it (another kind of event, an order from before the start): it is kept with its
             document, done at once, and belongs to no order. Where the source acknowledges anything, so is this.
@@ -65,6 +70,8 @@ class Event(Struct, frozen=True, kw_only=True):
     document: bytes | None = None
     fetch: bool = False
     content: bytes | None = None
+    sequence: int | None = None
+    as_of: datetime | None = None
     occurred_at: datetime | None = None
     reference: str | None = None
     ignored: str | None = None

@@ -34,9 +34,11 @@ from gateway import (
     TransientError,
     decimal,
     hookimpl,
+    is_identity,
 )
 from gateway.connector import HOOKS, Connector, Misread, Unverified
 from gateway.contained import make_task
+from gateway.contract import checked_event
 from gateway.errors import ConfigError, GatewayError, LeaseLost, PluginError, StoreBusy
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
@@ -708,3 +710,30 @@ async def test_a_cancellation_from_inside_is_seen_as_one_after_a_failed_task_gro
     for fetch, said in ((_with_a_group, "fetch failed"), (cancelled, "was cancelled from inside")):
         with pytest.raises(PluginError, match=said):
             await whole(fetch=fetch).fetch(EVENT, None)
+
+
+NOTHINGS = ("null", "None", " NULL ", "undefined", "nil", "NaN", "(null)", "", " ", "0", "-", "--", "00000000-0000-0000-0000-000000000000")
+
+
+@pytest.mark.parametrize("name", NOTHINGS)
+@pytest.mark.parametrize("field", ["key", "order_ref"])
+def test_a_word_for_nothing_names_no_event_and_no_order(name: str, field: str) -> None:
+    """Two orders whose vendor has lost their names would be versions of one."""
+    event = msgspec.structs.replace(EVENT, **{field: name})
+    with pytest.raises(Misread):
+        checked_event("ingest", event, fetches=False)
+    assert not is_identity(name)
+
+
+@pytest.mark.parametrize("name", ["a", "7", "00-1", "0x", "nobody", "null-1", "nil 2", "nonesuch", "A0"])
+def test_what_only_looks_like_nothing_is_a_name(name: str) -> None:
+    assert is_identity(name)
+    checked_event("ingest", msgspec.structs.replace(EVENT, key=name, order_ref=name), fetches=False)
+
+
+@pytest.mark.parametrize(
+    "how_new", [{"sequence": "7"}, {"sequence": True}, {"sequence": 2**63}, {"as_of": datetime(2024, 1, 1)}, {"as_of": 7}]
+)
+def test_how_new_an_event_is_must_be_a_number_or_an_instant(how_new: dict[str, Any]) -> None:
+    with pytest.raises(PluginError, match=next(iter(how_new))):
+        checked_event("poll", msgspec.structs.replace(EVENT, **how_new), fetches=False)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway import Event, PermanentError, list_apart, read_json, utc
+from gateway import Event, PermanentError, is_identity, list_apart, read_json, utc
 from gateway_scalepoint.settings import Settings, squashed
 
 _NAME_LIMIT = 200
@@ -84,8 +84,8 @@ def event(document: bytes, settings: Settings, *, type: str | None = None) -> Ev
     """The event as the core takes it; the same through both doors, in whichever wrapper it came.
 
     An order event means "this order, again": its key holds the correlation id, so that a repeat falls out and another event of
-    the same order fetches it anew. Others are kept and ignored; one that names an order is flagged, since it may be about a
-    change that nobody has described yet.
+    the same order fetches it anew; without one its timestamp stands in. Others are kept and ignored; one that names an order is
+    flagged, since it may be about a change that nobody has described yet.
 
     Raises:
         PermanentError, ValueError: It cannot be read, or is an order event without a token.
@@ -94,9 +94,10 @@ def event(document: bytes, settings: Settings, *, type: str | None = None) -> Ev
     kind, token = squashed(told.type), (told.token or "").lower()
     at = instant(told.timestamp, settings.zone())
     if settings.is_order_event(told.type):
-        if not told.token or not told.token.strip(" ."):  # dots alone would be another path
+        if not told.token or not told.token.strip(" .") or not is_identity(token):  # dots alone would be another path
             raise PermanentError("an order event without an orderToken")
-        key = _key(kind, token, (told.correlation or "").lower())
+        named = told.correlation if is_identity(told.correlation) else told.timestamp
+        key = _key(kind, token, (named or "").lower())
         return Event(key=key, order_ref=token, document=document, fetch=True, occurred_at=at, reference=told.token)
     meaning = json.dumps(read_json(document), sort_keys=True)
     shown = kind[:40] if kind.isascii() and kind.isalnum() else "?"

@@ -15,7 +15,7 @@ import pytest
 from gateway_scalepoint import constructed, orders
 from gateway_scalepoint.events import instant
 
-from gateway import Envelope, Event, Hold, Mapping, MappingError, Order
+from gateway import Envelope, Event, Hold, Mapping, MappingError, Order, PermanentError
 from gateway.connector import Connector, Misread
 from gateway.orders import encode_order
 from gateway.testing import check_connector, load_samples
@@ -141,6 +141,20 @@ def test_nulls_empty_texts_and_missing_fields_are_the_same(ingest: Callable[...,
         b'{"eventType": "order_created", "orderToken": "T", "correlationId": null, "case": null, "timestamp": "", "payloadVersion": null}'
     )
     assert ingest(bare).key == ingest(nulls).key == "ordercreated/t/-"
+
+
+def test_a_correlation_id_that_is_a_word_for_none_makes_no_two_events_one(ingest: Callable[..., Event]) -> None:
+    keys = {
+        ingest(told(correlationId=word, timestamp=at)).key
+        for word in ("null", "0", None)
+        for at in ("2024-03-31T10:00:00Z", AT.isoformat())
+    }
+    assert len(keys) == 2, "their timestamps tell them apart"
+
+
+def test_a_token_that_is_a_word_for_none_is_none(ingest: Callable[..., Event]) -> None:
+    with pytest.raises(PermanentError, match="without an orderToken"):
+        ingest(told(orderToken="null"))
 
 
 def test_a_key_that_would_be_too_long_is_shortened_by_its_digest(ingest: Callable[..., Event]) -> None:
