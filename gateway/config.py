@@ -32,6 +32,7 @@ Positive = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
 _Days = Annotated[int, Meta(ge=1, le=36500)]
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 OnRevision = Literal["hold", "replace", "send"]
+EarlierVersions = Literal["flag", "send"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _BOM = "\ufeff"
@@ -147,6 +148,8 @@ class SubmitSettings(_Inside, frozen=True, kw_only=True):
 class SourceSettings(_Table, frozen=True, kw_only=True):
     """One vendor account. `settings` is decoded into the connector's own Struct.
 
+    `earlier_versions`: what becomes of content that an order had before, or that the vendor dates before its newest version: `flag`
+    keeps it and sends nothing, `send` takes it for a revision like any other.
     `answer`: what a webhook is answered after: `stored`, the commit; `delivered`, what the targets say, at most `answer_wait_s`
     later. `allow_private_addresses`: the vendor's host name may resolve to an address of a private network.
     """
@@ -155,6 +158,7 @@ class SourceSettings(_Table, frozen=True, kw_only=True):
     targets: tuple[str, ...] | None = None
     doors: tuple[Door, ...] | None = None
     on_revision: OnRevision = "hold"
+    earlier_versions: EarlierVersions = "flag"
     answer: Literal["stored", "delivered"] = "stored"
     answer_wait_s: Annotated[float, Meta(gt=0, le=60)] = 8.0
     max_requests_per_second: PositiveInt = 500

@@ -14,6 +14,7 @@
     ├── Ignore             nothing goes out: the row is done
     ├── PluginError        a connector broke its contract: a dead letter with a traceback
     ├── LeaseLost          drop the result: the row is no longer this worker's
+    ├── Outdated           make it anew: what the result was made of has changed meanwhile
     └── StoreError
         ├── StoreBusy      the store takes nothing now (disk full, closing): 503 to senders
         └── StoreFailed    the store can no longer be trusted: the process stops
@@ -140,6 +141,10 @@ class PluginError(GatewayError):
 
 class LeaseLost(GatewayError):
     """The row was settled, handed back or taken over since it was leased; the late result is dropped."""
+
+
+class Outdated(GatewayError):
+    """What a result was made of has changed meanwhile: it is made anew."""
 
 
 class StoreError(GatewayError):

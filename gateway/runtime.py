@@ -122,6 +122,7 @@ class Runtime:
             connector=part.connector,
             doors=part.doors,
             on_revision=part.settings.on_revision,
+            earlier_versions=part.settings.earlier_versions,
             destinations=self._destinations(part),
             stages=part.connector.stages(),
             max_body_bytes=part.connector.max_body_bytes(self.assembly.config.http.max_body_bytes),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from gateway.client import VendorClient
-from gateway.config import OnRevision
+from gateway.config import EarlierVersions, OnRevision
 from gateway.confined import Confined
 from gateway.connector import Connector
 from gateway.messages import Door, Event, Stage, Unreadable
@@ -68,15 +68,21 @@ class Source(Struct, kw_only=True):
     max_requests_per_second: int
     since: datetime
     vendor: str
+    earlier_versions: EarlierVersions = "flag"
     answer_wait_s: float = 0.0
     client: VendorClient | None = None
     keys: Keys | None = None
     confined: Confined = field(default_factory=Confined)
 
 
-def incoming(events: Iterable[Event | Unreadable], stages: Collection[Stage] = ()) -> list[Incoming]:
+def incoming(
+    events: Iterable[Event | Unreadable], stages: Collection[Stage] = (), earlier_versions: EarlierVersions = "flag"
+) -> list[Incoming]:
     """Events as the store takes them, with their digests and, of the source's `stages`, what is to be acknowledged."""
-    return [dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event, stages) for event in events]
+    sends = earlier_versions == "send"
+    return [
+        dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event, stages, sends) for event in events
+    ]
 
 
 def dead_letter(document: bytes, reason: str) -> Incoming:
@@ -85,7 +91,7 @@ def dead_letter(document: bytes, reason: str) -> Incoming:
     return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
 
 
-def _event(event: Event, stages: Collection[Stage]) -> Incoming:
+def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> Incoming:
     at_once: Stage | None = "stored" if "stored" in stages else None
     if event.ignored is not None and stages:  # it will reach no other stage
         at_once = at_once or "delivered"
@@ -95,6 +101,9 @@ def _event(event: Event, stages: Collection[Stage]) -> Incoming:
         document=event.document,
         sha256=None if event.document is None else hashlib.sha256(event.document).digest(),
         content=None if event.content is None else hashlib.sha256(event.content).digest(),
+        sequence=event.sequence,
+        as_of=event.as_of,
+        sends_earlier=sends_earlier,
         occurred_at=event.occurred_at,
         reference=event.reference,
         fetch=event.fetch or event.document is None,
@@ -107,8 +116,9 @@ def _event(event: Event, stages: Collection[Stage]) -> Incoming:
 def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[Accepted]) -> None:
     """One warning for each event that is new, and that a person should look at."""
     for event, one in zip(events, accepted, strict=True):
-        if event.flagged and one.outcome == "stored":
-            log.warning("event.flagged", extra={"source": source, "key": event.key, "reason": event.ignored})
+        reason = event.ignored if event.flagged else one.flagged
+        if reason is not None and one.outcome == "stored":
+            log.warning("event.flagged", extra={"source": source, "key": one.key, "reason": reason})
 
 
 __all__: Sequence[str] = ["Destination", "Keys", "Source", "dead_letter", "incoming", "warn_of_flagged"]

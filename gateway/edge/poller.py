@@ -179,7 +179,7 @@ class Poller:
 
     async def _commit(self, page: Page) -> dict[str, int]:
         source, events = self._source, page.events
-        taken = incoming(events, source.stages)
+        taken = incoming(events, source.stages, source.earlier_versions)
         accepted = await self._store.accept(source.name, "poll", taken, cursor=page.cursor)
         warn_of_flagged(source.name, taken, accepted)
         outcomes = {"stored": 0, "repeat": 0, "unreadable": 0}

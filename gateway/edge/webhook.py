@@ -90,7 +90,7 @@ class WebhookDoor:
 
     async def _take(self, source: Source, envelope: Envelope) -> web.Response:
         try:
-            events = incoming(await self._admitted(source, envelope), source.stages)
+            events = incoming(await self._admitted(source, envelope), source.stages, source.earlier_versions)
         except TransientError as error:
             return self._busy(source, str(error), error.retry_after_s or 30)
         except UnknownKey:

@@ -20,6 +20,7 @@ from gateway.errors import (
     Hold,
     Ignore,
     LeaseLost,
+    Outdated,
     PermanentError,
     PluginError,
     RateLimited,
@@ -32,13 +33,15 @@ from gateway.errors import (
 from gateway.messages import Envelope, Event
 from gateway.orders import Kind, Message, Order, encode, encode_order, read_order
 from gateway.retry import backoff_s, believed_s, is_over
-from gateway.source import Source, incoming
+from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
 from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.prepare")
 
 BATCH = 50
+# Of what must be fetched: so many at the same time, and no more in one turn while the vendor is slow.
+_FETCHES, _SLOW_S = 4, 0.05
 _SLICE = 10
 _TURN_S, _GIVES_WAY_S = 0.01, 1.0
 FETCH_TIMEOUT_S = 60.0
@@ -56,6 +59,10 @@ class _Revision(Exception):
         self.detail = _detail(previous, order)
 
 
+class _Earlier(Exception):
+    """The order was like this before, and is not any more."""
+
+
 class Prepare:
     """One source's prepare step. With `vitals`, it says there whether what it fetches from lets it in."""
 
@@ -67,35 +74,66 @@ class Prepare:
         self._retry = source.connector.fetch_retry()
         self._compares = source.connector.description.compares_fetched
         self._behind = False
+        self._limit = _FETCHES if source.connector.fetches else BATCH
         self._takes_previous = source.connector.takes("normalize", "previous")
 
     async def turn(self) -> bool:
         """Lease and prepare one batch; False where there was nothing."""
         if not self._behind:
             await self._let_senders_go_first()
-        rows = await self._store.lease_inbox(self._source.name, BATCH)
+        rows = await self._store.lease_inbox(self._source.name, self._limit)
         self._behind = bool(rows) and (self._clock.now() - rows[0].received_at).total_seconds() > _GIVES_WAY_S
+        await self._at_once([row for row in rows if not _is_outside(row)])
+        await self._fetching([row for row in rows if _is_outside(row)])
+        return bool(rows)
+
+    async def _at_once(self, rows: Sequence[InboxRow]) -> None:
+        """What is here is thinking only: all of it, then one commit."""
         slice_ = BATCH if self._behind else _SLICE
         ready: list[Prepared] = []
         for n, row in enumerate(rows):
             if n % slice_ == 0:
                 await asyncio.sleep(0)  # a batch is milliseconds of thinking, and somebody may be waiting for an answer
-            try:
-                made = await self._one(row)
-            except StoreFailed:
-                raise
-            except Exception as error:  # a mistake of ours: this row later, the others now
-                log.error("prepare.failed", exc_info=error, extra={"source": row.source, "key": row.key})
-                end = Settlement(
-                    status="ready", outcome="retry", due_in_s=_AFTER_MISTAKE_S, reason=f"{type(error).__name__} in the gateway itself"
-                )
-                await self._end(row, end, perf_counter(), self._clock.now_ms())
-                continue
+            made = await self._one_or_later(row)
             if made is not None:
                 ready.append(made)
         if ready:
             await self._finish(ready)
-        return bool(rows)
+
+    async def _fetching(self, rows: Sequence[InboxRow]) -> None:
+        """What a vendor must be asked for, a few at a time: each is committed as soon as it is there.
+
+        While that is slow, a turn takes only those few, so that what comes meanwhile does not wait for a whole batch.
+        """
+        waiting, slow = iter(rows), False
+
+        async def work() -> None:
+            nonlocal slow
+            for row in waiting:
+                began = perf_counter()
+                made = await self._one_or_later(row)
+                slow = slow or perf_counter() - began > _SLOW_S
+                if made is not None:
+                    await self._finish([made])
+
+        ended = await asyncio.gather(*(work() for _ in range(min(_FETCHES, len(rows)))), return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
+        if self._source.connector.fetches:
+            self._limit = _FETCHES if slow else BATCH
+
+    async def _one_or_later(self, row: InboxRow) -> Prepared | None:
+        try:
+            return await self._one(row)
+        except StoreFailed:
+            raise
+        except Exception as error:  # a mistake of ours: this row later, the others now
+            log.error("prepare.failed", exc_info=error, extra={"source": row.source, "key": row.key})
+            end = Settlement(
+                status="ready", outcome="retry", due_in_s=_AFTER_MISTAKE_S, reason=f"{type(error).__name__} in the gateway itself"
+            )
+            await self._end(row, end, perf_counter(), self._clock.now_ms())
+            return None
 
     async def _let_senders_go_first(self) -> None:
         """Senders wait for their answer, what they sent does not: under a burst this step gives way.
@@ -114,10 +152,14 @@ class Prepare:
             await settled(self._clock, lambda: self._store.prepared(ready))
         except StoreFailed:
             raise
-        except (LeaseLost, StoreError) as error:
+        except (LeaseLost, Outdated, StoreError) as error:
             if len(ready) > 1:
                 for one in ready:
                     await self._finish([one])
+            elif isinstance(error, Outdated):
+                again = await self._one_or_later(ready[0].row)
+                if again is not None:
+                    await self._finish([again])
             elif isinstance(error, LeaseLost):
                 log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": ready[0].row.key})
             else:
@@ -139,6 +181,8 @@ class Prepare:
         except _Revision as revision:
             end = Settlement(status="held", outcome="revision", reason=revision.reason, detail=revision.detail)
             await self._end(row, end, began, began_ms, with_earlier=True)
+        except _Earlier as earlier:
+            await self._end(row, Settlement(status="done", outcome="earlier_version", reason=str(earlier)), began, began_ms)
         except StoreError:
             raise
         except (GatewayError, Misread, TimeoutError) as error:
@@ -155,7 +199,9 @@ class Prepare:
             events = await self._source.confined.run("read", lambda: self._source.connector.read(envelope))
         except Rejected as error:
             raise PermanentError("rejected by the connector; its reason was for the sender") from error
-        await settled(self._clock, lambda: self._store.reaccept(row, incoming(events, self._source.stages)))
+        came = incoming(events, self._source.stages, self._source.earlier_versions)
+        accepted = await settled(self._clock, lambda: self._store.reaccept(row, came))
+        warn_of_flagged(row.source, came, accepted)
 
     async def _document(self, row: InboxRow) -> bytes:
         """The document that holds the order: the event's own, or what `fetch` brings, once."""
@@ -214,22 +260,24 @@ class Prepare:
             raise
 
     async def _compared(self, row: InboxRow, order: Order) -> InboxRow:
-        """Where the fetched order makes the versions: the row with its version. Raises Ignore for one that is known."""
+        """Where the fetched order makes the versions: the row with its version. Raises Ignore for the newest one, _Earlier."""
         if not self._compares or row.compared or not (row.fetch or row.document is None):
             return row
-        content = hashlib.sha256(encode_order(order)).digest()
-        version = await settled(self._clock, lambda: self._store.compare(row, content))
-        if version is None:
+        content, sends = hashlib.sha256(encode_order(order)).digest(), self._source.earlier_versions == "send"
+        found = await settled(self._clock, lambda: self._store.compare(row, content, sends_earlier=sends))
+        if found.verdict == "same":
             raise Ignore("the order is as it was")
-        return msgspec.structs.replace(row, version=version, compared=True)
+        if found.verdict == "earlier":
+            raise _Earlier(found.reason)
+        return msgspec.structs.replace(row, version=found.version, compared=True)
 
     async def _message(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
         policy = self._source.on_revision
         if row.version > 1 and policy == "hold" and not row.released and not row.afresh:
             raise _Revision(previous, order, row.version)
         sent: frozenset[str] = frozenset()
+        supersede = policy == "replace" and row.version > 1
         if row.messages:
-            supersede = policy == "replace" and row.version > 1
             sent = await settled(self._clock, lambda: self._store.sent_before(row, supersede=supersede))
         n = row.messages + 1
         key = f"{row.source}/{row.order_ref}/{n}"
@@ -251,7 +299,16 @@ class Prepare:
                 continue
             deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
         is_open = self._source.connector.is_open(order)
-        return Prepared(row=row, key=key, n=n, deliveries=tuple(deliveries), open=is_open, number=order.order_number)
+        return Prepared(
+            row=row,
+            key=key,
+            n=n,
+            deliveries=tuple(deliveries),
+            sent=sent,
+            supersedes=supersede,
+            open=is_open,
+            number=order.order_number,
+        )
 
     def _body(self, row: InboxRow, key: str, kind: Kind, order: Order) -> bytes:
         try:
@@ -311,6 +368,11 @@ class Prepare:
                 "status": end.status,
             },
         )
+
+
+def _is_outside(row: InboxRow) -> bool:
+    """Whether the order must be fetched first."""
+    return row.order_ref is not None and row.fetched is None and (row.fetch or row.document is None)
 
 
 def _event(row: InboxRow) -> Event:

@@ -183,7 +183,7 @@ class Submit(Flight[SubmissionRow]):
             self.resume()
 
     async def _settle(self, row: SubmissionRow, end: Settlement, made: Submitted | None) -> None:
-        events = incoming(made.events, self._source.stages) if made is not None else []
+        events = incoming(made.events, self._source.stages, self._source.earlier_versions) if made is not None else []
         kept = SubmissionEnd(answer=made.answer, codes=made.codes, events=tuple(events)) if made is not None else None
         try:
             accepted = await settled(self._clock, lambda: self._store.settle_submission(row, end, kept))

@@ -23,6 +23,9 @@ from msgspec import Struct
 
 from gateway.messages import Door, Stage
 from gateway.orders import Kind
+from gateway.store.arrivals import Accepted as Accepted
+from gateway.store.arrivals import Compared as Compared
+from gateway.store.arrivals import Incoming as Incoming
 from gateway.store.deciding import Deciding
 from gateway.store.keeping import Disk, Keeping
 from gateway.store.names import Queue as Queue  # words of this page, too
@@ -39,42 +42,6 @@ _WITH_UNKNOWN: tuple[Queue, ...] = ("outbox", "submit")
 def statuses_of(queue: Queue) -> tuple[Status, ...]:
     """The statuses that a row of this queue can have."""
     return OUTBOX_STATUSES if queue in _WITH_UNKNOWN else STATUSES
-
-
-class Incoming(Struct, frozen=True, kw_only=True):
-    """One event on its way into the inbox.
-
-    Attributes:
-        key: Unique within the source, together with the version where `content` counts versions.
-        order_ref: None for what could not be read.
-        content: SHA-256 of what makes a version of the order; None where the key alone decides.
-        sha256: Of `document`.
-        fetch: The order itself must be fetched.
-        dead: Why it cannot be read; it becomes a dead letter at once.
-        ignored: Why nothing is made of it; it is done at once, and counts as no version.
-        flagged: With `ignored`: a person should have a look.
-        acknowledge: The stage that is reached with the commit, where the vendor is told of it.
-    """
-
-    key: str
-    order_ref: str | None = None
-    document: bytes | None = None
-    sha256: bytes | None = None
-    content: bytes | None = None
-    occurred_at: datetime | None = None
-    reference: str | None = None
-    fetch: bool = False
-    dead: str | None = None
-    ignored: str | None = None
-    flagged: bool = False
-    acknowledge: Stage | None = None
-
-
-class Accepted(Struct, frozen=True, kw_only=True):
-    """What became of one `Incoming`: stored now, or a repeat of what `key` already names."""
-
-    key: str
-    outcome: Literal["stored", "repeat"]
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -126,6 +93,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """What the prepare step made of one row: message `n` of its order, once per target that wants it.
 
     Attributes:
+        sent: What `sent_before` said when it was made; None where nobody asked.
+        supersedes: What has surely not left of the order's earlier messages ends with the commit of this one.
         open: The order may still change at a vendor that is asked order by order.
         number: The vendor's own number of the order.
     """
@@ -134,6 +103,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     key: str
     n: int
     deliveries: tuple[Delivery, ...]
+    sent: frozenset[str] | None = None
+    supersedes: bool = False
     open: bool = False
     number: str | None = None
 
@@ -260,11 +231,18 @@ class Store(Keeping, Submissions, Deciding, Protocol):
     ) -> list[Accepted]:
         """Make events, their acknowledgements and the cursor durable, all or none.
 
+        An order that comes again with the content of its newest version is a repeat. With content that it had before, or that the
+        vendor counts or dates before the newest version, it is kept as done with the outcome `earlier_version`, and is a repeat
+        from then on. An event whose key is another order's is a dead letter. Digests of contents live as long as their keys.
+
         With `patience_s`, raises TimeoutError where that takes longer, to a quarter of a second: whether it will be done is unknown.
         """
 
     async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
-        """Replace a replayed dead letter that can now be read by the events in it."""
+        """Replace a replayed dead letter that can now be read by the events in it.
+
+        What the vendor does not date is as old as the dead letter: an earlier version where a newer one came meanwhile.
+        """
 
     async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
         """Take due rows, oldest first, one per order."""
@@ -272,8 +250,8 @@ class Store(Keeping, Submissions, Deciding, Protocol):
     async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
         """Keep what `fetch` brought, so that no later attempt fetches again."""
 
-    async def compare(self, row: InboxRow, content: bytes) -> int | None:
-        """Make the digest of a fetched order the newest version's; the version, or None where it is the newest one's already."""
+    async def compare(self, row: InboxRow, content: bytes, *, sends_earlier: bool = False) -> Compared:
+        """Say what a fetched order is by its digest, and make a new one the newest version."""
 
     async def newest_message(self, row: InboxRow) -> bytes | None:
         """The body of the newest message made of the row's order; None where there is none, or it has been erased."""
@@ -284,11 +262,14 @@ class Store(Keeping, Submissions, Deciding, Protocol):
     async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
         """The targets that have, or may have, an earlier message of this order.
 
-        With `supersede`, what has surely not left for a target is taken out of the way first, in the same transaction.
+        With `supersede`, what has surely not left for a target does not count: `prepared` will take it out of the way. Changes nothing.
         """
 
     async def prepared(self, made: Sequence[Prepared]) -> None:
-        """Insert the deliveries and finish their inbox rows. Raises LeaseLost, and then does nothing of it."""
+        """Insert the deliveries, supersede what they replace, and finish their inbox rows.
+
+        Raises LeaseLost, and `Outdated` where `sent` is no longer true, and then does nothing of it.
+        """
 
     async def settle_inbox(self, row: InboxRow, end: Settlement, *, with_earlier: bool = False) -> None:
         """End one attempt. With `with_earlier`, what has not left of the same order is held with it."""

@@ -12,10 +12,11 @@ import acme
 import msgspec
 import pytest
 
-from gateway import AuthError, FetchRetry, Hold, Ignore, Order, PermanentError, RateLimited, TransientError, hookimpl
+from gateway import AuthError, Event, FetchRetry, Hold, Ignore, Order, PermanentError, RateLimited, TransientError, hookimpl
 from gateway.connector import Connector
 from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
+from gateway.errors import StoreFailed
 from gateway.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
@@ -178,7 +179,7 @@ class TestRevisions:
         made = bench(on_revision="send")
         await made.accept(acme.body("o1"))
         await made.accept(acme.body("o1", 2))
-        await made.accept(acme.body("o1", 1))
+        await made.accept(acme.body("o1", 3))
         while await made.step.turn():
             pass
         kinds = []
@@ -188,6 +189,48 @@ class TestRevisions:
             await made.store.take_over()
             await self.settle(made)
         assert kinds == [("acme/o1/1", "order.placed", 1), ("acme/o1/2", "order.revised", 2), ("acme/o1/3", "order.revised", 3)]
+
+    async def test_replace_leaves_the_waiting_version_where_the_newer_one_cannot_be_made(self, bench: Any) -> None:
+        def wants(body: bytes) -> bool:
+            if msgspec.json.decode(body)["order"]["lines"][0]["quantity"] == "2":
+                raise PermanentError("accepts_if cannot say")
+            return True
+
+        made = bench(on_revision="replace", destinations=(Destination(target="erp", accepts=EVERY_KIND, wants=wants),))
+        for quantity in (1, 2):
+            await made.accept(acme.body("o1", quantity))
+            await made.step.turn()
+        assert [row["status"] for row in await made.rows()] == ["done", "dead"]
+        (good,) = await made.messages()
+        assert (good["key"], good["order"]["revision"]) == ("acme/o1/1", 1)
+
+    async def test_a_message_is_made_anew_where_the_one_that_it_replaces_left_meanwhile(self, bench: Any) -> None:
+        made = bench(on_revision="replace")
+        await made.accept(acme.body("o1"))
+        await made.step.turn()
+        await made.accept(acme.body("o1", 2))
+        real = made.store.prepared
+
+        async def late(ready: Any) -> None:
+            made.store.prepared = real
+            await self.settle(made)
+            await real(ready)
+
+        made.store.prepared = late
+        await made.step.turn()
+        (only,) = await made.messages()
+        assert (only["key"], only["kind"]) == ("acme/o1/2", "order.revised")
+
+    @pytest.mark.parametrize("policy", ["hold", "replace", "send"])
+    async def test_what_an_order_was_before_is_kept_and_goes_nowhere(self, bench: Any, policy: str) -> None:
+        made = bench(on_revision=policy)
+        for quantity in (1, 2, 1, 1):
+            await made.accept(acme.body("o1", quantity))
+            await made.step.turn()
+        earlier = [row for row in await made.rows() if row["outcome"] == "earlier_version"]
+        assert [(row["status"], row["key"]) for row in earlier] == [("done", "acme/o1@earlier-1")]
+        assert earlier[0]["reason"] == "the order had this content before, as version 1; version 2 is newer"
+        assert not await made.step.turn()
 
 
 class TestFailures:
@@ -312,8 +355,6 @@ def fetching(fetch: Any, description: Any = None) -> Any:
 
 class TestFetching:
     async def thin(self, made: Any) -> None:
-        from gateway import Event
-
         await made.store.accept("acme", "webhook", incoming([Event(key="e1", order_ref="o1")]))
 
     async def test_a_thin_event_is_fetched_and_kept(self, bench: Any) -> None:
@@ -324,6 +365,80 @@ class TestFetching:
         await self.thin(made)
         await made.step.turn()
         assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
+
+    async def many(self, made: Any, count: int) -> None:
+        await made.store.accept(
+            "acme", "webhook", incoming([Event(key=f"e{n}", order_ref=f"o{n}", document=b"{}", fetch=True) for n in range(count)])
+        )
+
+    async def test_each_order_leaves_when_it_is_fetched_and_a_slow_one_delays_no_other(self, bench: Any) -> None:
+        """The first answer does not come before everything else of the turn has left."""
+        goes_on, asked = asyncio.Event(), 0
+
+        async def fetch(event: Any) -> bytes:
+            nonlocal asked
+            asked += 1
+            if event.key == "e0":
+                await goes_on.wait()
+            return acme.body(event.order_ref)
+
+        made = bench(module=fetching(fetch))
+        made.step._limit = prepare.BATCH
+        await self.many(made, 20)
+        turn = asyncio.create_task(made.step.turn())
+        async with asyncio.timeout(30):
+            while len(await made.rows("outbox")) < 19:
+                await asyncio.sleep(0.01)
+        assert not turn.done()
+        goes_on.set()
+        assert await turn
+        assert (len(await made.messages()), asked) == (20, 20)
+
+    async def test_a_few_are_asked_for_at_a_time(self, bench: Any) -> None:
+        under_way = most = 0
+
+        async def fetch(event: Any) -> bytes:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            return acme.body(event.order_ref)
+
+        made = bench(module=fetching(fetch))
+        await self.many(made, 30)
+        while await made.step.turn():
+            pass
+        assert 1 < most <= 4
+        assert len(await made.messages()) == 30
+
+    async def test_while_the_vendor_is_slow_a_turn_is_short(self, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What comes meanwhile and needs no fetch would else wait for fifty of its answers."""
+        asked: list[str] = []
+
+        async def fetch(event: Any) -> bytes:
+            asked.append(event.key)
+            return acme.body(event.order_ref)
+
+        made = bench(module=fetching(fetch))
+        await self.many(made, 60)
+        for slow_s, then in ((-1.0, 4), (-1.0, 8), (1e9, 12), (1e9, 60)):
+            monkeypatch.setattr(prepare, "_SLOW_S", slow_s)
+            await made.step.turn()
+            assert len(asked) == then
+
+    async def test_a_store_that_fails_in_a_fetch_ends_the_step(self, bench: Any) -> None:
+        async def fetch(event: Any) -> bytes:
+            return acme.body(event.order_ref)
+
+        async def fail(*_: Any) -> None:
+            raise StoreFailed("the disk is gone")
+
+        made = bench(module=fetching(fetch))
+        await self.many(made, 2)
+        made.store.keep_document = fail
+        with pytest.raises(StoreFailed):
+            await made.step.turn()
 
     @pytest.mark.parametrize(
         ("error", "attempts"), [(TransientError("not there yet"), 1), (AuthError("401"), 1), (RateLimited("429", retry_after_s=7), 0)]
@@ -441,8 +556,6 @@ class TestFetching:
         assert (row["status"], row["outcome"]) == ("held", "given_up")
 
     async def test_fetch_and_normalize_are_given_the_events_own_document(self, bench: Any) -> None:
-        from gateway import Event
-
         async def fetch(event: Any) -> bytes:
             return acme.body(event.order_ref, len(event.document))
 
@@ -453,8 +566,6 @@ class TestFetching:
         assert message["order"]["lines"][0]["quantity"] == "4"
 
     async def test_what_is_fetched_again_and_the_same_goes_out_once(self, bench: Any) -> None:
-        from gateway import Event
-
         quantity = 1
 
         async def fetch(event: Any) -> bytes:
@@ -472,6 +583,22 @@ class TestFetching:
         await made.store.release(["e2@2"], "anna")
         await made.step.turn()
         assert [row["outcome"] for row in await made.rows()] == ["prepared", "ignored", "prepared"]
+
+
+@pytest.mark.parametrize(("policy", "then"), [("flag", "earlier_version"), ("send", "prepared")])
+async def test_a_fetched_order_that_is_as_it_was_before_goes_only_where_the_source_says_so(bench: Any, policy: str, then: str) -> None:
+    quantity = 1
+
+    async def fetch(event: Any) -> bytes:
+        return acme.body(event.order_ref, quantity)
+
+    module = fetching(fetch, msgspec.structs.replace(acme.describe(), compares_fetched=True))
+    made = bench(module=module, on_revision="send", earlier_versions=policy)
+    for n, quantity in enumerate((1, 2, 1)):  # noqa: B007 - fetch reads it
+        await made.store.accept("acme", "webhook", incoming([Event(key=f"e{n}", order_ref="o1")]))
+        await made.step.turn()
+    assert [row["outcome"] for row in await made.rows()] == ["prepared", "prepared", then]
+    assert not await made.step.turn()
 
 
 def knowing(normalize: Any, **described: Any) -> Any:

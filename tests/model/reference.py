@@ -15,25 +15,43 @@ class Reference:
         self.versions: dict[str, list[int]] = {}
         self.newest: dict[str, int | None] = {}
         self.ended: set[tuple[str, int]] = set()
+        self.told: set[tuple[str, int]] = set()
+        self.earlier: dict[str, list[int]] = {}
 
     def accept(self, ref: str, content: int) -> tuple[str, str]:
-        """What the store must answer: a repeat is what has the newest version's content."""
-        new = self.newest.get(ref) != content
-        if new:
-            self.versions.setdefault(ref, []).append(content)
-            self.newest[ref] = content
-        version = len(self.versions[ref])
-        return (ref if version == 1 else f"{ref}@{version}"), "stored" if new else "repeat"
+        """What the store must answer: a repeat is what has the newest version's content, or what is kept as an earlier one."""
+        versions = self.versions.setdefault(ref, [])
+        had = max((n for n, one in enumerate(versions, 1) if one == content), default=None)
+        stands = max((n for n in range(1, len(versions) + 1) if (ref, n) not in self.told), default=0)
+        if self.newest.get(ref) == content:
+            return _key(ref, len(versions)), "repeat"
+        if had is not None and had == stands:
+            return _key(ref, had), "repeat"
+        if had is not None and had < stands:
+            earlier = self.earlier.setdefault(ref, [])
+            new = content not in earlier
+            if new:
+                earlier.append(content)
+            return f"{ref}@earlier-{earlier.index(content) + 1}", "stored" if new else "repeat"
+        versions.append(content)
+        self.newest[ref] = content
+        return _key(ref, len(versions)), "stored"
 
     def end(self, ref: str, version: int, *, told: bool = False) -> None:
         """A person dropped it; or its sender was `told` that it is refused, and what comes next is no repeat of it."""
         self.ended.add((ref, version))
-        if told and version == len(self.versions[ref]):
-            self.newest[ref] = None
+        if told:
+            self.told.add((ref, version))
+            if version == len(self.versions[ref]):
+                self.newest[ref] = None
 
     def owed(self) -> list[tuple[str, int, int]]:
         """Order, version and content of everything that nobody has ended."""
         return [(r, n, c) for r, all_ in self.versions.items() for n, c in enumerate(all_, 1) if (r, n) not in self.ended]
+
+
+def _key(ref: str, version: int) -> str:
+    return ref if version == 1 else f"{ref}@{version}"
 
 
 class Said(NamedTuple):

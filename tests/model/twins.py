@@ -48,8 +48,11 @@ class HasNoUniqueIndex(SqliteStore):
     """A repeat is one more order."""
 
     async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
-        sql = "UPDATE orders SET content = NULL WHERE order_ref = ?"
-        await self._run(lambda db: db.execute(sql, (events[0].order_ref,)))
+        for sql in (
+            "UPDATE inbox SET content = NULL WHERE order_id = (SELECT id FROM orders WHERE order_ref = ?)",
+            "UPDATE orders SET content = NULL WHERE order_ref = ?",
+        ):
+            await self._run(lambda db, sql=sql: db.execute(sql, (events[0].order_ref,)))  # type: ignore[misc]
         return await super().accept(source, door, events, cursor=cursor)
 
 
@@ -115,6 +118,21 @@ class ResendsWhatIsOlder(SqliteStore):
             lambda db: db.execute("UPDATE outbox SET status = 'ready', outcome = NULL, due_at_ms = ? WHERE id = ?", (now_ms, row_id))
         )
         return [Decided(key=keys[0])]
+class LetsOldOnesComeBack(SqliteStore):
+    """What an order was before is a revision, as anything else is."""
+
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+        return await super().accept(source, door, [replace(event, sends_earlier=True) for event in events], cursor=cursor)
+
+
+class ReplacesTooEarly(SqliteStore):
+    """The earlier message goes before it is sure that there will be another one."""
+
+    async def sent_before(self, row: Any, *, supersede: bool) -> frozenset[str]:
+        if supersede:
+            sql = "UPDATE outbox SET status = 'done', outcome = 'dropped' WHERE order_id = ? AND maybe_taken = 0 AND status = 'ready'"
+            await self._run(lambda db: db.execute(sql, (row.order_id,)))
+        return await super().sent_before(row, supersede=supersede)
 
 
 TWINS: tuple[type[SqliteStore], ...] = (
@@ -128,6 +146,8 @@ TWINS: tuple[type[SqliteStore], ...] = (
     SupersedesWhatMayBeThere,
     ConfirmsAll,
     ResendsWhatIsOlder,
+    LetsOldOnesComeBack,
+    ReplacesTooEarly,
 )
 
 

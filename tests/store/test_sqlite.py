@@ -83,7 +83,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
         return db
 
     def scenario(store: SqliteStore) -> list[Any]:
-        parts = (suite.Revising, suite.Delivering, suite.Unclear, suite.Acknowledging, suite.Submitting, suite.Deciding)
+        parts = (suite.Versions, suite.Revising, suite.Delivering, suite.Unclear, suite.Acknowledging, suite.Submitting, suite.Deciding)
         parts += (suite.Naming, suite.Choosing, suite.Resending)
         tests = [getattr(part(), name) for part in parts for name in vars(part) if name.startswith("test_")]
         return [test for test in tests if set(inspect.signature(test).parameters) <= {"store", "clock"}]

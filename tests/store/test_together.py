@@ -64,8 +64,10 @@ def _event(dice: random.Random, new: Any) -> Incoming:
     more: dict[str, Any] = {"acknowledge": "stored"} if dice.random() < 0.5 else {}
     if dice.random() < 0.02:
         more = {"ignored": "of another kind"}
-    if not known and dice.random() < 0.03:
-        more["key"] = f"k{dice.randrange(10)}"  # a connector that names events of two orders alike
+    if not known and dice.random() < 0.05:
+        more["key"] = f"k{int(ref[1:]) // 25}"  # a connector that names events of two orders alike, often in one commit
+    if dice.random() < 0.2:
+        more["sequence"] = dice.randrange(5)
     return suite.incoming(ref, dice.choice("12"), **more)
 
 
@@ -148,7 +150,7 @@ async def test_known_bad_twin_a_statement_that_does_something_else_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any, name: str, fault: Any
 ) -> None:
     differs = False
-    for seed in range(4):
+    for seed in range(12):
         with monkeypatch.context() as patch:
             alone(patch)
             right = await life(tmp_path / f"right{seed}", seed)

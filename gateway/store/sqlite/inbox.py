@@ -7,15 +7,16 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
 from gateway.clock import from_ms
 from gateway.errors import StoreBusy
 from gateway.messages import Door
-from gateway.store.base import Accepted, InboxRow, Incoming, Open, Prepared, Settlement
+from gateway.store.base import Accepted, Compared, InboxRow, Incoming, Open, Prepared, Settlement
 from gateway.store.sqlite.accepting import Accept, accept_all
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, must_change, new_lease, note_attempt
-from gateway.store.sqlite.preparing import prepare_all
+from gateway.store.sqlite.preparing import prepare_all, sent_before
+from gateway.store.sqlite.versions import had_before, standing
 from gateway.store.sqlite.writer import Connection
 
 _LEASE = """
@@ -33,6 +34,7 @@ _OPEN = """
     FROM orders INDEXED BY orders_open WHERE source = ? AND open = 1 AND id > ? ORDER BY id LIMIT ?"""
 
 
+_COMPARED = "UPDATE inbox SET compared = 1, version = ?, content = ? WHERE id = ? AND lease = ?"
 _CROWD, _CROWD_S = 4, 0.02
 _OFTEN = 3
 
@@ -100,7 +102,11 @@ class Inbox(Core):
                 ),
                 row.key,
             )
-            return accept_all(db, [(row.source, row.door, event, now_ms) for event in events])
+            accepted = accept_all(db, [(row.source, row.door, event, now_ms) for event in events], read_again=row.id)
+            for one in accepted:
+                if one.key == row.key:  # its event's key is another order's, as before
+                    db.execute("UPDATE inbox SET status = 'dead', outcome = 'dead', reason = ? WHERE id = ?", (one.flagged, row.id))
+            return accepted
 
         accepted = await self._run(change)
         self._ring("inbox", row.source)
@@ -134,16 +140,19 @@ class Inbox(Core):
 
         await self._run(change)
 
-    async def compare(self, row: InboxRow, content: bytes) -> int | None:
-        def change(db: Connection) -> int | None:
+    async def compare(self, row: InboxRow, content: bytes, *, sends_earlier: bool = False) -> Compared:
+        def change(db: Connection) -> Compared:
             newest, versions = db.execute("SELECT content, versions FROM orders WHERE id = ?", (row.order_id,)).fetchone()
             if newest == content:
-                return None
-            version = versions if newest is None else versions + 1
+                return Compared(verdict="same", version=versions)
+            found = standing(db, row.order_id, content)
+            if found.had is not None and (found.is_newest or (found.is_earlier and not sends_earlier)):
+                verdict: Literal["same", "earlier"] = "earlier" if found.is_earlier else "same"
+                return Compared(verdict=verdict, version=found.had, reason=had_before(found))
+            version = versions if newest is None and found.newest is None else versions + 1
             db.execute("UPDATE orders SET content = ?, versions = ? WHERE id = ?", (content, version, row.order_id))
-            changed = db.execute("UPDATE inbox SET compared = 1, version = ? WHERE id = ? AND lease = ?", (version, row.id, row.lease))
-            must_change(changed, row.key)
-            return int(version)
+            must_change(db.execute(_COMPARED, (version, content, row.id, row.lease)), row.key)
+            return Compared(verdict="new", version=version)
 
         return await self._run(change)
 
@@ -162,26 +171,7 @@ class Inbox(Core):
         return await self._run(change)
 
     async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
-        now_ms = self._clock.now_ms()
-
-        def change(db: Connection) -> frozenset[str]:
-            if supersede:
-                db.execute(
-                    "UPDATE outbox INDEXED BY outbox_by_order "
-                    "SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL "
-                    "WHERE order_id = ? AND maybe_taken = 0 AND resent = 0 AND status IN ('ready', 'held', 'dead')",
-                    (f"a newer version came: {row.key}@{row.version}", now_ms, row.order_id),
-                )
-            found = db.execute(
-                "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order "
-                "WHERE order_id = ? AND (coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected') OR resent > 0)",
-                (row.order_id,),
-            )
-            targets = frozenset(target for (target,) in found.fetchall())
-            (let_go,) = db.execute("SELECT sent FROM orders WHERE id = ?", (row.order_id,)).fetchone()
-            return targets if let_go is None else targets | frozenset(json.loads(let_go))
-
-        return await self._run(change)
+        return await self._run(lambda db: sent_before(db, row.order_id, supersede=supersede))
 
     async def prepared(self, made: Sequence[Prepared]) -> None:
         now_ms, restored_ms = self._clock.now_ms(), self._restored_ms

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from gateway.clock import from_ms
-from gateway.errors import LeaseLost
+from gateway.errors import LeaseLost, Outdated
 from gateway.store.base import Prepared
 from gateway.store.names import LONGEST_NUMBER
 from gateway.store.sqlite.core import advance_inbox, advance_messages, is_overtaken
@@ -17,11 +17,19 @@ _IDS = "(SELECT value FROM json_each(?))"
 _ROW = "(?,?,?,?,?,'ready',?,?,?,?)"
 _OUTBOX = "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, due_at_ms, created_at_ms, sha256, body) VALUES "
 _PERHAPS_SENT = "UPDATE outbox SET maybe_taken = 1, unknown_since_ms = ?, status = iif(due_at_ms IS NULL, status, 'unknown') WHERE key = ?"
+_UNSENT = "maybe_taken = 0 AND resent = 0 AND status IN ('ready', 'held', 'dead')"
+_SENT = """
+    SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order
+    WHERE order_id = ? AND (coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected') OR resent > 0)"""
+_SUPERSEDE = f"""
+    UPDATE outbox INDEXED BY outbox_by_order
+    SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL
+    WHERE order_id = ? AND {_UNSENT}"""
 _DONE = "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ?"
 
 
 def prepare_all(db: Connection, made: Sequence[Prepared], now_ms: int, restored_ms: int | None = None) -> None:
-    """Insert the deliveries and finish their inbox rows. Raises LeaseLost.
+    """Insert the deliveries and finish their inbox rows. Raises LeaseLost, Outdated.
 
     Args:
         restored_ms: When a copy was put back: what is made of an event from before may have been delivered since the copy was made.
@@ -34,6 +42,21 @@ def prepare_all(db: Connection, made: Sequence[Prepared], now_ms: int, restored_
             came = one.row.occurred_at
             if came is None or min(came, one.row.received_at) <= from_ms(restored_ms):
                 db.execute(_PERHAPS_SENT, (now_ms, one.key))
+
+
+def sent_before(db: Connection, order_id: int | None, *, supersede: bool) -> frozenset[str]:
+    """The targets that have, or may have, a message of the order; with `supersede` those that will still have one then."""
+    found = db.execute(f"{_SENT} AND NOT ({_UNSENT})" if supersede else _SENT, (order_id,)).fetchall()
+    (let_go,) = db.execute("SELECT sent FROM orders WHERE id = ?", (order_id,)).fetchone()
+    return frozenset([target for (target,) in found] + ([] if let_go is None else json.loads(let_go)))
+
+
+def _make_room(db: Connection, one: Prepared, now_ms: int) -> None:
+    """Take out of the way what a message replaces, together with its coming. What has left meanwhile makes it another message."""
+    if one.sent is not None and sent_before(db, one.row.order_id, supersede=one.supersedes) != one.sent:
+        raise Outdated(one.key)
+    if one.supersedes:
+        db.execute(_SUPERSEDE, (f"a newer version came: {one.row.key}@{one.row.version}", now_ms, one.row.order_id))
 
 
 def _all_first(db: Connection, made: Sequence[Prepared], now_ms: int) -> bool:
@@ -87,6 +110,7 @@ def _prepare_one(db: Connection, one: Prepared, now_ms: int) -> None:
     )
     if counted.rowcount != 1 or done.rowcount != 1:
         raise LeaseLost(one.key)
+    _make_room(db, one, now_ms)
     overtaken = is_overtaken(db, row.order_id, row.id)
     for delivery in one.deliveries:
         busy = overtaken or (

@@ -39,14 +39,20 @@ class _Content(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def event(order: PurchaseOrder, document: bytes, zone: tzinfo) -> Event:
-    """The same key through both doors. `document` is kept exactly as it came."""
+    """The same key through both doors. `document` is kept exactly as it came.
+
+    `ordered_on` says how new a version is, in whole seconds, since the list may show it less exactly than the webhook, and only
+    with a zone: without one, two versions may change places where the clocks go back.
+    """
+    at = ordered_at(order, zone)
     return Event(
         key=order.id,
         order_ref=order.id,
         reference=order.id,
         document=document,
         content=content(order, zone),
-        occurred_at=ordered_at(order, zone),
+        as_of=at.replace(microsecond=0) if at is not None and _says_its_zone(order.ordered_on) else None,
+        occurred_at=at,
     )
 
 
@@ -56,6 +62,10 @@ def ordered_at(order: PurchaseOrder, zone: tzinfo) -> datetime | None:
         return instant(order.ordered_on, zone)
     except ValueError:
         return None
+
+
+def _says_its_zone(text: str | None) -> bool:
+    return datetime.fromisoformat(filled(text) or "0001-01-01").tzinfo is not None
 
 
 def content(order: PurchaseOrder, zone: tzinfo) -> bytes:

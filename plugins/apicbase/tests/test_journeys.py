@@ -93,6 +93,28 @@ async def test_an_order_edited_at_apicbase_is_a_revision_through_the_list_as_wel
     assert [(m["kind"], m["order"]["notes"]) for m in await made.sent()] == [("order.placed", None), ("order.revised", "edited")]
 
 
+@pytest.mark.parametrize("policy", ["hold", "replace", "send"])
+async def test_a_list_that_lags_behind_the_webhook_brings_no_older_version_back(
+    bench: Any, simulator: ApicbaseSimulator, policy: Any
+) -> None:
+    made, order = await bench(on_revision=policy), simulator.new()
+    newer = order | {"order_remarks": "newer", "ordered_on": "2024-03-31T12:05:00.500000Z"}
+    for one in (order, newer):
+        await made.webhook(*signed(one))
+        await made.sent()
+    before = len(await made.inbox())
+    simulator.enlist(order | {"order_remarks": "typed in between", "ordered_on": "2024-03-31T12:04:00Z"})
+    for _ in range(2):
+        await made.poller.round()
+    assert await made.sent() == []
+    assert [row["outcome"] for row in await made.inbox()][before:] == ["earlier_version"], "it is kept once"
+    assert (await made.webhook(*signed(order)))[0] == 200, "a recorded request"
+    assert await made.sent() == []
+    simulator.enlist(newer | {"ordered_on": "2024-03-31T12:05:00Z"})  # as the list shows it
+    await made.poller.round()
+    assert [row["outcome"] for row in await made.inbox()][before:] == ["earlier_version"] * 2
+
+
 async def test_case_15_an_unreadable_webhook_is_a_400_and_kept_with_its_raw_body(bench: Any, simulator: ApicbaseSimulator) -> None:
     made = await bench()
     body = b"\xef\xbb\xbf" + signed(simulator.new())[0]

@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway import Event, Unreadable, read_json, without_input
+from gateway import Event, Unreadable, is_identity, read_json, without_input
 from gateway_supercat.settings import Settings
 
 NAMES = ("id", "uuid", "order_number")
 _MAX_BYTES = 8 * 1024**2
 _ID = re.compile(r"[0-9]{1,18}")
-_NIL = re.compile(r"[0-]*")
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -70,6 +69,7 @@ def event(record: Record, document: bytes, settings: Settings, *, is_first: bool
         reference=record.number,
         document=document,
         content=content(record, settings.volatile),
+        sequence=record.id,
         ignored=f"id {record.id} is not after start.after_id = {after_id}" if is_old else None,
         flagged=is_old and not is_first,
     )
@@ -95,7 +95,7 @@ def _id(value: Any) -> int:
 
 def _uuid(value: Any) -> str:
     text = value.strip().lower() if isinstance(value, str) else ""
-    if _NIL.fullmatch(text) or len(text) > 100 or not text.isprintable():
+    if not is_identity(text) or len(text) > 100 or not text.isprintable():
         raise ValueError("it has no uuid")
     return text
 

@@ -1,4 +1,4 @@
-"""Versions of one order: told by the `uuid` and by the dash suffix together, and never the older after the newer.
+"""Versions of one order: told by the `uuid` and by the dash suffix together. That no older one overtakes is the core's to see, by `id`.
 
 "The first resubmitted order number receives a '-1' suffix"; "users delete the items from a submitted order then add items and
 re-submit it as a new order"; "it's good practice for order entry people to review any orders with a dash suffix" (seed, Inbound
@@ -48,11 +48,7 @@ def flags(number: Number, previous: Order | None) -> list[str]:
 
 
 def hold_back(record: Record, number: Number, order: Order, previous: Order | None) -> None:
-    """Raise Hold for what only a person can place: an older version behind a newer, a version of something unknown."""
-    newest = previous.references.get("supercat_id", "") if previous else ""
-    if previous is not None and newest.isdigit() and int(newest) > record.id:
-        said = f"an older version: {record.number} (id {record.id}) comes after {previous.order_number} (id {newest})"
-        raise Hold(f"{said}. Release it only if it is what the customer wants now, else drop it", order=_flagged(order, "older_version"))
+    """Raise Hold for what only a person can place: a version of something unknown."""
     if previous is None and number.version is not None:
         said = f"{record.number} is version {number.version} of {number.base}, and no earlier one with its uuid is known here"
         reason = f"{said}. Look up {number.base} in the ERP, then release or drop it"

@@ -118,6 +118,9 @@ def test_case_7_an_item_number_may_end_in_a_dash_and_a_digit(normalize: Any) -> 
         ({"id": 10**18}, "its id"),
         ({"uuid": None}, "no uuid"),
         ({"uuid": "  "}, "no uuid"),
+        ({"uuid": "null"}, "no uuid"),
+        ({"uuid": " None "}, "no uuid"),
+        ({"uuid": "undefined"}, "no uuid"),
         ({"uuid": ["a"]}, "no uuid"),
         ({"uuid": "00000000-0000-0000-0000-000000000000"}, "no uuid"),
         ({"order_number": None}, "no order_number"),
@@ -257,15 +260,11 @@ def test_the_order_number_is_the_records_own_unless_the_mapping_has_another(norm
     assert normalize(written(), mapping='{"order_number": "E-" & order_number}').order_number == "E-6385-033124-042"
 
 
-def test_an_older_version_is_told_by_the_id_as_a_number(normalize: Any) -> None:
-    previous = normalize(written(id=1000001))
-    with pytest.raises(Hold, match="an older version") as held:
-        normalize(written(id="999999"), previous)
-    assert held.value.order is not None
-    assert "older_version" in held.value.order.flags
-    assert not held.value.revision
-    for id in (1000001, 1000002, "1000002"):
-        assert normalize(written(id=id), previous).flags == ()
+@pytest.mark.parametrize("id", [1000001, "999999"])
+def test_the_id_says_how_new_a_record_is_as_a_number(id: Any) -> None:
+    _, event = found(written(id=id), gateway_supercat.Settings())
+    assert isinstance(event, Event)
+    assert event.sequence == int(id)
 
 
 def test_a_version_with_another_base_number_is_flagged(normalize: Any) -> None:

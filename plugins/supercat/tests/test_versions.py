@@ -150,11 +150,10 @@ async def test_case_5_the_original_after_its_version_does_not_overtake_it(simula
     assert await made.round() == []
     simulator.reflag(first)
     assert await made.round() == []
-    assert await made.inbox("key", "status") == [(f"supercat/{second}", "held"), (f"supercat/{first}@2", "ready")]
+    assert await made.inbox("key", "status") == [(f"supercat/{second}", "held"), (f"supercat/{first}", "done")]
     await made.store.release([str(second)], "anna")
     assert told(await made.sent()) == [("order.placed", number(simulator, second), 1)]
-    status, reason, _ = await made.outcome(f"{first}@2")
-    assert (status, "an older version" in reason) == ("held", True)
+    assert await made.inbox("outcome") == [("prepared",), ("earlier_version",)]
 
 
 @pytest.mark.parametrize(
@@ -237,14 +236,16 @@ async def test_case_10_other_content_after_it_left_is_held(simulator: SupercatSi
     assert len(await made.inbox()) == 2
 
 
-async def test_case_10_content_that_goes_back_to_what_it_was_is_a_version_as_well(simulator: SupercatSimulator, bench: Any) -> None:
+async def test_case_10_content_that_goes_back_to_what_it_was_is_an_earlier_version(simulator: SupercatSimulator, bench: Any) -> None:
     made, id = await bench(on_revision="send"), simulator.submit(lines=[line(0, 1)])
     simulator.acknowledging = False
     quantities = []
     for quantity in (1, 2, 1, 1):
         simulator.edit(id, placeholder_lines=[line(0, quantity)])
         quantities += [m["order"]["lines"][0]["quantity"] for m in await made.round()]
-    assert quantities == ["1", "2", "1"]
+    assert quantities == ["1", "2"]
+    status, reason, _ = await made.outcome(f"{id}@earlier-1")
+    assert (status, "as version 1" in reason) == ("done", True)
 
 
 async def test_case_10_what_supercat_changes_by_itself_is_no_version_where_it_is_named(simulator: SupercatSimulator, bench: Any) -> None:
@@ -266,12 +267,15 @@ async def test_case_11_an_older_version_does_not_overtake_a_newer_one(simulator:
     await made.sent()
     simulator.reflag(first)
     assert await made.round() == []
-    status, reason, _ = await made.outcome(f"{first}@2")
-    assert status == "held"
-    assert f"(id {first}) comes after {number(simulator, second)} (id {second})" in reason
-    await made.store.release([f"{first}@2"], "anna")
-    (message,) = await made.sent()
-    assert "older_version" in message["order"]["flags"]
+    status, reason, _ = await made.outcome(str(first))
+    assert status == "done"
+    assert "the vendor counts it before the newest version" in reason
+    assert await made.inbox("outcome") == [("prepared",), ("earlier_version",)]
+    await made.acknowledged()
+    assert simulator.submitted[first].marked_by == "gateway", "else it would come again for ever"
+    simulator.reflag(first)
+    assert await made.round() == []
+    assert len(await made.inbox()) == 2
 
 
 async def test_case_11_ids_are_compared_as_numbers(simulator: SupercatSimulator, bench: Any) -> None:

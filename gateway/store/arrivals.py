@@ -1,0 +1,69 @@
+"""What comes into the inbox, and what it turns out to be there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from gateway.messages import Stage
+
+
+class Incoming(Struct, frozen=True, kw_only=True):
+    """One event on its way into the inbox.
+
+    Attributes:
+        key: Unique within the source, together with the version where `content` counts versions.
+        order_ref: None for what could not be read.
+        content: SHA-256 of what makes a version of the order; None where the key alone decides.
+        sequence, as_of: How new it is among the events of its order, as the vendor counts or dates it.
+        sends_earlier: What is an earlier version counts as a revision like any other.
+        sha256: Of `document`.
+        fetch: The order itself must be fetched.
+        dead: Why it cannot be read; it becomes a dead letter at once.
+        ignored: Why nothing is made of it; it is done at once, and counts as no version.
+        flagged: With `ignored`: a person should have a look.
+        acknowledge: The stage that is reached with the commit, where the vendor is told of it.
+    """
+
+    key: str
+    order_ref: str | None = None
+    document: bytes | None = None
+    sha256: bytes | None = None
+    content: bytes | None = None
+    sequence: int | None = None
+    as_of: datetime | None = None
+    sends_earlier: bool = False
+    occurred_at: datetime | None = None
+    reference: str | None = None
+    fetch: bool = False
+    dead: str | None = None
+    ignored: str | None = None
+    flagged: bool = False
+    acknowledge: Stage | None = None
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """What became of one `Incoming`: stored now, or a repeat of what `key` already names.
+
+    Attributes:
+        flagged: Why nothing is made of it, where the store found that out: an earlier version, or a key of another order.
+    """
+
+    key: str
+    outcome: Literal["stored", "repeat"]
+    flagged: str | None = None
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """What a fetched order is to those before it: a `new` version, the `same` as the newest one, or an `earlier` one.
+
+    Attributes:
+        version: Its number where it is new; else that of the version that has its content.
+        reason: Why it is an earlier one.
+    """
+
+    verdict: Literal["new", "same", "earlier"]
+    version: int
+    reason: str = ""
