@@ -63,7 +63,8 @@ def status(options: Options) -> int:
     shown = [(name, "  ".join(_doors(source)), source["last_message_at"]) for name, source in said["sources"].items()]
     print_table(("source", "doors", "last message"), shown)
     print()
-    print_table(("target", "state", "reason"), [(name, one["state"], one.get("reason")) for name, one in said["targets"].items()])
+    targets = [(name, one["state"], one.get("reason"), one.get("next_at")) for name, one in said["targets"].items()]
+    print_table(("target", "state", "reason", "tried again"), targets)
     print()
     words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements", "submit")
     print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
@@ -76,7 +77,8 @@ def status(options: Options) -> int:
         print(f"\nRESTORED at {said['restored_at']}: {RESTORED}")
     for reason in said["reasons"]:
         where = " ".join(filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("target"))))
-        print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else reason["reason"]))
+        again = f" (tried again {reason['next_at']})" if reason.get("next_at") else ""
+        print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else reason["reason"]) + again)
     return 1 if said["reasons"] else 0
 
 

@@ -20,24 +20,32 @@ from gateway.clock import Clock
 log = logging.getLogger("gateway")
 
 K = TypeVar("K")
-State = Literal["up", "down", "off", "hold"]
+State = Literal["up", "down", "off", "hold", "paced", "closed"]
 Received = Literal["stored", "repeat", "refused", "rejected", "unreadable", "busy"]
 
 _TOLD_S = 600.0
 PLUGIN = "plugin"  # what is down, beside its doors, where a source's plugin cannot be used
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 10)
+_NOT_WELL: tuple[State, ...] = ("down", "hold", "paced")
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Condition(Struct, kw_only=True):
-    """One door or target: its state since when, and, where it is not up, the reason and the time of the next try."""
+    """One door or target: its state since when.
+
+    Attributes:
+        state: `hold`: nothing is sent until it is set right, or released. `paced`: it was asked to wait for long. `closed`: it is
+            left alone as configured, which is no complaint.
+        reason: Why it is not up, or what is unusual about it while it is.
+        next_at: When it is tried again by itself; None where it need not be, or will not.
+    """
 
     state: State
     since: datetime
     reason: str | None = None
-    told: bool = True
     next_at: datetime | None = None
+    told: bool = True
 
 
 class Hubs:
@@ -124,8 +132,7 @@ class Vitals:
     ) -> None:
         """Note the state of a door. One that is down because it is `starting` is no reason to warn anybody."""
         self.door_up.labels(source, door).set(state == "up")
-        self._note(self.doors, (source, door), state, reason, "door", {"source": source, "door": door}, starting)
-        self.doors[source, door].next_at = next_at
+        self._note(self.doors, (source, door), state, reason, next_at, "door", {"source": source, "door": door}, starting)
 
     def broken(self, source: str, doors: Iterable[str], reason: str) -> None:
         """Note that a source's plugin cannot be used: everything of it is down, for one reason, which is told once."""
@@ -134,10 +141,13 @@ class Vitals:
             self.door_up.labels(source, door).set(0)
             self.doors[source, door] = Condition(state="down", since=self._clock.now(), reason=reason)
 
-    def target(self, name: str, state: State, reason: str | None = None) -> None:
-        """Note the state of a target."""
+    def target(
+        self, name: str, state: State, reason: str | None = None, next_at: datetime | None = None, *, since: datetime | None = None
+    ) -> None:
+        """Note the state of a target; `since` where that began before this process did."""
         self.target_up.labels(name).set(state == "up")
-        self._note(self.targets, name, state, reason, "target", {"target": name})
+        self._note(self.targets, name, state, reason, next_at, "target", {"target": name})
+        self.targets[name].since = since or self.targets[name].since
 
     def forget(self) -> None:
         """Start over with the conditions: another configuration is in force. Counters go on."""
@@ -158,10 +168,10 @@ class Vitals:
                 yield {"source": source, "hook": hook, "reason": f"its hook {hook} did not come back for {for_s:.0f} s{others}"}
 
     def complaints(self) -> Iterator[dict[str, str]]:
-        """What keeps the gateway from being ready: doors and targets that should work and do not."""
+        """What keeps the gateway from being ready: doors and targets that should work and do not, and when they are tried again."""
         for (source, door), condition in self.doors.items():
-            if condition.state in ("down", "hold") and (door == PLUGIN or (source, PLUGIN) not in self.doors):
-                yield {"source": source, "door": door, "reason": condition.reason or condition.state}
+            if condition.state in _NOT_WELL and (door == PLUGIN or (source, PLUGIN) not in self.doors):
+                yield {"source": source, "door": door, **_complaint(condition)}
         if self.reload_refused is not None:
             yield {"configuration": "was refused", "reason": self.reload_refused}
         yield from self._blocked()
@@ -170,8 +180,8 @@ class Vitals:
         if self.log_held is not None:
             yield {"store": "cannot empty its log", "reason": self.log_held}
         for name, condition in self.targets.items():
-            if condition.state in ("down", "hold"):
-                yield {"target": name, "reason": condition.reason or condition.state}
+            if condition.state in _NOT_WELL:
+                yield {"target": name, **_complaint(condition)}
 
     def _note(
         self,
@@ -179,22 +189,33 @@ class Vitals:
         key: K,
         state: State,
         reason: str | None,
+        next_at: datetime | None,
         what: str,
         names: dict[str, str],
         starting: bool = False,
     ) -> None:
         old = where.get(key)
         if old is not None and old.state == state:
-            old.reason = reason
+            old.reason, old.next_at = reason, next_at
             if old.told or starting:
                 return
             old.told = True
         else:
-            where[key] = Condition(state=state, since=self._clock.now(), reason=reason, told=not starting)
+            where[key] = Condition(state=state, since=self._clock.now(), reason=reason, next_at=next_at, told=not starting)
         if starting:
             return
-        if state in ("down", "hold"):
-            log.warning(f"{what}.{state}", extra={**names, "reason": reason})
-        elif old is not None and old.state in ("down", "hold"):
+        if state in _NOT_WELL:
+            log.warning(f"{what}.{state}", extra={**names, "reason": reason, "next_at": next_at and as_text(next_at)})
+        elif old is not None and old.state in _NOT_WELL:
             down_s = round((self._clock.now() - old.since).total_seconds(), 1)
             log.info(f"{what}.up", extra={**names, "after_s": down_s})
+
+
+def as_text(at: datetime) -> str:
+    """An instant to the second, as people and programs read it: `2026-12-01T08:00:30Z`."""
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _complaint(condition: Condition) -> dict[str, str]:
+    next_at = {"next_at": as_text(condition.next_at)} if condition.next_at else {}
+    return {"reason": condition.reason or condition.state, **next_at}

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.store.base import Reader, statuses_of
 from gateway.store.waiting import Sides, sides_of
-from gateway.vitals import Vitals
+from gateway.vitals import Vitals, as_text
 
 
 async def status(
@@ -28,7 +28,7 @@ async def status(
     summary = await reader.summary()
     said: dict[str, Any] = {
         "running": vitals is not None,
-        "started_at": _z(vitals.started_at) if vitals else None,
+        "started_at": as_text(vitals.started_at) if vitals else None,
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
         "disk": msgspec.to_builtins(await reader.disk()),
         "restored_at": await reader.restored_at(),
@@ -64,8 +64,7 @@ def _doors(source: str, known: Sequence[str], vitals: Vitals | None) -> dict[str
 
 def _target(name: str, vitals: Vitals | None) -> dict[str, str | None]:
     condition = vitals.targets.get(name) if vitals else None
-    return {"state": condition.state, "reason": condition.reason, "since": _z(condition.since)} if condition else {"state": "off"}
-
-
-def _z(at: Any) -> str:
-    return str(at.isoformat(timespec="seconds")).replace("+00:00", "Z")
+    if condition is None:
+        return {"state": "off"}
+    next_at = as_text(condition.next_at) if condition.next_at else None
+    return {"state": condition.state, "reason": condition.reason, "since": as_text(condition.since), "next_at": next_at}

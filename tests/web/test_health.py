@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import acme
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import AuthError
 from gateway.errors import StoreError, StoreFailed
+from gateway.testing import ErpSimulator
 from gateway.web import health
 
 
@@ -238,3 +241,20 @@ async def test_doors_and_targets_are_up_or_down(start, erp) -> None:
     assert found["gateway_target_up"] == {labels(target="erp"): 1}
     running.gateway._runtime.deliver["erp"].hold("held by a test")
     assert (await metrics(running))["gateway_target_up"] == {labels(target="erp"): 0}
+
+
+async def test_what_is_tried_again_by_itself_says_when_everywhere(start: Any, erp: ErpSimulator) -> None:
+    """`readyz`, `status`, the page and the log name the reason and the next time."""
+    running = await start(erp.url)
+    vitals, at = running.gateway._vitals, datetime(2026, 12, 1, 8, 0, 30, tzinfo=UTC)
+    for state in ("down", "hold", "paced"):
+        vitals.target("erp", state, "the target answers 404", at)
+        vitals.door("acme", "webhook", "down", "the vendor answers 503", next_at=at)
+        ready, said = await running.get("/readyz")
+        assert (ready, {one["next_at"] for one in said["reasons"]}) == (503, {"2026-12-01T08:00:30Z"})
+        assert (await running.get("/api/status"))[1]["targets"]["erp"]["next_at"] == "2026-12-01T08:00:30Z"
+        assert (await running.get("/"))[1].count("2026-12-01 08:00:30") == 3  # both reasons, and the table of targets
+    vitals.target("erp", "closed", "a maintenance window", at)
+    vitals.door("acme", "webhook", "up")
+    assert (await running.get("/readyz"))[0] == 200, "what is configured is no complaint"
+    assert b'gateway_target_up{target="erp"} 0' in generate_latest(vitals.registry)
