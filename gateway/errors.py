@@ -94,7 +94,15 @@ class MappingError(PermanentError, ValueError):
 
 
 class AuthError(GatewayError):
-    """The other side does not accept our credentials; trying again unchanged cannot help."""
+    """The other side does not let us in; trying again at once cannot help.
+
+    Attributes:
+        refused: It has looked at our credentials. False: we got no answer that speaks of them, as from a wrong address.
+    """
+
+    def __init__(self, message: str, *, refused: bool = True) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class UnknownKey(GatewayError):

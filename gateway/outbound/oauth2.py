@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -34,7 +36,7 @@ Send = Callable[[str, str, dict[str, str], bytes], Awaitable[Answer]]
 
 class _Token(Struct):
     access_token: str
-    expires_in: float | None = None
+    expires_in: Any = None
     token_type: str = "Bearer"  # noqa: S105 - the name of a kind
 
 
@@ -78,13 +80,13 @@ class TokenSource:
         try:
             token = msgspec.json.decode(answer.body, type=_Token, strict=False)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise AuthError("the token endpoint's answer is no token; check token_url") from error
+            raise AuthError("the token endpoint's answer is no token; check token_url", refused=False) from error
         if token.token_type.lower() != "bearer":
-            raise AuthError("the token endpoint gives another kind of token than Bearer; check token_url")
+            raise AuthError("the token endpoint gives another kind of token than Bearer; check token_url", refused=False)
         if not token.access_token or not token.access_token.isprintable():
-            raise AuthError("the token endpoint's answer holds no usable token; check token_url")
+            raise AuthError("the token endpoint's answer holds no usable token; check token_url", refused=False)
         self._token = token.access_token
-        lifetime_s = _UNSAID_S if token.expires_in is None else token.expires_in
+        lifetime_s = _lifetime_s(token.expires_in)
         self._good_until = asked_at + max(lifetime_s - _EARLY_S, lifetime_s / 2)
 
     async def _answer(self) -> Answer:
@@ -92,7 +94,7 @@ class TokenSource:
         try:
             answer = await self._send("POST", self._settings.token_url, *self._request())
         except PermanentError as error:
-            raise AuthError(f"the token endpoint: {error}; check token_url") from error
+            raise AuthError(f"the token endpoint: {error}; check token_url", refused=False) from error
         wait_s = retry_after_s(answer.headers, self._clock.now())
         if answer.status == 429:
             raise RateLimited("the token endpoint says that we call too often (429)", retry_after_s=wait_s or 60.0)
@@ -104,7 +106,7 @@ class TokenSource:
             proof = self._settings.client_auth.removesuffix("_jwt")
             raise AuthError(f"the token endpoint answers {answer.status}{_reason(answer.body)}; check client_id and {proof}")
         if answer.status != 200:
-            raise AuthError(f"the token endpoint answers {answer.status}; check token_url")
+            raise AuthError(f"the token endpoint answers {answer.status}; check token_url", refused=False)
         return answer
 
     def _refused(self, answer: Answer) -> AuthError:
@@ -157,6 +159,15 @@ class TokenSource:
             return signer(settings.private_key.reveal(), settings.certificate and settings.certificate.reveal())
         except ValueError as error:
             raise AuthError(f"private_key and certificate cannot be used: {error}") from error
+
+
+def _lifetime_s(said: Any) -> float:
+    """How long a token is good; an hour where that is not said, or cannot be read."""
+    try:
+        seconds = float(said)
+    except (ArithmeticError, TypeError, ValueError):
+        return _UNSAID_S
+    return seconds if math.isfinite(seconds) else _UNSAID_S
 
 
 class _Refusal(Struct):

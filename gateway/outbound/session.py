@@ -214,7 +214,10 @@ async def exchange(
             allow_redirects=False,
             timeout=_timeout(session.timeout.sock_connect, timeout_s),
         ) as response:
-            return await _whole(response, max_bytes)
+            try:
+                return await _whole(response, max_bytes)
+            except (ArithmeticError, LookupError, ValueError) as error:  # it was sent, so this is no `Unreached`
+                raise Unanswered("the answer cannot be read") from error
 
 
 @contextmanager
@@ -292,23 +295,22 @@ async def certificate_ends_at(host: str, port: int, *, allowed: AddressCheck, tl
 
 def date_of(headers: Mapping[str, str]) -> datetime | None:
     """What the other side's clock says, UTC, to the second; None where it says nothing."""
-    try:
-        at = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
-        return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return _instant(headers.get("date", ""))
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that a `Retry-After` header asks for, as a number or a date; at most a day, None where it says nothing."""
     value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
     if value.isascii() and value.isdigit():
         return min(float(value.lstrip("0")[:12] or 0), _LONGEST_WAIT_S)
+    at = _instant(value)
+    return None if at is None else min(max(0.0, (at - now).total_seconds()), _LONGEST_WAIT_S)
+
+
+def _instant(text: str) -> datetime | None:
+    """A date of HTTP. What cannot be read says nothing: `+99999999999999` for a zone is an OverflowError, a year 0 a ValueError."""
     try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
+        at = parsedate_to_datetime(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return min(max(0.0, (at - now).total_seconds()), _LONGEST_WAIT_S)

@@ -224,7 +224,8 @@ def not_sent(error: Exception) -> Outcome:
     if isinstance(error, Untrusted):
         return Outcome(meaning="hold", reason=f"{error}; check its certificate, or set ca_file")
     if isinstance(error, AuthError):
-        return Outcome(meaning="hold", reason=str(error))
+        return Outcome(meaning="hold", reason=str(error), credentials=error.refused)
     if isinstance(error, TransientError):
-        return Outcome(meaning="retry", reason=str(error), unwell=isinstance(error, Unreached), retry_after_s=error.retry_after_s)
+        unreached = isinstance(error, Unreached)
+        return Outcome(meaning="retry", reason=str(error), unwell=unreached, unreached=unreached, retry_after_s=error.retry_after_s)
     return Outcome(meaning="held" if isinstance(error, Hold) else "refused", reason=str(error))

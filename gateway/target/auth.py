@@ -89,6 +89,13 @@ class AuthSender:
             except (OSError, ValueError):  # certificate and key are two files: the other one follows, and says so again
                 pass
 
+    def once_more(self) -> None:
+        """Let one more try through with what was refused, where that is what keeps it back."""
+        most = self._settings.max_consecutive_auth_failures
+        self._failures = min(self._failures, most - 1)
+        if not self._signer.renews:
+            self._refused = 0
+
     async def sign_in(self) -> None:
         """Get a token or a session where the ERP wants one; nothing where it does not. Raises as `send`."""
         await self._proof(None)
@@ -114,8 +121,8 @@ class AuthSender:
                 )
             try:
                 proof = await self._signer.proof(instead_of)
-            except AuthError:
-                self._failures += 1
+            except AuthError as error:
+                self._failures += error.refused
                 raise
             if proof is instead_of:  # a password, or a token endpoint that gives the same token again
                 raise self._no_entry()
@@ -271,14 +278,17 @@ class _CsrfTokens:
         except Unanswered as error:
             raise TransientError(f"the CSRF token: {error}") from error
         except Unfilled as error:
-            raise AuthError(f"the CSRF token: {error}") from error
+            raise AuthError(f"the CSRF token: {error}", refused=False) from error
         if answer.status == 401:
             return answer
         if answer.status in (408, 425, 429) or answer.status >= 500:
             raise TransientError(f"the CSRF token: the ERP answers {answer.status}", retry_after_s=self._sender.when(answer))
         text = answer.headers.get(settings.header, "").strip()
         if not text or text.lower() in ("required", "fetch"):
-            raise AuthError(f"the ERP gives no {settings.header} ({answer.status}); check csrf.url and what the credentials may do")
+            raise AuthError(
+                f"the ERP gives no {settings.header} ({answer.status}); check csrf.url and what the credentials may do",
+                refused=answer.status == 403,
+            )
         token = CsrfToken(settings.header, text, proof)
         keep_cookies(token.cookies, answer)
         return token

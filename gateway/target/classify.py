@@ -33,6 +33,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
         silent: The target was asked nothing, so this says nothing about how it is.
         unwell: The target as a whole looks down; enough of these in a row open the breaker.
         detail: The ERP's words, bounded, for the operator.
+        credentials: With `hold`: it is our credentials that the target does not accept.
+        unreached: With `unwell`: nothing was sent, so that this is no order's fault.
         wait_s: When to go on; None: by the retry settings.
         erp_id, erp_number: What the ERP calls the order.
     """
@@ -49,6 +51,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     strike: bool = False
     silent: bool = False
     unwell: bool = False
+    unreached: bool = False
+    credentials: bool = False
     wait_s: float | None = None
     erp_id: str | None = None
     erp_number: str | None = None
@@ -72,24 +76,23 @@ def classify(answer: Answer, now: datetime) -> Outcome:
     """The outcome of a whole answer of an ERP that recognises a repeated key."""
     status = answer.status
     detail = words(answer)
-    wait_s = retry_after_s(answer.headers, now)
     if 200 <= status < 300:
         return Outcome(meaning="delivered", reason="taken", http_status=status, detail=detail)
     if status == 409:
         return Outcome(meaning="duplicate", reason="the target has it already", http_status=status, detail=detail)
     if status == 429:
-        return _throttled(status, detail, wait_s)
+        return _throttled(status, detail, retry_after_s(answer.headers, now))
     if status in (408, 425) or status >= 500:
         return Outcome(
             meaning="retry",
             reason=f"the target answers {status}",
             http_status=status,
             detail=detail,
-            retry_after_s=wait_s if status == 503 else None,
+            retry_after_s=retry_after_s(answer.headers, now) if status == 503 else None,
             maybe_taken=status != 425,
             unwell=status != 425,
         )
-    if status in (401, 403, 404) or status < 400:
+    if status in (401, 403, 404, 405) or status < 400:
         return _hold(status, detail)
     return Outcome(meaning="refused", reason=f"the target refuses the order ({status})", http_status=status, detail=detail)
 
@@ -120,7 +123,7 @@ def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: 
         return replace(plain, meaning="unknown", reason="the target answers 500", strike=True)
     if status == 408 or (status > 501 and status != 505):
         return replace(plain, meaning="unknown", reason=f"the target answers {status}", unwell=True)
-    if status in (401, 403) or status < 400 or (status == 404 and creates):
+    if status in (401, 403) or status < 400 or (status in (404, 405) and creates):
         return _hold(status, detail)
     return plain
 
@@ -143,6 +146,7 @@ def by_rule(rules: Sequence[Rule], answer: Answer, document: Mapping[str, Any], 
             reason=f"the target answers {answer.status}: {rule.class_} by its classify rule",  # never its words, which may name people
             http_status=answer.status,
             detail=own_words or words(answer),
+            credentials=rule.class_ == "auth",
             retry_after_s=_pause_s(answer, now) if rule.class_ in ("retry", "throttled") else None,
         )
     return None
@@ -169,16 +173,19 @@ def _throttled(status: int, detail: str | None, wait_s: float | None) -> Outcome
 
 
 def _hold(status: int, detail: str | None) -> Outcome:
-    return Outcome(meaning="hold", reason=f"the target answers {status}: {advice(status)}", http_status=status, detail=detail)
+    reason = f"the target answers {status}: {advice(status)}"
+    return Outcome(meaning="hold", reason=reason, http_status=status, detail=detail, credentials=status in (401, 403))
 
 
 def _pause_s(answer: Answer, now: datetime) -> float | None:
-    """What `Retry-After` asks for, else `X-RateLimit-Reset`: seconds from now, or seconds since 1970 where it is that large."""
+    """What `Retry-After` asks for, else `X-RateLimit-Reset`: seconds from now or, where it is that large, (milli)seconds since 1970."""
     asked_s = retry_after_s(answer.headers, now)
     reset = answer.headers.get("x-ratelimit-reset", "").strip()
     if asked_s is not None or not (reset.isascii() and reset.isdigit()):
         return asked_s
-    seconds = float(reset[:12])
+    seconds = float(reset[:15])
+    if seconds > _SINCE_1970 * 100:
+        seconds /= 1000
     return min(max(0.0, seconds - now.timestamp() if seconds > _SINCE_1970 else seconds), _LONGEST_WAIT_S)
 
 
@@ -188,4 +195,5 @@ def advice(status: int) -> str:
         401: "check its credentials",
         403: "check what its credentials may do",
         404: "check its url",
+        405: "check its url and its method",
     }.get(status, "check its url, redirects are not followed")

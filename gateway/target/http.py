@@ -69,6 +69,10 @@ class HttpTarget:
         """A secret changed, or a person says so: sign in anew."""
         self._sender.reset()
 
+    def once_more(self) -> None:
+        """Let one try through with credentials that were refused."""
+        self._sender.once_more()
+
     async def send(self, row: OutboxRow, journal: Journal | None = None, *, probing: bool = False) -> Outcome:
         """One attempt; never raises for what the ERP or the network does.
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import AuthError, MappingError, PermanentError, TransientError
-from gateway.outbound.session import Answer, TooLong, Untrusted, retry_after_s
+from gateway.outbound.session import Answer, TooLong, Unreached, Untrusted, retry_after_s
 from gateway.target.classify import Outcome, advice, has_error, words
 from gateway.target.expressions import answer_document
 from gateway.target.policy import FromHeader, Preflight
@@ -55,9 +55,12 @@ async def look(preflight: Preflight, request: Request, context: Context, sender:
     try:
         answer = await sender.send(request)
     except (Untrusted, AuthError) as error:
-        raise Ended(Outcome(meaning="hold", reason=f"preflight: {error}")) from error
+        refused = isinstance(error, AuthError) and error.refused
+        raise Ended(Outcome(meaning="hold", reason=f"preflight: {error}", credentials=refused)) from error
     except TransientError as error:
-        raise Ended(Outcome(meaning="retry", reason=f"preflight: {error}", unwell=True, retry_after_s=error.retry_after_s)) from error
+        unreached = isinstance(error, Unreached)
+        said = Outcome(meaning="retry", reason=f"preflight: {error}", unwell=True, unreached=unreached, retry_after_s=error.retry_after_s)
+        raise Ended(said) from error
     except TooLong as error:
         raise Ended(_hold(error.answer, "its answer is too long; ask for fewer fields")) from error
     except PermanentError as error:
@@ -128,8 +131,9 @@ def _failed(answer: Answer, now: datetime) -> Outcome:
         return msgspec.structs.replace(said, meaning="throttled", retry_after_s=retry_after_s(answer.headers, now))
     if status in (408, 423, 425) or status >= 500:
         return msgspec.structs.replace(said, meaning="retry", unwell=True, retry_after_s=retry_after_s(answer.headers, now))
-    if status in (401, 403, 404) or status < 400:
-        return _hold(answer, f"it answers {status}: {advice(status).replace('its url', 'preflight.url')}")
+    if status in (401, 403, 404, 405) or status < 400:
+        held = _hold(answer, f"it answers {status}: {advice(status).replace('its url', 'preflight.url')}")
+        return msgspec.structs.replace(held, credentials=status in (401, 403))
     return said
 
 

@@ -136,6 +136,18 @@ class TargetSettings(_Table, frozen=True, kw_only=True):
             return None
         return self.client_cert.path, self.client_key.path if self.client_key else None, self.client_key_password
 
+    @property
+    def credentials(self) -> Literal["none", "token", "password"]:
+        """What a refusal puts at risk: an account is locked after wrong passwords, and not after wrong tokens."""
+        match self.auth:
+            case Basic() | Login():
+                return "password"
+            case ClientCredentials(client_auth="client_secret"):
+                return "password"
+            case NoAuth():
+                return "password" if self.secrets else "none"
+        return "token"
+
     def _requests(self) -> Iterable[tuple[str | tuple[str | int, ...], str]]:
         """Every request of this table: known names, hosts that are fixed and the same."""
         for name in self.vars:

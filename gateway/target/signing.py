@@ -192,7 +192,9 @@ class _Sessions:
         try:
             accepted = 200 <= answer.status < 300 and (self._auth.ok is None or self._auth.ok.evaluate(document) is True)
             if not accepted:
-                raise AuthError(f"the ERP does not accept the login ({answer.status}); check its user and its secrets")
+                is_about_us = answer.status in (400, 401, 403) or 200 <= answer.status < 300
+                said = f"the ERP does not accept the login ({answer.status}); check its user and its secrets"
+                raise AuthError(said if is_about_us else f"the login: the ERP answers {answer.status}; check auth.url", refused=is_about_us)
             headers = {name: self._header(name, text.evaluate(document)) for name, text in self._auth.send.items()}
         except MappingError as error:
             raise AuthError(f"the login: {error}") from error

@@ -218,3 +218,26 @@ async def test_it_works_over_a_real_connection(clock: ManualClock) -> None:
         assert await TokenSource(oauth2(token_url=f"{endpoint.url}/token"), send, clock).token() == "real"
         await session.close()
     assert parse_qs(endpoint.heard[0].body.decode())["client_secret"] == [SECRET]
+
+
+@pytest.mark.parametrize("said_s", ["soon", "nan", "1e999", "9" * 400, None, [3600], {}])
+async def test_a_lifetime_that_cannot_be_read_says_nothing(clock: ManualClock, said_s: Any) -> None:
+    """The token is as good as one without it: an hour."""
+    endpoint = Endpoint(token("t1", expires_in=said_s), token("t2"))
+    tokens = TokenSource(oauth2(), endpoint, clock)
+    assert await tokens.token() == "t1"
+    clock.advance(3000)
+    assert await tokens.token() == "t1"
+    clock.advance(600)
+    assert await tokens.token() == "t2"
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"), [(400, True), (401, True), (403, True), (404, False), (302, False), (200, False), (405, False)]
+)
+async def test_an_endpoint_that_is_not_there_has_refused_nobody(clock: ManualClock, given: int, refused: bool) -> None:
+    """So it is tried again soon, and counts for no lock."""
+    tokens = TokenSource(oauth2(), Endpoint(said(given, b"<html>maintenance</html>")), clock)
+    with pytest.raises(AuthError) as caught:
+        await tokens.token()
+    assert caught.value.refused == refused

@@ -598,3 +598,34 @@ async def test_a_password_that_somebody_changes_is_not_tried_again_by_those_who_
         heard = len(peer.heard)
         assert all(isinstance(one, AuthError) for one in await all_of(made, peer.url))
         assert len(peer.heard) == heard == 17
+
+
+async def test_what_was_refused_is_tried_once_more_when_somebody_says_so_and_then_no_more() -> None:
+    """The retry of a held target: without it a refused password is not even sent."""
+    asked: list[str] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        asked.append(request.headers["Authorization"])
+        return web.Response(status=401)
+
+    async with erp(refuse) as there, sender(there.url, auth=Basic(username="u", password=secret())) as made:
+        for tries in (1, 1, 1):
+            with pytest.raises(AuthError):
+                await made.send(order(there.url))
+            assert len(asked) == tries
+        made.once_more()
+        for _ in range(3):
+            with pytest.raises(AuthError):
+                await made.send(order(there.url))
+        assert len(asked) == 2
+
+
+async def test_a_login_page_that_is_not_there_counts_for_no_lock() -> None:
+    async def missing(_: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    async with erp(missing) as there, sender(there.url, auth=Login(url=Template("{base}/login"))) as made:
+        for _ in range(5):
+            with pytest.raises(AuthError, match=r"check auth\.url") as caught:
+                await made.send(order(there.url))
+            assert not caught.value.refused

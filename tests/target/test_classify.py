@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outbound.session import Answer
-from gateway.target.classify import classify
+from gateway.outbound.session import Answer, date_of
+from gateway.target.classify import classify, classify_unkeyed
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 
@@ -23,8 +23,8 @@ TABLE = {
     "duplicate": (409,),
     "throttled": (429,),
     "retry": (408, 425, 500, 501, 502, 503, 504, 599, 999),
-    "hold": (100, 199, 300, 301, 302, 303, 304, 307, 308, 401, 403, 404),
-    "refused": (400, 402, 405, 406, 410, 411, 412, 413, 415, 418, 422, 423, 424, 426, 428, 431, 451),
+    "hold": (100, 199, 300, 301, 302, 303, 304, 307, 308, 401, 403, 404, 405),
+    "refused": (400, 402, 406, 410, 411, 412, 413, 415, 418, 422, 423, 424, 426, 428, 431, 451),
 }
 
 
@@ -75,6 +75,38 @@ def test_the_answers_own_words_are_bounded_and_kept_apart() -> None:
     assert outcome.detail.startswith("Jane Doe has no credit \ufffd")
     assert len(outcome.detail) == 2000
     assert "Jane" not in outcome.reason
+
+
+UNREADABLE = [
+    "Tue, 01 Dec 2026 09:02:00 +99999999999999",
+    "Tue, 01 Dec 2026 09:02:00 -99999999999999",
+    "Tue, 01 Dec 99999 09:02:00 GMT",
+    "Fri, 31 Dec 9999 23:59:59 -2359",
+    "Tue, 32 Dec 2026 25:61:61 GMT",
+    "1e9",
+    "-5",
+    "\u0661\u0662",
+    "soon",
+]
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_a_header_that_cannot_be_read_says_nothing(text: str) -> None:
+    """A 200 is delivered whatever its headers are (case 32)."""
+    for status, meaning in ((200, "delivered"), (400, "refused"), (429, "throttled"), (503, "retry")):
+        answer = said(status, retry_after=text, date=text)
+        assert (classify(answer, NOW).meaning, classify(answer, NOW).retry_after_s) == (meaning, None)
+    unkeyed = classify_unkeyed(said(429, x_ratelimit_reset=text), NOW, creates=True, can_look=True)
+    assert unkeyed is not None
+    assert unkeyed.retry_after_s is None
+    assert date_of({"date": text}) is None
+
+
+@pytest.mark.parametrize("reset", ["60", str(int(NOW.timestamp()) + 60), str(int(NOW.timestamp() + 60) * 1000)])
+def test_a_rate_that_begins_anew_is_told_in_seconds_or_as_an_instant(reset: str) -> None:
+    outcome = classify_unkeyed(said(429, x_ratelimit_reset=reset), NOW, creates=True, can_look=True)
+    assert outcome is not None
+    assert outcome.retry_after_s == 60
 
 
 def test_an_empty_answer_has_no_words() -> None:
