@@ -26,8 +26,3 @@ def believed_s(asked_s: float | None, own_pause_s: float) -> float:
 def is_over(age_s: float, max_age_s: float) -> bool:
     """Whether a row has been tried for so long that a person has to look."""
     return age_s >= max_age_s
-
-
-def believed_s(asked_s: float, pause_s: float) -> float:
-    """How long a `Retry-After` is obeyed where our own pause would be `pause_s`: a mistake over there stops nothing for a day."""
-    return min(asked_s, max(_BELIEVED_S, 3 * pause_s))

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from gateway.messages import Stage
+from gateway.store.settlement import storable
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
@@ -42,6 +44,11 @@ class Incoming(Struct, frozen=True, kw_only=True):
     ignored: str | None = None
     flagged: bool = False
     acknowledge: Stage | None = None
+
+    def __post_init__(self) -> None:  # the key and the order's name are what they are: two may not become one
+        for name in ("dead", "ignored", "reference"):
+            if (text := getattr(self, name)) is not None and text != storable(text):
+                force_setattr(self, name, storable(text))
 
 
 class Accepted(Struct, frozen=True, kw_only=True):

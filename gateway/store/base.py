@@ -15,7 +15,7 @@ Each method is one transaction; it is durable when its coroutine returns, and wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -30,7 +30,10 @@ from gateway.store.deciding import Deciding
 from gateway.store.keeping import Disk, Keeping
 from gateway.store.names import Queue as Queue  # words of this page, too
 from gateway.store.names import Status as Status
+from gateway.store.settlement import Progress as Progress
+from gateway.store.settlement import Settlement as Settlement
 from gateway.store.submissions import Submissions
+from gateway.store.targets import Held, Stray, Targets
 from gateway.store.waiting import Sides
 
 Came = Door | Literal["submit"]
@@ -162,15 +165,6 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
         return self.unknown_since is not None or (self.maybe_taken and self.step == 0)
 
 
-class Progress(Struct, frozen=True, kw_only=True):
-    """How far an order is that takes several requests; see `OutboxRow`."""
-
-    step: int
-    item: int = 0
-    erp_id: str | None = None
-    erp_number: str | None = None
-
-
 class AckRow(Struct, frozen=True, kw_only=True):
     """A leased acknowledgement."""
 
@@ -184,40 +178,7 @@ class AckRow(Struct, frozen=True, kw_only=True):
     first_attempt_at: datetime | None
 
 
-class Settlement(Struct, frozen=True, kw_only=True):
-    """How an attempt ended, for any queue.
-
-    Attributes:
-        status: Where the row goes.
-        outcome: One word for logs, metrics and people: `delivered`, `duplicate`, `retry` ...
-        due_in_s: For `ready`, seconds from now.
-        counts: False gives the attempt back (rate limited, cut short by a shutdown).
-        maybe_taken: The other side may have taken it although we cannot tell; it sticks to the row until `cleared`.
-        cleared: It is certain that the last request was not done.
-        looked: A look-up did not find it; counted.
-        strike: An answer that is believed a few times only; counted.
-        erp_id, erp_number: What the target calls the order.
-        detail: What the other side said, bounded, for the operator.
-    """
-
-    status: Status
-    outcome: str
-    reason: str | None = None
-    due_in_s: float = 0.0
-    counts: bool = True
-    maybe_taken: bool = False
-    cleared: bool = False
-    looked: bool = False
-    strike: bool = False
-    erp_id: str | None = None
-    erp_number: str | None = None
-    http_status: int | None = None
-    detail: str | None = None
-    started_at_ms: int = 0
-    duration_ms: int = 0
-
-
-class Store(Keeping, Submissions, Deciding, Protocol):
+class Store(Keeping, Submissions, Deciding, Targets, Protocol):
     """One method per transition. Raises `StoreBusy` where nothing was committed, `StoreFailed` where all is over."""
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
@@ -274,8 +235,10 @@ class Store(Keeping, Submissions, Deciding, Protocol):
     async def settle_inbox(self, row: InboxRow, end: Settlement, *, with_earlier: bool = False) -> None:
         """End one attempt. With `with_earlier`, what has not left of the same order is held with it."""
 
-    async def lease_outbox(self, target: str, limit: int, *, announces: bool = False) -> list[OutboxRow]:
-        """Take due deliveries, oldest due first, one per order.
+    async def lease_outbox(
+        self, target: str, limit: int, *, announces: bool = False, early: bool = False, but_not: Collection[int] = ()
+    ) -> list[OutboxRow]:
+        """Take due deliveries, oldest due first, one per order; `early`, also what is due later; `but_not` those where there are others.
 
         With `announces`, whoever takes them says before each request that it is `sending`: what a crash finds leased and
         not announced has surely not left. Without, whatever a crash finds leased may have been taken.
@@ -342,6 +305,12 @@ class Reader(Protocol):
 
     async def restored_at(self) -> str | None:
         """When a copy was put back, until somebody says that the gap is closed."""
+
+    async def held_targets(self) -> dict[str, Held]:
+        """What people hold, by target."""
+
+    async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
+        """Rows under way whose source or target is none of these."""
 
     async def sources(self) -> dict[str, str | None]:
         """When each source's last message came."""

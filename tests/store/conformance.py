@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from naming import Choosing, Naming, Resending
+from of_targets import OfTargets
 from submitting import Submitting
 from versions import Versions
 
@@ -932,6 +933,19 @@ class Keeping:
 
 
 class StoreConformance(
-    Accepting, Versions, Preparing, Revising, Delivering, Unclear, Acknowledging, Submitting, Deciding, Naming, Choosing, Resending, Keeping
+    Accepting,
+    Versions,
+    Preparing,
+    Revising,
+    Delivering,
+    Unclear,
+    Acknowledging,
+    Submitting,
+    Deciding,
+    Naming,
+    Choosing,
+    Resending,
+    Keeping,
+    OfTargets,
 ):
     """All of it."""

@@ -18,6 +18,7 @@ from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, not_wr
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
+from gateway.store.sqlite.targets import Targets
 from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift, shift_ages
 from gateway.store.sqlite.verdicts import Verdicts
 from gateway.store.sqlite.writer import Connection, Writer
@@ -32,7 +33,7 @@ def _ignore(_: object) -> None:
     return None
 
 
-class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Elapsed, Upkeep):
+class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Targets, Elapsed, Upkeep):
     """`gateway.store.base.Store` on one SQLite file.
 
     Args:

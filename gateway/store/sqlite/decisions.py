@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.store.base import Status
 from gateway.store.deciding import ANY, Choice, Decided
+from gateway.store.settlement import storable
 from gateway.store.sqlite import submissions
 from gateway.store.sqlite.choosing import chosen
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
@@ -52,10 +53,10 @@ class Decisions(Core):
         return await self._decide("release", keys, who, None, choice)
 
     async def drop(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
-        return await self._decide("drop", keys, who, reason, choice)
+        return await self._decide("drop", keys, who, storable(reason), choice)
 
     async def resend(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
-        return await self._decide("resend", keys, who, reason, choice)
+        return await self._decide("resend", keys, who, storable(reason), choice)
 
     async def finish_restore(self, who: str) -> bool:
         now_ms = self._clock.now_ms()
@@ -76,7 +77,7 @@ class Decisions(Core):
             lambda db: db.execute(
                 "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) SELECT ?1, ?2, ?3, iif(id, 'submit', NULL), id, ?4, ?5 "
                 "FROM (SELECT (SELECT id FROM submit WHERE public_id = ?4) AS id)",
-                (now_ms, who, action, key, reason),
+                (now_ms, who, action, key, storable(reason) if reason else None),
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.clock import from_ms
@@ -12,6 +12,7 @@ from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease,
 from gateway.store.sqlite.settling import Settle
 from gateway.store.sqlite.writer import Connection
 
+_FOR_EVER_MS = 2**62
 _LEASE = """
     SELECT outbox.id, target, inbox.source, outbox.order_id, orders.order_ref, outbox.inbox_id, outbox.key, kind,
            outbox.attempts + 1, first_attempt_ms, inbox.occurred_at_ms, inbox.received_at_ms, body, outbox.sha256,
@@ -19,9 +20,11 @@ _LEASE = """
     FROM outbox INDEXED BY outbox_active JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
     WHERE target = ? AND outbox.status IN ('ready', 'leased', 'unknown') AND outbox.due_at_ms <= ?
     ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
+_LEASE_OTHERS = _LEASE.replace("ORDER BY", "AND outbox.id NOT IN (SELECT value FROM json_each(?)) ORDER BY")
 _CLAIMANT = """
     SELECT key FROM outbox INDEXED BY outbox_by_erp_id
-    WHERE target = ? AND erp_id = ? AND erp_id IS NOT NULL AND order_id <> ? ORDER BY id LIMIT 1"""
+    WHERE target IN (SELECT ?1 UNION ALL SELECT old FROM target_renames WHERE new = ?1)
+          AND erp_id = ?2 AND erp_id IS NOT NULL AND order_id <> ?3 ORDER BY id LIMIT 1"""
 _LEASE_ACKS = """
     SELECT acknowledgements.id, acknowledgements.source, stage,
            coalesce(orders.order_ref, reference), coalesce(reference, orders.order_ref),
@@ -35,11 +38,18 @@ _LEASE_ACKS = """
 class Outbox(Core):
     """See `gateway.store.base.Store`."""
 
-    async def lease_outbox(self, target: str, limit: int, *, announces: bool = False) -> list[OutboxRow]:
+    async def lease_outbox(
+        self, target: str, limit: int, *, announces: bool = False, early: bool = False, but_not: Collection[int] = ()
+    ) -> list[OutboxRow]:
         now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
+        until_ms = _FOR_EVER_MS if early else now_ms
 
         def change(db: Connection) -> list[OutboxRow]:
-            rows = [_row(found, lease) for found in db.execute(_LEASE, (target, now_ms, limit)).fetchall()]
+            found: list[Any] = []
+            if but_not:
+                found = db.execute(_LEASE_OTHERS, (target, until_ms, json.dumps(list(but_not)), limit)).fetchall()
+            found = found or db.execute(_LEASE, (target, until_ms, limit)).fetchall()
+            rows = [_row(one, lease) for one in found]
             if rows:
                 db.execute(
                     "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, sending = ? "

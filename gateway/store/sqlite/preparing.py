@@ -48,7 +48,14 @@ def sent_before(db: Connection, order_id: int | None, *, supersede: bool) -> fro
     """The targets that have, or may have, a message of the order; with `supersede` those that will still have one then."""
     found = db.execute(f"{_SENT} AND NOT ({_UNSENT})" if supersede else _SENT, (order_id,)).fetchall()
     (let_go,) = db.execute("SELECT sent FROM orders WHERE id = ?", (order_id,)).fetchone()
-    return frozenset([target for (target,) in found] + ([] if let_go is None else json.loads(let_go)))
+    return _with_renamed(db, frozenset([target for (target,) in found] + ([] if let_go is None else json.loads(let_go))))
+
+
+def _with_renamed(db: Connection, targets: frozenset[str]) -> frozenset[str]:
+    """What was sent to a target that has another name now, that one has."""
+    names = json.dumps(sorted(targets))
+    found = db.execute("SELECT new FROM target_renames WHERE old IN (SELECT value FROM json_each(?))", (names,)).fetchall()
+    return targets | {new for (new,) in found}
 
 
 def _make_room(db: Connection, one: Prepared, now_ms: int) -> None:

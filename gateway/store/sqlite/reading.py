@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ import aiosqlite
 import msgspec
 
 from gateway.clock import Clock, SystemClock, from_ms
-from gateway.errors import GatewayError, StoreFailed
+from gateway.errors import GatewayError, StoreError, StoreFailed
 from gateway.store.base import Queue, Status, statuses_of
 from gateway.store.deciding import Choice, Decided
 from gateway.store.keeping import Disk
@@ -32,7 +32,9 @@ from gateway.store.sqlite.naming import rows_of
 from gateway.store.sqlite.opening import APPLICATION_ID
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.submissions import SOLE
-from gateway.store.sqlite.upkeep import room_bytes
+from gateway.store.sqlite.targets import HELD, held_of
+from gateway.store.sqlite.upkeep import lanes, room_bytes
+from gateway.store.targets import Held, Stray
 from gateway.store.waiting import Sides, Why
 from gateway.submission import Codes
 
@@ -179,6 +181,28 @@ class SqliteReader:
     async def restored_at(self) -> str | None:
         """When a copy was put back, RFC 3339; None where that is over, or never was."""
         return _instant((await self._tuples("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL"))[0][0])
+
+    async def held_targets(self) -> dict[str, Held]:
+        """What people hold, by target."""
+        return {one.target: one for one in map(held_of, await self._tuples(HELD))}
+
+    async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
+        """Rows under way whose source or target is none of these, counted; the others are not read. Raises StoreError."""
+        try:
+            return await self._strays(sources, targets)
+        except aiosqlite.Error as error:
+            raise StoreError(f"{self._path} cannot be read: {error}") from error
+
+    async def _strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
+        found = []
+        for queue, column in _NAMES.items():
+            known = targets if queue == "outbox" else sources
+            for (name,) in await self._tuples(lanes(queue)):
+                if name is not None and name not in known:
+                    counted = f"SELECT count(*) FROM {queue} INDEXED BY {queue}_active WHERE {column} = ? AND {ACTIVE}"
+                    rows = (await self._tuples(counted, (name,)))[0][0]
+                    found.append(Stray(queue=queue, name=name, rows=rows))
+        return found
 
     async def sources(self) -> dict[str, str | None]:
         """When each source's last message came, RFC 3339."""

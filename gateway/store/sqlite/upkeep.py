@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -94,18 +95,28 @@ _TAKE_BACK: dict[Queue, str] = {
 
 # Rows of what is open, by a range of the index for each name in it. The names are found one by one: between two of them there may be
 # a million rows that wait, and a start reads none of those.
-_OPEN = f"""
+_LANES = f"""
     WITH RECURSIVE names (name) AS (
         SELECT min({{name}}) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE}
         UNION ALL
         SELECT (SELECT min({{name}}) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE} AND {{name}} > names.name)
-        FROM names WHERE names.name IS NOT NULL)
+        FROM names WHERE names.name IS NOT NULL)"""
+_OPEN = f"""{_LANES}
     SELECT {{queue}}.id FROM names CROSS JOIN {{queue}} INDEXED BY {{queue}}_active ON {{name}} = names.name
     WHERE {ACTIVE} AND {{which}}"""
 
 
+def _named(queue: Queue) -> dict[str, str]:
+    return {"queue": queue, "name": "target" if queue == "outbox" else "source"}
+
+
 def _open(queue: Queue, which: str) -> str:
-    return _OPEN.format(queue=queue, name="target" if queue == "outbox" else "source", which=which)
+    return _OPEN.format(**_named(queue), which=which)
+
+
+def lanes(queue: Queue) -> str:
+    """Asks for the source or target of everything that is under way, each once, and a NULL at the end."""
+    return f"{_LANES} SELECT name FROM names".format(**_named(queue))
 
 
 def recover(db: Connection, now_ms: int) -> None:
@@ -113,6 +124,23 @@ def recover(db: Connection, now_ms: int) -> None:
     for table in _QUEUES:
         leased = _open(table, "due_at_ms IS NULL AND status = 'leased'")  # a leased row has no due time: the table's CHECK
         db.execute(f"UPDATE {table} SET lease = NULL{_TAKE_BACK[table]} WHERE id IN ({leased})", (now_ms,))
+
+
+# Why it went wrong may be in the row: it comes back later and later, up to a quarter of an hour.
+_LATER = "?1 + min(900000, 5000 << min(attempts, 8))"
+
+
+def take_back(db: Connection, queue: Queue, name: str, reason: str, now_ms: int, ids: Sequence[int] | None) -> int:
+    """Give back leased rows of one lane whose attempt ended without a settlement; how many. What was being sent may have been taken."""
+    lane = "target" if queue == "outbox" else "source"
+    back = _TAKE_BACK[queue] if queue != "inbox" else ", status = 'ready', due_at_ms = ?1"
+    which = "" if ids is None else " AND id IN (SELECT value FROM json_each(?3))"
+    given = db.execute(
+        f"UPDATE {queue} SET lease = NULL{back.replace('due_at_ms = ?1', f'due_at_ms = {_LATER}')}, reason = ?2 "
+        f"WHERE {lane} = ?4 AND {ACTIVE} AND due_at_ms IS NULL AND status = 'leased'{which}",
+        (now_ms, reason, None if ids is None else json.dumps(ids), name),
+    )
+    return int(given.rowcount)
 
 
 def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:

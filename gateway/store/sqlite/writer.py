@@ -259,6 +259,8 @@ class _DiskFull(StoreBusy):
 
 
 def _translate(error: BaseException) -> BaseException:
+    if isinstance(error, (UnicodeEncodeError, OverflowError)):
+        return StoreError(f"it holds what cannot be stored ({type(error).__name__})")
     if isinstance(error, GatewayError) or not isinstance(error, sqlite3.Error):
         return error
     name = getattr(error, "sqlite_errorname", None) or ""

@@ -1,0 +1,157 @@
+"""What a person decides about a whole target: hold it, let it go, give what waits for it to another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.clock import from_ms
+from gateway.store.base import Queue
+from gateway.store.settlement import storable
+from gateway.store.sqlite.core import ACTIVE, WAITING, Core, advance_outbox
+from gateway.store.sqlite.upkeep import take_back
+from gateway.store.sqlite.writer import Connection
+from gateway.store.targets import Held, Moved
+
+HELD = "SELECT target, who, at_ms, reason FROM target_holds"
+_ORDERS = f"""
+    SELECT DISTINCT order_id FROM (
+        SELECT order_id FROM outbox INDEXED BY outbox_active WHERE target = ?1 AND {ACTIVE}
+        UNION ALL SELECT order_id FROM outbox INDEXED BY outbox_waiting WHERE {WAITING} AND target = ?1) ORDER BY order_id"""
+_ROWS = """
+    SELECT id, target, key, status, kind, maybe_taken OR step > 0 FROM outbox INDEXED BY outbox_by_order
+    WHERE order_id = ? AND target IN (?, ?) ORDER BY id"""
+_MOVE = """
+    UPDATE outbox SET target = ?1, due_at_ms = CASE WHEN status = 'ready' THEN NULL ELSE due_at_ms END,
+                      attempts = CASE WHEN status = 'ready' THEN 0 ELSE attempts END,
+                      first_attempt_ms = CASE WHEN status = 'ready' THEN NULL ELSE first_attempt_ms END
+    WHERE id IN (SELECT value FROM json_each(?2))"""
+_AT_ONCE = 200
+
+
+class _Waiting(Struct, frozen=True):
+    """One message of an order, at the old target or the new one."""
+
+    id: int
+    target: str
+    key: str
+    status: str
+    kind: str
+    begun: int
+
+
+class _Way(Struct, frozen=True, kw_only=True):
+    """From where to where, and what may go."""
+
+    old: str
+    new: str
+    accepts: Collection[str]
+    same_erp: bool
+
+
+class Targets(Core):
+    """See `gateway.store.base.Store`."""
+
+    async def hold_target(self, target: str, who: str, reason: str | None) -> Held:
+        now_ms = self._clock.now_ms()
+        held = Held(target=target, who=storable(who), at=from_ms(now_ms), reason=storable(reason) if reason else None)
+
+        def change(db: Connection) -> Held:
+            db.execute("INSERT OR REPLACE INTO target_holds VALUES (?,?,?,?)", (target, held.who, now_ms, held.reason))
+            _audit(db, now_ms, who, "target-hold", target, held.reason)
+            return held
+
+        return await self._run(change)
+
+    async def release_target(self, target: str, who: str) -> bool:
+        now_ms = self._clock.now_ms()
+
+        def change(db: Connection) -> bool:
+            gone = db.execute("DELETE FROM target_holds WHERE target = ?", (target,)).rowcount
+            _audit(db, now_ms, who, "target-release", target, None)
+            return bool(gone)
+
+        return await self._run(change)
+
+    async def held_target(self, target: str) -> Held | None:
+        def change(db: Connection) -> Held | None:
+            found = db.execute(f"{HELD} WHERE target = ?", (target,)).fetchone()
+            return found and held_of(found)
+
+        return await self._run(change)
+
+    async def move_target(self, old: str, new: str, who: str, *, accepts: Collection[str], same_erp: bool, dry_run: bool) -> list[Moved]:
+        """Some orders a transaction: the doors wait for no more than that, and what a crash leaves undone goes with the next call."""
+        way, now_ms = _Way(old=old, new=new, accepts=accepts, same_erp=same_erp), self._clock.now_ms()
+        orders: list[int] = [one for (one,) in await self._run(lambda db: db.execute(_ORDERS, (old,)).fetchall())]
+        moved: list[Moved] = []
+        if same_erp and not dry_run:
+            await self._run(lambda db: _rename(db, old, new))
+        for first in range(0, len(orders), _AT_ONCE):
+            some = orders[first : first + _AT_ONCE]
+
+            def change(db: Connection, some: Sequence[int] = some) -> list[Moved]:
+                return [one for order_id in some for one in _move(db, order_id, way, who, now_ms, dry_run=dry_run)]
+
+            moved += await self._run(change)
+        self._ring("outbox", new)
+        return moved
+
+    async def take_back(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
+        now_ms = self._clock.now_ms()
+        given = await self._run(lambda db: take_back(db, queue, name, reason, now_ms, ids))
+        self._ring(queue, name)
+        return given
+
+
+def held_of(found: Any) -> Held:
+    """A row of `HELD`."""
+    target, who, at_ms, reason = found
+    return Held(target=target, who=who, at=from_ms(at_ms), reason=reason)
+
+
+def _rename(db: Connection, old: str, new: str) -> None:
+    db.execute("UPDATE target_renames SET new = ? WHERE new = ?", (new, old))
+    db.execute("DELETE FROM target_renames WHERE old = ?", (new,))
+    db.execute("INSERT OR REPLACE INTO target_renames VALUES (?,?)", (old, new))
+
+
+def _move(db: Connection, order_id: int, way: _Way, who: str, now_ms: int, *, dry_run: bool) -> list[Moved]:
+    """All of one order, or nothing of it: its messages keep their order, and overtake nothing that the new target has."""
+    rows = [_Waiting(*found) for found in db.execute(_ROWS, (order_id, way.old, way.new)).fetchall()]
+    mine = [row for row in rows if row.target == way.old and row.status != "done"]
+    problem = _problem(mine, [row for row in rows if row.target == way.new], way)
+    if problem is None and not dry_run:
+        db.execute(_MOVE, (way.new, json.dumps([row.id for row in mine])))
+        advance_outbox(db, order_id, way.new, now_ms)
+        for row in mine:
+            _audit(db, now_ms, who, "target-move", row.key, f"from {way.old} to {way.new}", row.id)
+    return [Moved(row=f"outbox:{row.id}", key=row.key, status=row.status, problem=problem) for row in mine]
+
+
+def _problem(mine: Sequence[_Waiting], theirs: Sequence[_Waiting], way: _Way) -> str | None:
+    """Why an order stays where it is."""
+    new, there = way.new, {row.key for row in theirs}
+    if any(row.status == "leased" for row in mine):
+        return "it is being sent right now; try again"
+    if both := [row.key for row in mine if row.key in there]:
+        return f"{new} has {both[0]} already; end it here with `gateway drop`"
+    if theirs and mine and theirs[-1].id > mine[0].id:
+        return f"{new} has a later message of this order already ({theirs[-1].key}), which it would follow; end it here with `gateway drop`"
+    if other := [row.kind for row in mine if row.kind not in way.accepts]:
+        return f"{new} does not take {other[0]} (its `accepts`)"
+    if not way.same_erp and any(row.begun or row.status == "unknown" for row in mine):
+        return f"{way.old} may have it already; with --same-erp it goes, if {new} is the same ERP under another name"
+    if any(row.status == "unknown" for row in mine) and any(row.status != "done" for row in theirs):
+        return f"{new} still has an earlier message of it on its way; try again when that is done"
+    return None
+
+
+def _audit(db: Connection, now_ms: int, who: str, action: str, key: str, reason: str | None, row_id: int | None = None) -> None:
+    db.execute(
+        "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
+        (now_ms, storable(who), action, "outbox" if row_id else None, row_id, key, reason),
+    )
