@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from gateway.errors import GatewayError
 from gateway.runtime import Runtime
 from gateway.store.base import Status, Store
 from gateway.store.deciding import Choice
+from gateway.store.targets import Moved
 from gateway.web.admin import Command
 
 _ERASE_AT_ONCE = 500
@@ -22,12 +23,20 @@ class Operations:
 
     Args:
         runtime: None where the gateway does not run.
+        targets: The configured ones where it does not, and the kinds that each accepts.
         reload: Reads the configuration anew; the problems for which it was refused.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, runtime: Runtime | None, *, reload: Callable[[], Awaitable[Sequence[str]]] | None = None
+        self,
+        store: Store,
+        clock: Clock,
+        runtime: Runtime | None,
+        targets: Mapping[str, Collection[str]] | None = None,
+        *,
+        reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
+        self._configured = targets or {}
         self._reload = reload
         self._store = store
         self._clock = clock
@@ -50,6 +59,8 @@ class Operations:
                 return await self._resume(command)
             case "target-release" | "target-hold":
                 return await self._target(command)
+            case "target-move":
+                return await self._move(command)
             case "finish-restore":
                 return await self._store.finish_restore(command.who)
             case "confirm-clock":
@@ -101,19 +112,38 @@ class Operations:
             raise GatewayError(f"{source}: {still.reason}; where it has been mended, restart the gateway")
 
     async def _target(self, command: Command) -> str:
-        deliver = self._running().deliver.get(command.name)
-        if deliver is None:
-            raise GatewayError(f"there is no target {command.name!r}; there is {', '.join(self._running().deliver)}")
+        name, targets = command.name, self._targets()
+        if name not in targets and (command.action == "target-hold" or await self._store.held_target(name) is None):
+            raise GatewayError(f"there is no target {name!r}; there is {', '.join(targets)}")
+        deliver = self.runtime.deliver.get(name) if self.runtime else None
         if command.action == "target-hold":
-            deliver.hold(f"held by {command.who}" + (f": {command.reason}" if command.reason else ""), person=True)
-        else:
+            held = await self._store.hold_target(name, command.who, command.reason or None)
+            if deliver is not None:
+                deliver.held(held)
+            return name
+        await self._store.release_target(name, command.who)
+        if deliver is not None:
             deliver.release(person=True)
-        await self._store.note(command.who, command.action, command.name, command.reason or None)
-        return command.name
+        return name
+
+    async def _move(self, command: Command) -> Sequence[Moved]:
+        """Give what waits for a target that is configured no more to one that is."""
+        old, new, targets = command.name, command.to, self._targets()
+        if new not in targets:
+            raise GatewayError(f"there is no target {new!r}; there is {', '.join(targets)}")
+        if old in targets:
+            raise GatewayError(f"{old} is configured, and delivers itself; take it out of the configuration first, then reload")
+        return await self._store.move_target(
+            old, new, command.who, accepts=targets[new], same_erp=command.same_erp, dry_run=command.dry_run
+        )
+
+    def _targets(self) -> Mapping[str, Collection[str]]:
+        """The configured targets, and the kinds that each accepts."""
+        return {name: one.accepts for name, one in self.runtime.assembly.targets.items()} if self.runtime else self._configured
 
     def _running(self) -> Runtime:
         if self.runtime is None:
-            raise GatewayError("the gateway does not run; it starts with every door and target open")
+            raise GatewayError("the gateway does not run; it starts with every door open")
         return self.runtime
 
 

@@ -16,7 +16,7 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
 FIRST |= {"suspects", "confined", "log", "assertion", "jwk", "subscription", "submission", "webhook_auth", "contract", "refusal"}
 CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines", "body"}
-EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping"}
+EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping", "store.targets", "store.settlement"}
 MAY_IMPORT = {
     **dict.fromkeys(FIRST, FIRST),
     **dict.fromkeys(("hookspecs", "config", "decode", "toml_lines", "body"), CONFIG),
@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "target": CONFIG | {"outbound", "target", "store.base"},
     "edge": EDGE | {"outbound", "codes", "edge"},
     "engine": EDGE | {"outbound", "target", "engine"},
-    "web": CONFIG | {"store.base", "store.waiting", "vitals", "web"},
+    "web": CONFIG | {"store.base", "store.targets", "store.waiting", "vitals", "web"},
 }
 THIRD_PARTY = {
     "aiohttp": {"outbound", "target", "edge", "web", "runtime", "way_back", "control", "testing", "demo"},

@@ -5,29 +5,38 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from time import perf_counter
 
+from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from gateway.clock import Clock
-from gateway.engine.breaker import Breaker
+from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.flight import Flight
+from gateway.engine.parallel import Parallel
 from gateway.engine.settlement import settlement
 from gateway.engine.worker import settled
 from gateway.errors import LeaseLost
 from gateway.log import say
+from gateway.retry import believed_s
 from gateway.source import Source
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
+from gateway.store.targets import Held
 from gateway.target.classify import Outcome
 from gateway.target.http import HttpTarget
-from gateway.vitals import Vitals
+from gateway.vitals import Vitals, as_text
 
 log = logging.getLogger("gateway.deliver")
 
-_HASTEN_WITHIN_S = 5.0
-_LOOK_S = 5.0
+_HASTEN_WITHIN_S = 1.0
 _UNSETTLED = 4
+_FIRST_AGAIN_S, _LONGEST_AGAIN_S, _TOKEN_AGAIN_S = 30.0, 600.0, 3600.0
+_LATELY_S = 5.0
+_TOO_MANY = (429, 503)
 _RESTORED = "the database was put back from a copy, and this may have been delivered since the copy was made: see whether the target has it"
 
 
@@ -63,11 +72,18 @@ class _Journal:
         return Settlement(status=status, outcome="handed_back", counts=False, maybe_taken=self.left)
 
 
+class _Left(Struct, frozen=True):
+    """When a request left, and how many were under way with it."""
+
+    at: float
+    beside: int
+
+
 class Deliver(Flight[OutboxRow]):
     """One target's deliveries; `run()` is its task.
 
-    In flight are at most as many as the target's concurrency and its breaker allow; a finished request makes room for the
-    next while its settlement is still being committed.
+    In flight are at most as many as the target's concurrency, what it has taken so far, and its breaker allow; a finished request makes
+    room for the next while its settlement is still being committed.
     """
 
     def __init__(self, target: HttpTarget, sources: Mapping[str, Source], store: Store, vitals: Vitals, clock: Clock) -> None:
@@ -76,80 +92,111 @@ class Deliver(Flight[OutboxRow]):
         self._target = target
         self._sources = sources
         self._vitals = vitals
-        self._breaker = Breaker(
-            failures=settings.breaker.failures,
-            cooldown_s=settings.breaker.cooldown_s,
-            cap_s=settings.retry.cap_s,
-            concurrency=settings.concurrency,
-        )
+        self._breaker = Breaker(failures=settings.breaker.failures, cooldown_s=settings.breaker.cooldown_s, cap_s=settings.retry.cap_s)
+        self._parallel = Parallel(settings.concurrency)
         self._durations = vitals.delivery.labels(self.name)
         self._counters: dict[str, Counter] = {}
-        self._held: str | None = None
-        self._by_person = False
-        self._trouble = ""
+        self._held: Held | None = None
+        self._trouble = self._pace = ""
+        self._closed_s = 0.0
         self._flying = 0
 
     @property
     def name(self) -> str:
         return self._target.name
 
-    def hold(self, reason: str, *, person: bool = False) -> None:
-        """Send nothing until released; the orders wait. What a `person` holds keeps that person's reason."""
-        if person or not self._by_person:
-            self._held = reason
-        self._by_person |= person
+    def hold(self, reason: str) -> None:
+        """Send nothing until the target takes one that is tried, or is released; the orders wait."""
+        self._refused(Outcome(meaning="hold", reason=reason), 0, self._clock.monotonic())
+
+    def held(self, held: Held) -> None:
+        """A person says so: send nothing until a person releases it."""
+        self._held = held
         self._show()
 
     def release(self, *, person: bool = False) -> None:
-        """Send again, and at once: where it counts as down, the probe goes now. What a person holds, only a person releases."""
-        if self._by_person and not person:
-            self._target.reset()
-            return
-        self._by_person = False
-        self._held, self._quiet_until = None, 0.0
+        """Send again, and at once: where it counts as down, one is tried now. What a person holds, only a person releases."""
         self._target.reset()
-        if self._breaker.is_open:  # else what is due later is so for a reason of its own
-            self._breaker.hurry()
+        if self._held is not None and not person:
+            return
+        waited = person or self._breaker.is_open or self._quiet_until > self._clock.monotonic()
+        self._held, self._quiet_until = None, 0.0
+        if self._breaker.kind == "hold":
+            self._breaker.end()
+        self._breaker.hurry()
+        if waited:  # else what is due later is so for a reason of its own
             self._spawn(self._hasten(), f"hasten {self.name}")
         self._show()
         self._changed.set()
 
     def _show(self) -> None:
-        """How the target is. A hold comes first: what was in flight when it began still opens and closes the breaker, and ends no hold."""
+        """How the target is, and when it is tried again. What a person said comes first, whatever the target answers meanwhile."""
+        now, show = self._clock.monotonic(), self._vitals.target
+        quiet_s = self._quiet_until - now
         if self._held is not None:
-            self._vitals.target(self.name, "hold", self._held)
-        elif self._breaker.is_open:
-            self._vitals.target(self.name, "down", self._trouble)
+            show(self.name, "hold", self._held.words, since=self._held.at)
+        elif self._breaker.kind is not None:
+            show(self.name, self._breaker.kind, self._trouble, self._at(max(self._breaker.next_try_s(now), quiet_s)))
+        elif self._closed_s > 0:
+            show(self.name, "closed", "a maintenance window of its configuration", self._at(self._closed_s))
+        elif quiet_s > self._target.settings.breaker.cooldown_s:
+            until = self._at(quiet_s)
+            show(self.name, "paced", f"paced until {until and as_text(until)}: {self._pace}", until)
         else:
-            self._vitals.target(self.name, "up")
+            lowered = self._parallel.lowered
+            show(self.name, "up", lowered and f"sends {lowered[0]} at a time of {lowered[1]}, since it refuses more ({self._pace})")
+
+    def _at(self, in_s: float) -> datetime | None:
+        return self._clock.now() + timedelta(seconds=in_s) if 0 < in_s < math.inf else None
 
     async def run(self) -> None:
         """Deliver until `drain`."""
+        held = await settled(self._clock, lambda: self._store.held_target(self.name))
+        self._held = self._held or held
         self._show()
         await super().run()
 
     async def _leased(self, limit: int) -> list[OutboxRow]:
-        return await self._store.lease_outbox(self.name, limit, announces=self._target.announces)
+        """What is due; where the target counts as down and it is time, also one that is not, rather another than those that failed."""
+        announces, breaker, now = self._target.announces, self._breaker, self._clock.monotonic()
+        rows = [] if breaker.stops else await self._store.lease_outbox(self.name, limit, announces=announces)
+        if not rows and breaker.is_open and breaker.next_try_s(now) == 0:
+            if breaker.kind == "hold":
+                self._target.once_more()
+            rows = await self._store.lease_outbox(self.name, 1, announces=announces, early=True, but_not=breaker.tried)
+            if rows:
+                breaker.trying(now, rows[0].id)
+        return rows
 
     def _start(self, row: OutboxRow) -> None:
         self._flying += 1
-        self._spawn(self._one(row), f"deliver {row.key}")
+        self._spawn(self._one(row), f"deliver {row.key}", row.id)
 
     def _free(self) -> int:
         now = self._clock.monotonic()
-        closed_s = self._target.closed_for_s()
-        if closed_s > 0:
-            self._quiet_until = max(self._quiet_until, now + min(closed_s, _LOOK_S))
-        if self._held is not None or now < self._quiet_until or len(self._tasks) >= _UNSETTLED * self._target.settings.concurrency:
+        self._mind_the_window()
+        if self._held is not None or self._closed_s > 0 or now < self._quiet_until:
             return 0
-        return self._breaker.may_fly(now) - self._flying
+        if len(self._tasks) >= _UNSETTLED * self._target.settings.concurrency:
+            return 0
+        if self._breaker.stops:
+            return 1 - self._flying if self._breaker.next_try_s(now) == 0 else 0
+        return self._parallel.size - self._flying
+
+    def _mind_the_window(self) -> None:
+        """What is configured as closed, and quiet that is over, are shown as they are now."""
+        was_closed, self._closed_s = self._closed_s > 0, self._target.closed_for_s()
+        is_paced = self._vitals.targets.get(self.name)
+        over = is_paced is not None and is_paced.state == "paced" and self._quiet_until <= self._clock.monotonic()
+        if was_closed != (self._closed_s > 0) or over:
+            self._show()
 
     def _pause_s(self) -> float:
         now = self._clock.monotonic()
-        return max(self._breaker.next_probe_s(now), self._quiet_until - now)
+        return max(self._breaker.next_try_s(now) if self._breaker.stops else 0.0, self._quiet_until - now, self._closed_s)
 
     async def _one(self, row: OutboxRow) -> None:
-        began, began_ms = perf_counter(), self._clock.now_ms()
+        began, began_ms, left = perf_counter(), self._clock.now_ms(), _Left(at=self._clock.monotonic(), beside=self._flying)
         journal = _Journal(self._store, row, self._clock, announces=self._target.announces)
         try:
             outcome = await self._send(row, journal)
@@ -163,7 +210,10 @@ class Deliver(Flight[OutboxRow]):
             self._flying -= 1
             self._changed.set()
         duration_s = perf_counter() - began
-        self._judge(outcome)
+        if outcome.retry_after_s:
+            believed = believed_s(outcome.retry_after_s, self._target.settings.retry.cap_s)
+            outcome = replace(outcome, retry_after_s=believed)
+        outcome = self._judge(outcome, row.id, left)
         end = settlement(
             row,
             outcome,
@@ -210,26 +260,61 @@ class Deliver(Flight[OutboxRow]):
         except Exception as error:
             log.error("delivery.failed", exc_info=error, extra={"target": self.name, "key": row.key})
             reason = f"{type(error).__name__} in the gateway itself; see its log"
-            return Outcome(meaning="retry", reason=reason, maybe_taken=journal.left, unclear=journal.unclear)
+            return Outcome(meaning="retry", reason=reason, maybe_taken=journal.left, unclear=journal.unclear, silent=True)
 
-    def _judge(self, outcome: Outcome) -> None:
-        now = self._clock.monotonic()
-        if outcome.unwell:
-            if self._breaker.failed(now) == "opened":
-                self._trouble = outcome.reason
-                self._show()
-        elif outcome.meaning == "hold":
-            self.hold(outcome.reason)
-        elif outcome.meaning == "throttled":
+    def _judge(self, outcome: Outcome, row_id: int, left: _Left) -> Outcome:
+        """What an answer says of the target as a whole; the outcome of the order."""
+        now, began = self._clock.monotonic(), left.at
+        lowered = outcome.http_status in _TOO_MANY and self._parallel.overloaded(
+            now, began=began, flying=max(left.beside, self._flying + 1)
+        )
+        if outcome.meaning == "hold":
+            return self._refused(outcome, row_id, began)
+        if outcome.meaning == "throttled" or (outcome.retry_after_s and outcome.unwell and not self._parallel.took_within(now, _LATELY_S)):
             self._quiet_until = max(self._quiet_until, now + (outcome.retry_after_s or 1.0))
-        elif not outcome.silent and self._breaker.succeeded() == "closed":
+        if lowered or outcome.meaning == "throttled":
+            self._pace = outcome.reason
+            self._show()
+        elif outcome.unwell:
+            if self._breaker.failed(now, row_id, began=began, reached=not outcome.unreached):
+                self._trouble = outcome.reason if self._breaker.kind == "down" else self._trouble
+                self._show()
+        elif not outcome.silent:
+            self._taken(row_id, now, began)
+        return outcome
+
+    def _taken(self, row_id: int, now: float, began: float) -> None:
+        """It shows that it is well. After an outage it gets few at first, and what waits for a far-off try goes now."""
+        was = self._parallel.lowered
+        self._parallel.taken(now)
+        if self._breaker.taken(row_id, began=began):
+            self._parallel.begin_small()
             self._show()
             self._spawn(self._hasten(), f"hasten {self.name}")
-        if outcome.unwell and outcome.retry_after_s:
-            self._quiet_until = max(self._quiet_until, now + min(outcome.retry_after_s, self._target.settings.retry.cap_s))
+        elif was != self._parallel.lowered:
+            self._show()
+
+    def _refused(self, outcome: Outcome, row_id: int, began: float) -> Outcome:
+        """It says that it is set up wrongly: nothing but one order at a time is tried, soon and then seldom."""
+        if not self._breaker.refused(self._clock.monotonic(), row_id, self._pauses(outcome), began=began):
+            return replace(outcome, meaning="held", reason=f"{outcome.reason}; it says so of this order alone, and takes others")
+        never = self._breaker.next_try_s(self._clock.monotonic()) == math.inf
+        advice = f"; lest the account be locked, nothing is tried until the secret changes, SIGHUP, or `gateway target release {self.name}`"
+        self._trouble = outcome.reason + (advice if never and "nothing more is sent" not in outcome.reason else "")
+        self._show()
+        return outcome
+
+    def _pauses(self, outcome: Outcome) -> Pauses:
+        """When the target is tried again by itself. An account is locked after wrong passwords, and not after wrong tokens."""
+        settings = self._target.settings
+        if not outcome.credentials or settings.credentials == "none":
+            return doubling(_FIRST_AGAIN_S, _LONGEST_AGAIN_S)
+        if settings.credentials == "token":
+            return once_then(_FIRST_AGAIN_S, _TOKEN_AGAIN_S)
+        return once_then(_FIRST_AGAIN_S if settings.max_consecutive_auth_failures > 1 else math.inf, math.inf)
 
     async def _hasten(self) -> None:
-        """The target is back: what waits for a far-off try goes soon, spread out."""
+        """What waits for a far-off try goes soon, spread out."""
         await settled(self._clock, lambda: self._store.hasten(self.name, _HASTEN_WITHIN_S))
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from gateway.clock import Clock
-from gateway.errors import StoreBusy
+from gateway.engine.worker import settled, unsettled
+from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.base import Queue, Store
 
 Row = TypeVar("Row")
@@ -35,6 +36,7 @@ class Flight(ABC, Generic[Row]):
         self._failed_as = failed
         self._quiet_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rows: dict[asyncio.Task[None], int] = {}
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._stopping = False
@@ -110,13 +112,22 @@ class Flight(ABC, Generic[Row]):
         except TimeoutError:
             pass
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str, row_id: int | None = None) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
+        if row_id is not None:
+            self._rows[task] = row_id
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        row_id = self._rows.pop(task, None)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error(self._failed_as, exc_info=error, extra={"queue": self._queue, "lane": self._lane})
+            if row_id is not None and not isinstance(error, StoreFailed):
+                self._spawn(self._take_back(row_id, unsettled(error)), f"take back {self._queue}:{row_id}")
+
+    async def _take_back(self, row_id: int, reason: str) -> None:
+        """No row stays leased by an attempt that has ended, whatever it ended with."""
+        await settled(self._clock, lambda: self._store.take_back(self._queue, self._lane, reason, [row_id]))

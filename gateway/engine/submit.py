@@ -67,7 +67,7 @@ class Submit(Flight[SubmissionRow]):
         return await self._store.lease_submissions(self._source.name, limit)
 
     def _start(self, row: SubmissionRow) -> None:
-        self._spawn(self._one(row), f"submit {row.public_id}")
+        self._spawn(self._one(row), f"submit {row.public_id}", row.id)
 
     def _free(self) -> int:
         now = self._clock.monotonic()

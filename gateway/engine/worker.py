@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from gateway.clock import Clock
-from gateway.errors import StoreBusy, StoreFailed
+from gateway.errors import GatewayError, StoreBusy, StoreFailed
 from gateway.store.base import Queue, Store
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Step(Protocol):
 class Worker:
     """One step's task.
 
-    A turn that is cut short leaves its rows leased; `Store.take_over` gives them back.
+    A turn that is cut short leaves its rows leased; `Store.take_over` gives them back. What a turn that failed has left, goes back at once.
     """
 
     def __init__(self, queue: Queue, name: str, step: Step, store: Store, clock: Clock) -> None:
@@ -56,6 +56,8 @@ class Worker:
                 raise
             except Exception as error:  # a mistake of ours may not stop the others, nor go round at full speed
                 log.error("turn.failed", exc_info=error, extra={"queue": self._queue, "lane": self._name})
+                reason = unsettled(error)
+                await settled(self._clock, lambda reason=reason: self._store.take_back(self._queue, self._name, reason))  # type: ignore[misc]
                 await self._clock.sleep(_AFTER_MISTAKE_S)
                 continue
             finally:
@@ -83,3 +85,9 @@ async def settled(clock: Clock, commit: Callable[[], Awaitable[T]]) -> T:
             return await commit()
         except StoreBusy:
             await clock.sleep(1.0)
+
+
+def unsettled(error: BaseException) -> str:
+    """Why a row is given back, for people: how its attempt ended could not be written."""
+    said = str(error) if isinstance(error, GatewayError) else type(error).__name__
+    return f"how the last try ended could not be written ({said}); it is tried again, and the log says more"

@@ -42,6 +42,9 @@ class Command(Struct, forbid_unknown_fields=True):
     keys: Annotated[list[str], Meta(max_length=100_000)] = []
     reason: Annotated[str, Meta(max_length=2000)] = ""
     name: str = ""
+    to: str = ""
+    same_erp: bool = False
+    dry_run: bool = False
     days: float = 0
     status: Status | None = None
     source: str | None = None

@@ -1,98 +1,195 @@
-"""The breaker: notices once, probes with one, comes back without a storm."""
+"""The breaker: notices once, tries one order at a time, another one each time, and is mended by what that order is answered."""
 
 from __future__ import annotations
+
+import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.breaker import Breaker
+from gateway.engine.breaker import Breaker, doubling, once_then
 
 
-def breaker() -> Breaker:
-    return Breaker(failures=3, cooldown_s=10, cap_s=60, concurrency=8)
+def breaker(failures: int = 3) -> Breaker:
+    return Breaker(failures=failures, cooldown_s=10, cap_s=60)
+
+
+def fail(made: Breaker, now: float, *rows: int) -> list[bool]:
+    """Each of these rows fails, having left a moment before."""
+    return [made.failed(now, row, began=now - 0.5) for row in rows]
 
 
 def opened(at: float = 0.0) -> Breaker:
     made = breaker()
-    for _ in range(3):
-        made.failed(at)
+    fail(made, at, 1, 2, 3)
     return made
 
 
-def test_it_opens_after_failures_in_a_row_and_says_so_once() -> None:
+def test_it_opens_after_failures_in_a_row_of_several_orders_and_says_so_once() -> None:
     made = breaker()
-    assert [made.failed(0), made.failed(0), made.failed(0), made.failed(0)] == [None, None, "opened", None]
-    assert made.may_fly(0) == 0
+    assert fail(made, 0, 1, 2, 3, 4) == [False, False, True, False]
+    assert (made.kind, made.stops, made.next_try_s(0)) == ("down", True, 10)
 
 
 def test_a_success_in_between_starts_the_count_over() -> None:
     made = breaker()
-    for _ in range(10):
-        made.failed(0)
-        made.failed(0)
-        assert made.succeeded() is None
+    for n in range(10):
+        fail(made, 0, 1, 2)
+        assert made.taken(n, began=0) is None
     assert not made.is_open
 
 
-def test_one_probe_flies_after_the_pause() -> None:
-    made = opened()
-    assert (made.may_fly(9.9), made.may_fly(10)) == (0, 1)
-    assert made.next_probe_s(4) == 6
+def test_one_order_that_fails_alone_stops_no_other() -> None:
+    """The target counts as down while that is all there is to see, and a new order leaves at once (issue 12, point 5)."""
+    made = breaker()
+    assert fail(made, 0, *[7] * 50)[2] is True
+    assert (made.kind, made.stops) == ("down", False)
+    assert made.taken(8, began=1) == "down"
+    assert not made.is_open
 
 
-def test_a_failed_probe_doubles_the_pause_up_to_the_cap() -> None:
+def test_an_order_that_fails_alone_again_and_again_no_longer_counts() -> None:
+    """Else `readyz` goes up and down for as long as it is tried."""
+    made = breaker()
+    for n in range(20):
+        fail(made, n, *[7] * 5)
+        made.taken(8, began=n)
+    assert fail(made, 100, *[7] * 20) == [False] * 20
+    assert fail(made, 101, 1, 2, 3)[-1], "others count as before"
+    assert made.taken(7, began=102) == "down"
+    assert fail(made, 103, *[7] * 3)[-1], "once it is taken, it counts again"
+
+
+def test_where_nothing_can_be_reached_it_is_no_orders_fault() -> None:
+    made = breaker()
+    for _ in range(3):
+        made.failed(0, 7, began=-1, reached=False)
+    assert made.stops
+
+
+def test_it_tries_at_the_cadence_that_is_configured_for_as_long_as_it_takes() -> None:
+    """What is back after hours is noticed as soon as what is back after a minute."""
     made, now, pauses = opened(), 0.0, []
-    for _ in range(6):
-        pause = made.next_probe_s(now)
-        pauses.append(pause)
-        now += pause
-        made.failed(now)
-    assert pauses == [10, 20, 40, 60, 60, 60]
+    for n in range(20):
+        pauses.append(made.next_try_s(now))
+        now += pauses[-1]
+        made.trying(now, n)
+        made.failed(now + 0.125, n, began=now)
+        now += 0.125
+    assert pauses == [10.0] * 20
+
+
+def test_it_tries_another_order_than_those_that_failed_and_begins_anew_when_there_is_none() -> None:
+    made = opened()
+    assert made.tried == {1, 2, 3}
+    made.trying(10, 4)
+    made.failed(10.1, 4, began=10)
+    assert made.tried == {1, 2, 3, 4}
+    made.trying(21, 1)
+    made.failed(21.1, 1, began=21)
+    assert made.tried == {1}
 
 
 def test_late_failures_of_the_old_flight_do_not_lengthen_the_pause() -> None:
     made = opened()
-    made.failed(1)
-    made.failed(2)
-    assert made.may_fly(10) == 1
+    made.failed(1, 4, began=-1)
+    made.failed(2, 5, began=-1)
+    assert made.next_try_s(4) == 6
 
 
-def test_somebody_who_knows_better_ends_the_pause_and_a_failed_probe_begins_another() -> None:
+def test_somebody_who_knows_better_ends_the_pause_and_a_failed_try_begins_another() -> None:
     made = opened()
     made.hurry()
-    assert (made.may_fly(1), made.next_probe_s(1)) == (1, 0)
-    made.failed(1)
-    assert (made.may_fly(1), made.next_probe_s(1)) == (0, 20)
+    assert made.next_try_s(1) == 0
+    made.failed(1, 4, began=0.9)
+    assert made.next_try_s(1) == 10
     well = breaker()
     well.hurry()
     assert not well.is_open
 
 
-def test_it_comes_back_with_one_and_doubles() -> None:
-    made = opened()
-    assert made.succeeded() == "closed"
-    flying = [made.may_fly(10)]
-    for _ in range(4):
-        made.succeeded()
-        flying.append(made.may_fly(10))
-    assert flying == [1, 2, 4, 8, 8]
+def test_no_pause_is_longer_than_the_cap() -> None:
+    made = Breaker(failures=2, cooldown_s=30, cap_s=5)
+    fail(made, 100.0, 1, 2)
+    assert made.next_try_s(100.0) == 5
 
 
-@given(st.lists(st.sampled_from(["ok", "bad", "wait"]), max_size=200))
-def test_it_never_allows_more_than_the_concurrency_and_never_sticks(steps: list[str]) -> None:
+# --- on hold
+
+
+def held(pauses: object = None) -> Breaker:
+    made = breaker()
+    assert made.refused(0, 1, pauses or doubling(30, 600), began=-1)  # type: ignore[arg-type]
+    return made
+
+
+def test_a_hold_is_tried_soon_then_more_and_more_seldom() -> None:
+    made, now, pauses = held(), 0.0, []
+    for n in range(8):
+        pauses.append(made.next_try_s(now))
+        now += pauses[-1]
+        made.refused(now + 0.125, n, doubling(30, 600), began=now)
+        now += 0.125
+    assert pauses == [30, 60, 120, 240, 480, 600, 600, 600]
+    assert (made.kind, made.stops) == ("hold", True)
+
+
+def test_a_refused_password_is_tried_once_more_and_never_again_by_itself() -> None:
+    made = held(once_then(30, math.inf))
+    made.refused(31, 2, once_then(30, math.inf), began=30)
+    assert made.next_try_s(1e9) == math.inf
+
+
+def test_a_target_that_is_down_while_it_is_tried_stays_on_hold_and_is_tried_again() -> None:
+    made = held()
+    made.failed(31, 2, began=30)
+    assert (made.kind, made.next_try_s(31)) == ("hold", 30)
+
+
+def test_what_was_on_its_way_before_a_hold_neither_ends_nor_lengthens_it() -> None:
+    made = held()
+    assert made.taken(2, began=-1) is None
+    made.refused(5, 3, doubling(30, 600), began=-1)
+    assert (made.kind, made.next_try_s(5)) == ("hold", 25)
+
+
+def test_one_order_that_is_taken_ends_a_hold() -> None:
+    made = held()
+    assert made.taken(2, began=30) == "hold"
+    assert (made.is_open, made.stops, made.next_try_s(30)) == (False, False, 0)
+
+
+def test_an_order_that_alone_holds_the_target_again_and_again_is_held_itself() -> None:
+    made = breaker()
+    for n in range(3):
+        assert made.refused(100.0 * n, 1, doubling(30, 600), began=100.0 * n - 1)
+        made.taken(2, began=100.0 * n + 30)
+    assert not made.refused(400, 1, doubling(30, 600), began=399)
+    assert not made.is_open
+    assert made.refused(500, 3, doubling(30, 600), began=499), "another order may hold it as before"
+
+
+def test_an_order_that_ends_a_hold_of_its_own_is_not_blamed() -> None:
+    made = breaker()
+    for n in range(10):
+        assert made.refused(100.0 * n, 1, doubling(30, 600), began=100.0 * n - 1)
+        made.taken(1, began=100.0 * n + 30)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ok", "bad", "refused", "wait"]), st.integers(1, 4)), max_size=200))
+def test_it_never_sticks(steps: list[tuple[str, int]]) -> None:
+    """Whatever happened, after the longest pause one order tries, and its being taken ends it."""
     made, now = breaker(), 0.0
-    for step in steps:
+    for step, row in steps:
+        now += 0.1
         if step == "ok":
-            made.succeeded()
+            made.taken(row, began=now - 0.05)
         elif step == "bad":
-            made.failed(now)
+            made.failed(now, row, began=now - 0.05)
+        elif step == "refused":
+            made.refused(now, row, doubling(30, 600), began=now - 0.05)
         else:
             now += 7
-        assert 0 <= made.may_fly(now) <= 8
-    assert made.may_fly(now + 61) >= 1
-
-
-def test_no_pause_is_longer_than_the_cap() -> None:
-    made = Breaker(failures=1, cooldown_s=30, cap_s=5, concurrency=8)
-    made.failed(100.0)
-    assert made.next_probe_s(100.0) == 5
+    assert made.next_try_s(now + 601) == 0
+    made.taken(9, began=now + 601)
+    assert not made.is_open

@@ -353,7 +353,8 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
         made.erp.arm("status", status=503, times=1000, on="look")
         for n in range(5):
             await made.order(f"o{n}")
-        await made.turn(limit=3)
+        for _ in range(3):
+            await made.turn(limit=1)
         assert made.deliver._breaker.is_open
         made.clock.advance(31)
         assert made.deliver._free() == 1
@@ -361,7 +362,7 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
         await made.turn(limit=1)
         assert (made.erp.looks, made.erp.heard, made.deliver._free()) == (looks + 1, [], 0)
         made.erp.disarm()
-        made.clock.advance(61)
+        made.clock.advance(31)
         await made.turn(limit=1)
         assert (made.deliver._breaker.is_open, len(made.erp.made)) == (False, 1)
 
@@ -369,7 +370,7 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
 async def test_an_order_that_never_reaches_the_target_says_nothing_about_it(tmp_path: Path) -> None:
     """Its message is damaged, or its mapping refuses it: the target is as down as before."""
     async with desk(tmp_path, LOOKUP.replace("{order.order_ref}", "{order.notes}"), breaker={"failures": 1, "cooldown_s": 30.0}) as made:
-        made.deliver._breaker.failed(made.clock.monotonic())
+        made.deliver._breaker.failed(made.clock.monotonic(), 99, began=0.0)
         made.clock.advance(31)
         await made.order("o1")
         await made.turn()

@@ -109,7 +109,7 @@ class Engine(RuleBasedStateMachine):
 
     def time_passes(self, seconds: float, answers: dict[str, Answer]) -> None:
         """And whatever comes due is tried; a target that was held is released."""
-        self.world.deliver.release()
+        self.run(self.world.released())
         self.world.clock.advance(seconds)
         self.run(self.world.send(answers))
         self.run(self.world.acknowledge())
@@ -267,7 +267,7 @@ class Engine(RuleBasedStateMachine):
 
     def _work_it_off(self) -> None:
         for _ in range(60):
-            self.world.deliver.release()
+            self.run(self.world.released())
             busy = [self.run(self.world.prepare()), self.run(self.world.send({})), self.run(self.world.acknowledge())]
             if not any(busy):
                 names = ("acme", "erp", "acme")

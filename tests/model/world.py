@@ -164,6 +164,10 @@ class World:
         self.vendor.confirms = confirms
         return await self._acknowledge.turn()
 
+    async def released(self) -> None:
+        """Somebody says that a held target is mended."""
+        self.deliver.release()
+
     async def send(self, answers: Mapping[str, Answer], limit: int = 100) -> int:
         """Lease and deliver what may fly; returns when each has its answer or stalls."""
         self.erp.answers = dict(answers)
