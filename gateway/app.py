@@ -97,7 +97,7 @@ class Gateway:
         self._door = WebhookDoor(self._store, self._vitals, self._clock)
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
-        Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing).add_to(pages)
+        Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing, self._configured).add_to(pages)
         self.vendors = Listener(self._door.receive, max_connections=config.http.max_connections)
         self.pages = Listener(pages, max_connections=64)
         self.way_back = WayBack(self._store, self._vitals, self._clock)
@@ -174,6 +174,7 @@ class Gateway:
             "gateway.ready",
             extra={"version": __version__, "node": config.node, "pid": os.getpid(), "sources": ",".join(self._runtime.sources)},
         )
+        await self._name_strays()
 
     async def _stop(self) -> None:
         systemd.notify("STOPPING=1")
@@ -222,16 +223,26 @@ class Gateway:
             raise ConfigError(assembly.problems)
 
     async def _status(self) -> dict[str, Any]:
-        return await status(
-            self._reader,
-            vitals=self._vitals,
-            doors=self._runtime.doors(),
-            targets=list(self._runtime.deliver),
-            refusing=self._store.refusing,
-        )
+        sources, targets = self._configured()
+        doors = self._runtime.doors()
+        return await status(self._reader, vitals=self._vitals, doors=doors, sources=sources, targets=targets, refusing=self._store.refusing)
+
+    def _configured(self) -> tuple[Collection[str], Collection[str]]:
+        config = self._runtime.assembly.config
+        return config.sources.keys(), config.targets.keys()
+
+    async def _name_strays(self) -> None:
+        """Say once, in the log, what waits for a source or target that is in no file; `readyz` and `status` go on saying so."""
+        try:
+            found = await self._reader.strays(*self._configured())
+        except StoreError as error:
+            log.warning("rows.not_looked_at", extra={"reason": str(error)})
+            return
+        for one in found:
+            log.warning("rows.stray", extra={"queue": one.queue, "name_of": one.name, "rows": one.rows, "reason": one.reason})
 
     def _sides(self) -> Sides:
-        return sides(self._vitals, sources=list(self._runtime.sources), targets=list(self._runtime.deliver))
+        return sides(self._vitals, sources=list(self._runtime.doors()), targets=list(self._runtime.deliver))
 
     def end(self, exit_code: int = 0) -> None:
         """Begin to stop; `run` returns the worst exit code."""
@@ -294,6 +305,7 @@ class Gateway:
         self._vitals.forget()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
+        await self._name_strays()
 
     # --- upkeep
 

@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 from gateway import submit_commands
 from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
+from gateway.config import Config
 from gateway.edge.signalr import Deaf, Session
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.runtime import hub_session, keys_session, vendor_session
+from gateway.store.sqlite.reading import SqliteReader
 from gateway.suspicions import SOON
 from gateway.target.http import HttpTarget
 from gateway.target.settings import TargetSettings
@@ -40,12 +42,28 @@ def check(options: Options) -> int:
     print(submit_commands.summary(assembly), end="")
     found = f"no problem found{f', {len(assembly.warnings)} warnings' if assembly.warnings else ''}"
     print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, {found}")
+    for line in asyncio.run(stray_rows(assembly.config)):
+        print(line)
     return asyncio.run(online(assembly)) if options.online else 0
 
 
 def _warn(warnings: Sequence[str]) -> None:
     for one in warnings:
         print(f"WARNING {one}")
+
+
+async def stray_rows(config: Config) -> list[str]:
+    """What waits in the store, where there is one, for a source or target that this configuration does not have."""
+    reader = SqliteReader(config.database)
+    try:
+        if not config.database.exists():
+            return []
+        await reader.open()
+        return [f"look: {one.reason}" for one in await reader.strays(config.sources, config.targets)]
+    except (OSError, StoreError) as error:
+        return [f"look: {config.database} cannot be read, so nobody knows whose rows wait in it: {error}"]
+    finally:
+        await reader.close()
 
 
 async def online(assembly: Assembly) -> int:

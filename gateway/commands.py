@@ -19,13 +19,14 @@ from gateway.control import ask, is_running, who
 from gateway.errors import ConfigError, GatewayError
 from gateway.messages import Door
 from gateway.operations import Operations
-from gateway.orders import json_schema
+from gateway.orders import Kind, json_schema
 from gateway.printing import one_line, plain, print_json, print_table
 from gateway.reconcile import reconcile
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.beginning import is_empty, missing
 from gateway.store.sqlite.naming import NOTHING
 from gateway.store.sqlite.reading import SqliteReader, as_text
+from gateway.store.targets import Moved
 from gateway.store.waiting import Side, Sides, sides_of
 from gateway.web.admin import Command
 from gateway.web.status import room
@@ -63,8 +64,7 @@ def status(options: Options) -> int:
     shown = [(name, "  ".join(_doors(source)), source["last_message_at"]) for name, source in said["sources"].items()]
     print_table(("source", "doors", "last message"), shown)
     print()
-    targets = [(name, one["state"], one.get("reason"), one.get("next_at")) for name, one in said["targets"].items()]
-    print_table(("target", "state", "reason", "tried again"), targets)
+    print_table(("target", "state", "reason"), [(name, one["state"], _why(one)) for name, one in said["targets"].items()])
     print()
     words, queues = ("ready", "leased", "unknown", "held", "dead", "done"), ("inbox", "outbox", "acknowledgements", "submit")
     print_table(("queue", *words), [(queue, *(said[queue].get(word) for word in words)) for queue in queues])
@@ -77,9 +77,13 @@ def status(options: Options) -> int:
         print(f"\nRESTORED at {said['restored_at']}: {RESTORED}")
     for reason in said["reasons"]:
         where = " ".join(filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("target"))))
-        again = f" (tried again {reason['next_at']})" if reason.get("next_at") else ""
-        print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else reason["reason"]) + again)
+        print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else _why(reason)))
     return 1 if said["reasons"] else 0
+
+
+def _why(one: dict[str, Any]) -> str | None:
+    """A reason, and when it is tried again."""
+    return f"{one['reason']} (tried again {one['next_at']})" if one.get("next_at") else one.get("reason")
 
 
 def _doors(source: dict[str, Any]) -> list[str]:
@@ -93,7 +97,7 @@ async def _status(config: Config) -> dict[str, Any]:
     doors = {name: source.doors or get_args(Door) for name, source in config.sources.items()}  # no plugin is imported to look
 
     async def read(reader: SqliteReader) -> dict[str, Any]:
-        return await status_of(reader, vitals=None, doors=doors, targets=list(config.targets))
+        return await status_of(reader, vitals=None, doors=doors, sources=list(config.sources), targets=list(config.targets))
 
     return await reading(config, read)
 
@@ -245,6 +249,31 @@ def target(options: Options) -> int:
     return 0
 
 
+def target_move(options: Options) -> int:
+    """Give what waits for a target that is configured no more to another one; 1 where some of it cannot go."""
+    command = Command(action="target-move", who=who(), name=options.name, to=options.to, same_erp=options.same_erp, dry_run=True)
+    moved = msgspec.convert(operate(options, command), list[Moved])
+    going = [one for one in moved if one.problem is None]
+    if len(going) > 1 and not (options.yes or options.dry_run):
+        raise ConfigError([f"gateway target move: {len(going)} rows would go; --dry-run shows them, --yes moves them"])
+    if not options.dry_run:
+        command.dry_run = False
+        moved = msgspec.convert(operate(options, command), list[Moved])
+    if options.json:
+        print_json(msgspec.to_builtins(moved))
+    else:
+        verb = "would move" if options.dry_run else "moved"
+        for one in moved:
+            print(
+                one_line(
+                    f"{one.row} {one.key}: {one.problem}" if one.problem else f"{verb} {one.row} {one.key} ({one.status}) to {options.to}"
+                )
+            )
+        if not moved:
+            print(f"nothing waits for {options.name}")
+    return 1 if any(one.problem for one in moved) else 0
+
+
 def _done(options: Options, as_json: dict[str, Any], as_text: str) -> None:
     print(json.dumps(as_json) if options.json else as_text)
 
@@ -323,6 +352,7 @@ async def _on_store(config: Config, work: Callable[[Operations], Awaitable[T]]) 
     store = SqliteStore(config.database, clock=clock)
     await store.open()
     try:
-        return await work(Operations(store, clock, None))
+        accepts = {name: table.get("accepts", get_args(Kind)) for name, table in config.targets.items()}
+        return await work(Operations(store, clock, None, accepts))
     finally:
         await store.close()

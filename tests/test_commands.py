@@ -141,10 +141,10 @@ async def test_status_names_everything_that_is_down(start, erp, run: Run) -> Non
     assert said.code == 1
     for line in (
         "DOWN acme poll: the vendor answers 401",
-        "DOWN target erp: the target answers 403",
         "DOWN store: refuses new orders: the disk is nearly full",
     ):
         assert line in said.out.splitlines()
+    assert re.search(r"^DOWN target erp: the target answers 403 \(tried again \d{4}-\S+Z\)$", said.out, re.MULTILINE)
     assert len((await run("status", "--json")).json["reasons"]) == 3
 
 
@@ -408,7 +408,7 @@ async def test_resume_asks_the_vendor_at_once(start, erp, run: Run) -> None:
     assert (unknown.code, unknown.err) == (1, "gateway: there is no source 'nobody'; there is acme\n")
     await running.stop()
     stopped = await run("resume", "acme")
-    assert (stopped.code, stopped.err) == (1, "gateway: the gateway does not run; it starts with every door and target open\n")
+    assert (stopped.code, stopped.err) == (1, "gateway: the gateway does not run; it starts with every door open\n")
 
 
 async def test_a_target_is_held_and_released(start, erp, run: Run) -> None:
@@ -438,6 +438,72 @@ async def test_what_a_person_holds_no_changed_secret_releases_and_no_answer_rena
     running.gateway._runtime.secrets_changed()
     await running.deliver(acme.body("o2"))
     await erp.wait_for(2)
+
+
+async def test_a_target_is_held_and_released_while_the_gateway_is_stopped(start, erp, run: Run) -> None:
+    """What a person says is stored, and kept by the next start."""
+    await (await start(erp.url)).stop()
+    assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "hold: erp\n"
+    assert re.search(r"^erp +off +held by \S+: stocktaking \(since [^)]+ UTC\)$", (await run("status")).out, re.MULTILINE)
+    unknown = await run("target", "hold", "nobody")
+    assert (unknown.code, unknown.err) == (1, "gateway: there is no target 'nobody'; there is erp\n")
+    running = await start(erp.url)
+    await running.deliver(acme.body("o1"))
+    await running.until(lambda: has(running, "outbox", "ready"))
+    await running.stop()
+    assert erp.heard == []
+    assert (await run("target", "release", "erp")).out == "release: erp\n"
+    await start(erp.url)
+    await erp.wait_for(1)
+
+
+async def renamed(start: Any, erp: ErpSimulator, run: Run, *refs: str) -> None:
+    """A stopped gateway whose target has another name now; so many orders wait for the old one."""
+    running = await start(erp.url)
+    await run("target", "hold", "erp")
+    for ref in refs:
+        await running.deliver(acme.body(ref))
+    await running.until(lambda: has(running, "outbox", "ready", len(refs)))
+    await running.stop()
+    running.config.write_text(running.config.read_text().replace("[targets.erp]", "[targets.new]"))
+
+
+async def test_check_names_rows_that_wait_for_a_target_that_is_in_no_file(start, erp, run: Run) -> None:
+    """It reads the store where there is one, and touches no network (case 04)."""
+    await renamed(start, erp, run, "o1", "o2")
+    said = await run("check")
+    assert said.code == 0
+    assert "look: 2 rows wait in the outbox for the target erp, which is configured no more" in said.out
+    assert "gateway target move erp NAME" in said.out
+    stopped = await run("status")
+    assert stopped.code == 1
+    assert "DOWN target erp: 2 rows wait" in stopped.out
+
+
+async def test_check_says_where_the_store_cannot_be_read(start, erp, run: Run, tmp_path: Path) -> None:
+    await (await start(erp.url)).stop()
+    (tmp_path / "data" / "gateway.db").write_bytes(b"no database at all" * 1000)
+    said = await run("check")
+    assert said.code == 0
+    assert re.search(r"^look: \S+gateway\.db cannot be read", said.out, re.MULTILINE)
+
+
+async def test_what_waits_for_a_renamed_target_is_moved_by_a_person(start, erp, run: Run) -> None:
+    await renamed(start, erp, run, "o1", "o2")
+    refused = await run("target", "move", "erp", "new")
+    assert (refused.code, "2 rows would go" in refused.err, "--yes" in refused.err) == (2, True, True)
+    dry = await run("target", "move", "erp", "new", "--dry-run")
+    assert (dry.code, len(dry.out.splitlines())) == (0, 2)
+    assert re.fullmatch(r"would move outbox:\d+ acme/o1/1 \(ready\) to new", sorted(dry.out.splitlines())[0])
+    moved = await run("target", "move", "erp", "new", "--yes", "--json")
+    assert (moved.code, [one["problem"] for one in moved.json]) == (0, [None, None])
+    assert (await run("target", "move", "erp", "new")).out == "nothing waits for erp\n"
+    shown = await run("show", "acme/o1/1")
+    assert re.search(r"decided +\S+ +target-move by \S+: from erp to new", shown.out)
+    nobody = await run("target", "move", "erp", "nobody")
+    assert (nobody.code, nobody.err) == (1, "gateway: there is no target 'nobody'; there is new\n")
+    own = await run("target", "move", "new", "new")
+    assert (own.code, "is configured, and delivers itself" in own.err) == (1, True)
 
 
 async def test_migrate_is_for_a_gateway_that_is_stopped(start, erp, run: Run) -> None:

@@ -15,7 +15,11 @@ from gateway.store.names import Queue, Status
 
 On = Literal["person", "row", "side", "time", "turn"]
 _LONG_MS = 60_000
-_OWN_DOORS: Mapping[Queue, tuple[str, ...]] = {"inbox": ("fetch",), "submit": ("submit",)}
+_OWN_DOORS: Mapping[Queue, tuple[str, ...]] = {
+    "inbox": ("fetch", "plugin"),
+    "submit": ("submit", "plugin"),
+    "acknowledgements": ("plugin",),
+}
 
 
 class Side(Struct, frozen=True, kw_only=True):
@@ -168,8 +172,10 @@ def sides_of(status: Mapping[str, Any]) -> Sides:
     }
     for reason in status.get("reasons", ()):
         if "source" in reason:
-            doors[reason["source"], reason["door"]] = Side(state="down", reason=reason["reason"], until=reason.get("until"))
-    targets = {name: Side(state=one["state"], reason=one.get("reason"), until=one.get("until")) for name, one in status["targets"].items()}
+            doors[reason["source"], reason["door"]] = Side(state="down", reason=reason["reason"], until=reason.get("next_at"))
+    targets = {
+        name: Side(state=one["state"], reason=one.get("reason"), until=one.get("next_at")) for name, one in status["targets"].items()
+    }
     return Sides(running=status["running"], sources=frozenset(status["sources"]), targets=targets, doors=doors)
 
 

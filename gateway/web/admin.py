@@ -44,7 +44,6 @@ class Command(Struct, forbid_unknown_fields=True):
     name: str = ""
     to: str = ""
     same_erp: bool = False
-    dry_run: bool = False
     days: float = 0
     status: Status | None = None
     source: str | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from time import time
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import Gauge, generate_latest
@@ -13,6 +14,7 @@ from prometheus_client import Gauge, generate_latest
 from gateway.errors import StoreError
 from gateway.store.base import Reader, statuses_of
 from gateway.vitals import Vitals
+from gateway.web.status import strays
 
 _PROVE_WITHIN_S = 3.0
 
@@ -23,14 +25,26 @@ class Health:
     Args:
         commits: Proves that the store commits, or raises.
         refusing: Why new orders are refused, or None.
+        configured: The sources and the targets.
     """
 
-    def __init__(self, reader: Reader, vitals: Vitals, commits: Callable[[], Awaitable[None]], refusing: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        vitals: Vitals,
+        commits: Callable[[], Awaitable[None]],
+        refusing: Callable[[], str | None],
+        configured: Callable[[], tuple[Collection[str], Collection[str]]],
+    ) -> None:
+        self._configured = configured
         self._reader = reader
         self._vitals = vitals
         self._commits = commits
         self._refusing = refusing
         self._rows = Gauge("gateway_rows", "Rows by status", ["queue", "status"], registry=vitals.registry)
+        self._strays = Gauge(
+            "gateway_stray_rows", "Rows of a source or target that is configured no more", ["queue", "name"], registry=vitals.registry
+        )
         self._disk = Gauge(
             "gateway_store_bytes", "The database: file, used of it, log, and free on the disk", ["part"], registry=vitals.registry
         )
@@ -51,12 +65,13 @@ class Health:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200 when the store commits and every door and target is up, else 503 with the reasons."""
-        reasons = list(self._vitals.complaints())
+        reasons: list[dict[str, Any]] = [*self._vitals.complaints()]
         refusing = self._refusing()
         if refusing:
             reasons.append({"store": "refuses new orders", "reason": refusing})
         try:
             async with asyncio.timeout(_PROVE_WITHIN_S):
+                reasons += await strays(self._reader, *self._configured())
                 await self._commits()
         except (StoreError, TimeoutError) as error:
             reasons.append({"store": "does not commit", "reason": str(error) or "too slow"})
@@ -73,5 +88,8 @@ class Health:
                 self._rows.labels(queue, status).set(counts[status])
             oldest_ms = counts["oldest_ms"]
             self._oldest.labels(queue).set(0 if oldest_ms is None else max(0.0, time() - oldest_ms / 1000))
+        self._strays.clear()
+        for one in await self._reader.strays(*self._configured()):
+            self._strays.labels(one.queue, one.name).set(one.rows)
         text = generate_latest(self._vitals.registry)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.store.base import Reader, statuses_of
+from gateway.store.targets import Held
 from gateway.store.waiting import Sides, sides_of
 from gateway.vitals import Vitals, as_text
 
 
 async def status(
-    reader: Reader, *, vitals: Vitals | None, doors: Mapping[str, Sequence[str]], targets: Sequence[str], refusing: str | None = None
+    reader: Reader,
+    *,
+    vitals: Vitals | None,
+    doors: Mapping[str, Sequence[str]],
+    sources: Collection[str],
+    targets: Collection[str],
+    refusing: str | None = None,
 ) -> dict[str, Any]:
     """Counts and conditions (CONTRACT section 8).
 
     Args:
         vitals: None where the gateway does not run: every door is then off.
-        doors: The configured sources and the doors of their connectors.
-        targets: The configured targets.
+        doors: The doors of the sources' connectors.
+        sources, targets: The configured ones.
         refusing: Why the store takes no new orders, or None.
     """
     refusal = [{"store": "refuses new orders", "reason": refusing}] if refusing else []
     last = await reader.sources()
     summary = await reader.summary()
+    held = await reader.held_targets()
     said: dict[str, Any] = {
         "running": vitals is not None,
         "started_at": as_text(vitals.started_at) if vitals else None,
         "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
         "disk": msgspec.to_builtins(await reader.disk()),
         "restored_at": await reader.restored_at(),
-        "reasons": [*vitals.complaints(), *refusal] if vitals else refusal,
-        "targets": {name: _target(name, vitals) for name in targets},
+        "reasons": [*(vitals.complaints() if vitals else ()), *refusal, *await strays(reader, sources, targets)],
+        "targets": {name: _target(name, vitals, held.get(name)) for name in targets},
         **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},
     }
     return {**said, "waiting": await reader.standing(sides_of(said))}
@@ -45,7 +53,7 @@ def sides(vitals: Vitals, *, sources: Sequence[str], targets: Sequence[str]) -> 
     said = {
         "running": True,
         "sources": {name: {"doors": doors[name]} for name in sources},
-        "targets": {name: _target(name, vitals) for name in targets},
+        "targets": {name: _target(name, vitals, None) for name in targets},
         "reasons": list(vitals.complaints()),
     }
     return sides_of(said)
@@ -62,9 +70,16 @@ def _doors(source: str, known: Sequence[str], vitals: Vitals | None) -> dict[str
     return {door: conditions[source, door].state if (source, door) in conditions else "off" for door in known}
 
 
-def _target(name: str, vitals: Vitals | None) -> dict[str, str | None]:
+async def strays(reader: Reader, sources: Collection[str], targets: Collection[str]) -> list[dict[str, Any]]:
+    """What waits for a source or target that is configured no more, as reasons."""
+    found = await reader.strays(sources, targets)
+    named = [{"target": one.name} if one.queue == "outbox" else {"source": one.name, "door": one.queue} for one in found]
+    return [{**name, "reason": one.reason, "rows": one.rows} for name, one in zip(named, found, strict=True)]
+
+
+def _target(name: str, vitals: Vitals | None, held: Held | None) -> dict[str, str | None]:
     condition = vitals.targets.get(name) if vitals else None
     if condition is None:
-        return {"state": "off"}
+        return {"state": "off", **({"reason": held.words, "since": as_text(held.at)} if held else {})}
     next_at = as_text(condition.next_at) if condition.next_at else None
     return {"state": condition.state, "reason": condition.reason, "since": as_text(condition.since), "next_at": next_at}

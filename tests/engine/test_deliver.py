@@ -10,7 +10,9 @@ from typing import Any
 import acme
 import pytest
 
+from gateway.source import incoming
 from gateway.testing import ErpSimulator
+from gateway.web.admin import Command
 
 FAST = "retry = { base_s = 0.05, cap_s = 0.2 }\nbreaker = { failures = 1000 }\nread_timeout_s = 0.3"
 
@@ -70,7 +72,7 @@ async def test_already_there_is_success(start: Any, erp: ErpSimulator) -> None:
     assert row["outcome"] == "duplicate"
 
 
-@pytest.mark.parametrize("status", [400, 405, 410, 415, 417, 422])
+@pytest.mark.parametrize("status", [400, 410, 415, 417, 422])
 async def test_a_refusal_is_a_dead_letter_with_the_erps_words(start: Any, erp: ErpSimulator, status: int) -> None:
     running = await start(erp.url)
     erp.arm("status", status=status, body='{"error": "unknown customer"}')
@@ -83,7 +85,7 @@ async def test_a_refusal_is_a_dead_letter_with_the_erps_words(start: Any, erp: E
     assert shown[0]["tried"][0]["detail"] == '{"error": "unknown customer"}'
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404])
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 405])
 async def test_a_target_that_is_set_up_wrongly_is_held_and_loses_nothing(start: Any, erp: ErpSimulator, status: int) -> None:
     running = await start(erp.url, target="concurrency = 1")
     erp.arm("status", status=status, headers={"Location": "http://127.0.0.1:1/"})
@@ -328,3 +330,95 @@ async def heard_by(asked: list[str], count: int) -> bool:
 
 async def failed_of(running: Any, key: str) -> bool:
     return any(row["outcome"] == "retry" for row in await running.rows("outbox") if row["key"] == key)
+
+
+# --- what a person holds
+
+
+async def hold(running: Any, reason: str = "stocktaking") -> None:
+    await running.gateway._operations(Command(action="target-hold", who="anna", name="erp", reason=reason))
+
+
+async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_when_and_why(start: Any, erp: ErpSimulator) -> None:
+    """Until a person releases it (case 24)."""
+    running = await start(erp.url)
+    await hold(running)
+    _, before = await running.get("/api/status")
+    for again in ("reload", "secrets", "restart"):
+        if again == "reload":
+            running.gateway._tasks_reload()
+            await running.gateway._reloading
+        elif again == "secrets":
+            running.gateway._runtime.secrets_changed()
+        else:
+            await running.stop()
+            running = await start(erp.url)
+        await running.deliver(acme.body(again))
+        await running.until(lambda running=running: waits(running))
+        _, status = await running.get("/api/status")
+        said = status["targets"]["erp"]
+        assert (said["state"], said["reason"][:35]) == ("hold", "held by anna: stocktaking (since 20")
+        assert said["since"] == before["targets"]["erp"]["since"]
+        ready, answer = await running.get("/readyz")
+        assert (ready, answer["reasons"]) == (503, [{"target": "erp", "reason": said["reason"]}])
+        assert "held by anna: stocktaking" in (await running.get("/"))[1]
+        assert 'gateway_target_up{target="erp"} 0.0' in (await running.get("/metrics"))[1]
+    assert erp.heard == []
+    await running.gateway._operations(Command(action="target-release", who="bert", name="erp"))
+    await erp.wait_for(3)
+    assert (await running.get("/readyz"))[0] == 200
+    await running.stop()
+    running = await start(erp.url)
+    await running.deliver(acme.body("after"))
+    await erp.wait_for(4)
+
+
+async def test_a_hold_that_is_said_while_a_reload_is_under_way_holds(start: Any, erp: ErpSimulator) -> None:
+    running = await start(erp.url)
+    running.gateway._tasks_reload()
+    await hold(running)
+    await running.gateway._reloading
+    await running.deliver(acme.body("o1"))
+    await running.until(lambda: waits(running))
+    assert await is_held(running)
+    assert erp.heard == []
+
+
+# --- whose rows wait for nobody
+
+
+async def test_rows_of_a_target_that_is_configured_no_more_are_named_everywhere_until_they_are_moved(
+    start: Any, erp: ErpSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log at a start and a reload, in status, readyz, the metrics and on the page, with how many there are (case 04)."""
+    running = await start(erp.url)
+    await hold(running)
+    for n in range(3):
+        await running.deliver(acme.body(f"o{n}"))
+    await running.until(lambda: waits(running))
+    running.config.write_text(running.config.read_text().replace("[targets.erp]", "[targets.new]"))
+    running.gateway._tasks_reload()
+    await running.gateway._reloading
+    (told,) = [record for record in caplog.records if record.getMessage() == "rows.stray"]
+    assert "3 rows wait in the outbox for the target erp, which is configured no more" in told.__dict__["reason"]
+    ready, said = await running.get("/readyz")
+    assert ready == 503
+    assert [(one["target"], one["rows"]) for one in said["reasons"]] == [("erp", 3)]
+    assert (await running.get("/api/status"))[1]["reasons"] == said["reasons"]
+    assert "3 rows wait in the outbox for the target erp" in (await running.get("/"))[1]
+    assert 'gateway_stray_rows{name="erp",queue="outbox"} 3.0' in (await running.get("/metrics"))[1]
+    moved = await running.gateway._operations(Command(action="target-move", who="anna", name="erp", to="new"))
+    assert [one.problem for one in moved] == [None] * 3
+    await erp.wait_for(3)
+    assert (await running.get("/readyz"))[0] == 200
+    assert "gateway_stray_rows{" not in (await running.get("/metrics"))[1]
+
+
+async def test_rows_of_a_source_that_is_configured_no_more_are_named_as_well(start: Any, erp: ErpSimulator) -> None:
+    running = await start(erp.url)
+    event = acme.event(acme.body("o1"))
+    await running.gateway._store.register(["gone"])
+    await running.gateway._store.accept("gone", "webhook", incoming([event]))
+    ready, said = await running.get("/readyz")
+    assert (ready, said["reasons"][0]["source"], said["reasons"][0]["rows"]) == (503, "gone", 1)
+    assert "Source gone, inbox" in (await running.get("/"))[1]
