@@ -70,6 +70,11 @@ class Breaker:
         several = len(self._failed) >= max(self._limit, _SEVERAL) or self._unreached >= self._limit
         return self.kind == "hold" or (self.kind == "down" and several)
 
+    @property
+    def unreachable(self) -> bool:
+        """Whether it is down because nothing can be reached, and nobody has hurried it since."""
+        return self.kind == "down" and self._unreached >= self._limit and self._next_at > self._since
+
     def next_try_s(self, now: float) -> float:
         """Seconds until an order tries; 0 where it is time, or nothing is in the way; `math.inf` where none does by itself."""
         return 0.0 if self.kind is None else max(0.0, self._next_at - now)

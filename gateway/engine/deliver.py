@@ -100,6 +100,7 @@ class Deliver(Flight[OutboxRow]):
         self._trouble = self._pace = ""
         self._closed_s = 0.0
         self._flying = 0
+        self._knocks = True
 
     @property
     def name(self) -> str:
@@ -190,6 +191,14 @@ class Deliver(Flight[OutboxRow]):
         over = is_paced is not None and is_paced.state == "paced" and self._quiet_until <= self._clock.monotonic()
         if was_closed != (self._closed_s > 0) or over:
             self._show()
+
+    async def _wait(self) -> None:
+        """What cannot be reached is knocked at meanwhile, every few seconds, at no cost: once it opens, one order tries."""
+        if self._knocks and self._breaker.unreachable and self._held is None and await self._target.takes_connections():
+            self._knocks = False  # a port that opens and serves nothing is left to the breaker
+            self._breaker.hurry()
+        else:
+            await super()._wait()
 
     def _pause_s(self) -> float:
         now = self._clock.monotonic()
@@ -289,6 +298,7 @@ class Deliver(Flight[OutboxRow]):
         self._parallel.taken(now)
         if self._breaker.taken(row_id, began=began):
             self._parallel.begin_small()
+            self._knocks = True
             self._show()
             self._spawn(self._hasten(), f"hasten {self.name}")
         elif was != self._parallel.lowered:

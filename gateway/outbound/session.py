@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 from msgspec import Struct
@@ -218,6 +219,29 @@ async def exchange(
                 return await _whole(response, max_bytes)
             except (ArithmeticError, LookupError, ValueError) as error:  # it was sent, so this is no `Unreached`
                 raise Unanswered("the answer cannot be read") from error
+
+
+async def takes_connections(url: str, allowed: AddressCheck, timeout_s: float) -> bool:
+    """Whether a connection can be made there now. Nothing is sent over it."""
+    there, loop = URL(url), asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_s):
+            for family, kind, protocol, _, address in await loop.getaddrinfo(there.host, there.port, type=socket.SOCK_STREAM):
+                if allowed(str(address[0])) and await _connects(socket.socket(family, kind, protocol), address):
+                    return True
+    except (OSError, TimeoutError, UnicodeError):
+        pass
+    return False
+
+
+async def _connects(made: socket.socket, address: Any) -> bool:
+    with made:
+        made.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(made, address)
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager

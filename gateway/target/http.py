@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.errors import Hold, PermanentError
-from gateway.outbound.session import Answer
+from gateway.outbound.session import Answer, any_unicast, takes_connections
 from gateway.store.base import OutboxRow, Progress
 from gateway.target.attempt import Attempt, Journal
 from gateway.target.auth import AuthSender
@@ -72,6 +72,11 @@ class HttpTarget:
     def once_more(self) -> None:
         """Let one try through with credentials that were refused."""
         self._sender.once_more()
+
+    async def takes_connections(self) -> bool:
+        """Whether it can be reached; it is asked nothing."""
+        url, _ = address_of(self.settings.url, self.settings.vars)
+        return await takes_connections(url, any_unicast, self.settings.connect_timeout_s)
 
     async def send(self, row: OutboxRow, journal: Journal | None = None, *, probing: bool = False) -> Outcome:
         """One attempt; never raises for what the ERP or the network does.

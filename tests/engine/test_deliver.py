@@ -224,6 +224,46 @@ async def waits(running: Any) -> bool:
     return bool(await running.rows("outbox", status="ready"))
 
 
+async def test_a_target_that_can_be_reached_again_is_tried_within_seconds_whatever_the_pause(
+    start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is knocked at while nothing can be reached, and asked nothing; one order tries once the port opens."""
+    monkeypatch.setattr("gateway.engine.flight._LOOK_S", 0.1)
+    await erp.stop()
+    running = await start(
+        erp.url, target="retry = { base_s = 600, cap_s = 900 }\nbreaker = { failures = 3, cooldown_s = 600 }\nconcurrency = 4"
+    )
+    for n in range(10):
+        await running.deliver(acme.body(f"o{n}"))
+    await running.until(lambda: is_down(running))
+    await erp.start()
+    await erp.wait_for(10)
+    assert (await running.get("/readyz"))[0] == 200
+
+
+async def test_a_port_that_opens_and_serves_nothing_is_left_to_the_breaker(
+    start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.engine.flight._LOOK_S", 0.05)
+    await erp.stop()
+    running = await start(erp.url, target="retry = { base_s = 600, cap_s = 900 }\nbreaker = { failures = 2, cooldown_s = 600 }")
+    for n in range(5):
+        await running.deliver(acme.body(f"o{n}"))
+    await running.until(lambda: is_down(running))
+    erp.arm("drop_before", times=100)
+    await erp.start()
+    await running.until(lambda: one_more(running))
+    tried = sum(row["attempts"] for row in await running.rows("outbox"))
+    await asyncio.sleep(0.6)
+    assert sum(row["attempts"] for row in await running.rows("outbox")) == tried
+    assert await is_down(running)
+
+
+async def one_more(running: Any) -> bool:
+    """One of the orders has been answered by something."""
+    return any("broke" in (row["reason"] or "") for row in await running.rows("outbox"))
+
+
 async def test_a_slow_target_does_not_hold_up_another(start: Any, erp: ErpSimulator) -> None:
     slow = ErpSimulator()
     await slow.start()

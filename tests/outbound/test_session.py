@@ -27,6 +27,7 @@ from gateway.outbound.session import (
     global_only,
     open_session,
     retry_after_s,
+    takes_connections,
 )
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
@@ -98,6 +99,16 @@ async def test_a_refused_connection_is_unreached() -> None:
         url = other.url
     with pytest.raises(Unreached, match="no connection: connection refused"):
         await ask(url)
+
+
+async def test_whether_a_connection_can_be_made_is_found_out_without_a_word() -> None:
+    async with peer(answer()) as other:
+        url = other.url
+        assert await takes_connections(url, any_unicast, 1)
+        assert not await takes_connections(url, lambda _: False, 1), "an address that is not allowed is not even tried"
+        assert other.heard == []
+    for nobody in (url, "http://127.0.0.1:1/", "http://no-such-host.invalid/"):
+        assert not await takes_connections(nobody, any_unicast, 1)
 
 
 async def test_a_connection_that_nobody_takes_is_unreached() -> None:
