@@ -42,7 +42,7 @@ async def arriving(hub: HubProcess, per_frame: int, *, stored: bool) -> tuple[fl
             hubby.faults["ingest"] = ingest
             gc.collect()
             before, most = hub_checks.rss_mb(), 0.0
-            sending = asyncio.create_task(hub.burst(COUNT, "OrderChanged", "{n}", 1, per_frame=per_frame))
+            sending = asyncio.create_task(hub.burst(COUNT, "OrderChanged", "n{n}", 1, per_frame=per_frame))
             while (door.counted("stored") if stored else len(arrived)) < COUNT:
                 await asyncio.sleep(0.005)
                 most = max(most, hub_checks.rss_mb() - before)

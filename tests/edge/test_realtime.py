@@ -144,9 +144,9 @@ async def test_a_burst_is_a_few_commits(tmp_path: Path) -> None:
             return await accept(source, by, events, **more)
 
         door.store.accept = counted  # type: ignore[method-assign]
-        await hub.burst(2000, 50, "OrderChanged", lambda n: [str(n), 1])
+        await hub.burst(2000, 50, "OrderChanged", lambda n: [str(n + 1), 1])
         await door.until(lambda: door.counted("stored") == 2000)
-        assert await door.keys() == [f"{n}-1" for n in range(2000)]
+        assert await door.keys() == [f"{n}-1" for n in range(1, 2001)]
     assert max(sizes) <= intake_module.MOST_EVENTS
     assert len(sizes) < 400
 
@@ -172,13 +172,13 @@ async def test_what_comes_while_a_commit_is_under_way_is_read_and_stored_behind_
         door.store.accept = slow  # type: ignore[method-assign]
         await hub.send("OrderChanged", "first", 1)
         await door.until(lambda: sizes == [1])
-        await hub.burst(40, 1, "OrderChanged", lambda n: [str(n), 1])
+        await hub.burst(40, 1, "OrderChanged", lambda n: [str(n + 1), 1])
         await door.until(lambda: len(read) == 41)
         assert (sizes, await door.keys(), door.realtime._intake._count) == ([1], [], 41)
         go_on.set()
         await door.until(lambda: door.counted("stored") == 41)
         assert sizes == [1, 40]
-        assert await door.keys() == ["first-1", *(f"{n}-1" for n in range(40))]
+        assert await door.keys() == ["first-1", *(f"{n}-1" for n in range(1, 41))]
 
 
 # --- a store that takes nothing (C12, C13)
@@ -190,14 +190,14 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         async with fault_hub() as hub, listening(tmp_path, hub) as door:
             await door.up()
             door.store.refusing = "the disk is nearly full"
-            await hub.burst(1000, 10, "OrderChanged", lambda n: [str(n), 1])
+            await hub.burst(1000, 10, "OrderChanged", lambda n: [str(n + 1), 1])
             await door.until(lambda: door.counted("busy") >= 1)
             await asyncio.sleep(1.5)  # more than the server timeout
             assert (door.state, await door.rows(), len(hub.lines)) == ("up", [], 1)
             assert door.metric("gateway_realtime_inbox_events") <= intake_module.MOST_EVENTS
             door.store.refusing = None
             await door.until(lambda: door.counted("stored") == 1000)
-            assert await door.keys() == [f"{n}-1" for n in range(1000)]
+            assert await door.keys() == [f"{n}-1" for n in range(1, 1001)]
     assert len([line for line in lines if "realtime.busy" in line]) == 1
 
 
@@ -538,7 +538,7 @@ async def _in_backoff(hub: FaultHub, door: Door) -> None:
 
 async def _full(hub: FaultHub, door: Door) -> None:
     door.store.refusing = "full"
-    await hub.burst(2000, 1, "OrderChanged", lambda n: [str(n), 1])
+    await hub.burst(2000, 1, "OrderChanged", lambda n: [str(n + 1), 1])
     await door.until(lambda: door.realtime._intake._count == intake_module.MOST_EVENTS)
 
 
@@ -586,11 +586,11 @@ async def test_what_has_come_before_a_stop_is_accepted(tmp_path: Path) -> None:
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
         door.store.refusing = "full"
-        await hub.burst(20, 20, "OrderChanged", lambda n: [str(n), 1])
+        await hub.burst(20, 20, "OrderChanged", lambda n: [str(n + 1), 1])
         await door.until(lambda: door.realtime._intake._count == 20)
         asyncio.get_running_loop().call_later(0.1, lambda: setattr(door.store, "refusing", None))
         await door.realtime.stop(2)
-        assert await door.keys() == [f"{n}-1" for n in range(20)]
+        assert await door.keys() == [f"{n}-1" for n in range(1, 21)]
 
 
 async def test_two_hundred_connections_leave_nothing_behind(tmp_path: Path) -> None:

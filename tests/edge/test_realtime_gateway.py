@@ -156,7 +156,7 @@ async def test_what_has_come_is_kept_when_it_ends(start: Start, erp: ErpSimulato
         gateway = await start(erp.url, hub)
         await until_up(gateway)
         gateway._store.refusing = "full"
-        await hub.burst(50, 50, "OrderChanged", lambda n: [str(n), 1])
+        await hub.burst(50, 50, "OrderChanged", lambda n: [str(n + 1), 1])
         intake: Any = gateway._runtime.listeners["pharmacy"]._intake
         await hub.until(lambda: intake._count == 50)
         began = time.monotonic()
@@ -166,7 +166,7 @@ async def test_what_has_come_is_kept_when_it_ends(start: Start, erp: ErpSimulato
         await hub.until(lambda: not hub.live)
         await start(erp.url, hub)
         await erp.wait_for(50)
-    assert {message["order"]["order_number"] for message in erp.messages()} == {str(n) for n in range(50)}
+    assert {message["order"]["order_number"] for message in erp.messages()} == {str(n) for n in range(1, 51)}
 
 
 async def test_check_online_tries_the_hub_and_hangs_up(erp: ErpSimulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,9 +67,9 @@ async def test_a_burst_arrives_whole_and_in_order(hub: HubProcess, per_frame: in
 async def test_what_arrives_is_stored_in_order(hub: HubProcess, tmp_path: Path) -> None:
     async with listening(tmp_path, hub.url, **SETTINGS) as door:
         await door.up()
-        await hub.burst(1000, "OrderChanged", "{n}", 1)
+        await hub.burst(1000, "OrderChanged", "n{n}", 1)
         await door.until(lambda: door.counted("stored") == 1000, 30)
-        assert await door.keys() == [f"{n}-1" for n in range(1000)]
+        assert await door.keys() == [f"n{n}-1" for n in range(1000)]
         (headers,) = (await hub.connections())["headers"]
         assert {name.lower(): value for name, value in headers.items()}["x-api-key"] == KEY
 

@@ -147,7 +147,8 @@ def _some_key_is_known(db: Connection, came: Sequence[Arrival]) -> bool:
 def _accept_one(db: Connection, source: str, door: Came, event: Incoming, now_ms: int, read_again: int | None = None) -> Accepted:
     ref = event.order_ref
     if ref is not None and _is_anothers(db, source, event):
-        return _keep_dead(db, source, door, _under_anothers_key(event), now_ms)
+        dead = _under_anothers_key(event)
+        return replace(_keep_dead(db, source, door, dead, now_ms), flagged=dead.dead)
     if event.ignored is not None:
         return _ignore(db, source, door, event, now_ms)
     if ref is None:
@@ -192,7 +193,7 @@ def _ignore(db: Connection, source: str, door: Came, event: Incoming, now_ms: in
 
 def _keep_dead(db: Connection, source: str, door: Came, event: Incoming, now_ms: int) -> Accepted:
     added = db.execute(_STORED_LATER, (source, door, event.key, 1, None, "dead", None, *_tail(event, now_ms)))
-    return Accepted(key=event.key, outcome="stored" if added.rowcount else "repeat", flagged=event.dead)
+    return Accepted(key=event.key, outcome="stored" if added.rowcount else "repeat")
 
 
 def _keep_earlier(db: Connection, source: str, door: Came, event: Incoming, order_id: int, reason: str, now_ms: int) -> Accepted:
