@@ -19,7 +19,17 @@ from tests.journey.process import Process
 
 # What a gateway does to its data directory.
 CALLS = ("openat", "pread64", "pwrite64", "write", "fdatasync", "fsync", "ftruncate", "fallocate", "unlink", "rename", "mkdir", "flock")
-FILES = ("", "gateway.db", "gateway.db-wal", "gateway.db-shm", "gateway.db-journal", "gateway.lock", "gateway.reserve", "control.sock")
+FILES = (
+    "",
+    "gateway.beginning",
+    "gateway.db",
+    "gateway.db-wal",
+    "gateway.db-shm",
+    "gateway.db-journal",
+    "gateway.lock",
+    "gateway.reserve",
+    "control.sock",
+)
 _LINE = re.compile(r"^(\d+) +(\w+)\(")
 _ATTACH_S = 10
 
