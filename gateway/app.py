@@ -19,6 +19,7 @@ from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
 from gateway.contained import make_task
 from gateway.control import who
+from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
@@ -94,16 +95,19 @@ class Gateway:
         self._suspects = assembly.suspects
         self._hooks = HookWatch(self._suspects, self._vitals.hook_blocks)
         self._house = Housekeeping(self._store, self._clock, lambda: self._runtime.assembly.config.store)
-        self._door = WebhookDoor(self._store, self._vitals, self._clock)
+        gates = {side: Gate(side, self._vitals, self._clock, config.http) for side in SIDES}
+        self._door = WebhookDoor(self._store, self._vitals, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
         Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing, self._configured).add_to(pages)
-        self.vendors = Listener(self._door.receive, max_connections=config.http.max_connections)
-        self.pages = Listener(pages, max_connections=64)
-        self.way_back = WayBack(self._store, self._vitals, self._clock)
+        self.vendors = Listener(
+            self._door.receive, max_connections=config.http.max_connections, max_per_address=config.http.per_address, gate=gates["http"]
+        )
+        self.pages = Listener(pages, max_connections=64, gate=gates["admin"])
+        self.way_back = WayBack(self._store, self._vitals, self._clock, gates["submit"])
         control = self._admin.control(self._operations)
         self.way_back.add_to(control)
-        self._control = Listener(control, max_connections=16)
+        self._control = Listener(control, max_connections=16, gate=gates["control"])
 
     async def run(self) -> int:
         """Start, serve until SIGTERM or SIGINT, drain; the exit code.

@@ -7,6 +7,7 @@ tables are kept as tables here and decoded with the same `decode`.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -29,11 +30,13 @@ OPERATOR = "operator"
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")
 
 Positive = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+_Patience = Annotated[float, Meta(ge=0.1, le=3600)]
 _Days = Annotated[int, Meta(ge=1, le=36500)]
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 OnRevision = Literal["hold", "replace", "send"]
 EarlierVersions = Literal["flag", "send"]
 
+_UNFINISHED = 32 * 1024 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _BOM = "\ufeff"
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z")
@@ -90,9 +93,45 @@ class _Listener(_Table, frozen=True, kw_only=True):
 
 
 class HttpSettings(_Listener, frozen=True, kw_only=True):
-    listen: str = "0.0.0.0:8080"
+    """The vendors' side. What it says of strangers, and of times, holds for the other listeners, too.
+
+    `max_connections_per_address`: a quarter of `max_connections` if None. `max_unfinished_bytes`: what has come of all unfinished
+    requests together. `trusted_proxies`: addresses and networks of proxies
+    that say for whom they ask; their own connections are theirs to limit. `max_refused_...`: requests that prove nothing.
+    """
+
+    listen: str = "127.0.0.1:8080"
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     max_connections: PositiveInt = 1000
+    max_connections_per_address: PositiveInt | None = None
+    max_unfinished_bytes: Annotated[int, Meta(ge=1024 * 1024)] | None = None
+    max_refused_per_second: PositiveInt = 1000
+    max_refused_per_second_per_address: PositiveInt = 50
+    idle_timeout_s: _Patience = 15.0
+    body_timeout_s: _Patience = 10.0
+    write_timeout_s: _Patience = 30.0
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    @property
+    def per_address(self) -> int:
+        """How many connections an address may have."""
+        return self.max_connections_per_address or max(1, self.max_connections // 4)
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much may have come of all unfinished requests together: 32 MiB, or two of the longest."""
+        return self.max_unfinished_bytes or max(_UNFINISHED, 2 * self.max_body_bytes)
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        yield from super().check()
+        if self.unfinished_bytes < 2 * self.max_body_bytes:
+            yield "max_unfinished_bytes", "must be at least twice max_body_bytes, or the longest order could never be taken"
+        for text in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                yield "trusted_proxies", 'must be addresses or networks, as in ["127.0.0.1", "10.0.0.0/8"]'
+                break
 
 
 class _Inside(_Listener, frozen=True, kw_only=True):

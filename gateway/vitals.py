@@ -103,6 +103,9 @@ class Vitals:
         self.clock_doubt: str | None = None
         self.registry = CollectorRegistry()
         self.received = Counter("gateway_received", "What came in", ["source", "door", "outcome"], registry=self.registry)
+        self.http_refused = Counter(
+            "gateway_http_refused", "Requests and connections of strangers that were refused", ["side", "kind"], registry=self.registry
+        )
         self.deliveries = Counter("gateway_deliveries", "Attempts to deliver", ["target", "outcome"], registry=self.registry)
         self.acknowledged = Counter("gateway_acknowledgements", "Acknowledgements", ["source", "outcome"], registry=self.registry)
         self.submissions = Counter(

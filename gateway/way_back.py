@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.config import Config, SubmitSettings
 from gateway.edge.callers import OPERATORS, Callers
+from gateway.edge.gate import Gate
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
 from gateway.errors import StoreBusy
@@ -28,15 +29,16 @@ _LONGEST_NAME = 200
 class WayBack:
     """What takes commands. It is listened for on the network only where there is a caller."""
 
-    def __init__(self, store: Store, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, store: Store, vitals: Vitals, clock: Clock, gate: Gate) -> None:
         self._store = store
-        self.door = SubmitDoor(store, vitals, clock)
+        self._gate = gate
+        self.door = SubmitDoor(store, vitals, clock, body_timeout_s=gate.settings.body_timeout_s, gate=gate)
         self.listener: Listener | None = None
 
     async def listen(self, settings: SubmitSettings, listen: Listen) -> None:
         """Have the address where there is somebody to listen to. Raises ConfigError."""
         if settings.callers and self.listener is None:
-            listener = Listener(self.door.receive, max_connections=settings.max_connections)
+            listener = Listener(self.door.receive, max_connections=settings.max_connections, gate=self._gate)
             await listen(listener, settings.address, "submit.listen")
             self.listener = listener
 

@@ -129,6 +129,7 @@ node = "test"
 {core.get("store", "reserve_bytes = 0")}
 [http]
 listen = "127.0.0.1:0"
+{core.get("http", "")}
 [admin]
 listen = "127.0.0.1:0"
 [targets.erp]

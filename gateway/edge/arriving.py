@@ -7,13 +7,21 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-BODY_TIMEOUT_S = 10.0
+from gateway.config import HttpSettings
+from gateway.edge.crowd import seat_of
+
+BODY_TIMEOUT_S = HttpSettings().body_timeout_s
 COMMIT_TIMEOUT_S = 3.0
 _SELDOM_S = 60.0
+_MOST_NAMES = 1000
 
 
 class TooLong(Exception):
     """A body over the limit."""
+
+
+class NoRoom(Exception):
+    """All that is unfinished is too large together, and this was the largest of whoever sent most."""
 
 
 def path_of(request: web.BaseRequest) -> str:
@@ -26,6 +34,7 @@ async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> b
 
     Raises:
         TooLong: It says that it is longer, or is.
+        NoRoom: It had to go for others.
         TimeoutError: It does not come; the connection is of no further use.
         ConnectionError, web.RequestPayloadError: It breaks off.
     """
@@ -38,12 +47,22 @@ async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> b
     content = request.content
     if content.is_eof() and content.total_bytes <= limit:
         return content.read_nowait()
+    seat = seat_of(request)
     body = bytearray()
-    async with asyncio.timeout(timeout_s):
-        while chunk := await content.readany():
-            body += chunk
-            if len(body) > limit:
-                raise TooLong
+    try:
+        async with asyncio.timeout(timeout_s) as scope:
+            if seat is not None:
+                seat.turn("reading", scope)
+            while chunk := await content.readany():
+                body += chunk
+                if len(body) > limit:
+                    raise TooLong
+    except TimeoutError:
+        if seat is not None and seat.cut:
+            raise NoRoom from None
+        raise
+    if seat is not None:
+        seat.turn("answering")
     return bytes(body)
 
 
@@ -72,6 +91,8 @@ class Seldom:
 
     def since_last(self, name: str) -> int | None:
         """Count one more; how many since the last line where it is time for one."""
+        if len(self._told) > _MOST_NAMES:
+            self._told.clear()
         count, at = self._told.get(name, (0, -_SELDOM_S))
         if self._monotonic() - at < _SELDOM_S:
             self._told[name] = (count + 1, at)

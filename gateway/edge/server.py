@@ -1,21 +1,31 @@
-"""A listening aiohttp server with every limit set: idle and slow senders, connections, quiet errors (reliability.md, Input)."""
+"""A listening aiohttp server with every limit set: slow senders and readers, connections, quiet errors (reliability.md, Input)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.clock import SystemClock
+from gateway.config import HttpSettings
+from gateway.edge import peers
+from gateway.edge.crowd import Crowd, Limits, Seat, seat_of
+from gateway.edge.gate import Gate
 from gateway.errors import ConfigError
+from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.http")
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-IDLE_TIMEOUT_S = 15.0
+IDLE_TIMEOUT_S = HttpSettings().idle_timeout_s
+_LOOK_ROUND_S = 1.0
+_AT_ONCE = 64 * 1024
 NAME = "order-gateway"
 _ERROR_HEADERS = {
     "Server": NAME,
@@ -28,9 +38,34 @@ _SILENT.disabled = True
 
 
 class QuietHandler(RequestHandler):
-    """Says nothing of what it was sent: aiohttp's own error path logs and returns malformed header bytes, tokens included."""
+    """Says nothing of what it was sent: aiohttp's own error path logs and returns malformed header bytes, tokens included.
 
-    __slots__ = ()
+    Attributes:
+        seat: This connection among the others.
+    """
+
+    __slots__ = ("_crowd", "_gate", "seat")
+    seat: Seat
+
+    def at(self, crowd: Crowd, gate: Gate) -> QuietHandler:
+        """Belong to these; before it is connected."""
+        self._crowd = crowd
+        self._gate = gate
+        return self
+
+    def sit(self, seat: Seat) -> None:
+        """Take its place."""
+        self.seat = seat
+        self._crowd.join(seat)
+
+    def data_received(self, data: bytes) -> None:
+        if data:
+            self.seat.take(len(data))
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._crowd.leave(self.seat)
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -38,7 +73,7 @@ class QuietHandler(RequestHandler):
         if status >= 500:
             log.error("request.failed", exc_info=exc, extra={"status": status, "method": request.method, "path": request.path[:200]})
         else:
-            log.warning("request.refused", extra={"status": status, "error": type(exc).__name__})
+            self._gate.refuse("malformed", None if self.seat.is_proxy else self.seat.peer, status=status, error=type(exc).__name__)
         answer = web.Response(status=status, text="bad request" if status < 500 else "internal error", headers=_ERROR_HEADERS)
         answer.force_close()
         return answer
@@ -49,27 +84,41 @@ class Listener:
 
     Args:
         answers: An application; or, where one function answers everything, that function, without the cost of a router.
-        max_connections: One more is closed at once.
-        idle_timeout_s: For an idle connection and for the headers of a request.
+        max_connections: One more has to make room, or is closed at once.
+        idle_timeout_s: For an idle connection and for the headers of a request; that of the gate's settings if None.
+        gate: Who may come in, and how the rest is counted. None for one with every default, whose counts nobody sees.
+        max_per_address: Of `max_connections`; None for all of them.
     """
 
-    def __init__(self, answers: web.Application | Handle, *, max_connections: int, idle_timeout_s: float = IDLE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        answers: web.Application | Handle,
+        *,
+        max_connections: int,
+        idle_timeout_s: float | None = None,
+        gate: Gate | None = None,
+        max_per_address: int | None = None,
+    ) -> None:
+        clock = SystemClock()
+        self._gate = gate or Gate("http", Vitals(clock), clock, HttpSettings())
         self._answers = answers
         self._runner: web.BaseRunner | None = None
         self._max_connections = max_connections
-        self._idle_timeout_s = idle_timeout_s
+        self._max_per_address = max_per_address or max_connections
+        self._idle_timeout_s = self._gate.settings.idle_timeout_s if idle_timeout_s is None else idle_timeout_s
         self._server: asyncio.Server | None = None
+        self._looking: asyncio.TimerHandle | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Listen on TCP. Raises OSError where the address cannot be had."""
         await self._set_up()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._handler, host, port, backlog=1024, reuse_address=True)
+        self._server = await loop.create_server(self._door, host, port, backlog=1024, reuse_address=True)
 
     async def start_unix(self, path: str) -> None:
         """Listen on a Unix socket."""
         await self._set_up()
-        self._server = await asyncio.get_running_loop().create_unix_server(self._handler, path, backlog=64)
+        self._server = await asyncio.get_running_loop().create_unix_server(self._door, path, backlog=64)
 
     async def _set_up(self) -> None:
         if isinstance(self._answers, web.Application):
@@ -80,7 +129,20 @@ class Listener:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        server.request_handler = _without_expectations(server.request_handler)
+        server.request_handler = _seated(_without_expectations(server.request_handler))
+        settings = self._gate.settings
+        limits = Limits(
+            connections=self._max_connections,
+            per_address=self._max_per_address,
+            unfinished_bytes=settings.unfinished_bytes,
+            write_timeout_s=settings.write_timeout_s,
+        )
+        self.crowd = Crowd(limits, self._gate.note)
+        self._look_round()
+
+    def _look_round(self) -> None:
+        self.crowd.look_round()
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_ROUND_S, self._look_round)
 
     @property
     def port(self) -> int:
@@ -89,12 +151,31 @@ class Listener:
         address: tuple[str, int] = self._server.sockets[0].getsockname()
         return address[1]
 
-    def _handler(self) -> asyncio.Protocol:
+    def _door(self) -> asyncio.Protocol:
+        return _Door(self)
+
+    def admit(self, transport: asyncio.Transport) -> None:
+        """Serve a new connection, or close it without a word, so that those inside are served."""
+        gate, address = self._gate, _address(transport)
+        peer, is_proxy = peers.name(address), gate.peers.is_trusted(address)
+        if not is_proxy and gate.strangers.over(peer) == "address_rate":
+            gate.note("address_rate")
+        elif not self.crowd.has_room(peer, is_proxy=is_proxy):
+            gate.strangers.refused(None if is_proxy else peer)
+        else:
+            _give_up_after(transport, gate.settings.write_timeout_s)
+            transport.max_size = _AT_ONCE  # type: ignore[attr-defined]  # asyncio's: how much it reads of one before the next has its turn
+            handler = self._handler()
+            handler.sit(Seat(self.crowd, handler, transport, peer, is_proxy=is_proxy))
+            transport.set_protocol(handler)
+            handler.connection_made(transport)
+            return
+        transport.abort()
+
+    def _handler(self) -> QuietHandler:
         assert self._runner is not None
         server = self._runner.server
         assert server is not None
-        if len(server.connections) >= self._max_connections:
-            return _Refuse()
         return QuietHandler(
             server,
             loop=asyncio.get_running_loop(),
@@ -102,7 +183,8 @@ class Listener:
             access_log=_SILENT,
             auto_decompress=False,  # a signature is over the bytes that were sent
             lingering_time=2.0,
-        )
+            read_bufsize=_AT_ONCE,
+        ).at(self.crowd, self._gate)
 
     def stop_listening(self) -> None:
         """Take no new connection; those that are open go on."""
@@ -112,6 +194,8 @@ class Listener:
     async def close(self, timeout_s: float) -> None:
         """Let what is being answered finish, for at most `timeout_s`, then close every connection."""
         self.stop_listening()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._runner is None:
             return
         server = self._runner.server
@@ -119,6 +203,29 @@ class Listener:
             server.pre_shutdown()
             await server.shutdown(timeout_s)
         await self._runner.cleanup()
+
+
+class _Door(asyncio.Protocol):
+    """A connection before it is known whose it is."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._listener.admit(transport)
+
+
+def _address(transport: asyncio.Transport) -> peers.Address | None:
+    """The other end; None on a Unix socket."""
+    name = transport.get_extra_info("peername")
+    return peers.read(name[0]) if isinstance(name, tuple) else None
+
+
+def _give_up_after(transport: asyncio.Transport, timeout_s: float) -> None:
+    """Have the kernel give up what the other end does not take, after we have closed, too."""
+    with suppress(OSError):  # a Unix socket has no such thing
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000))
 
 
 async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
@@ -139,12 +246,20 @@ def _without_expectations(handle: Handle) -> Handle:
     return checked
 
 
-class _Refuse(asyncio.Protocol):
-    """Over the limit: closed without a word, so that those inside are served."""
+def _seated(handle: Handle) -> Handle:
+    """Tell a connection when it has a request in progress."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+    async def answered(request: web.BaseRequest) -> web.StreamResponse:
+        seat = seat_of(request)
+        if seat is None:
+            return await handle(request)
+        seat.begin()
+        try:
+            return await handle(request)
+        finally:
+            seat.finish(has_more=not request.content.is_eof())
+
+    return answered
 
 
 def require_fast_parser() -> None:

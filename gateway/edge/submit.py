@@ -19,9 +19,11 @@ from aiohttp import web
 from gateway.body import Misfit, meaning
 from gateway.clock import Clock
 from gateway.codes import drawing
-from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
+from gateway.config import HttpSettings
+from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.asking import accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Caller, Callers
+from gateway.edge.gate import Gate, Over
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.server import NAME
 from gateway.errors import PluginError, Rejected, StoreError
@@ -55,7 +57,10 @@ class _Answered(Exception):
 class SubmitDoor:
     """The ERP's side of the way back."""
 
-    def __init__(self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
+    def __init__(
+        self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
+    ) -> None:
+        self._gate = gate or Gate("submit", vitals, clock, HttpSettings())
         self._store = store
         self._vitals = vitals
         self._clock = clock
@@ -81,14 +86,29 @@ class SubmitDoor:
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of the network; whoever it is comes first, and a stranger learns nothing else."""
+        peer = self._gate.peer_of(request)
+        if (over := self._gate.strangers.over(peer)) is not None:
+            return await self._no_room(request, over)
         caller = self._callers.of(request.headers.getall("Authorization", []))
         if caller is None:
+            self._gate.count("unproven", peer)
             if (count := self._refusals.since_last("")) is not None:
                 log.warning("submit.refused", extra={"status": 401, "since_last_line": count})
             return _answer(401, {"problem": "a token that is known here is needed"}, {"WWW-Authenticate": "Bearer"})
+        self._gate.strangers.proven(peer)
         if caller.most_per_second is not None and not self._pace.allows(caller.name, caller.most_per_second):
             return _answer(429, {"problem": f"more than {caller.most_per_second} requests a second"}, {"Retry-After": "1"})
         return (await self.answer(request, caller))[0]
+
+    async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
+        """Say so at the end of the second, as at the webhook."""
+        await self._gate.pause(request, over)
+        status, problem = (
+            (429, "too many requests without a token that is known here") if over == "address_rate" else (503, "too many strangers")
+        )
+        answer = _answer(status, {"problem": problem}, {"Retry-After": "1"})
+        answer.force_close()
+        return answer
 
     async def answer(self, request: web.BaseRequest, caller: Caller) -> tuple[web.Response, str | None]:
         """Answer a request whose sender is known; and the id of what was stored by it, where something was."""
@@ -159,6 +179,8 @@ class SubmitDoor:
             return await read_body(request, self._max_body_bytes, self._body_timeout_s)
         except TooLong:
             raise _Answered(413, f"the body is longer than {self._max_body_bytes} bytes", close=True) from None
+        except NoRoom:
+            raise _Answered(503, "too much comes at once; send it again under the same key", {"Retry-After": "5"}, close=True) from None
         except TimeoutError:
             log.warning("submit.slow_body")
             if request.transport:

@@ -6,6 +6,7 @@ stays, and its repeat is a repeat.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -16,9 +17,13 @@ from aiohttp import web
 from prometheus_client import Counter
 
 from gateway.clock import Clock
+from gateway.config import HttpSettings
 from gateway.connector import Misread, Unverified
 from gateway.edge.answer import HEADERS, Written
-from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, Pace, Seldom, TooLong, path_of, read_body
+from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
+from gateway.edge.crowd import Seat, seat_of
+from gateway.edge.gate import Gate, Over
+from gateway.edge.nearly import Addresses
 from gateway.errors import PluginError, Rejected, StoreError, TransientError, UnknownKey
 from gateway.messages import Envelope, Event, Unreadable
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
@@ -28,6 +33,7 @@ from gateway.vitals import Received, Vitals
 log = logging.getLogger("gateway.webhook")
 
 _CLOSED_S = 60
+_LARGE = 64 * 1024
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.01, 0.25
 _PATH = "/in/"
 _encode = msgspec.json.Encoder().encode
@@ -38,107 +44,176 @@ class WebhookDoor:
     """The vendors' side.
 
     Args:
+        gate: What is known of strangers; of the listener that the requests come by.
         sources: Which sources have a webhook; may be exchanged while running.
         closed: Sources that have one and cannot work, their plugin being broken: why not. The sender is to come again.
     """
 
-    def __init__(self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
-        self.sources: Mapping[str, Source] = {}
+    def __init__(
+        self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
+    ) -> None:
         self.closed: Mapping[str, str] = {}
         self.closing = False
         self._store = store
         self._vitals = vitals
         self._clock = clock
         self._body_timeout_s = body_timeout_s
+        self._gate = gate or Gate("http", vitals, clock, HttpSettings())
         self._pace = Pace(clock.monotonic)
-        self._refusals = Seldom(clock.monotonic)
+        self._lines = Seldom(clock.monotonic)
+        self._large = asyncio.Lock()
         self._counters: dict[tuple[str, Received], Counter] = {}
+        self.sources = {}
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources that have a webhook, by name."""
+        return self._sources
+
+    @sources.setter
+    def sources(self, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+        self._addresses = Addresses([_PATH + name for name in sources])
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one delivery; everything that comes to this side comes here."""
         began = perf_counter()
-        path = path_of(request)
+        path, peer = path_of(request), self._gate.peer_of(request)
+        if (over := self._gate.strangers.over(peer)) is not None:
+            return await self._no_room(request, over)
         name = path.removeprefix(_PATH) if path.startswith(_PATH) else ""
         source = self.sources.get(name)
         if source is None and name in self.closed:
+            self._gate.strangers.refused(peer)
             return self._come_again(name)
         if source is None:
+            self._gate.refuse("unknown_address", peer, status=404, **self._addresses.told(path))
             return _answer(404, {"status": "unknown source"})
         if request.method != "POST":
+            self._gate.refuse("method", peer, among=source.name, source=source.name, status=405)
             return _answer(405, {"status": "send a POST"}, {"Allow": "POST"})
         if self.closing:
             return self._busy(source, "shutting down", 5)
-        if not self._pace.allows(source.name, source.max_requests_per_second):
-            return self._busy(source, "too many requests", 1)
-        try:
-            body = await read_body(request, source.max_body_bytes, self._body_timeout_s)
-        except TooLong:
-            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
-        except TimeoutError:
-            log.warning("webhook.slow_body", extra={"source": source.name})
-            if request.transport:
-                request.transport.abort()
-            return _answer(408, {"status": "too slow"}, _CLOSE)
-        except (ConnectionError, web.RequestPayloadError):
-            log.info("webhook.broken_body", extra={"source": source.name})
-            return _answer(400, {"status": "broken off"}, _CLOSE)
+        body = await self._body(request, source, peer)
+        if isinstance(body, web.Response):
+            return body
         answer = await self._take(
-            source, Envelope(source=source.name, body=body, headers=request.raw_headers, received_at=self._clock.now())
+            source,
+            Envelope(source=source.name, body=body, headers=request.raw_headers, received_at=self._clock.now()),
+            peer,
+            seat_of(request),
         )
         self._vitals.accept.observe(perf_counter() - began)
         return answer
 
-    async def _take(self, source: Source, envelope: Envelope) -> web.Response:
+    async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
+        """Say so at the end of the second."""
+        await self._gate.pause(request, over)
+        if over == "address_rate":
+            return _answer(429, {"status": "too many requests that prove nothing"}, {**_CLOSE, "Retry-After": "1"})
+        return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "1"})
+
+    async def _body(self, request: web.BaseRequest, source: Source, peer: str | None) -> bytes | web.Response:
+        """The body, or what its sender hears in place of it."""
+        refuse, name = self._gate.refuse, source.name
         try:
-            events = incoming(await self._admitted(source, envelope), source.stages, source.earlier_versions)
+            return await read_body(request, source.max_body_bytes, self._body_timeout_s)
+        except TooLong:
+            refuse("too_long", peer, among=name, source=name, status=413)
+            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
+        except NoRoom:
+            self._gate.strangers.refused(peer)
+            return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "5"})
+        except TimeoutError:
+            refuse("slow_body", peer, among=name, source=name)
+            if request.transport:
+                request.transport.abort()
+            return _answer(408, {"status": "too slow"}, _CLOSE)
+        except (ConnectionError, web.RequestPayloadError):
+            refuse("broken_body", peer, among=name, source=name)
+            return _answer(400, {"status": "broken off"}, _CLOSE)
+
+    async def _take(self, source: Source, envelope: Envelope, peer: str | None, seat: Seat | None) -> web.Response:
+        """Verify it first. What is not proven costs the sender's room, what is proven the source's pace."""
+        try:
+            admitted = await self._admitted(source, envelope, seat)
+        except NoRoom:
+            return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "5"})
         except TransientError as error:
             return self._busy(source, str(error), error.retry_after_s or 30)
         except UnknownKey:
+            self._gate.strangers.refused(peer)
             return self._busy(source, "the keys that it is signed with cannot be had", 30)
         except Unverified as error:
-            if error.cause is not None:
-                log.warning("webhook.verify_failed", extra={"source": source.name, "error": type(error.cause).__name__})
-            self._refused(source)
+            self._refused(source, peer, error.cause)
             return _answer(401, {"status": "unauthorized"})
-        except Rejected as error:
+        except (Rejected, Misread, PluginError) as error:
+            return self._paced(source, peer) or await self._unusable(source, envelope, error)
+        if (busy := self._paced(source, peer)) is not None:
+            return busy
+        return await self._store_events(source, incoming(admitted, source.stages, source.earlier_versions), 200, "stored")
+
+    def _paced(self, source: Source, peer: str | None) -> web.Response | None:
+        """What a genuine request is answered where its source has had too many in this second."""
+        self._gate.strangers.proven(peer)
+        if self._pace.allows(source.name, source.max_requests_per_second):
+            return None
+        return self._busy(source, "too many requests", 1)
+
+    async def _unusable(self, source: Source, envelope: Envelope, error: Rejected | Misread | PluginError) -> web.Response:
+        """It is genuine, and no order that can be taken as it is."""
+        if isinstance(error, Rejected):
             self._count(source, "rejected")
             log.info("webhook.rejected", extra={"source": source.name})
             return _answer(422, {"status": "rejected", "reason": error.reason})
-        except Misread as error:
-            return await self._keep(source, envelope.body, str(error))
-        except PluginError as error:
+        if not isinstance(error, Misread):
             log.error("plugin.failed", exc_info=error, extra={"source": source.name})
-            return await self._keep(source, envelope.body, str(error))
-        return await self._store_events(source, events, 200, "stored")
+        return await self._keep(source, envelope.body, str(error))
 
-    async def _admitted(self, source: Source, envelope: Envelope) -> Sequence[Event | Unreadable]:
+    async def _admitted(self, source: Source, envelope: Envelope, seat: Seat | None) -> Sequence[Event | Unreadable]:
         """Its events. A key that we do not have is looked for once; UnknownKey says that it could not even be looked for."""
         keys = source.keys
-
-        async def admit(*given: Any) -> Sequence[Event | Unreadable]:
-            return await source.confined.run("admit", lambda: source.connector.admit(*given))
-
         if keys is None:
             try:
-                return await admit(envelope, envelope.received_at)
+                return await self._admit(source, envelope, seat)
             except UnknownKey as error:
                 raise Unverified(error) from error
         try:
-            return await admit(envelope, envelope.received_at, keys.current)
+            return await self._admit(source, envelope, seat, keys.current)
         except UnknownKey:
             reliable = await keys.look_again()
         try:
-            return await admit(envelope, envelope.received_at, keys.current)
+            return await self._admit(source, envelope, seat, keys.current)
         except UnknownKey as error:
             if reliable:
                 raise Unverified(None) from error
             raise
 
-    def _refused(self, source: Source) -> None:
+    async def _admit(self, source: Source, envelope: Envelope, seat: Seat | None, *keys: Mapping[str, Any]) -> Sequence[Event | Unreadable]:
+        """Large ones go one at a time, so that small ones come between them; while they wait, they may have to make room (NoRoom)."""
+
+        async def admit() -> Sequence[Event | Unreadable]:
+            return await source.confined.run("admit", lambda: source.connector.admit(envelope, envelope.received_at, *keys))
+
+        if len(envelope.body) <= _LARGE:
+            return await admit()
+        if seat is not None:
+            seat.turn("waiting")
+        async with self._large:
+            if seat is not None:
+                if seat.cut:
+                    raise NoRoom
+                seat.turn("answering")
+            return await admit()
+
+    def _refused(self, source: Source, peer: str | None, cause: BaseException | None) -> None:
         """One line a minute, with how many there were: a rise is worth a look (another secret, another issuer's key)."""
         self._count(source, "refused")
-        if (count := self._refusals.since_last(source.name)) is not None:
+        self._gate.count("unproven", peer)
+        if (count := self._lines.since_last(f"refused {source.name}")) is not None:
             log.warning("webhook.refused", extra={"source": source.name, "status": 401, "since_last_line": count})
+        if cause is not None and (count := self._lines.since_last(f"failed {source.name}")) is not None:
+            log.warning("webhook.verify_failed", extra={"source": source.name, "error": type(cause).__name__, "since_last_line": count})
 
     async def _keep(self, source: Source, body: bytes, reason: str) -> web.Response:
         """Genuine and unreadable: ours to keep, whatever the sender hears."""
@@ -189,13 +264,14 @@ class WebhookDoor:
     def _come_again(self, name: str) -> web.Response:
         """Nothing can verify it, so nothing of it is read; one line a minute."""
         self._vitals.received.labels(name, "webhook", "busy").inc()
-        if (count := self._refusals.since_last(name)) is not None:
+        if (count := self._lines.since_last(f"closed {name}")) is not None:
             log.warning("webhook.closed", extra={"source": name, "reason": self.closed[name], "since_last_line": count})
         return _answer(503, {"status": "try again later"}, {"Retry-After": str(_CLOSED_S), **_CLOSE})
 
     def _busy(self, source: Source, reason: str, retry_after_s: float) -> web.Response:
         self._count(source, "busy")
-        log.warning("webhook.busy", extra={"source": source.name, "reason": reason})
+        if (count := self._lines.since_last(f"busy {source.name} {reason}")) is not None:
+            log.warning("webhook.busy", extra={"source": source.name, "reason": reason, "since_last_line": count})
         return _answer(503, {"status": "try again later"}, {"Retry-After": str(max(1, round(retry_after_s)))})
 
     def _count(self, source: Source, outcome: Received) -> None:
@@ -210,6 +286,6 @@ def _answer(status: int, said: dict[str, object], more: Mapping[str, str] | None
     if more is None:
         return Written(status, body)
     answer = web.Response(status=status, body=body, headers={**HEADERS, **more})
-    if more is _CLOSE:
+    if "Connection" in more:
         answer.force_close()
     return answer

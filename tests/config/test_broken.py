@@ -145,6 +145,14 @@ CASES = {
         http='[http]\nlisten = "0.0.0.0:8080"',
         admin='[admin]\nlisten = "127.0.0.1:8080" #!',
     ),
+    "a proxy that is no address": case(
+        "http.trusted_proxies: must be addresses or networks, as in", http='[http]\ntrusted_proxies = ["proxy.example"] #!'
+    ),
+    "a network with bits behind its mask": case("http.trusted_proxies: must be", http='[http]\ntrusted_proxies = ["10.0.0.1/8"] #!'),
+    "less room than a body needs": case(
+        "http.max_unfinished_bytes: must be at least twice max_body_bytes", http="[http]\nmax_unfinished_bytes = 1048576 #!"
+    ),
+    "no time at all to read an answer": case("http.write_timeout_s: must be", http="[http]\nwrite_timeout_s = 0 #!"),
     # numbers and kinds
     "negative duration": case(
         "targets.erp.connect_timeout_s: must be more than 0", target='[targets.erp]\nurl = "https://e.example"\nconnect_timeout_s = -1 #!'

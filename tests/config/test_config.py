@@ -80,7 +80,7 @@ def test_everything_has_a_default_but_sources_and_targets(tmp_path: Path) -> Non
     assert config.gateway.data_dir == Path("/var/lib/order-gateway")
     assert config.database == Path("/var/lib/order-gateway/gateway.db")
     assert config.node == os.uname().nodename
-    assert (config.http.address, config.admin.address) == (("0.0.0.0", 8080), ("127.0.0.1", 8081))
+    assert (config.http.address, config.admin.address) == (("127.0.0.1", 8080), ("127.0.0.1", 8081))
     assert config.http.max_body_bytes == 1048576
     assert config.sources["acme"].on_revision == "hold"
     target = assembly.targets["erp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from loglines import log_lines
 from wire import Reply, Wire, post, wire
 
 from gateway.edge.arriving import BODY_TIMEOUT_S
+from gateway.edge.peers import read
 from gateway.edge.server import IDLE_TIMEOUT_S, Listener, QuietHandler
 
 TOKEN = "tok3n-that-nobody-may-repeat"
@@ -83,7 +85,7 @@ async def test_a_body_that_stops_coming_is_cut_off(start, erp) -> None:
         async with wire(running.gateway.vendors.port) as line:
             await line.send(post(b'{"id"', length=100))
             assert await line.closed(2) == b""
-    assert [entry for entry in lines if "webhook.slow_body" in entry]
+    assert [entry for entry in lines if "http.refused" in entry and "slow_body" in entry]
     assert await running.rows("inbox") == []
 
 
@@ -110,43 +112,77 @@ async def test_the_limits_are_in_force_on_a_live_handler(start, erp) -> None:
             assert type(handler) is QuietHandler
             assert handler.keepalive_timeout == IDLE_TIMEOUT_S == 15
             assert handler._lingering_time == 2
+            assert handler.transport.max_size == 64 * 1024
+            assert handler.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
             assert (handler.max_line_size, handler.max_field_size, handler.max_headers) == (8190, 8190, 128)
             assert handler.access_logger is not None
             assert not handler._logging_enabled
             assert handler._manager.handler_cancellation is False
     assert running.gateway._door._body_timeout_s == BODY_TIMEOUT_S == 10
-    assert running.gateway.vendors._max_connections == 1000
+    limits = running.gateway.vendors.crowd.limits
+    assert (limits.connections, limits.per_address, limits.unfinished_bytes, limits.write_timeout_s) == (1000, 250, 32 * 2**20, 30)
 
 
 # --- many senders
 
 
-async def test_a_connection_too_many_is_closed_and_the_others_are_served() -> None:
-    async with listening(max_connections=2) as listener:
+async def test_a_connection_too_many_is_closed_where_the_others_are_at_work() -> None:
+    working = asyncio.Event()
+
+    async def work(request: web.Request) -> web.Response:
+        await working.wait()
+        return await echo(request)
+
+    async with listening(work, max_connections=2) as listener:
         async with wire(listener.port) as one, wire(listener.port) as two:
             for line in (one, two):
                 await line.send(post(b"x"))
-                assert await line.reply() is not None
+            async with asyncio.timeout(5):
+                while sum(handler._request_in_progress for handler in listener._runner.server.connections) < 2:
+                    await asyncio.sleep(0)
             async with wire(listener.port) as three:
                 assert await three.closed() == b""
+            working.set()
+            for line in (one, two):
+                assert (await line.reply() or Reply(0, {}, b"")).body == b"x"
+
+
+async def test_the_connection_that_is_idle_longest_makes_room_for_another() -> None:
+    async with listening(max_connections=2, idle_timeout_s=15) as listener:
+        async with wire(listener.port) as one, wire(listener.port) as two:
+            for line in (two, one):
+                await line.send(post(b"x"))
+                assert await line.reply() is not None
+            async with wire(listener.port) as three:
+                await three.send(post(b"z"))
+                assert (await three.reply() or Reply(0, {}, b"")).body == b"z"
+            assert await two.closed() == b""
             await one.send(post(b"y"))
             assert (await one.reply() or Reply(0, {}, b"")).body == b"y"
-        async with asyncio.timeout(5):
-            while len(listener._runner.server.connections) >= 2:
-                await asyncio.sleep(0)
-        async with wire(listener.port) as four:
-            await four.send(post(b"z"))
-            assert (await four.reply() or Reply(0, {}, b"")).body == b"z"
 
 
-async def test_the_connection_limit_comes_from_the_configuration(start, erp) -> None:
-    running = await start(erp.url, more="")
-    running.gateway.vendors._max_connections = 1
-    async with wire(running.gateway.vendors.port) as one:
-        await one.send(post())
-        assert await one.reply() is not None
-        async with wire(running.gateway.vendors.port) as two:
-            assert await two.closed() == b""
+async def test_the_limits_come_from_the_configuration(start, erp) -> None:
+    running = await start(erp.url, http=SMALLER)
+    vendors, submit = running.gateway.vendors, running.gateway.way_back
+    limits = vendors.crowd.limits
+    assert (limits.connections, limits.per_address, limits.unfinished_bytes, limits.write_timeout_s) == (7, 3, 4_000_000, 5.0)
+    assert (vendors._idle_timeout_s, running.gateway._door._body_timeout_s, submit.door._body_timeout_s) == (4.0, 3.0, 3.0)
+    strangers = running.gateway._door._gate.strangers
+    assert (strangers._together, strangers._per_address) == (20, 10)
+    assert running.gateway._door._gate.peers.is_trusted(read("10.1.2.3"))
+
+
+SMALLER = """
+max_connections = 7
+max_connections_per_address = 3
+max_unfinished_bytes = 4000000
+max_refused_per_second = 20
+max_refused_per_second_per_address = 10
+idle_timeout_s = 4
+body_timeout_s = 3
+write_timeout_s = 5
+trusted_proxies = ["10.0.0.0/8"]
+"""
 
 
 # --- malformed requests

@@ -92,13 +92,16 @@ async def test_a_body_that_breaks_off_is_kept_nowhere(running) -> None:
     assert not await running.rows_of("submit")
 
 
-async def test_one_connection_more_than_there_may_be_is_closed(start, erp) -> None:
+async def test_one_connection_more_than_there_may_be_takes_the_place_of_an_idle_one(start, erp) -> None:
     running = await start(erp.url, more=with_callers(submit="max_connections = 2"))
-    async with wire(port(running)) as one, wire(port(running)) as two, wire(port(running)) as three:
-        for line in (one, two):
+    async with wire(port(running)) as one, wire(port(running)) as two:
+        for line in (two, one):
             await line.send(f"GET /openapi.json HTTP/1.1\r\nHost: x\r\n{PROOF}\r\n".encode())
             assert (await line.reply()) is not None
-        assert await three.closed() == b""
+        async with wire(port(running)) as three:
+            await three.send(f"GET /openapi.json HTTP/1.1\r\nHost: x\r\n{PROOF}\r\n".encode())
+            assert (await three.reply()) is not None
+        assert await two.closed() == b""
 
 
 MALFORMED = [

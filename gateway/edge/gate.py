@@ -1,0 +1,151 @@
+"""What a listener knows of strangers: how much room they have, what they were refused, and who has proven to be none.
+
+A request that proves nothing (no signature, a wrong one, no such address, malformed) counts against its sender's address and
+against all of them; what proves itself counts against the source, and never here. So no flood of the one kind uses up the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Literal, get_args
+
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.config import HttpSettings
+from gateway.edge.arriving import Seldom
+from gateway.edge.crowd import seat_of
+from gateway.edge.peers import Peers
+from gateway.vitals import Vitals
+
+log = logging.getLogger("gateway.http")
+
+Side = Literal["http", "admin", "submit", "control"]
+SIDES = get_args(Side)
+
+Refusal = Literal[
+    "malformed",  # no HTTP
+    "unknown_address",  # 404
+    "method",  # 405
+    "unproven",  # 401
+    "too_long",  # 413
+    "slow_body",  # 408
+    "broken_body",  # it ended inside a body
+    "address_rate",  # 429, or no connection: its address has been refused too often in this second
+    "rate",  # 503: all of them together have
+    "address_connections",  # its address has too many
+    "connections",  # there are too many, and none that could make room
+    "made_room",  # an idle connection was closed for another address
+    "unfinished_bodies",  # 503, or cut off: the largest, where all of them are too large together
+    "unread_answers",  # it does not read what it is answered
+]
+Over = Literal["address_rate", "rate"]
+
+_ORDINARY: frozenset[Refusal] = frozenset({"broken_body", "made_room"})
+_KNOWN_FOR_S = 3600.0
+_MOST_KNOWN = 10_000
+
+
+class Strangers:
+    """Counts what proved nothing, second by second; and remembers for an hour who has proven something."""
+
+    def __init__(self, clock: Clock, *, per_address: int, together: int) -> None:
+        self._clock = clock
+        self._per_address = per_address
+        self._together = together
+        self._second = 0
+        self._counts: Counter[str] = Counter()
+        self._count = 0
+        self._known: dict[str, float] = {}
+
+    def over(self, peer: str | None) -> Over | None:
+        """Which limit leaves `peer` no room in this second. None has room, and who is known has it in the flood of others."""
+        if peer is None or not self._count or int(self._clock.monotonic()) != self._second:
+            return None
+        if self._counts[peer] >= self._per_address:
+            return "address_rate"
+        return "rate" if self._count >= self._together and not self._is_known(peer) else None
+
+    def refused(self, peer: str | None) -> None:
+        """Count a request that proved nothing."""
+        second = int(self._clock.monotonic())
+        if second != self._second:
+            self._second, self._count = second, 0
+            self._counts.clear()
+        self._count += 1
+        if peer is not None:
+            self._counts[peer] += 1
+
+    def proven(self, peer: str | None) -> None:
+        """Note that something genuine came from there."""
+        if peer is not None:
+            self._known.pop(peer, None)
+            self._known[peer] = self._clock.monotonic()
+            if len(self._known) > _MOST_KNOWN:
+                self._known.pop(next(iter(self._known)))
+
+    def next_second_s(self) -> float:
+        """Until there is room again."""
+        return 1 - self._clock.monotonic() % 1
+
+    def _is_known(self, peer: str) -> bool:
+        at = self._known.get(peer)
+        return at is not None and self._clock.monotonic() - at < _KNOWN_FOR_S
+
+
+class Gate:
+    """One listener's view of who comes.
+
+    Args:
+        side: The table of the configuration that the listener belongs to.
+        settings: The limits; those of `[http]` hold for every listener.
+    """
+
+    def __init__(self, side: Side, vitals: Vitals, clock: Clock, settings: HttpSettings) -> None:
+        self.side = side
+        self._clock = clock
+        self.settings = settings
+        self.peers = Peers(settings.trusted_proxies)
+        self.strangers = Strangers(clock, per_address=settings.max_refused_per_second_per_address, together=settings.max_refused_per_second)
+        self._counter = vitals.http_refused
+        self._lines = Seldom(clock.monotonic)
+
+    def peer_of(self, request: web.BaseRequest) -> str | None:
+        """For whom a request comes; None where a trusted proxy does not say."""
+        seat = seat_of(request)
+        if seat is None or not seat.is_proxy:
+            return None if seat is None else seat.peer
+        seat.named = self.peers.named(request.headers)
+        return seat.named
+
+    async def pause(self, request: web.BaseRequest, over: Over) -> None:
+        """Count a request that there is no room for, and keep it waiting where its connection is a stranger's own.
+
+        So each of its connections can ask once a second, and not as often as it likes.
+        """
+        self.note(over)
+        seat = seat_of(request)
+        if seat is not None and not seat.is_proxy:
+            seat.turn("paused")
+            await self._clock.sleep(self.strangers.next_second_s())
+
+    def count(self, kind: Refusal, peer: str | None) -> None:
+        """Count a request that proved nothing, which leaves its sender less room in this second."""
+        self.strangers.refused(peer)
+        self._counter.labels(self.side, kind).inc()
+
+    def refuse(self, kind: Refusal, peer: str | None, **told: object) -> None:
+        """The same, with a line."""
+        self.strangers.refused(peer)
+        self.note(kind, **told)
+
+    def note(self, kind: Refusal, *, among: object = "", **told: object) -> None:
+        """Count a refusal, and write one line a minute for those of its kind. `among`: a kind within the kind."""
+        self._counter.labels(self.side, kind).inc()
+        if (count := self._lines.since_last(f"{kind} {among}")) is not None:
+            log.log(
+                logging.INFO if kind in _ORDINARY else logging.WARNING,
+                "http.refused",
+                extra={"side": self.side, "kind": kind, **told, "since_last_line": count},
+            )
