@@ -31,6 +31,7 @@ from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.report import as_json, commit, merged, table
 from tests.torture.restores import RestoreHarness
+from tests.torture.strangers import StrangerHarness
 from tests.torture.sweep import SweepHarness
 from tests.torture.years import YearsHarness
 
@@ -43,6 +44,7 @@ _ALL: tuple[type[Harness], ...] = (
     MachineHarness,
     NetworkHarness,
     DripHarness,
+    StrangerHarness,
     PluginHarness,
     ClockHarness,
     YearsHarness,

@@ -3,12 +3,13 @@
     python -m tests.torture.driver CONFIG [--twin NAME]
 
 `TORTURE_HOSTS` names a file with the host names that can be resolved, all of them to this machine; `TORTURE_LIMIT_S` is what the
-door's limits for slow senders are cut to. Pauses between two tries that are built in, and how long a resolved name is remembered,
-are cut to a fraction, so that a round takes a second.
+door's limits for slow senders are cut to, `TORTURE_HTTP` changes of [http] as JSON. Pauses between two tries that are built in, and
+how long a resolved name is remembered, are cut to a fraction, so that a round takes a second.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -18,6 +19,7 @@ from typing import Any, cast
 
 import acme
 import aiohttp
+from msgspec.structs import replace
 
 from gateway import contained, housekeeping
 from gateway.app import Gateway
@@ -25,8 +27,8 @@ from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
 from gateway.connector import Connector
 from gateway.discovery import Plugin, installed
+from gateway.edge import crowd, gate, server
 from gateway.edge.poller import Poller
-from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
 from gateway.engine.deliver import Deliver
@@ -41,10 +43,15 @@ from tests.torture import everyway, rogue, timed
 SUFFIX = ".torture.test"
 
 
+HTTP: dict[str, Any] = {}
+"""What is changed in [http]."""
+
+
 def assembled(path: Path) -> Assembly:
     modules = {"acme": acme, "everyway": everyway, "rogue": rogue, "timed": timed}
     made = {name: Plugin(name=name, distribution=name, version="1", module=module) for name, module in modules.items()}
-    return assemble(path, {**installed(), **made})
+    assembly = assemble(path, {**installed(), **made})
+    return replace(assembly, config=replace(assembly.config, http=replace(assembly.config.http, **HTTP)))
 
 
 def resolve_by(hosts: Path) -> None:
@@ -186,8 +193,60 @@ def forgets_ends() -> None:
 
 def no_deadlines() -> None:
     """Known-bad twin: a door that waits for bodies and headers for as long as it takes."""
-    WebhookDoor.__init__.__kwdefaults__["body_timeout_s"] = 3600.0
-    Listener.__init__.__kwdefaults__["idle_timeout_s"] = 3600.0
+    HTTP.update(body_timeout_s=3600.0, idle_timeout_s=3600.0)
+
+
+def pace_before_proof() -> None:
+    """Known-bad twin: what is forged counts against the source, as what is genuine does; 100 a second."""
+    original = WebhookDoor._body
+
+    async def paced(self: Any, request: Any, source: Any, peer: Any) -> Any:
+        if not self._pace.allows("all", 100):
+            return self._busy(source, "too many requests", 1)
+        return await original(self, request, source, peer)
+
+    gate.Strangers.over = lambda self, peer: None  # type: ignore[method-assign]
+    WebhookDoor._body = paced  # type: ignore[method-assign]
+
+
+def parse_before_proof() -> None:
+    """Known-bad twin: what came is decoded, to see whether its other form was signed."""
+    original = Connector.admit
+
+    def curious(self: Any, envelope: Any, *arguments: Any) -> Any:
+        if envelope.header("X-Acme-Signature"):
+            json.dumps(json.loads(envelope.body))
+        return original(self, envelope, *arguments)
+
+    Connector.admit = curious  # type: ignore[method-assign]
+
+
+def no_part() -> None:
+    """Known-bad twin: whoever comes first has the connections."""
+    crowd.Crowd.has_room = lambda self, peer, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
+
+
+def no_write_timeout() -> None:
+    """Known-bad twin: an answer waits for its reader for as long as it takes."""
+    crowd.Crowd.look_round = lambda self: None  # type: ignore[method-assign]
+    server._give_up_after = lambda *_: None
+
+
+def no_bound() -> None:
+    """Known-bad twin: everybody may send as much as one may."""
+    crowd.Crowd.keep_within = lambda self: None  # type: ignore[method-assign]
+
+
+def a_line_each() -> None:
+    """Known-bad twin: each refusal is told."""
+    gate.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
+    original = gate.Gate.count
+
+    def told(self: Any, kind: Any, peer: Any) -> None:
+        original(self, kind, peer)
+        self.note(kind)
+
+    gate.Gate.count = told  # type: ignore[method-assign]
 
 
 def wall_clock_alone() -> None:
@@ -208,13 +267,18 @@ MORE_TWINS = (
     jumps_unnoticed,
     clocks_exchanged,
     forgets_ends,
+    pace_before_proof,
+    parse_before_proof,
+    no_part,
+    no_write_timeout,
+    no_bound,
+    a_line_each,
 )
 
 
 def hurry(seconds: float) -> None:
     """The door's own limits, shorter."""
-    WebhookDoor.__init__.__kwdefaults__["body_timeout_s"] = seconds
-    Listener.__init__.__kwdefaults__["idle_timeout_s"] = seconds
+    HTTP.update(body_timeout_s=seconds, idle_timeout_s=seconds)
 
 
 def tidy(seconds: float) -> None:
@@ -231,6 +295,7 @@ def main() -> None:
         hurry(float(os.environ["TORTURE_LIMIT_S"]))
     if "TORTURE_TIDY_S" in os.environ:
         tidy(float(os.environ["TORTURE_TIDY_S"]))
+    HTTP.update(json.loads(os.environ.get("TORTURE_HTTP", "{}")))
     quicken()
     driver.main()
 
