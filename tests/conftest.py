@@ -8,9 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import acme
 import aiohttp
-import pharma
 import pytest
 
 from gateway.app import Gateway
@@ -20,6 +18,7 @@ from gateway.discovery import Plugin
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ErpSimulator, ManualClock
+from tests import acme, pharma
 
 SECRET = "constructed-secret-do-not-use"
 

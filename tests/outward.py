@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import aiohttp
-from badcommands import good
 
 from gateway.store.base import Settlement
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
 from gateway.submission import Codes
+from tests.badcommands import good
 
 ERP, TILL = "token-of-the-erp-constructed", "token-of-the-till-constructed"
 FAST = "max_requests_per_second = 1000"

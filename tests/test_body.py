@@ -8,9 +8,7 @@ from typing import Any
 
 import gateway_pickup_cloud
 import msgspec
-import pharma
 import pytest
-from badcommands import BAD, NOW, Bad, articles, good
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +16,8 @@ from gateway.body import MOST_PROBLEMS, Misfit, check_body, json_path, meaning
 from gateway.connector import Connector
 from gateway.errors import PluginError
 from gateway.secret import Secret
+from tests import pharma
+from tests.badcommands import BAD, NOW, Bad, articles, good
 
 
 @pytest.fixture

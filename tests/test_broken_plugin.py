@@ -14,15 +14,15 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
-import acme
 import pytest
-from loglines import log_lines
 
 from gateway import Description, Order, Page, hookimpl
 from gateway.assembly import assemble
 from gateway.discovery import Plugin, installed
 from gateway.errors import ConfigError, GatewayError
 from gateway.web.admin import Command
+from tests import acme
+from tests.loglines import log_lines
 
 BAD = '[sources.bad]\nconnector = "bad"\n'
 WHY = "the plugin bad 2 cannot be used: cannot be imported: ImportError: no module named x"

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import acme
 import pytest
 
 from gateway import runtime
 from gateway.errors import PermanentError, StoreBusy
 from gateway.store.sqlite import SqliteStore
+from tests import acme
 
 # Asked by somebody who hears of it: a door answers 503 and the sender comes again, a command fails and says so.
 ASKED = {"replay", "release", "drop", "finish_restore", "note", "confirm_clock", "verdict", "reject"}

@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import acme
 import jsonschema
 import pytest
 from msgspec import Struct
 
 from gateway import AuthError, Hold, PermanentError, cli, control
 from gateway.testing import ErpSimulator
+from tests import acme
 
 
 class Result(Struct):
@@ -49,7 +49,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     info = site / "order_gateway_acme-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: order-gateway-acme\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[gateway.connectors]\nacme = acme\n")
+    (info / "entry_points.txt").write_text("[gateway.connectors]\nacme = tests.acme\n")
     monkeypatch.syspath_prepend(site)
     importlib.invalidate_caches()
 

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import acme
 import pytest
-from loglines import log_lines
 
 from gateway import confined as module
 from gateway import hook_watch
@@ -19,6 +17,8 @@ from gateway.contained import inside_hook, make_task, stepped
 from gateway.errors import PluginError, TransientError
 from gateway.hook_watch import HookWatch
 from gateway.suspects import MOST_ENDS, Call, Suspects
+from tests import acme
+from tests.loglines import log_lines
 
 
 @pytest.fixture

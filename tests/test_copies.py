@@ -10,12 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import acme
 import pytest
 
 from gateway.errors import StoreError
 from gateway.store.sqlite import copies
 from gateway.testing import ErpSimulator
+from tests import acme
 
 from .engine.unkeyed import LOOKUP
 from .test_commands import Run, run

@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import acme
 import aiohttp
 import pytest
 
 from gateway.testing import ErpSimulator
+from tests import acme
 
 from .engine.unkeyed import KEY, LOOKUP, desk
 from .test_commands import Run, has, run, with_rows

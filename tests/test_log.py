@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import acme
 import msgspec
 import pytest
-from loglines import log_lines
-from wire import post, wire
 
 from gateway import AuthError, Event, Page, Unreadable
 from gateway.log import formatter, say, set_up
+from tests import acme
+from tests.loglines import log_lines
+from tests.wire import post, wire
 
 # --- the lines
 

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import acme
-import mapped
 import pytest
-from conftest import plugins
 from msgspec import Struct
 
 from gateway import cli
+from tests import acme, mapped
+from tests.conftest import plugins
 
 TEXT = """{"order_number": po, "lines": items.{"article_number": sku, "name": name, "quantity": qty}, "flags": flags, "status": status,
   "customer": {"name": customer}}"""

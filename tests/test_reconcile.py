@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.unkeyed import KEY, LOOKUP, Desk, desk
 
 from gateway import cli
 from gateway.errors import GatewayError
 from gateway.reconcile import Report, compare
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.erp import Made
+from tests.engine.unkeyed import KEY, LOOKUP, Desk, desk
 
 
 async def compared(made: Desk, **more: Any) -> Report:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from loglines import log_lines
 
 from gateway.clock import to_ms
+from tests.loglines import log_lines
 
 
 @pytest.mark.parametrize("name", ["prepare acme", "deliver erp", "poll acme"])

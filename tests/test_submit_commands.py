@@ -8,18 +8,17 @@ import json
 import re
 from typing import Any
 
-import acme
-import pharma
 import pytest
-from badcommands import BAD, good
-from conftest import config_text, plugins
-from outward import ANSWER, CODES, DEAD, DONE, HELD, Caller, caller, vendor_says, with_callers
 
 from gateway import assembly
 from gateway.cli import main
 from gateway.engine.submit import Submit
 from gateway.store.submissions import SubmissionEnd
 from gateway.submit_commands import default_key
+from tests import acme, pharma
+from tests.badcommands import BAD, good
+from tests.conftest import config_text, plugins
+from tests.outward import ANSWER, CODES, DEAD, DONE, HELD, Caller, caller, vendor_says, with_callers
 
 
 @pytest.fixture(autouse=True)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hubby
 import pytest
-from conftest import plugins
 
 from gateway import BasicAuth, BearerAuth, HeaderAuth, QueryAuth, Reconnect, Secret, Subscription
 from gateway.assembly import assemble
 from gateway.connector import Connector
 from gateway.errors import ConfigError, PluginError
+from tests import hubby
+from tests.conftest import plugins
 
 URL = "https://hub.example/orders?tenant=1"
 SECRET = Secret("s", origin="test")

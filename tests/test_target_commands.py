@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from doors import Erp, erp
 from msgspec import Struct
 
 from gateway import cli
+from tests.doors import Erp, erp
 
 TOML = """
 [gateway]

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from msgspec import Struct
-from pairs import jwk, jwks, pair
 
 from gateway import Envelope, UnknownKey, WebhookAuth
 from gateway.decode import Report, decode
 from gateway.jwk import read_keys
+from tests.pairs import jwk, jwks, pair
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 KEYS = read_keys(jwks("one", "two"))

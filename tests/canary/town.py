@@ -19,9 +19,9 @@ import aiohttp
 from gateway_apicbase import constructed as apicbase
 from gateway_pickup_cloud import constructed as pickup
 from gateway_supercat import constructed as supercat
-from journey.process import free_port
 
 from gateway.demo import Demo, simulators
+from tests.journey.process import free_port
 
 READS = ("inbox", "outbox", "acknowledgements", "orders")
 PATHS = ("/", "/metrics", "/readyz", "/healthz", "/api/status", *(f"/api/{read}?limit=1000" for read in READS))

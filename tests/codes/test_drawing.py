@@ -6,7 +6,6 @@ import string
 
 import msgspec
 import pytest
-from codes.reading import Seen, decoded, quiet, seen, texts
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from gateway.codes.label import label
 from gateway.codes.printable import MOST
 from gateway.errors import Rejected
 from gateway.submission import Codes
+from tests.codes.reading import Seen, decoded, quiet, seen, texts
 
 # The vendor's samples, seed 001.
 SAMPLE = Codes(number="34682734827", pickup="customer_F49F00733BE344C993ADBB2A1D48C766", storage="pickup_A5E0EA30B0FB4501816A76DDB2B233D4")

@@ -6,7 +6,6 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-from codes.reading import SVG, Seen, pdf_text, seen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gateway.codes import DEFAULT, Stock, drawing
 from gateway.codes.label import CELL, MARGIN_MM, QUIET, Label, label, shown
 from gateway.submission import Codes
+from tests.codes.reading import SVG, Seen, pdf_text, seen
 
 CODE = "pickup_A5E0EA30B0FB4501816A76DDB2B233D4"
 SHOWN = {

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import acme
 import pytest
 
 from gateway import assembly
 from gateway.cli import main
 from gateway.discovery import Plugin
+from tests import acme
 
 SECRET = "s3cr3t-canary-word"
 Check = Callable[[], tuple[int, list[str]]]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import acme
-import pharma
 import pytest
-from conftest import plugins
 
 from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.errors import ConfigError
+from tests import acme, pharma
+from tests.conftest import plugins
 
 ONE, TWO = "1a" * 32, "2B" * 32
 NOBODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -10,11 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import acme
 import msgspec
 import pytest
-from conftest import plugins
-from peers import certificate
 
 from gateway import Secret, TextList, Url
 from gateway.assembly import Assembly, assemble, is_same_machinery
@@ -23,6 +20,9 @@ from gateway.decode import Report, decode, dotted
 from gateway.errors import ConfigError
 from gateway.target.settings import Bearer, NoAuth, TargetSettings
 from gateway.urls import is_literal, is_loopback
+from tests import acme
+from tests.conftest import plugins
+from tests.peers import certificate
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = """

@@ -6,10 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import acme
 import pytest
-from pairs import pair
-from peers import answer, certificate, peer
 
 from gateway.assembly import assemble
 from gateway.check_commands import online
@@ -17,6 +14,9 @@ from gateway.cli import main
 from gateway.discovery import Plugin
 from gateway.errors import ConfigError
 from gateway.suspicions import SOON
+from tests import acme
+from tests.pairs import pair
+from tests.peers import answer, certificate, peer
 
 PLUGINS = {"acme": Plugin(name="acme", distribution="acme", version="1", module=acme, problem=None)}
 ROOT = Path(__file__).parents[2]

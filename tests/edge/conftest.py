@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import hubby
 import pytest
+
+from tests import hubby
 
 
 @pytest.fixture(autouse=True)

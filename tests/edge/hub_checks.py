@@ -8,16 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hubby
-from edge.hub_process import HubProcess
-from edge.listening import Door, fault_hub, listening, missed
-
 from gateway import Event, Page, Reconnect
 from gateway.edge.ending import Backoff, Ended
 from gateway.edge.realtime import Realtime
 from gateway.store.base import Accepted, Incoming
 from gateway.testing import ManualClock
 from gateway.testing.hub import FaultHub
+from tests import hubby
+from tests.edge.hub_process import HubProcess
+from tests.edge.listening import Door, fault_hub, listening, missed
 
 
 async def check_silence_is_noticed(folder: Path, **more: Any) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from edge.listening import KEY
+
+from tests.edge.listening import KEY
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "signalr-hub" / "signalr-hub"

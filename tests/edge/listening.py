@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import hubby
-
 from gateway import Page, Secret
 from gateway.clock import SystemClock
 from gateway.connector import Connector
@@ -24,6 +22,7 @@ from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.hub import FaultHub
 from gateway.urls import Url
 from gateway.vitals import Vitals
+from tests import hubby
 
 KEY = "canary-key"
 

@@ -1,4 +1,4 @@
-"""Figures of the realtime door on this machine: `PYTHONPATH=tests .venv/bin/python -m edge.measure_hub`.
+"""Figures of the realtime door on this machine: `.venv/bin/python -m tests.edge.measure_hub`.
 
 A hub in a process of its own sends 10,000 events; how many a second arrive in the connector (C1), how many are committed, and
 how much memory it takes; then 100 MB wait for a store that is stuck (C12).
@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hubby
 import pytest
-from edge import hub_checks
-from edge.hub_process import KINDS, HubProcess
-from edge.listening import listening
+
+from tests import hubby
+from tests.edge import hub_checks
+from tests.edge.hub_process import KINDS, HubProcess
+from tests.edge.listening import listening
 
 COUNT = 10_000
 OPTIONS = ("--keep-alive", "1", "--client-timeout", "60")

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from edge.listening import KEY
 
 from gateway import HeaderAuth, Secret, Subscription
 from gateway.clock import SystemClock
@@ -16,6 +15,7 @@ from gateway.edge.ending import Ended
 from gateway.edge.signalr import Session
 from gateway.outbound.session import any_unicast, open_session
 from gateway.testing.hub import FaultHub
+from tests.edge.listening import KEY
 
 AUTH = HeaderAuth(name="x-api-key", value=Secret(KEY, origin="test"))
 SHORT: dict[str, Any] = {"auth": AUTH, "keep_alive_s": 0.2, "server_timeout_s": 1.0, "connect_timeout_s": 1.0}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import acme
-
 from gateway.testing import ErpSimulator
+from tests import acme
 
 PATIENT = 'answer = "delivered"\nanswer_wait_s = 20'
 

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import acme
 import pytest
 from aiohttp import web
-from loglines import log_lines
-from wire import Reply, Wire, post, wire
 
 from gateway.edge.arriving import BODY_TIMEOUT_S
 from gateway.edge.peers import read
 from gateway.edge.server import IDLE_TIMEOUT_S, Listener, QuietHandler
+from tests import acme
+from tests.loglines import log_lines
+from tests.wire import Reply, Wire, post, wire
 
 TOKEN = "tok3n-that-nobody-may-repeat"
 

@@ -7,8 +7,8 @@ import codecs
 import gzip
 from collections.abc import Iterator
 
-import acme
-from loglines import log_lines
+from tests import acme
+from tests.loglines import log_lines
 
 DEEP = 100_000
 

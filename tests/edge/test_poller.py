@@ -10,9 +10,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import acme
 import pytest
-from loglines import log_lines
 from prometheus_client import generate_latest
 
 from gateway import AuthError, Event, OpenOrder, Order, Page, PermanentError, RateLimited, TransientError, Unreadable, hookimpl
@@ -27,6 +25,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import acme
+from tests.loglines import log_lines
 
 INTERVAL_S = 300.0
 

@@ -14,12 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hubby
 import pytest
-from edge import hub_checks
-from edge.hub_process import HubProcess
-from edge.listening import KEY, Door, fault_hub, listening, missed
-from loglines import log_lines
 from prometheus_client import generate_latest
 
 from gateway import Event, Reconnect, Secret
@@ -27,6 +22,11 @@ from gateway.edge import intake as intake_module
 from gateway.edge.ending import Backoff
 from gateway.errors import PluginError, StoreBusy, StoreError, StoreFailed
 from gateway.testing.hub import FaultHub, frame, invocation
+from tests import hubby
+from tests.edge import hub_checks
+from tests.edge.hub_process import HubProcess
+from tests.edge.listening import KEY, Door, fault_hub, listening, missed
+from tests.loglines import log_lines
 
 LONG = Reconnect(base_s=30, factor=2, cap_s=60)
 
@@ -209,7 +209,7 @@ def process() -> Iterator[HubProcess]:
 
 
 async def test_a_stuck_store_makes_the_hub_wait(tmp_path: Path, process: HubProcess) -> None:
-    """C12: 50 MB in place of 100, for three server timeouts of 1.2 s; `edge.measure_hub` does the whole."""
+    """C12: 50 MB in place of 100, for three server timeouts of 1.2 s; `tests.edge.measure_hub` does the whole."""
     await process.start()
     gc.collect()
     measured = await hub_checks.check_a_stuck_store_loses_nothing(tmp_path, process, count=12_500, bytes_each=4000, server_timeout_s=1.2)

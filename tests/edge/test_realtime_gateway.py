@@ -8,10 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import hubby
 import pytest
-from conftest import plugins
-from edge.listening import KEY, fault_hub, missed
 
 from gateway import check_commands
 from gateway.app import Gateway
@@ -19,6 +16,9 @@ from gateway.assembly import Assembly, assemble
 from gateway.testing import ErpSimulator
 from gateway.testing.hub import FaultHub
 from gateway.web.admin import Command
+from tests import hubby
+from tests.conftest import plugins
+from tests.edge.listening import KEY, fault_hub, missed
 
 Start = Callable[[str, FaultHub], Awaitable[Gateway]]
 

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge import hub_checks
-from edge.hub_process import HubProcess
-from edge.listening import fault_hub, listening
 
 from gateway.edge import intake as intake_module
 from gateway.edge import realtime as realtime_module
@@ -19,6 +16,9 @@ from gateway.edge.intake import Intake
 from gateway.edge.poller import Poller
 from gateway.edge.signalr import Session
 from gateway.outbound.websocket import WebSocket
+from tests.edge import hub_checks
+from tests.edge.hub_process import HubProcess
+from tests.edge.listening import fault_hub, listening
 
 FAILS = (AssertionError, TimeoutError)
 

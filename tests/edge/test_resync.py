@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import hubby
 import pytest
 
 from gateway import AuthError, Page, RateLimited, TransientError
@@ -16,6 +15,7 @@ from gateway.source import Source
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import hubby
 
 
 class Bench:

@@ -15,14 +15,14 @@ import signalrcore.messages.invocation_message
 import signalrcore.messages.message_type
 import signalrcore.messages.ping_message
 import signalrcore.protocol.json_hub_protocol
-from edge.listening import KEY, fault_hub
-from edge.sessions import Listener, ending, http_session, session, try_once
 
 from gateway import BearerAuth, QueryAuth, Secret
 from gateway.edge.ending import Cause
 from gateway.edge.signalr import decode
 from gateway.testing.hub import END, FaultHub, Line, frame, invocation, record
 from gateway.testing.hub.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from tests.edge.listening import KEY, fault_hub
+from tests.edge.sessions import Listener, ending, http_session, session, try_once
 
 # --- what it hears (C1, C10, C11, C16)
 

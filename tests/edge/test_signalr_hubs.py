@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hubby
 import pytest
-from edge.hub_process import KINDS, HubProcess
-from edge.listening import KEY, listening, missed
 
 from gateway import Reconnect, Secret
 from gateway.edge.ending import Backoff
+from tests import hubby
+from tests.edge.hub_process import KINDS, HubProcess
+from tests.edge.listening import KEY, listening, missed
 
 SETTINGS: dict[str, Any] = {
     "keep_alive_s": 0.5,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge.listening import KEY, fault_hub
 
 from gateway.testing.hub import END, FaultHub, frame, invocation, record
+from tests.edge.listening import KEY, fault_hub
 
 SCRIPT = Path(__file__).parent / "signalr_client.cjs"
 PACKAGE = "@microsoft/signalr@10.0.11"

@@ -9,15 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import hubby
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from edge.listening import KEY, fault_hub, listening
-from edge.sessions import AUTH, http_session, try_once
-from loglines import log_lines
-from peers import Certificate, certificate
 from prometheus_client import generate_latest
 
 from gateway import BearerAuth, QueryAuth, Secret, Subscription
@@ -25,6 +20,11 @@ from gateway.decode import Report, decode
 from gateway.edge.ending import Ended
 from gateway.outbound.session import global_only
 from gateway.testing.hub import END, FaultHub, record
+from tests import hubby
+from tests.edge.listening import KEY, fault_hub, listening
+from tests.edge.sessions import AUTH, http_session, try_once
+from tests.loglines import log_lines
+from tests.peers import Certificate, certificate
 
 TOKEN = "canary-token"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import acme
 import pytest
-from wire import wire
 
+from tests import acme
 from tests.edge.test_limits import FORMS, WELL_FORMED, form, signed
+from tests.wire import wire
 
 # More of them, in the same words (BODY, INNER, LEN, HEX, WHOLE).
 MORE: dict[str, str] = {

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import acme
 import pytest
-from loglines import log_lines
-from outward import with_callers
-from wire import Reply, Wire, post, received
 
 from gateway.edge import server
 from gateway.edge.gate import Strangers
 from gateway.testing import ManualClock
+from tests import acme
+from tests.loglines import log_lines
+from tests.outward import with_callers
+from tests.wire import Reply, Wire, post, received
 
 STRANGER = "127.0.0.2"
 SECRET = "constructed-secret-do-not-use"

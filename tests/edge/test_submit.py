@@ -7,16 +7,16 @@ import json
 import socket
 from typing import Any
 
-import pharma
 import pytest
-from badcommands import BAD, good
-from outward import ANSWER, CODES, DEAD, DONE, ERP, HELD, TILL, Caller, caller, vendor_says, with_callers
 
 from gateway.edge import submit
 from gateway.engine.submit import Submit
 from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.submissions import SubmissionEnd
 from gateway.submission import Codes
+from tests import pharma
+from tests.badcommands import BAD, good
+from tests.outward import ANSWER, CODES, DEAD, DONE, ERP, HELD, TILL, Caller, caller, vendor_says, with_callers
 
 END = SubmissionEnd(answer=ANSWER, codes=CODES)
 

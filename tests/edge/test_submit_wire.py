@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import schemathesis
-from badcommands import good
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from outward import ERP, Caller, with_callers
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import (
@@ -22,10 +20,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from wire import post, wire
 
 from gateway.edge import asking
 from gateway.edge.arriving import BODY_TIMEOUT_S
+from tests.badcommands import good
+from tests.outward import ERP, Caller, with_callers
+from tests.wire import post, wire
 
 LIMIT = 262144
 PROOF = f"Authorization: Bearer {ERP}\r\nIdempotency-Key: k1\r\n"

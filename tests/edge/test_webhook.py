@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-import acme
 import msgspec
 import pytest
-from wire import post, received, wire
 
 from gateway import Unreadable
 from gateway.edge import webhook
 from gateway.errors import AuthError, Hold, PermanentError, StoreBusy, StoreError, StoreFailed, TransientError
+from tests import acme
+from tests.wire import post, received, wire
 
 
 async def nothing_stored(running: Any) -> bool:

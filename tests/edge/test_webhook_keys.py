@@ -9,7 +9,6 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
-import acme
 import aiohttp
 import pytest
 
@@ -20,6 +19,7 @@ from gateway.edge.webhook import WebhookDoor
 from gateway.source import Source
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import acme
 
 
 class Keys:

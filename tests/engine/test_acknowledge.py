@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import acme
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -18,6 +17,7 @@ from gateway.source import incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import acme
 from tests.engine.test_prepare import source
 
 

@@ -7,12 +7,12 @@ import logging
 import time
 from typing import Any
 
-import acme
 import pytest
 
 from gateway.source import incoming
 from gateway.testing import ErpSimulator
 from gateway.web.admin import Command
+from tests import acme
 
 FAST = "retry = { base_s = 0.05, cap_s = 0.2 }\nbreaker = { failures = 1000 }\nread_timeout_s = 0.3"
 

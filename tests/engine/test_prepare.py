@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import acme
 import msgspec
 import pytest
 
@@ -22,6 +21,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import acme
 
 EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 

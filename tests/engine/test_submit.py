@@ -12,9 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import ordering
 import pytest
-from ordering import Registry
 
 from gateway import AuthError, Hold, PermanentError
 from gateway.connector import Connector
@@ -28,7 +26,9 @@ from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.submissions import NewSubmission, SubmissionState
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import ordering
 from tests.engine.test_prepare import source
+from tests.ordering import Registry
 
 _ids = itertools.count(1)
 

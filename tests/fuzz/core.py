@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.unkeyed import LOOKUP, message, settings
-
 from gateway import BearerAuth, QueryAuth, Subscription
 from gateway.config import load
 from gateway.edge import negotiation
@@ -37,6 +35,7 @@ from gateway.toml_lines import NotToml, key_lines
 from gateway.toml_lines import read as read_toml
 from gateway.urls import Url
 from gateway.webhook_auth import BearerToken, SignedToken, UserAndPassword
+from tests.engine.unkeyed import LOOKUP, message, settings
 
 from .target import finish, is_plain, parts, target, text
 from .vendors import envelope, secret

@@ -13,7 +13,6 @@ from typing import Any
 
 import gateway_scalepoint
 import msgspec
-from asked import Asked
 from msgspec.structs import replace
 from multidict import CIMultiDict
 
@@ -28,6 +27,7 @@ from gateway.edge.submit import SubmitDoor
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests.asked import Asked
 
 from .target import finish, parts, target, text
 from .vendors import ASKING, AT, Answers, Failed, connectors, no_plugin_error

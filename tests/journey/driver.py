@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import acme
 from aiohttp import web
 from msgspec.structs import replace
 
@@ -33,6 +32,7 @@ from gateway.log import set_up
 from gateway.store.base import Accepted
 from gateway.store.sqlite import SqliteStore, accepting, inbox
 from gateway.submission import Command
+from tests import acme
 
 
 def assembled(path: Path) -> Assembly:

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import acme
 import aiohttp
 import msgspec
 
 from gateway.testing import ErpSimulator
+from tests import acme
 
 from .process import Door, send_until_taken
 

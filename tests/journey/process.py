@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-import acme
 import aiohttp
+
+from tests import acme
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "constructed-secret-do-not-use"
@@ -187,7 +188,7 @@ listen = "127.0.0.1:{admin_port}"
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
         cwd=ROOT,
-        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
     )
     made = Process(started, port, admin_port)
     try:

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import acme
 import pytest
 from aiohttp import web
-from doors import Erp, erp
 
 from gateway.web.admin import Command
+from tests import acme
+from tests.doors import Erp, erp
 
 MAPPING = (
     '{"ref": order.order_number, "lines": [order.lines.{"product": $lookup_id("products", article_number).id, "price": $dec(unit_price)}]}'

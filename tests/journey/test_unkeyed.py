@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import acme
 import aiohttp
 import pytest
 
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ErpSimulator
+from tests import acme
 
 from .process import ROOT, Process, free_port, process, send_until_taken
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import mapped
 import msgspec
 import pytest
-from conftest import Start
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -26,6 +24,8 @@ from gateway.mapping.functions import FUNCTIONS
 from gateway.messages import Event
 from gateway.orders import encode_order
 from gateway.testing import ErpSimulator
+from tests import mapped
+from tests.conftest import Start
 
 TEXT = """{
   /* a comment */

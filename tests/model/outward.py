@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ordering
-from asked import Asked
-from engine.test_prepare import source
 from msgspec import Struct
 from multidict import CIMultiDict
 
@@ -25,6 +22,9 @@ from gateway.runtime import vendor_session
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
 from gateway.vitals import Vitals
+from tests import ordering
+from tests.asked import Asked
+from tests.engine.test_prepare import source
 
 from .vendor import Does, Looks, ScriptedVendor
 from .world import Cut, Mortal, World

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-import ordering
 from aiohttp import web
 
 from gateway.testing import ManualClock
+from tests import ordering
 
 # What it does, and what its sender hears of that: `do` or `not`, and `slow`: done a while after its sender has heard nothing.
 Does = Literal[

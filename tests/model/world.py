@@ -9,10 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import acme
 from aiohttp import web
-from engine.test_prepare import source
-from engine.unkeyed import LOOKUP, settings
 from msgspec import Struct
 
 from gateway.engine.acknowledge import Acknowledge
@@ -26,6 +23,9 @@ from gateway.store.sqlite import SqliteStore
 from gateway.target.http import HttpTarget
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
+from tests import acme
+from tests.engine.test_prepare import source
+from tests.engine.unkeyed import LOOKUP, settings
 
 from .erp import Answer, ScriptedErp
 

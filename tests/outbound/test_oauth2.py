@@ -8,13 +8,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-from peers import answer, peer
 
 from gateway import AuthError, OAuth2, RateLimited, Secret, TransientError
 from gateway.errors import PermanentError
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, TooLong, Unreached, any_unicast, exchange, open_session
 from gateway.testing import ManualClock
+from tests.peers import answer, peer
 
 SECRET = "s3cret-canary"
 

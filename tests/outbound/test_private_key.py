@@ -16,12 +16,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from outbound.test_oauth2 import Endpoint, said, token
-from pairs import Pair, certificate, pair, written
 
 from gateway import Api, AuthError, OAuth2, Secret, TransientError
 from gateway.outbound.oauth2 import TokenSource
 from gateway.testing import ManualClock, vendor_client
+from tests.outbound.test_oauth2 import Endpoint, said, token
+from tests.pairs import Pair, certificate, pair, written
 
 TOKEN_URL = "https://accounts.example/connect/token"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 
 from gateway.outbound.session import (
     Answer,
@@ -29,6 +28,7 @@ from gateway.outbound.session import (
     retry_after_s,
     takes_connections,
 )
+from tests.peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 

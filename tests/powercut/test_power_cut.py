@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 
 import pytest
-from conformance import accept, incoming
 
 from gateway.errors import StoreFailed
 from gateway.store.sqlite import opening
+from tests.store.conformance import accept, incoming
 
 from .disk import NEVER
 from .world import World

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import conformance as suite
-
 from gateway.errors import StoreError
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
+from tests.store import conformance as suite
 
 from .disk import NEVER, Disk, connect_to
 

@@ -13,8 +13,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from pathlib import Path
 from typing import Any
 
-import acme
 import aiohttp
+
+from tests import acme
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "constructed-secret-do-not-use"

@@ -13,12 +13,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import acme
 import aiohttp
 import pytest
 
 from gateway.store.sqlite.opening import APPLICATION_ID, migrations
 from gateway.testing import ErpSimulator
+from tests import acme
 
 from .serving import COMMAND, SECRET, Installation, free_ports
 

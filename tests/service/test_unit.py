@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import acme
 import pytest
+
+from tests import acme
 
 from .installed import APICBASE, BACKUP, HOME, ROOT, TIMER, UNIT, binds, can_do_what_the_unit_asks_for, install
 from .nspawn import Container, Unavailable, unavailable

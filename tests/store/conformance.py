@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from naming import Choosing, Naming, Resending
-from of_targets import OfTargets
-from submitting import Submitting
-from versions import Versions
 
 from gateway.errors import LeaseLost, Outdated
 from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Progress, Settlement, Store
 from gateway.testing import ManualClock
+from tests.store.naming import Choosing, Naming, Resending
+from tests.store.of_targets import OfTargets
+from tests.store.submitting import Submitting
+from tests.store.versions import Versions
 
 DONE = Settlement(status="done", outcome="delivered")
 

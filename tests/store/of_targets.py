@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-import conformance as suite
 import pytest
 
 from gateway.errors import LeaseLost
 from gateway.orders import Kind
 from gateway.store.base import Incoming, Progress, Settlement, Store
 from gateway.testing import ManualClock
+from tests.store import conformance as suite
 
 KINDS = get_args(Kind)
 TAKEN = Settlement(status="ready", outcome="retry", maybe_taken=True, due_in_s=60)

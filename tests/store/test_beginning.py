@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import conformance as suite
 import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import ConfigError, StoreError
 from gateway.store.sqlite import SqliteStore, beginning
 from gateway.store.sqlite.reading import SqliteReader
+from tests.store import conformance as suite
 
 DATABASE = "gateway.db"
 

@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import acme
-import conformance as suite
 import pytest
 
 from gateway.clock import SystemClock
@@ -21,6 +19,8 @@ from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.sqlite import SqliteStore, opening
 from gateway.store.sqlite.opening import sqlite3_connect
 from gateway.testing import ErpSimulator, ManualClock
+from tests import acme
+from tests.store import conformance as suite
 from tests.torture.disks import Small, missing, refusal
 
 MiB = 1024 * 1024

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import conformance as suite
 import pytest
 
 from gateway.clock import to_ms
@@ -17,6 +16,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.elapsed import DAY_MS, Ledger
 from gateway.testing import ManualClock
 from gateway.web.admin import Command
+from tests.store import conformance as suite
 
 DAY_S, YEARS_S = 86_400.0, 1500 * 86_400.0
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import conformance as suite
 import pytest
 
 from gateway.store.base import Settlement, statuses_of
@@ -16,6 +15,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import sqlite3_connect
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
+from tests.store import conformance as suite
 
 FEW, MANY = 3, 60
 LATER = Settlement(status="ready", outcome="retry", due_in_s=3600)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shelf import BODY, DAY_S, DONE, Shelf, a_shelf
 
 from gateway.config import StoreSettings
 from gateway.errors import StoreBusy
@@ -18,6 +17,7 @@ from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import retention
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.sqlite.retention import days_left
+from tests.store.shelf import BODY, DAY_S, DONE, Shelf, a_shelf
 
 
 @pytest.fixture

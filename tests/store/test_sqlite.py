@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import conformance as suite
 import pytest
 
 from gateway.clock import SystemClock
@@ -25,6 +24,7 @@ from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_databa
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.sqlite.upkeep import Reserve
 from gateway.testing import ManualClock
+from tests.store import conformance as suite
 
 
 class TestConformance(suite.StoreConformance):
@@ -275,8 +275,8 @@ async def test_nothing_is_taken_after_close(tmp_path: Path) -> None:
 async def test_a_row_survives_its_process(tmp_path: Path) -> None:
     code = f"""
 import asyncio, os, signal, sys
-sys.path[:0] = {[str(Path(__file__).parent)]!r}
-import conformance as suite
+sys.path[:0] = {[str(Path(__file__).parents[2])]!r}
+from tests.store import conformance as suite
 from pathlib import Path
 from gateway.clock import SystemClock
 from gateway.store.sqlite import SqliteStore
@@ -347,7 +347,7 @@ def test_the_reserve_is_real_space_and_can_be_given_back(tmp_path: Path) -> None
 
 
 async def test_a_flipped_bit_on_the_way_to_the_erp_is_noticed(start: Any, erp: Any) -> None:
-    import acme
+    from tests import acme
 
     running = await start(erp.url, target="concurrency = 1")
     running.gateway._runtime.deliver["erp"].hold("test")

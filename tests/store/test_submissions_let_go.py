@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from shelf import BODY, DAY_S, DONE, RETRY, Shelf, a_shelf
-from submitting import CODES, UNKNOWN, command, created, hand_in
-from submitting import DONE as SAID
 
 from gateway.config import StoreSettings
 from gateway.store.base import Delivery, Prepared
+from tests.store.shelf import BODY, DAY_S, DONE, RETRY, Shelf, a_shelf
+from tests.store.submitting import CODES, UNKNOWN, command, created, hand_in
+from tests.store.submitting import DONE as SAID
 
 
 @pytest.fixture

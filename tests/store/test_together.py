@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import conformance as suite
 import pytest
 
 from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import SqliteStore, accepting, preparing, settling
 from gateway.testing import ManualClock
+from tests.store import conformance as suite
 
 _ENDS = (
     *[Settlement(status="done", outcome="delivered", http_status=201, detail="taken", started_at_ms=5, duration_ms=7)] * 6,

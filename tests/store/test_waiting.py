@@ -9,9 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import pytest_asyncio
-from conformance import accept, deliver, incoming, prepare
 from msgspec.structs import replace
-from submitting import command, hand_in
 
 from gateway.clock import from_ms
 from gateway.store.base import Queue, Settlement, Status, statuses_of
@@ -19,6 +17,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why
 from gateway.testing import ManualClock
+from tests.store.conformance import accept, deliver, incoming, prepare
+from tests.store.submitting import command, hand_in
 
 NOW = 1_800_000_000_000
 UP = Sides(running=True, sources={"acme"}, targets={"erp": Side(state="up")})

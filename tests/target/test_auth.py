@@ -13,9 +13,6 @@ from urllib.parse import parse_qs
 import jwt
 import pytest
 from aiohttp import web
-from doors import erp
-from pairs import pair
-from peers import certificate
 
 from gateway.errors import AuthError, RateLimited, TransientError
 from gateway.outbound.session import Answer, Unanswered
@@ -29,6 +26,9 @@ from gateway.target.settings import Basic, Bearer, ClientCredentials, Csrf, Head
 from gateway.target.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
 from gateway.urls import Url
+from tests.doors import erp
+from tests.pairs import pair
+from tests.peers import certificate
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, unquote
 
 import pytest
 from aiohttp import web
-from doors import erp
 
 from gateway.decode import Report, decode
 from gateway.orders import encode
@@ -20,6 +19,7 @@ from gateway.target.examples import read_sample
 from gateway.target.request import Refused
 from gateway.target.settings import TargetSettings
 from gateway.testing import ManualClock
+from tests.doors import erp
 
 NASTY = [
     "O'Neill",

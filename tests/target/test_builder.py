@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from doors import Erp, erp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from gateway.target.request import Refused, Unknown
 from gateway.target.scope import shown
 from gateway.target.settings import TargetSettings
 from gateway.testing import ManualClock
+from tests.doors import Erp, erp
 
 MAPPING = """{
   "customer": $req(order.customer.number, "customer number"),

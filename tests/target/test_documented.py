@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from doors import erp
 
 from gateway.assembly import assemble_target
 from gateway.orders import encode
@@ -22,6 +21,7 @@ from gateway.target.expressions import BOUND
 from gateway.target.request import Refused
 from gateway.target.templates import _FILTERS
 from gateway.testing import ManualClock
+from tests.doors import erp
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "targets.md").read_text("utf-8")
 FILES = dict(re.findall(r"```\w+ ([\w.]+)\n(.*?)```", DOCUMENT, re.DOTALL))

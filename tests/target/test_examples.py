@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import certificate
 
 from gateway.assembly import assemble_target
 from gateway.errors import ConfigError
 from gateway.target.examples import bare, read_sample
 from gateway.target.settings import ClientCredentials, Login, OAuth1
+from tests.peers import certificate
 
 GOOD = '{"number": $req(order.order_number, "order number"), "lines": [order.lines.{"sku": article_number, "price": $dec(unit_price)}]}'
 ORDER: dict[str, Any] = {

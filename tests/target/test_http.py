@@ -13,7 +13,6 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 
 from gateway.errors import ConfigError
 from gateway.outbound.session import Unreached
@@ -23,6 +22,7 @@ from gateway.target.http import HttpTarget, envelope_headers
 from gateway.target.settings import Basic, Bearer, Header, TargetSettings
 from gateway.target.templates import UrlTemplate
 from gateway.testing import ManualClock
+from tests.peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 
 AT = datetime(2024, 3, 31, 1, 58, 12, 481920, tzinfo=UTC)
 

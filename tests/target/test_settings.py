@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from peers import certificate
 
 from gateway.decode import Report, decode
 from gateway.target.settings import Basic, Bearer, Header, NoAuth, TargetSettings
+from tests.peers import certificate
 
 
 def read(text: str, folder: Path) -> tuple[TargetSettings | None, list[str]]:

@@ -1,6 +1,6 @@
 """Whether this kernel's ext4 says yes to a sync that it does not keep, when its journal is aborted; and whether a question sees it.
 
-    PYTHONPATH=.:tests python -m tests.torture.aborted [BREAKS]
+    python -m tests.torture.aborted [BREAKS]
 
 No gateway and no SQLite: one process adds to a file and syncs, as a write-ahead log grows, and asks after each sync what
 `gateway.store.sqlite.opening.DirectoryLock.ask` asks. Needs root. What it has found is in docs/guarantees.md.

@@ -13,12 +13,12 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-import acme
 import aiohttp
 
 from gateway.edge.server import IDLE_TIMEOUT_S
 from gateway.edge.webhook import BODY_TIMEOUT_S
 from gateway.testing import ErpSimulator
+from tests import acme
 from tests.journey.load import Load
 from tests.journey.process import SECRET, Process, process
 from tests.torture.protocol import Tally, is_over

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import acme
 import aiohttp
 from msgspec.structs import replace
 
@@ -37,6 +36,7 @@ from gateway.outbound.oauth2 import TokenSource
 from gateway.store.sqlite import SqliteStore
 from gateway.suspects import Suspects
 from gateway.target import auth
+from tests import acme
 from tests.journey import driver
 from tests.torture import everyway, rogue, timed
 

@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated
 
-import acme
 import msgspec
 from msgspec import Meta, Struct
 
 from gateway import Api, Description, Envelope, Event, Order, Page, Receipt, Reconnect, Secret, Subscription, Url, VendorClient, hookimpl
+from tests import acme
 
 _TIMEOUT_S = 1.0
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import acme
 import aiohttp
 
 from gateway.testing import ErpSimulator
+from tests import acme
 from tests.journey.load import Load
 from tests.journey.process import SECRET, Process, driven
 from tests.service.serving import Notified

@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import acme
 import msgspec
 from msgspec import Struct
 
 from gateway import Api, Description, Envelope, Event, Order, Page, Receipt, Secret, VendorClient, hookimpl
+from tests import acme
 
 HOOKS = ("verify", "ingest", "poll", "fetch", "normalize", "acknowledge")
 DEEDS = ("exit", "interrupt", "recursion", "rubbish")

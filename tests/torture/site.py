@@ -10,12 +10,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import acme
 import aiohttp
 from aiohttp import web
 
 from gateway.clock import Clock, SystemClock
 from gateway.testing import ErpSimulator, FaultHub
+from tests import acme
 from tests.journey.load import Load
 from tests.journey.process import SECRET, Process, driven
 from tests.torture.driver import SUFFIX

@@ -18,12 +18,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
-import acme
 import aiohttp
 import msgspec
 from msgspec import Struct
 
 from gateway.testing import ErpSimulator
+from tests import acme
 from tests.journey.load import Load
 from tests.journey.process import ROOT, SECRET, Process, process
 from tests.torture.drips import Size

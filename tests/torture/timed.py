@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-import acme
 import aiohttp
 from aiohttp import web
 from msgspec import Meta, Struct
 
 from gateway import Api, Description, Envelope, Event, OAuth2, Order, Page, Secret, Url, VendorClient, hookimpl
+from tests import acme
 
 TOLERANCE_S = 300
 TOKEN_S = 4

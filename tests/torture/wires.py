@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from peers import Certificate, certificate
+from tests.peers import Certificate, certificate
 
 KINDS = (
     "refused",

@@ -8,9 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import acme
-import conformance as suite
-from conformance import message
 from msgspec.structs import replace
 
 from gateway.clock import SystemClock
@@ -18,6 +15,9 @@ from gateway.source import dead_letter, incoming
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.submissions import NewSubmission
+from tests import acme
+from tests.store import conformance as suite
+from tests.store.conformance import message
 
 LATER_S = 80000.0
 INBOX = ("in-ready", "in-retry", "in-leased", "in-held", "in-dead")

@@ -19,11 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import acme
 import aiohttp
 import pytest
 from aiohttp import web
-from conftest import SECRET, config_text
 
 from gateway import cli
 from gateway.app import Gateway, control_socket
@@ -32,6 +30,8 @@ from gateway.edge.server import Listener
 from gateway.operations import Operations
 from gateway.store.sqlite import SqliteStore
 from gateway.way_back import WayBack
+from tests import acme
+from tests.conftest import SECRET, config_text
 
 from .stock import INBOX, OUTBOX, audited, stock, undelivered
 
@@ -138,7 +138,7 @@ def folder(tmp_path: Path, stocked: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     info = tmp_path / "site" / "order_gateway_acme-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: order-gateway-acme\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[gateway.connectors]\nacme = acme\n")
+    (info / "entry_points.txt").write_text("[gateway.connectors]\nacme = tests.acme\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
     importlib.invalidate_caches()
     (tmp_path / "secret").write_text(SECRET)

@@ -6,9 +6,10 @@ import os
 import stat
 from typing import Any
 
-import acme
 import aiohttp
-from wire import wire
+
+from tests import acme
+from tests.wire import wire
 
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 SECURITY = {

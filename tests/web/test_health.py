@@ -7,7 +7,6 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
-import acme
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,6 +15,7 @@ from gateway import AuthError
 from gateway.errors import StoreError, StoreFailed
 from gateway.testing import ErpSimulator
 from gateway.web import health
+from tests import acme
 
 
 async def metrics(running: Any) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-import acme
 import aiohttp
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -19,6 +18,7 @@ from msgspec import Struct
 
 from gateway.app import control_socket
 from gateway.web import admin
+from tests import acme
 
 REQUESTS = 250
 HEADERS = ("Accept", "Authorization", "Content-Type", "Cookie", "If-None-Match", "Origin", "Range", "X-Forwarded-For")

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import acme
 import pytest
 
 from gateway import AuthError, Hold
+from tests import acme
 
 playwright = pytest.importorskip("playwright.async_api", reason="needs playwright to drive a browser")
 CHROMIUM = "/usr/bin/chromium"

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import acme
 import pytest
 
 from gateway import cli
 from gateway.testing import ErpSimulator
+from tests import acme
 
 TARGET = """
 idempotency = { strategy = "lookup" }
