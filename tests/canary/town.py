@@ -21,7 +21,7 @@ from gateway_pickup_cloud import constructed as pickup
 from gateway_supercat import constructed as supercat
 
 from gateway.demo import Demo, simulators
-from tests.journey.process import free_port
+from tests.ports import free_ports
 
 READS = ("inbox", "outbox", "acknowledgements", "orders")
 PATHS = ("/", "/metrics", "/readyz", "/healthz", "/api/status", *(f"/api/{read}?limit=1000" for read in READS))
@@ -48,7 +48,7 @@ class Town(Demo):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, simulators())
         self.folder = folder
-        self.http_port, self.admin_port = free_port(), free_port()  # the demo's usual ones may be somebody's demo
+        self.http_port, self.admin_port = free_ports(2)  # the demo's usual ones may be somebody's demo
         self.erp.token = word("erp-token")
         self.heard: dict[str, bytes] = {}
         made: Any = self.vendors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import aiohttp
 import pytest
 
 from tests.edge.listening import KEY
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "signalr-hub" / "signalr-hub"
@@ -31,9 +31,7 @@ class HubProcess:
         self._command = [sys.executable, "-m", "gateway.testing.hub"] if kind == "fault hub" else [str(REAL)]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -17,16 +16,10 @@ from typing import Protocol
 import aiohttp
 
 from tests import acme
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "constructed-secret-do-not-use"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until_it_stores(admin_port: int, timeout_s: float = 60) -> None:
@@ -164,7 +157,7 @@ async def driven(
     environment: Mapping[str, str] = {},
 ) -> AsyncIterator[Process]:
     """Write a configuration, on ports and in a data directory of its own, and start the driver, a module."""
-    port, admin_port = free_port(), free_port()
+    port, admin_port = free_ports(2)
     (folder / "gateway.toml").write_text(
         f"""
 [gateway]

@@ -22,8 +22,9 @@ import pytest
 from gateway.demo import simulators
 from gateway.testing import ErpSimulator
 from gateway.testing.toml import to_toml
+from tests.ports import free_port
 
-from .process import Process, driven, free_port
+from .process import Process, driven
 from .test_vendors import source
 
 TOKEN = "token-of-the-erp-constructed"

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from tests import acme
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "constructed-secret-do-not-use"
@@ -35,17 +36,6 @@ def declare(folder: Path, connector: str, module: str | None = None) -> None:
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {connector}-connector\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[gateway.connectors]\n{connector} = {module or connector}\n")
-
-
-def free_ports(count: int) -> list[int]:
-    """As many different ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports: list[int] = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class Installation:

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from gateway.testing import ErpSimulator
 from tests.journey.load import Load
-from tests.journey.process import SECRET, free_port, until_it_stores
+from tests.journey.process import SECRET, until_it_stores
+from tests.ports import free_ports
 from tests.service import nspawn
 from tests.service.installed import HOME, ROOT, UNIT, binds, can_do_what_the_unit_asks_for, install
 from tests.torture.disks import Volatile, missing
@@ -105,7 +106,7 @@ class MachineHarness:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 Path(folder).chmod(0o755)
-                with machine(Path(folder) / "probe", Address(free_port(), free_port()), "http://127.0.0.1:9/") as probe:
+                with machine(Path(folder) / "probe", Address(*free_ports(2)), "http://127.0.0.1:9/") as probe:
                     probe.disk.plug_in()
                     probe.container.boot()
                     can_do_what_the_unit_asks_for(probe.container)
@@ -124,7 +125,7 @@ async def lose_power(
     """One machine that loses its power a few times, and then works off what it has within `patience_s`."""
     erp = ErpSimulator()
     await erp.start()
-    address = Address(free_port(), free_port())
+    address = Address(*free_ports(2))
     load = Load(address, erp, dice)
     try:
         with machine(folder, address, erp.url, twin) as made:
