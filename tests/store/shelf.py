@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
@@ -49,9 +50,10 @@ class Shelf:
             for row in rows
         ]
         await self.store.prepared(made)
-        for row in await self.store.lease_outbox("erp", 10_000) if status != "open" else ():
-            if row.order_ref in refs:
-                await self.store.settle_outbox(row, RETRY if status == "retried" else DONE)
+        leased = await self.store.lease_outbox("erp", 10_000) if status != "open" else ()
+        mine = [row for row in leased if row.order_ref in set(refs)]
+        for some in (mine[n : n + 100] for n in range(0, len(mine), 100)):  # the writing thread takes them in one commit
+            await asyncio.gather(*(self.store.settle_outbox(row, RETRY if status == "retried" else DONE) for row in some))
 
     async def acknowledged(self, ref: str) -> None:
         """An order that its vendor was told of."""
