@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
 EXTRAS := huey==3.5.4 dbos==3.4.0
+# A worker a core, at most four; tests that share what a module or a session made stay on one.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 
-.PHONY: help demo test lint audit bench bench-extras torture fuzz clean
+.PHONY: help demo test test-all lint audit bench bench-extras torture fuzz clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -14,8 +17,11 @@ help:            ## say what there is
 demo: $(READY)   ## run the gateway with simulated vendors and a simulated ERP; ARGS="--once" compares and exits
 	@$(BIN)/gateway demo $(ARGS)
 
-test: $(READY)   ## run the whole test suite; ARGS="-k name" for a part of it
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)   ## test every module, within minutes; ARGS="tests/engine" or "-k name" for a part of it, WORKERS=0 for one process
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-all: $(READY) ## the same and the long tests: kills, power cuts, faults, boots by the hundred; ARGS="-m long" for these alone
+	$(PYTEST) $(ARGS)
 
 lint: $(READY)   ## check style and types
 	$(BIN)/ruff check .
