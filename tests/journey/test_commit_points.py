@@ -36,6 +36,10 @@ COMMIT_POINTS = [
 ]
 
 
+def long(*points: str) -> list[Any]:
+    return [pytest.param(point, marks=pytest.mark.long) for point in points]
+
+
 class Vendor:
     """Takes marks, and serves the orders that the poll door asks for."""
 
@@ -97,7 +101,7 @@ async def test_webhook_to_acknowledgement_survives_a_kill_after(tmp_path: Path, 
     assert set(vendor.marks) == {("o1", "stored"), ("o1", "delivered")}
 
 
-@pytest.mark.parametrize("point", ["accept:1", "accept:2", "accept:3", "prepared:1", "settle_outbox:2", "settle_acknowledgements:1"])
+@pytest.mark.parametrize("point", ["accept:2", *long("accept:1", "accept:3", "prepared:1", "settle_outbox:2", "settle_acknowledgements:1")])
 async def test_poll_to_acknowledgement_survives_a_kill_after(tmp_path: Path, erp: ErpSimulator, vendor: Vendor, point: str) -> None:
     vendor.waiting = [f"o{n}" for n in range(5)]
     more = settings(vendor, polls="true", poll_interval_s=0.2)
@@ -111,7 +115,7 @@ async def test_poll_to_acknowledgement_survives_a_kill_after(tmp_path: Path, erp
     assert same_key_same_bytes(erp)
 
 
-@pytest.mark.parametrize("point", ["settle_inbox:1", "lease_inbox:2", "prepared:2", "settle_outbox:2"])
+@pytest.mark.parametrize("point", ["settle_inbox:1", "prepared:2", *long("lease_inbox:2", "settle_outbox:2")])
 async def test_a_revision_survives_a_kill_after(tmp_path: Path, erp: ErpSimulator, vendor: Vendor, point: str) -> None:
     policy = "hold" if point.startswith("settle_inbox") else "send"
     parts = {"settings": settings(vendor), "source": f'on_revision = "{policy}"'}

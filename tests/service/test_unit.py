@@ -197,6 +197,7 @@ def test_it_starts_and_an_order_goes_through(machine: Machine) -> None:
     machine.until(lambda: machine.taken() == ["acme/o1/1"], "the order at the ERP")
 
 
+@pytest.mark.long
 def test_systemd_has_nothing_to_say_against_the_installed_unit(machine: Machine) -> None:
     done = machine.container.run("systemd-analyze", "verify", f"/etc/systemd/system/{UNIT.name}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -212,6 +213,7 @@ def test_it_runs_as_a_user_of_its_own_who_owns_its_data(machine: Machine) -> Non
     assert modes.stdout == ""
 
 
+@pytest.mark.long
 def test_root_can_look_and_act_beside_it(machine: Machine) -> None:
     machine.start()
     assert machine.gateway("check").stdout.endswith("1 sources with 1 doors, 1 targets, no problem found\n")
@@ -222,6 +224,7 @@ def test_root_can_look_and_act_beside_it(machine: Machine) -> None:
     assert machine.gateway("target", "release", "erp").returncode == 0
 
 
+@pytest.mark.long
 def test_what_root_does_without_it_does_not_keep_it_from_starting(machine: Machine) -> None:
     machine.start()
     machine.systemctl("stop", UNIT.name)
@@ -232,6 +235,7 @@ def test_what_root_does_without_it_does_not_keep_it_from_starting(machine: Machi
     assert machine.deliver("o-root") == 200
 
 
+@pytest.mark.long
 def test_a_copy_is_made_beside_it_and_can_be_put_back(machine: Machine) -> None:
     machine.start()
     assert machine.deliver("o-copied") == 200
@@ -251,6 +255,7 @@ def test_a_copy_is_made_beside_it_and_can_be_put_back(machine: Machine) -> None:
     assert machine.taken().count("acme/o-copied/1") == 1
 
 
+@pytest.mark.long
 def test_it_reloads(machine: Machine) -> None:
     machine.start()
     done = machine.systemctl("reload", UNIT.name)
@@ -260,6 +265,7 @@ def test_it_reloads(machine: Machine) -> None:
     assert machine.deliver("o-reloaded") == 200
 
 
+@pytest.mark.long
 def test_a_refused_reload_fails_and_is_shown_until_one_is_taken(machine: Machine) -> None:
     machine.start()
     try:
@@ -281,6 +287,7 @@ def test_a_refused_reload_fails_and_is_shown_until_one_is_taken(machine: Machine
     machine.start()
 
 
+@pytest.mark.long
 def test_it_stops_in_time_and_in_peace(machine: Machine) -> None:
     machine.start()
     began = time.monotonic()
@@ -290,6 +297,7 @@ def test_it_stops_in_time_and_in_peace(machine: Machine) -> None:
     assert shown == {"ActiveState": "inactive", "Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}
 
 
+@pytest.mark.long
 def test_a_killed_gateway_comes_back_and_delivers(machine: Machine) -> None:
     machine.start()
     machine.stop_erp()
@@ -302,6 +310,7 @@ def test_a_killed_gateway_comes_back_and_delivers(machine: Machine) -> None:
     assert machine.deliver("o-after") == 200
 
 
+@pytest.mark.long
 def test_a_frozen_gateway_is_ended_and_started_again(machine: Machine) -> None:
     """With a shorter watchdog than the unit's; a stopped process cannot even catch the signal that ends it."""
     override = f"/run/systemd/system/{UNIT.name}.d/short.conf"
@@ -319,6 +328,7 @@ def test_a_frozen_gateway_is_ended_and_started_again(machine: Machine) -> None:
     assert machine.show("WatchdogUSec", "TimeoutAbortUSec") == {"WatchdogUSec": "30s", "TimeoutAbortUSec": "5s"}
 
 
+@pytest.mark.long
 def test_a_wrong_configuration_fails_once_and_says_why(machine: Machine) -> None:
     machine.systemctl("stop", UNIT.name)
     machine.write("/etc/order-gateway/gateway.toml", CONFIG.replace("connector =", "conector ="))
@@ -333,6 +343,7 @@ def test_a_wrong_configuration_fails_once_and_says_why(machine: Machine) -> None
     machine.start()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("prepare", ["rm /etc/order-gateway/credentials/*", "rm -r /etc/order-gateway/credentials"])
 def test_without_credentials_the_gateway_itself_says_what_is_missing(machine: Machine, prepare: str) -> None:
     machine.systemctl("stop", UNIT.name)
@@ -348,6 +359,7 @@ def test_without_credentials_the_gateway_itself_says_what_is_missing(machine: Ma
     machine.start()
 
 
+@pytest.mark.long
 def test_a_new_credential_counts_after_a_restart(machine: Machine) -> None:
     machine.start()
     machine.write("/etc/order-gateway/credentials/acme-webhook", "another\n", 0o600)
@@ -361,6 +373,7 @@ def test_a_new_credential_counts_after_a_restart(machine: Machine) -> None:
     machine.start()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not APICBASE.is_dir(), reason="plugins/apicbase is not here")
 def test_the_example_configuration_takes_an_order_of_apicbase(machine: Machine) -> None:
     """etc/gateway.toml with the lines changed that it tells people to change."""
@@ -404,6 +417,7 @@ def _probed(machine: Machine, unit: str, text: str) -> dict[str, Any]:
 _ALLOWED = {"its own folder", "TCP"}
 
 
+@pytest.mark.long
 def test_nothing_can_be_done_from_inside_that_it_need_not_do(machine: Machine) -> None:
     """The unit, word for word, around a program that tries."""
     text = UNIT.read_text("utf-8").replace(f"{HOME}/bin/gateway serve", f"{HOME}/bin/probe")
@@ -417,6 +431,7 @@ def test_nothing_can_be_done_from_inside_that_it_need_not_do(machine: Machine) -
     assert status == {"CapEff": nothing, "CapBnd": nothing, "CapPrm": nothing, "NoNewPrivs": "1", "Seccomp": "2"}
 
 
+@pytest.mark.long
 def test_the_probes_succeed_where_nothing_forbids_them(machine: Machine) -> None:
     """The known-bad twin: without the unit's directives the same program can do it, so that a refusal means something."""
     found = _probed(machine, "bare.service", f"[Service]\nType=oneshot\nStateDirectory=bare\nExecStart={HOME}/bin/probe\n")
@@ -425,6 +440,7 @@ def test_the_probes_succeed_where_nothing_forbids_them(machine: Machine) -> None
     assert refused <= {"clock", "/dev/kmsg", "realtime", "personality"}
 
 
+@pytest.mark.long
 def test_the_journal_holds_no_secret_and_no_order(machine: Machine) -> None:
     said = machine.container.run("journalctl", "--no-pager", "-o", "export").stdout
     assert "delivery.attempted" in said

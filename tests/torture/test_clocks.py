@@ -1,4 +1,4 @@
-"""Jumps of the clock in short: two days back after a first start with a wrong clock, an hour back, and the twins."""
+"""Jumps of the clock: two days back after a first start with a wrong clock; in `make test-all` every jump, and the twins."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import pytest
 from tests.torture import clocks
 from tests.torture.clocks import DAY_S, JUMPS, ClockHarness, jump
 from tests.torture.protocol import Tally
-from tests.torture.test_network import SEED, WHOLE
+from tests.torture.test_network import SEED
 from tests.torture.timed import TOKEN_S
 
 pytestmark = pytest.mark.skipif(ClockHarness().needs() is not None, reason="needs libfaketime (apt-get install faketime)")
 
 
-async def test_no_jump_of_the_clock_makes_orders_stick_or_storm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("jumps", [["-2 d"], pytest.param(["-2 d", *JUMPS], marks=pytest.mark.long)], ids=len)
+async def test_no_jump_of_the_clock_makes_orders_stick_or_storm(
+    tmp_path: Path, jumps: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The first start of all is with a clock two days ahead."""
     tally = Tally(name="clocks")
-    jumps = ["-2 d", *JUMPS] if WHOLE else ["-2 d", "-1 h"]
     found = await jump(tmp_path, Random(SEED), jumps, tally, ahead_s=2 * DAY_S)
     with capsys.disabled():
         print(f"\n  clocks: {tally.faults.total()} jumps, {tally.acknowledged} orders taken, {tally.lost} lost, {tally.repeats} repeats")
     assert found == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("twin", "watched_s", "says"),
     [

@@ -12,6 +12,9 @@ from gateway.testing.erps import Tryton
 from tests.tryton import server
 from tests.tryton.client import TrytonClient
 
+# Making the server takes a minute; one worker has it.
+LONG = [pytest.mark.long, pytest.mark.xdist_group("tryton")]
+
 
 @pytest.fixture(scope="session")
 def trytond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.TrytonServer]:
@@ -34,7 +37,7 @@ async def real(trytond: server.TrytonServer) -> AsyncIterator[TrytonClient]:
         yield client
 
 
-@pytest.fixture(params=["real", "simulated"])
+@pytest.fixture(params=[pytest.param("real", marks=LONG), "simulated"])
 async def tryton(request: pytest.FixtureRequest) -> AsyncIterator[TrytonClient]:
     """A client of each, so that what is said of one is said of the other."""
     if request.param == "real":

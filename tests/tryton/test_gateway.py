@@ -12,8 +12,11 @@ from msgspec.structs import replace
 from gateway.orders import Customer
 from tests.erps.shop import HASTE, Shop, installed, line, order
 from tests.tryton.client import TrytonClient
+from tests.tryton.conftest import LONG
 from tests.tryton.server import TrytonServer
 from tests.tryton.tap import Tap
+
+pytestmark = LONG
 
 
 @pytest.fixture

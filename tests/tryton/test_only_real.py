@@ -8,7 +8,10 @@ import base64
 import pytest
 
 from tests.tryton.client import TrytonClient
+from tests.tryton.conftest import LONG
 from tests.tryton.server import TrytonServer
+
+pytestmark = LONG
 
 
 async def test_an_order_whose_client_gave_up_is_made_all_the_same(real: TrytonClient, trytond: TrytonServer) -> None:
