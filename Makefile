@@ -5,9 +5,13 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
 EXTRAS := huey==3.5.4 dbos==3.4.0
-# A worker a core, at most four; tests that share what a module or a session made stay on one.
+# A worker a core, at most four; conftest.py keeps together what shares costly fixtures.
 WORKERS ?= auto
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadscope
+
+# Plugins' tests are in no package, so pyproject.toml cannot name them; the same as it says of tests/.
+AS_TESTS := --strict --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators \
+	--no-warn-return-any --no-strict-equality --disable-error-code func-returns-value
 
 .PHONY: help demo test test-all lint audit bench bench-extras torture fuzz clean
 
@@ -23,12 +27,13 @@ test: $(READY)   ## test every module, within minutes; ARGS="tests/engine" or "-
 test-all: $(READY) ## the same and the long tests: kills, power cuts, faults, boots by the hundred; ARGS="-m long" for these alone
 	$(PYTEST) $(ARGS)
 
-lint: $(READY)   ## check style and types
+lint: $(READY)   ## check style and types, those of the tests as well
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --strict supply/audit.py
-	@for plugin in $(dir $(PLUGINS)); do echo "mypy $$plugin"; $(BIN)/mypy --strict $$plugin/gateway_*/ || exit 1; done
+	@for plugin in $(dir $(PLUGINS)); do echo "mypy $$plugin"; \
+		$(BIN)/mypy --strict $$plugin/gateway_*/ && $(BIN)/mypy $(AS_TESTS) $$plugin/tests || exit 1; done
 
 audit: $(READY)  ## check the locks against known advisories; ARGS="--advisories FILE_OR_URL" where OSV cannot be reached
 	@$(BIN)/python supply/audit.py $(ARGS)

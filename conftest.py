@@ -1,4 +1,4 @@
-"""How the suite is run: what shares a fixture of a module stays on one worker, and what was left out is said with how to run it."""
+"""How the suite is run: what shares a costly fixture stays on one worker, and what was left out is said with how to run it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,41 @@ from typing import Any
 
 import pytest
 
-SHARED = ("module", "package", "session")
+# Folders and files whose tests share what was made once, for a module or for the session: one worker has them all. (The groups of
+# pytest-xdist itself are marks, which it writes into node ids where pytest 9.2 no longer looks.)
+TOGETHER = (
+    "tests/config/test_sources.py",
+    "tests/edge/test_realtime.py",
+    "tests/edge/test_realtime_twins.py",
+    "tests/edge/test_signalr_hubs.py",
+    "tests/edge/test_signalr_node.py",
+    "tests/edge/test_signalr_secrets.py",
+    "tests/service/test_unit.py",
+    "tests/tryton/",
+    "tests/walk/",
+)
 deselected: set[str] = set()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group what uses one of our fixtures that outlives a test, so that two workers do not make it twice."""
+    """Refuse a fixture that outlives its test where tests are spread over the workers: each would make it."""
     for item in items:
         made = [one[-1] for one in item._fixtureinfo.name2fixturedefs.values()] if isinstance(item, pytest.Function) else []
-        homes = [one.baseid for one in made if one.scope in SHARED and one.baseid]
-        if homes and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(min(homes)))
+        kept = [one.argname for one in made if one.scope != "function" and one.baseid]
+        if kept and not item.nodeid.startswith(TOGETHER):
+            raise pytest.UsageError(f"{item.nodeid}: the fixture {kept[0]} outlives the test; add the file to TOGETHER in conftest.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spread single tests over the workers, but for those that stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Spread(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+    return Spread(config, log)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

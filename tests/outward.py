@@ -63,7 +63,7 @@ async def vendor_says(running: Any, end: Settlement, made: SubmissionEnd | None 
     (row,) = await running.gateway._store.lease_submissions(source, 10)
     await running.gateway._store.submitting(row)
     await running.gateway._store.settle_submission(row, end, made)
-    return row  # type: ignore[no-any-return]
+    return row
 
 
 DONE = Settlement(status="done", outcome="submitted")

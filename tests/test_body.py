@@ -30,7 +30,7 @@ def connector() -> Connector:
 def problems(connector: Connector, bad: Bad) -> list[tuple[str, str]]:
     with pytest.raises(Misfit) as refused:
         connector.checked(bad.command, bad.body, NOW)
-    return [tuple(problem) for problem in refused.value.problems]
+    return [(path, said) for path, said in refused.value.problems]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -107,7 +107,7 @@ def test_a_connector_that_fails_over_a_body_is_to_blame_not_the_caller(connector
 def test_a_subject_that_cannot_be_kept_is_the_connectors_fault(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
     for subject in ("", "x" * 201, 7, "\ud800"):
         command = msgspec.structs.replace(connector.description.commands["create_order"], subject=lambda body, s=subject: s)
-        monkeypatch.setitem(connector.description.commands, "create_order", command)  # type: ignore[arg-type]
+        monkeypatch.setitem(connector.description.commands, "create_order", command)
         with pytest.raises(PluginError, match="subject of create_order"):
             connector.checked("create_order", json.dumps(good("create_order")).encode(), NOW)
 
@@ -173,7 +173,7 @@ def refusals(kind: type[msgspec.Struct], body: bytes) -> list[tuple[str, str]]:
         check_body(kind, body)
         meaning(body)
     except Misfit as refused:
-        return [tuple(problem) for problem in refused.problems] or [("", "")]
+        return [(path, said) for path, said in refused.problems] or [("", "")]
     return []
 
 
@@ -187,7 +187,7 @@ def test_any_bytes_fit_or_are_told_why_not(body: bytes) -> None:
 
 
 @given(st.sampled_from(list(good())), trees)
-def test_what_fits_is_what_the_submit_step_reads(key: str, value: object) -> None:
+def test_what_fits_is_what_the_submit_step_reads(key: str, value: Any) -> None:
     body = json.dumps(good(**{key: value})).encode()
     try:
         made = check_body(pharma.CreateRecurrentOrder, body)

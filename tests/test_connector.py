@@ -173,7 +173,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an async verify": ({"verify": async_verify, "ingest": ingest}, "verify must be a plain def, without async"),
     "a description that is none": ({"describe": lambda: {"title": "T"}}, "describe returned dict"),
     "a description that fails": ({"describe": lambda: 1 / 0}, "describe failed: ZeroDivisionError"),
-    "settings that are no Struct": ({"describe": lambda: Description(title="T", settings=dict)}, "no msgspec Struct"),  # type: ignore[type-var]
+    "settings that are no Struct": ({"describe": lambda: Description(title="T", settings=dict)}, "no msgspec Struct"),  # type: ignore[arg-type]
     "settings that are no class": ({"describe": lambda: Description(title="T", settings=Settings())}, "no msgspec Struct"),  # type: ignore[arg-type]
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +93,7 @@ async def test_a_copy_replaces_nothing_and_leaves_no_half_of_one(start, erp, run
     missing = await run("backup", str(tmp_path / "nowhere" / "copy.db"))
     assert (missing.code, "no copy was made" in missing.err) == (1, True)
     assert (await run("backup", "--keep", "2", str(tmp_path / "copy.db"))).code == 2
-    monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     full = await run("backup", str(tmp_path / "copy.db"))
     assert (full.code, "MiB are needed, 0 MiB are free" in full.err) == (1, True), full
     assert not [file.name for file in tmp_path.iterdir() if "copy" in file.name]

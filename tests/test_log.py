@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -67,7 +67,7 @@ def test_the_journal_is_told_the_priority(form: Any, level: int, priority: int) 
 )
 def test_no_value_makes_a_line_of_its_own_or_steers_a_terminal(value: str) -> None:
     for form in ("json", "plain"):
-        line = formatter(form).format(record(reason=value))  # type: ignore[arg-type]
+        line = formatter(form).format(record(reason=value))
         assert len(line.splitlines()) == 1
         assert line.isprintable()
         line.encode()
@@ -79,7 +79,7 @@ def test_a_value_that_json_has_no_word_for_is_written_as_text(tmp_path: Path) ->
 
 
 def failing() -> BaseException:
-    def inner(name: str) -> None:
+    def inner(name: str) -> NoReturn:
         raise KeyError(name)
 
     try:
@@ -93,7 +93,7 @@ def failing() -> BaseException:
 
 def test_a_trace_says_where_and_not_what() -> None:
     for form in ("json", "plain"):
-        line = formatter(form).format(record("plugin.failed", error=failing()))  # type: ignore[arg-type]
+        line = formatter(form).format(record("plugin.failed", error=failing()))
         assert re.search(r"RuntimeError at \S*test_log\.py:\d+ failing; caused by KeyError at \S*test_log\.py:\d+ inner < ", line)
         assert "Jane" not in line
         assert "customer" not in line

@@ -55,7 +55,7 @@ async def test_what_is_there_twice_or_not_at_all_is_named(tmp_path: Path) -> Non
 async def test_what_waits_for_a_person_and_is_there_is_named(tmp_path: Path) -> None:
     async with desk(tmp_path, LOOKUP, retry={"max_age_s": 10.0}, breaker={"failures": 1000}) as made:
         for fault in ("lose_answer", "drop_before"):
-            made.erp.arm(fault)  # type: ignore[arg-type]
+            made.erp.arm(fault)
         made.erp.arm("status", status=503, times=2, on="look")
         for n in range(2):
             await made.order(f"o{n}")

@@ -232,7 +232,7 @@ def test_a_token_that_is_not_for_us_or_not_for_now_is_refused(made: Any, changes
 
 def test_clocks_may_differ_by_a_minute_and_no_more(made: Any) -> None:
     auth, at = made(**JWT), int(NOW.timestamp())
-    good = [{"exp": at - 59}, {"nbf": at + 60}, {"iat": at + 60}]
+    good: list[dict[str, Any]] = [{"exp": at - 59}, {"nbf": at + 60}, {"iat": at + 60}]
     assert [auth.admits(envelope(f"Bearer {token(**one)}"), NOW, KEYS) for one in good] == [True] * 3
     strict = made(**JWT, skew_s=0)
     assert [strict.admits(envelope(f"Bearer {token(**one)}"), NOW, KEYS) for one in good] == [False] * 3

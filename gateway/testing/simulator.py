@@ -54,8 +54,10 @@ class Simulator(Protocol):
 
     title: str
     doors: Sequence[Door]
-    acknowledged: Collection[str] | None
     acknowledging: bool
+
+    @property
+    def acknowledged(self) -> Collection[str] | None: ...
 
     async def start(self) -> None:
         """Listen on a free port."""

@@ -67,6 +67,7 @@ def test_each_verdict_has_what_the_newest_kept_result_said_beside_it(tmp_path, c
         said = {"at": at, "machine": {"commit": name[-1]}, "sections": [{"name": "accept", "verdicts": [verdict]}]}
         (tmp_path / f"{name}.json").write_text(json.dumps(said))
     before = earlier.newest(tmp_path)
+    assert before is not None
     assert (before.at, before.commit) == ("2026-01-02", "b")
     verdicts = [Verdict(name=name, value=spread([0.25]), aim=0.65) for name in ("gateway / bare", "new")]
     report.show(Section(name="accept", what="", entries=[], verdicts=verdicts), before)

@@ -88,7 +88,7 @@ def from_svg(drawn: bytes) -> Seen:
 
 def decoded(picture: Seen, name: str) -> list[zxingcpp.Barcode]:
     view = memoryview(bytes(picture.pixels)).cast("B", (picture.height, picture.width))
-    return list(zxingcpp.read_barcodes(view, formats=KINDS[name.split(".")[0]], text_mode=zxingcpp.TextMode.Plain, try_invert=False))
+    return list(zxingcpp.read_barcodes(view, formats=KINDS[name.split(".")[0]], text_mode=zxingcpp.TextMode.Plain, try_invert=False))  # type: ignore[arg-type]
 
 
 def texts(picture: Seen, name: str) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.codes import DEFAULT, NAMES, Stock, drawing
-from gateway.codes.label import label
+from gateway.codes import NAMES, drawing
+from gateway.codes.label import DEFAULT, Stock, label
 from gateway.codes.printable import MOST
 from gateway.errors import Rejected
 from gateway.submission import Codes

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from gateway.codes import DEFAULT, Stock, drawing
-from gateway.codes.label import CELL, MARGIN_MM, QUIET, Label, label, shown
+from gateway.codes import drawing
+from gateway.codes.label import CELL, DEFAULT, MARGIN_MM, QUIET, Label, Stock, label, shown
 from gateway.submission import Codes
 from tests.codes.reading import SVG, Seen, pdf_text, seen
 

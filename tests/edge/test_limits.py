@@ -117,6 +117,7 @@ async def test_the_limits_are_in_force_on_a_live_handler(start, erp) -> None:
             assert (handler.max_line_size, handler.max_field_size, handler.max_headers) == (8190, 8190, 128)
             assert handler.access_logger is not None
             assert not handler._logging_enabled
+            assert handler._manager is not None
             assert handler._manager.handler_cancellation is False
     assert running.gateway._door._body_timeout_s == BODY_TIMEOUT_S == 10
     limits = running.gateway.vendors.crowd.limits

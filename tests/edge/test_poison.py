@@ -20,7 +20,23 @@ def poison() -> Iterator[tuple[str, bytes]]:
         fields = {"id": f'"p{number}"', "qty": "1", "price": '"1.50"', **raw}
         return ("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}").encode("utf-8", "surrogatepass")
 
-    numbers = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e-999", "01", "+1", "1.", ".5", "0x10", "1_000", "--1", "1e", "")
+    numbers: tuple[str, ...] = (
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1e999",
+        "1e-999",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "0x10",
+        "1_000",
+        "--1",
+        "1e",
+        "",
+    )
     numbers += (str(2**63), str(2**64), str(-(2**63) - 1), "1" * 5000, "1.5", "1" + "0" * 400 + ".0", "-1", "true", "null", "[]", "{}")
     for n, text in enumerate(numbers):
         yield f"quantity {text[:20]}", order(n, qty=text)

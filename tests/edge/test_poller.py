@@ -233,7 +233,7 @@ async def test_a_reason_that_no_database_can_hold_is_written_down_as_it_can_be(b
 # --- rubbish
 
 
-RUBBISH = {
+RUBBISH: dict[str, Any] = {
     "nothing": None,
     "a list": [],
     "a text": "Page",

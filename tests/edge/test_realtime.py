@@ -113,7 +113,7 @@ async def test_a_dead_letter_can_be_replayed_as_what_it_was(tmp_path: Path) -> N
 
 
 async def test_a_connector_that_breaks_its_contract_costs_only_its_own(tmp_path: Path) -> None:
-    hubby.faults["ingest"] = lambda envelope: {}[0] if b"bad" in envelope.body else [hubby.event("A")]
+    hubby.faults["ingest"] = lambda envelope: [][0] if b"bad" in envelope.body else [hubby.event("A")]
     with log_lines() as lines:
         async with fault_hub() as hub, listening(tmp_path, hub) as door:
             await door.up()
@@ -143,7 +143,7 @@ async def test_a_burst_is_a_few_commits(tmp_path: Path) -> None:
             sizes.append(len(events))
             return await accept(source, by, events, **more)
 
-        door.store.accept = counted  # type: ignore[method-assign]
+        door.store.accept = counted  # type: ignore[method-assign, assignment]
         await hub.burst(2000, 50, "OrderChanged", lambda n: [str(n + 1), 1])
         await door.until(lambda: door.counted("stored") == 2000)
         assert await door.keys() == [f"{n}-1" for n in range(1, 2001)]
@@ -169,7 +169,7 @@ async def test_what_comes_while_a_commit_is_under_way_is_read_and_stored_behind_
             await go_on.wait()
             return await accept(source, by, events, **more)
 
-        door.store.accept = slow  # type: ignore[method-assign]
+        door.store.accept = slow  # type: ignore[method-assign, assignment]
         await hub.send("OrderChanged", "first", 1)
         await door.until(lambda: sizes == [1])
         await hub.burst(40, 1, "OrderChanged", lambda n: [str(n + 1), 1])
@@ -235,7 +235,7 @@ async def test_what_the_store_cannot_take_stands_in_nobodys_way(tmp_path: Path) 
                 raise StoreError("cannot bind it")
             return await accept(source, by, events, **more)
 
-        door.store.accept = picky  # type: ignore[method-assign]
+        door.store.accept = picky  # type: ignore[method-assign, assignment]
         await hub.write(frame(b"".join(invocation("OrderChanged", id, 1) for id in ("a", "bad", "b"))))
         await door.until(lambda: door.counted("stored") == 2)
         assert [(row["status"], row["reason"]) for row in await door.rows()] == [
@@ -256,7 +256,7 @@ async def test_a_store_that_refuses_everything_for_a_while_loses_nothing(tmp_pat
                 raise refusals.pop()
             return await accept(source, by, events, **more)
 
-        door.store.accept = broken  # type: ignore[method-assign]
+        door.store.accept = broken  # type: ignore[method-assign, assignment]
         await hub.write(frame(invocation("OrderChanged", "a", 1) + invocation("OrderChanged", "b", 1)))
         await door.until(lambda: door.counted("stored") + door.counted("unreadable") == 2)
         assert [row["status"] for row in await door.rows()] == ["dead", "ready"]  # both at once, "a", and "a" twice as a dead letter
@@ -426,7 +426,7 @@ async def test_a_key_that_is_changed_while_it_is_refused_is_tried_at_once(tmp_pa
 
 
 async def test_a_connector_that_cannot_say_where_the_hub_is_is_asked_again(tmp_path: Path) -> None:
-    hubby.faults["subscribe"] = lambda settings: {}["x"]
+    hubby.faults["subscribe"] = lambda settings: [][0]
     async with fault_hub() as hub, listening(tmp_path, hub, backoff=Backoff(least_s=0.05)) as door:
         door.realtime._backoff.after = lambda *_: 0.05  # type: ignore[method-assign]
         await door.until(lambda: door.metric("gateway_realtime_connects_total", result="connector") >= 2)
@@ -598,7 +598,7 @@ async def test_two_hundred_connections_leave_nothing_behind(tmp_path: Path) -> N
     async with fault_hub(client_timeout_s=60) as hub:
         async with listening(tmp_path, hub, backoff=Backoff(least_s=0.0, stable_s=0.0, dice=lambda: 0.0)) as door:
             for n in range(220):
-                await door.until(lambda n=n: len(hub.lines) == n + 1 and bool(hub.live))
+                await door.until(lambda n=n: len(hub.lines) == n + 1 and bool(hub.live))  # type: ignore[misc]
                 if n == 20:
                     gc.collect()
                     before, threads, memory = traces(), threading.active_count(), hub_checks.rss_mb()

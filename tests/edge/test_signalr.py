@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-import signalrcore.messages.close_message
-import signalrcore.messages.invocation_message
-import signalrcore.messages.message_type
-import signalrcore.messages.ping_message
-import signalrcore.protocol.json_hub_protocol
+import signalrcore.messages.close_message  # type: ignore[import-untyped]
+import signalrcore.messages.invocation_message  # type: ignore[import-untyped]
+import signalrcore.messages.message_type  # type: ignore[import-untyped]
+import signalrcore.messages.ping_message  # type: ignore[import-untyped]
+import signalrcore.protocol.json_hub_protocol  # type: ignore[import-untyped]
 
 from gateway import BearerAuth, QueryAuth, Secret
 from gateway.edge.ending import Cause
@@ -419,7 +419,7 @@ async def test_a_hub_that_knows_no_version_is_taken_at_its_connection_id() -> No
     async with fault_hub() as hub:
         hub.versions = (0, 1)
         answer = hub._negotiate
-        hub._negotiate = lambda one: answer(type(one)(one.where, one.method, one.path, {}, one.headers))  # type: ignore[method-assign]
+        hub._negotiate = lambda one: answer(type(one)(one.where, one.method, one.path, {}, one.headers))  # type: ignore[method-assign, assignment]
         ended, _ = await try_once(hub, hub.close)
     assert ended.cause == "sent_away"
 
@@ -465,7 +465,7 @@ async def test_a_redirect_to_the_same_host_keeps_the_key() -> None:
                 return 200, f'{{"url": "{hub.url}"}}'.encode(), {}
             return answer(one)
 
-        hub._answer = first  # type: ignore[method-assign]
+        hub._answer = first  # type: ignore[method-assign, assignment]
         hub.then = lambda _: hub.close()
         ended, _ = await try_once(hub.url.replace("/other", "/hub"))
         assert (ended.cause, [one.headers["x-api-key"] for one in hub.heard]) == ("sent_away", [KEY] * 3)

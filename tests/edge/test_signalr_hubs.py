@@ -179,7 +179,7 @@ async def test_connections_that_end_leave_nothing_behind(hub: HubProcess, tmp_pa
         before = (len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()))
         for n in range(10):
             await hub.tell("abort")
-            await door.until(lambda n=n: door.metric("gateway_realtime_connects_total", result="online") == n + 2)
+            await door.until(lambda n=n: door.metric("gateway_realtime_connects_total", result="online") == n + 2)  # type: ignore[misc]
             await hub.until_live(1)
         await door.up()
         await asyncio.sleep(0.1)

@@ -46,10 +46,10 @@ async def test_the_key_is_nowhere_but_in_our_requests(tmp_path: Path, key_in: st
                     refused = sum(door.metric("gateway_realtime_connects_total", result=r) for r in ("credential", "refused", "not_a_hub"))
                     await act()
                     await hub.close(f"client {KEY} is slow", True)
-                    await door.until(lambda n=ended: door.metric("gateway_realtime_ended_total", cause="closed") == n + 1)
+                    await door.until(lambda n=ended: door.metric("gateway_realtime_ended_total", cause="closed") == n + 1)  # type: ignore[misc]
                     reasons.append(door.reason)
                     await door.until(
-                        lambda n=refused: (
+                        lambda n=refused: (  # type: ignore[misc]
                             sum(door.metric("gateway_realtime_connects_total", result=r) for r in ("credential", "refused", "not_a_hub"))
                             > n
                         )

@@ -180,7 +180,7 @@ def conform(url: str, document: dict[str, Any]) -> tuple[set[int], set[str]]:
         except FailureGroup as failed:
             wrong.update(f"{case.method} {case.path}: {failure.title}: {failure.message}" for failure in failed.exceptions)
 
-    for operation in (found.ok() for found in schema.get_all_operations()):
+    for operation in (found.ok() for found in schema.get_all_operations()):  # type: ignore[union-attr]
         for mode in MODES:
             with suppress(Unsatisfiable):  # nothing of the kind can be made of it
                 BOUNDED(given(operation.as_strategy(generation_mode=mode))(tried))()

@@ -14,6 +14,7 @@ import pytest
 
 from gateway import Unreadable
 from gateway.edge import webhook
+from gateway.edge.arriving import COMMIT_TIMEOUT_S
 from gateway.errors import AuthError, Hold, PermanentError, StoreBusy, StoreError, StoreFailed, TransientError
 from tests import acme
 from tests.wire import post, received, wire
@@ -402,7 +403,7 @@ async def test_a_disk_that_hangs_is_503_and_the_order_is_a_repeat_afterwards(sta
 
 
 def test_a_commit_may_take_three_seconds_and_no_longer() -> None:
-    assert webhook.COMMIT_TIMEOUT_S == 3.0
+    assert COMMIT_TIMEOUT_S == 3.0
 
 
 async def test_a_gateway_that_is_shutting_down_is_503_with_retry_after(start, erp) -> None:

@@ -136,7 +136,7 @@ async def test_a_slower_pace_is_kept(start: Any, erp: ErpSimulator) -> None:
 async def test_messages_of_one_order_stay_in_order_through_failures(start: Any, erp: ErpSimulator) -> None:
     running = await start(erp.url, target=FAST + "\nconcurrency = 8", source='on_revision = "send"')
     for fault in ("status", "lose_answer", "drop_before") * 4:
-        erp.arm(fault)  # type: ignore[arg-type]
+        erp.arm(fault)
     for quantity in range(1, 9):
         await running.deliver(acme.body("o1", quantity))
         await running.deliver(acme.body(f"p{quantity}"))

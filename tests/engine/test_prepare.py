@@ -16,6 +16,7 @@ from gateway.connector import Connector
 from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
 from gateway.errors import StoreFailed
+from gateway.orders import Kind
 from gateway.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
@@ -23,7 +24,7 @@ from gateway.testing import ManualClock
 from gateway.vitals import Vitals
 from tests import acme
 
-EVERY_KIND = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
+EVERY_KIND: frozenset[Kind] = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})
 
 
 def source(clock: ManualClock, **changes: Any) -> Source:
@@ -34,7 +35,7 @@ def source(clock: ManualClock, **changes: Any) -> Source:
         "connector": connector,
         "doors": ("webhook",),
         "on_revision": "hold",
-        "destinations": (Destination(target="erp", accepts=EVERY_KIND),),  # type: ignore[arg-type]
+        "destinations": (Destination(target="erp", accepts=EVERY_KIND),),
         "stages": frozenset(),
         "max_body_bytes": 1000,
         "max_requests_per_second": 1000,
@@ -613,7 +614,7 @@ class TestWhatCameBefore:
         seen: list[str | None] = []
 
         def normalize(event: Any, document: bytes, previous: Order | None) -> Order:
-            seen.append(previous and previous.order_number)
+            seen.append(previous.order_number if previous else None)
             return Order(order_number=document.decode())
 
         made = bench(module=knowing(normalize), on_revision="send")
@@ -681,7 +682,7 @@ async def test_a_lost_lease_costs_only_its_own_row(bench: Any, store: SqliteStor
         store.prepared = original  # type: ignore[method-assign]
         await original(ready)
 
-    store.prepared = meanwhile  # type: ignore[method-assign]
+    store.prepared = meanwhile  # type: ignore[method-assign, assignment]
     await made.step.turn()
     assert [m["key"] for m in await made.messages()] == ["acme/o2/1"]
 

@@ -204,9 +204,9 @@ async def test_an_unclear_order_that_is_another_ones_gets_no_lines(tmp_path: Pat
         await made.store.sending(row, None)
         await made.store.take_over()
         await until_settled(made)
-        row = await made.row("o2")
-        assert (row["status"], made.erp.made[0].lines) == ("held", ["A1"])
-        assert "was made of acme/EUR/1" in row["reason"]
+        shown = await made.row("o2")
+        assert (shown["status"], made.erp.made[0].lines) == ("held", ["A1"])
+        assert "was made of acme/EUR/1" in shown["reason"]
 
 
 async def test_a_configuration_that_has_fewer_steps_now_ends_the_order(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import aiohttp
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
-from gateway.orders import Customer, Line, Order, decimal, encode
+from gateway.orders import Customer, Line, Order, decimal, encode_order
 from gateway.store.sqlite.reading import SqliteReader
 from tests.conftest import plugins
 from tests.erps import verbatim
@@ -41,8 +41,7 @@ on_revision = "send"
 
 
 def line(n: int = 1, article: str = "SKU-1", quantity: str = "2", price: str = "0.3500", **more: Any) -> Line:
-    amounts = {"quantity": decimal(quantity), "unit_price": decimal(price)}
-    return Line(line_number=n, article_number=article, unit="EA", **amounts, **more)
+    return Line(line_number=n, article_number=article, unit="EA", quantity=decimal(quantity), unit_price=decimal(price), **more)
 
 
 def order(number: str, *lines: Line, **more: Any) -> Order:
@@ -72,7 +71,7 @@ def installed(folder: Path, name: str, variables: Mapping[str, str], *, options:
     if options:
         text = re.sub(r"^#: ", "", text, flags=re.MULTILINE)
     for key, value in variables.items():
-        text, found = re.subn(rf'(\b{key} = )"[^"]*"', lambda m, v=value: f'{m[1]}"{v}"', text)
+        text, found = re.subn(rf'(\b{key} = )"[^"]*"', lambda m, v=value: f'{m[1]}"{v}"', text)  # type: ignore[misc]
         assert found, f"{name}.toml has no {key}"
     for key, value in haste.items():
         text = re.sub(rf"^{key} = \S+", f"{key} = {value}", text, flags=re.MULTILINE)
@@ -116,7 +115,7 @@ class Shop:
         """Each is stored by the gateway when this returns."""
         for one in orders:
             url = f"http://127.0.0.1:{self.gateway.vendors.port}/in/shop"
-            async with self.session.post(url, data=encode(one), headers={"X-Test": "yes"}) as answer:
+            async with self.session.post(url, data=encode_order(one), headers={"X-Test": "yes"}) as answer:
                 assert answer.status == 200, await answer.text()
 
     async def replay(self, key: str) -> None:

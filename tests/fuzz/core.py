@@ -198,7 +198,7 @@ def target_template(data: bytes) -> None:
     list(template.breakouts(["base"]))
     for place in ("path", "query", "header"):
         try:
-            filled = template.fill(place, values, constants)  # type: ignore[arg-type]
+            filled = template.fill(place, values, constants)
             assert place != "header" or not {"\r", "\n", "\0"} & set(filled)
         except Unfilled:
             pass

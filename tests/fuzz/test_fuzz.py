@@ -37,7 +37,7 @@ def fuzz(target: Target, limits: settings = limits) -> None:
     """The corpus as it is, then changed."""
     for data in target.corpus():
         target.feed(data)
-    limits(given(mutated(target.corpus()))(target.feed))()
+    limits(given(mutated(list(target.corpus())))(target.feed))()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -95,7 +95,7 @@ def no_unique_index() -> None:
 
 def forget_order() -> None:
     """Known-bad twin: messages of one order do not wait for each other, and a first try may come late."""
-    prepare_all = inbox.prepare_all
+    prepare_all = inbox.prepare_all  # type: ignore[attr-defined]
 
     def eager(db: Any, made: Any, now_ms: int, *more: Any) -> None:
         prepare_all(db, made, now_ms, *more)
@@ -103,7 +103,7 @@ def forget_order() -> None:
             late_ms = now_ms + (300 if one.n == 1 else 0)
             db.execute("UPDATE outbox SET due_at_ms = ? WHERE status = 'ready' AND key = ?", (late_ms, one.key))
 
-    inbox.prepare_all = eager
+    inbox.prepare_all = eager  # type: ignore[attr-defined, assignment]
 
 
 def new_key_each_time() -> None:
@@ -116,7 +116,7 @@ def new_key_each_time() -> None:
         headers = original(row, *more)
         return {**headers, "Idempotency-Key": f"{headers['Idempotency-Key']}-{row.attempts}"} if row.attempts > 1 else headers
 
-    envelope.envelope_headers = fresh
+    envelope.envelope_headers = fresh  # type: ignore[assignment]
 
 
 def preflight_skipped() -> None:
@@ -127,7 +127,7 @@ def preflight_skipped() -> None:
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)
 
-    asking.look = skipped
+    asking.look = skipped  # type: ignore[attr-defined, assignment]
 
 
 def look_up_left_out() -> None:
@@ -168,8 +168,8 @@ def writer_dies_of_a_full_disk() -> None:
     Writer._made_room = raises  # type: ignore[method-assign]
 
 
-_TWINS = (answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped)
-_TWINS += (normal_synchronous, ends_in_peace, writer_dies_of_a_full_disk, look_up_left_out)
+_TWINS = [answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped]
+_TWINS += [normal_synchronous, ends_in_peace, writer_dies_of_a_full_disk, look_up_left_out]
 TWINS = {twin.__name__: twin for twin in _TWINS}
 
 

@@ -118,7 +118,7 @@ async def test_poll_to_acknowledgement_survives_a_kill_after(tmp_path: Path, erp
 @pytest.mark.parametrize("point", ["settle_inbox:1", "prepared:2", *long("lease_inbox:2", "settle_outbox:2")])
 async def test_a_revision_survives_a_kill_after(tmp_path: Path, erp: ErpSimulator, vendor: Vendor, point: str) -> None:
     policy = "hold" if point.startswith("settle_inbox") else "send"
-    parts = {"settings": settings(vendor), "source": f'on_revision = "{policy}"'}
+    parts: dict[str, Any] = {"settings": settings(vendor), "source": f'on_revision = "{policy}"'}
     async with process(tmp_path, erp.url, "--die-after", point, **parts) as gateway, aiohttp.ClientSession() as session:
         await gateway.start("dying")
 

@@ -205,6 +205,6 @@ async def until(folder: Path, status: str) -> None:
     reader = SqliteReader(folder / "data" / "gateway.db")
     await reader.open()
     async with asyncio.timeout(20):
-        while not (await reader.summary())["outbox"][status]:  # type: ignore[literal-required]
+        while not (await reader.summary())["outbox"][status]:
             await asyncio.sleep(0.05)
     await reader.close()

@@ -245,7 +245,7 @@ async def test_a_connector_that_crashes_ends_in_its_own_source(tmp_path: Path, e
 
     plugins = dict(installed())
     module = SimpleNamespace(**{**vars(plugins[name].module), "normalize": normalize})
-    plugins[name] = Plugin(name=name, distribution="broken", version="0", module=module)
+    plugins[name] = Plugin(name=name, distribution="broken", version="0", module=module)  # type: ignore[arg-type]
     async with running(tmp_path, erp, plugins) as everything:
         sent = await everything.place()
         for way, one in sent.items():

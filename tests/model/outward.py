@@ -128,4 +128,4 @@ class Outward(World):
     async def handed(self) -> dict[str, Handed]:
         """By id, oldest first."""
         sql = "SELECT public_id, 'submit:' || id, key, command, subject, status, outcome, reason, body IS NOT NULL FROM submit ORDER BY id"
-        return {row[0]: Handed(*row[:8], bool(row[8])) for row in await self.rows(sql)}
+        return {row[0]: Handed(*row[:-1], bool(row[-1])) for row in await self.rows(sql)}  # type: ignore[call-arg]

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from gateway.outbound.session import tls_context
 from gateway.store.sqlite import SqliteStore
 from gateway.target import auth
 
@@ -34,7 +35,7 @@ HARD_TO_FIND = ("LetsCommandsOvertake", "SettlesWithoutItsLease", "ErasesWhatHas
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Thousands of targets are opened here: reading the system's certificates for each, and logging, would be most of the time."""
-    monkeypatch.setattr(auth, "tls_context", cache(auth.tls_context))
+    monkeypatch.setattr(auth, "tls_context", cache(tls_context))
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

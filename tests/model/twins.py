@@ -29,7 +29,7 @@ class AnswersBeforeItCommits(SqliteStore):
 
     _held_back: Any = None
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], **more: Any) -> list[Accepted]:
         before, self._held_back = self._held_back, (source, door, events)
         if before is not None:
             await super().accept(*before)
@@ -47,13 +47,13 @@ def _what_it_would_say(db: Connection, event: Incoming) -> tuple[str, Any]:
 class HasNoUniqueIndex(SqliteStore):
     """A repeat is one more order."""
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], **more: Any) -> list[Accepted]:
         for sql in (
             "UPDATE inbox SET content = NULL WHERE order_id = (SELECT id FROM orders WHERE order_ref = ?)",
             "UPDATE orders SET content = NULL WHERE order_ref = ?",
         ):
             await self._run(lambda db, sql=sql: db.execute(sql, (events[0].order_ref,)))  # type: ignore[misc]
-        return await super().accept(source, door, events, cursor=cursor)
+        return await super().accept(source, door, events, **more)
 
 
 class TakesWhatWasLeasedForDone(SqliteStore):
@@ -121,8 +121,8 @@ class ResendsWhatIsOlder(SqliteStore):
 class LetsOldOnesComeBack(SqliteStore):
     """What an order was before is a revision, as anything else is."""
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None) -> list[Accepted]:
-        return await super().accept(source, door, [replace(event, sends_earlier=True) for event in events], cursor=cursor)
+    async def accept(self, source: str, door: Door, events: Sequence[Incoming], **more: Any) -> list[Accepted]:
+        return await super().accept(source, door, [replace(event, sends_earlier=True) for event in events], **more)
 
 
 class ReplacesTooEarly(SqliteStore):

@@ -44,7 +44,7 @@ def form(endpoint: Endpoint, n: int = 0) -> dict[str, str]:
 
 
 def claims(endpoint: Endpoint, n: int = 0, made: Pair | None = None, **options: Any) -> dict[str, Any]:
-    unchecked = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+    unchecked: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
     found: dict[str, Any] = jwt.decode(form(endpoint, n)["client_assertion"], (made or pair()).public, ["RS256"], options=unchecked)
     return found
 
@@ -282,7 +282,7 @@ async def test_each_scope_has_a_token_of_its_own(clock: ManualClock) -> None:
             asked.append((url.rpartition("/")[2], scope or headers["Authorization"]))
             return said(200, msgspec.json.encode({"access_token": f"for-{scope}", "token_type": "Bearer", "expires_in": 3600}))
 
-        client._send = send  # type: ignore[method-assign]
+        client._send = send  # type: ignore[method-assign, assignment]
         await client.request("GET", "order")
         await client.request("GET", "receive", scope="events")
         await client.request("GET", "order")

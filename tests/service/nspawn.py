@@ -139,7 +139,7 @@ class Container:
 
     def spawn(self, command: Sequence[str], **more: object) -> subprocess.Popen[bytes]:
         """Start a program of this machine in the container's network."""
-        return subprocess.Popen(["nsenter", "-t", str(self._leader), "-n", "--", *command], **more)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(["nsenter", "-t", str(self._leader), "-n", "--", *command], **more)  # type: ignore[call-overload]
 
     def crash(self) -> None:
         """Kill everything in it, as a power cut would; it can be booted again."""

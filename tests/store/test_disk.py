@@ -16,7 +16,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import StoreBusy, StoreFailed
-from gateway.store.sqlite import SqliteStore, opening
+from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import sqlite3_connect
 from gateway.testing import ErpSimulator, ManualClock
 from tests import acme
@@ -296,7 +296,7 @@ async def test_what_an_unclean_end_left_in_the_log_is_written_once_more(tmp_path
 
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: done.append((at, data)) or write(file, data, at))
     monkeypatch.setattr(os, "fsync", lambda file: done.append("sync") or sync(file))
-    monkeypatch.setattr(opening.sqlite3, "connect", lambda path, **_: connect(path))
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **_: connect(path))
     store = SqliteStore(left / "gateway.db", clock=SystemClock())
     await store.open()
     monkeypatch.undo()

@@ -74,8 +74,8 @@ async def reading(folder: Path, clock: ManualClock, done: int) -> dict[str, int]
         "show": lambda: reader.show("waits0"),
     }
     for queue in ("inbox", "outbox", "acknowledgements", "submit"):
-        for status in (None, *statuses_of(queue)):  # type: ignore[arg-type]
-            calls[f"{queue} {status}"] = lambda queue=queue, status=status: reader.rows(queue, status=status, limit=2)
+        for status in (None, *statuses_of(queue)):
+            calls[f"{queue} {status}"] = lambda queue=queue, status=status: reader.rows(queue, status=status, limit=2)  # type: ignore[misc]
     counted = {name: await steps.of(call) for name, call in calls.items()}
     await reader.close()
     return counted

@@ -37,7 +37,7 @@ def on_file(path: Path, sql: str) -> list[Any]:
 
 
 async def test_pragmas_are_what_durability_needs(tmp_path: Path) -> None:
-    with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
+    with closing(open_database(tmp_path / "gateway.db")) as db:
         found = {
             name: db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "mmap_size", "cache_size")
@@ -47,7 +47,7 @@ async def test_pragmas_are_what_durability_needs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", ["inbox", "outbox", "acknowledgements", "submit"])
 def test_a_leased_row_cannot_have_a_due_time_since_a_restart_would_not_find_it(tmp_path: Path, table: str) -> None:
-    with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
+    with closing(open_database(tmp_path / "gateway.db")) as db:
         columns = [name for _, name, _, required, default, _ in db.execute(f"PRAGMA table_info({table})") if required and default is None]
         others = [name for name in columns if name not in ("id", "status")]
         insert = f"INSERT INTO {table} (status, due_at_ms, {', '.join(others)}) VALUES ('leased', ?{', 1' * len(others)})"
@@ -105,7 +105,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
     await reader.summary()
     for queue in ("inbox", "outbox", "acknowledgements", "submit"):
         for status in (None, "ready", "leased", "unknown", "held", "dead"):
-            await reader.rows(queue, status=status)  # type: ignore[arg-type]
+            await reader.rows(queue, status=status)
     await reader.orders()
     await reader.deliveries("erp", before=None, limit=10)
     await reader.show("o1")

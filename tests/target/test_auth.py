@@ -520,7 +520,10 @@ async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
         shown.append(request.transport.get_extra_info("peercert"))
         return web.Response(status=201)
 
-    certs = {"client_cert": PemFile.from_reference(ours.pem.name, tmp_path), "client_key": PemFile.from_reference(ours.key.name, tmp_path)}
+    certs: dict[str, Any] = {
+        "client_cert": PemFile.from_reference(ours.pem.name, tmp_path),
+        "client_key": PemFile.from_reference(ours.key.name, tmp_path),
+    }
     async with erp(door, ssl=serving) as peer, sender(peer.url, ca_file=theirs.pem, **certs) as made:
         assert (await made.send(order(peer.url))).status == 201
         made.reset()  # the files are read again

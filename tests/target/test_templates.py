@@ -15,7 +15,7 @@ from gateway.target.templates import Template, Unfilled, UrlTemplate
 from gateway.urls import Url
 
 BASE = {"base": "https://erp.example/api"}
-anything = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=30)
+anything = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
 def url(text: str, number: Any, **constants: str) -> str:

@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.torture.broken_disk import FailingDisk, FullDisk
 from tests.torture.clocks import ClockHarness
@@ -35,7 +36,7 @@ from tests.torture.strangers import StrangerHarness
 from tests.torture.sweep import SweepHarness
 from tests.torture.years import YearsHarness
 
-_ALL: tuple[type[Harness], ...] = (
+_ALL: tuple[Any, ...] = (
     CutHarness,
     KillHarness,
     SweepHarness,
@@ -50,7 +51,7 @@ _ALL: tuple[type[Harness], ...] = (
     YearsHarness,
     RestoreHarness,
 )
-HARNESSES = {made.name: made for made in _ALL}
+HARNESSES: dict[str, Callable[[], Harness]] = {made.name: made for made in _ALL}
 _EVERY_S = 10.0
 
 

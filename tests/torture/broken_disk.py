@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from gateway.testing import ErpSimulator
 from tests.journey.load import Load
@@ -140,7 +141,7 @@ async def round_on(
     await erp.start()
     try:
         await asyncio.to_thread(disk.plug_in)
-        parts = {"target": TARGET, "source": SOURCE, "data_dir": str(disk.path / "data")}
+        parts: dict[str, Any] = {"target": TARGET, "source": SOURCE, "data_dir": str(disk.path / "data")}
         async with process(folder, erp.url, *arguments, reserve_bytes=_RESERVE, **parts) as gateway:
             load = Load(gateway, erp, dice)
             round_ = Round(disk, gateway, load, dice, tally, patience_s)

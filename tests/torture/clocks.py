@@ -86,7 +86,7 @@ class World:
     def missing(self) -> set[str]:
         return self.load.missing() | {f"timed/{ref}/1" for ref in self.wanted} - set(self.load.erp.orders)
 
-    def list(self, ref: str) -> None:
+    def tell_of(self, ref: str) -> None:
         """An order that only the vendor's list tells of."""
         self.load.offered[ref] = 1
         self.wanted.add(ref)
@@ -155,14 +155,14 @@ async def _one(session: aiohttp.ClientSession, world: World, name: str) -> list[
         await asyncio.sleep(1.5)
     erp.arm("status", status=503, times=10**9)
     label = f"{name} {len(load.offered)}".replace(" ", "_")
-    world.list(f"{label}_listed")
+    world.tell_of(f"{label}_listed")
     await asyncio.gather(*(load.send(session, f"{label}_{n}", 1) for n in range(ORDERS)))
     await asyncio.sleep(1)
     if name not in CHANGES:
         wall.jump(name)
     heard = len(erp.heard)
     await load.send(session, f"{label}_after", 1)
-    world.list(f"{label}_listed_after")
+    world.tell_of(f"{label}_listed_after")
     await asyncio.sleep(WATCHED_S)
     tries = Counter(one.key for one in erp.heard[heard:])
     if tries and max(tries.values()) > MOST_TRIES:

@@ -15,8 +15,8 @@ from random import Random
 
 import aiohttp
 
+from gateway.edge.arriving import BODY_TIMEOUT_S
 from gateway.edge.server import IDLE_TIMEOUT_S
-from gateway.edge.webhook import BODY_TIMEOUT_S
 from gateway.testing import ErpSimulator
 from tests import acme
 from tests.journey.load import Load

@@ -31,6 +31,7 @@ from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
 from gateway.engine.deliver import Deliver
+from gateway.errors import TransientError
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
 from gateway.store.sqlite import SqliteStore
@@ -77,7 +78,7 @@ def quicken() -> None:
     def forgetful(self: aiohttp.TCPConnector, **named: Any) -> None:
         original(self, **{**named, "ttl_dns_cache": 0})
 
-    aiohttp.TCPConnector.__init__ = forgetful  # type: ignore[assignment, method-assign]
+    aiohttp.TCPConnector.__init__ = forgetful  # type: ignore[method-assign]
 
 
 # --- known-bad twins
@@ -105,7 +106,7 @@ def marks_unheard() -> None:
     def sure(self: Any, row: Any, confirmed: bool, *arguments: Any) -> Any:
         return original(self, row, True, *arguments)
 
-    acknowledge.Acknowledge._settlement = sure  # type: ignore[method-assign]
+    acknowledge.Acknowledge._settlement = sure  # type: ignore[method-assign, assignment]
 
 
 def hold_untold() -> None:
@@ -136,12 +137,12 @@ def loop_blocked() -> None:
     async def blocking(*arguments: Any, **named: Any) -> Any:
         try:
             return await original(*arguments, **named)
-        except session.TransientError:
+        except TransientError:
             time.sleep(2.5)
             raise
 
-    vendor.exchange = blocking
-    auth.exchange = blocking
+    vendor.exchange = blocking  # type: ignore[attr-defined]
+    auth.exchange = blocking  # type: ignore[attr-defined]
 
 
 def jumps_unnoticed() -> None:
@@ -150,7 +151,7 @@ def jumps_unnoticed() -> None:
     async def unmoved(*_: Any) -> None:
         return None
 
-    Gateway._mind_the_clock = unmoved  # type: ignore[method-assign]
+    Gateway._mind_the_clock = unmoved  # type: ignore[method-assign, assignment]
 
 
 class _Exchanged:
@@ -178,12 +179,12 @@ def clocks_exchanged() -> None:
         return admit(self, envelope, clock.now(), *arguments)
 
     TokenSource.__init__ = timed_by_day  # type: ignore[method-assign]
-    Connector.admit = admit_by_the_start  # type: ignore[method-assign]
+    Connector.admit = admit_by_the_start  # type: ignore[method-assign, assignment]
 
 
 def exits_let_through() -> None:
     """Known-bad twin: what a plugin's own task ends with is not contained."""
-    contained._contain = lambda coroutine, _: coroutine  # type: ignore[assignment]
+    contained._contain = lambda coroutine, _: coroutine
 
 
 def forgets_ends() -> None:

@@ -42,7 +42,7 @@ def describe() -> Description:
         settings=Settings,
         needs={"webhook": ["secret"], "realtime": ["hub_url"]},
         api=lambda s: Api(base_url=s.base_url, timeout_s=_TIMEOUT_S),
-        acknowledge=lambda s: ("delivered",),
+        acknowledge=lambda s: ["delivered"],
         poll_interval_s=lambda s: s.poll_interval_s,
     )
 

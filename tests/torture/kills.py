@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from gateway.testing import ErpSimulator
+from gateway.testing.erp import Fault
 from tests.journey.load import SENDERS, Load
 from tests.journey.process import Process, process
 from tests.torture.protocol import Tally, is_over
@@ -44,7 +45,8 @@ class Kills:
     async def _kill(self) -> None:
         await asyncio.sleep(self.dice.uniform(0.01, 0.25))
         if self.until_caught or self.dice.random() < 0.3:
-            fault = self.dice.choice(["lose_answer", "drop_before", "status", "reset"])
+            faults: list[Fault] = ["lose_answer", "drop_before", "status", "reset"]
+            fault = self.dice.choice(faults)
             self.load.erp.arm(fault, times=20 if self.until_caught else 3)
         await self.gateway.kill()
         self.kills += 1

@@ -109,7 +109,7 @@ def describe() -> Description:
         settings=Settings,
         needs={"webhook": ["secret"]},
         api=lambda s: Api(base_url="http://127.0.0.1:1"),
-        acknowledge=lambda s: ("delivered",),
+        acknowledge=lambda s: ["delivered"],
         poll_interval_s=lambda s: 0.2,
     )
 

@@ -80,6 +80,6 @@ TWINS = {
 @pytest.mark.parametrize("twin", ["new_key_each_time", *(pytest.param(one, marks=pytest.mark.long) for one in list(TWINS)[1:])])
 async def test_known_bad_twins_are_caught(tmp_path: Path, twin: str) -> None:
     leg, kind, said = TWINS[twin]
-    limits = {"patience_s": 2.0, "recovery_s": 3.0}
-    cells = await one_leg(leg, [kind] * 12, Random(SEED), Tally(name=twin), tmp_path / twin, "--twin", twin, **limits)
+    tally, place = Tally(name=twin), tmp_path / twin
+    cells = await one_leg(leg, [kind] * 12, Random(SEED), tally, place, "--twin", twin, patience_s=2.0, recovery_s=3.0)
     assert said in " ".join(cells.problems), f"TORTURE_SEED={SEED}"

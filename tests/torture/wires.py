@@ -194,7 +194,7 @@ class Proxy:
             forth.write(head + END + (PAGE * (len(body) // len(PAGE) + 1))[: len(body)])
         pace = self._dice.choice((1, 16, 64)) if kind == "slow bytes" else 0
         # What is still under way when its sender gives up is lost: no `settle_s` of a look-up would outlast these seconds else.
-        there = asyncio.create_task(_pump(reader, forth, pace, ends=lambda: pace > 0 and reader._eof), name="proxy there")
+        there = asyncio.create_task(_pump(reader, forth, pace, ends=lambda: pace > 0 and reader._eof), name="proxy there")  # type: ignore[attr-defined]
         try:
             if kind in ("cut before the body", "cut inside the body", "reply lost", "reset"):
                 await self._cut_off(back, writer, kind)

@@ -12,8 +12,8 @@ from gateway.testing.erps import Tryton
 from tests.tryton import server
 from tests.tryton.client import TrytonClient
 
-# Making the server takes a minute; one worker has it.
-LONG = [pytest.mark.long, pytest.mark.xdist_group("tryton")]
+# Making the server takes a minute or two.
+LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,7 @@ def made() -> Iterator[Made]:
 def configure(folder: Path, port: int) -> Path:
     """`max_attempt` is 5 as installed; a lock-out takes a minute then, and seconds with 2."""
     file = folder / "trytond.conf"
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "database": {"uri": "sqlite://", "path": folder / "db"},
         "web": {"listen": f"127.0.0.1:{port}", "root": folder},
         "session": {"max_attempt": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ async def test_without_company_in_header_and_body_there_is_no_right(real: Tryton
 async def test_the_key_as_a_password_works_and_then_locks_its_name_out(real: TrytonClient) -> None:
     """HTTP Basic with the key is a failed login each time: slower and slower, and after `max_attempt` 429."""
     basic = "Basic " + base64.b64encode(f"lockout:{real.headers['Authorization'].removeprefix('Bearer ')}".encode()).decode()
-    statuses = []
+    statuses: list[int] = []
     async with asyncio.timeout(60):
         while 429 not in statuses and len(statuses) < 6:
             statuses.append((await real.ask("GET", "party.party?f=code", Authorization=basic))[0])
@@ -58,18 +59,18 @@ async def test_the_key_as_a_password_works_and_then_locks_its_name_out(real: Try
 
 
 async def test_json_rpc_says_its_errors_in_a_200(real: TrytonClient, trytond: TrytonServer) -> None:
-    async def rpc(method: str, parameters: list[object], **headers: str) -> dict[str, object]:
+    async def rpc(method: str, parameters: list[object], **headers: str) -> dict[str, Any]:
         url, body = f"{trytond.address}/erp/rpc/", {"id": 1, "method": method, "params": parameters}
         async with real.session.post(url, json=body, headers=headers) as answer:
             assert answer.status == 200
             return dict(await answer.json())
 
     login = await rpc("common.db.login", ["gateway", {"password": "gateway-constructed-1"}, "en"])
-    user, token, *_ = login["result"]  # type: ignore[misc]
+    user, token, *_ = login["result"]
     session = base64.b64encode(f"gateway:{user}:{token}".encode()).decode()
     context = {"company": 1}
     made = await rpc("model.sale.sale.create", [[await real.sale("PO-rpc")], context], Authorization=f"Session {session}")
     assert made["result"] == [sale["id"] for sale in await real.sales("PO-rpc")]
     wrong = await real.sale("PO-rpc-2", await real.line(price="12.34567"))
     error = (await rpc("model.sale.sale.create", [[wrong], context], Authorization=f"Session {session}"))["error"]
-    assert error[0] == "UserError"  # type: ignore[index]
+    assert error[0] == "UserError"

@@ -162,7 +162,7 @@ def actions() -> set[str]:
     """Every action that `Operations` carries out."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(Operations.__call__)))
     values = [node.value for node in ast.walk(tree) if isinstance(node, ast.MatchValue)]
-    return {node.value for node in values if isinstance(node, ast.Constant)}
+    return {str(node.value) for node in values if isinstance(node, ast.Constant)}
 
 
 def command(folder: Path, name: str, arguments: list[str]) -> int:

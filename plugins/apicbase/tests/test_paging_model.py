@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import gateway_apicbase
 import msgspec
@@ -14,7 +14,7 @@ import pytest
 from gateway_apicbase.paging import Cursor, Round, Sweep
 from msgspec import Struct
 
-from gateway import Response
+from gateway import Event, Response, VendorClient
 
 START = datetime(2024, 3, 31, 12, tzinfo=UTC)
 
@@ -64,8 +64,8 @@ async def round_(model: Model, settings: Any) -> set[str]:
     """One round's orders."""
     cursor, seen = None, set[str]()
     for _ in range(2000):
-        page = await gateway_apicbase.poll(cursor, START, START + timedelta(hours=2), model, settings)
-        seen |= {event.key for event in page.events}
+        page = await gateway_apicbase.poll(cursor, START, START + timedelta(hours=2), cast(VendorClient, model), settings)
+        seen |= {event.key for event in page.events if isinstance(event, Event)}
         cursor = page.cursor
         if not page.more:
             return seen

@@ -310,7 +310,7 @@ async def test_case_8_429_waits_as_long_as_the_header_says_or_a_minute(simulator
         await door.page()
     assert 1 <= (limited.value.retry_after_s or 0) <= 60
     simulator.limit_per_minute = 100
-    simulator.answer_next(429, **{"Retry-After": "17"})
+    simulator.answer_next(429, 1, **{"Retry-After": "17"})
     with pytest.raises(RateLimited) as limited:
         await door.page()
     assert limited.value.retry_after_s == 17

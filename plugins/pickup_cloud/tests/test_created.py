@@ -37,7 +37,8 @@ def make(settings: Any, connector: Any, clock: ManualClock) -> Callable[..., Ord
     """`make(AGAIN, previous, state="SCHEDULED")`: what normalize makes of a creation."""
 
     def call(asked: dict[str, Any], previous: Order | None = None, *, private: bool = False, **shown: Any) -> Order:
-        answer = response("N-1", **{"state": "SCHEDULED", "created": clock.now()} | shown)
+        said: dict[str, Any] = {"state": "SCHEDULED", "created": clock.now()} | shown
+        answer = response("N-1", **said)
         document = b'{"request":' + json.dumps(asked).encode() + b',"answer":' + json.dumps(answer).encode() + b"}"
         order: Order = connector(settings(forward_personal_data=private)).normalize(
             Event(key="created-s-1", order_ref="N-1", occurred_at=clock.now()), document, previous
@@ -53,7 +54,8 @@ def hear(settings: Any, connector: Any, clock: ManualClock) -> Callable[..., Ord
 
     def call(state: str, previous: Order | None = None, at: str | None = None, *, private: bool = False, **shown: Any) -> Order:
         said = json.dumps({"target": "OrderStateChanged", "arguments": ["N-1", "customer_1", state, at, ""]}).encode()
-        answer = json.dumps(response("N-1", **{"state": state, "created": clock.now()} | shown)).encode()
+        seen: dict[str, Any] = {"state": state, "created": clock.now()} | shown
+        answer = json.dumps(response("N-1", **seen)).encode()
         order: Order = connector(settings(forward_personal_data=private)).normalize(
             Event(key="k", order_ref="N-1", document=said, occurred_at=None), answer, previous
         )

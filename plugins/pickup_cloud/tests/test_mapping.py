@@ -50,7 +50,7 @@ def make(settings: Callable[..., Any], connector: Callable[..., Any]) -> Callabl
 
 def lines(order: Order) -> list[tuple[int, str | None, str | None, str | None]]:
     """Number, code, due day, status."""
-    return [(x.line_number, x.scan_code or x.article_number, x.due_at and f"{x.due_at:%m-%d}", x.status) for x in order.lines]
+    return [(x.line_number, x.scan_code or x.article_number, f"{x.due_at:%m-%d}" if x.due_at else None, x.status) for x in order.lines]
 
 
 def test_every_sample_passes_the_conformance_suite(settings: Callable[..., Any]) -> None:

@@ -196,7 +196,7 @@ def test_case_17_texts_arrive_letter_by_letter(normalize: Any, text: str) -> Non
 
 
 def test_what_the_mapping_does_not_speak_of_goes_into_extra(normalize: Any) -> None:
-    more = {
+    more: dict[str, Any] = {
         "season": "Fall",
         "rate": 1.50,
         "nested": {"a": [1, None]},
