@@ -143,7 +143,7 @@ class Hasty(Poller):
 
 
 async def test_a_resync_that_begins_before_the_listening_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.listening.Poller", Hasty)
+    monkeypatch.setattr("tests.edge.listening.Poller", Hasty)
     with pytest.raises(FAILS):
         await hub_checks.check_what_happens_while_connecting_is_polled(tmp_path)
 
