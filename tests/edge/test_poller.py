@@ -470,7 +470,7 @@ async def turning(bench: Bench) -> Any:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -481,7 +481,7 @@ async def test_it_asks_at_once_and_then_every_interval(bench: Bench, turning: An
     began = asyncio.get_running_loop().time()
     turning()
     await until(lambda: len(bench.asked) == 4)
-    assert 0.95 * 0.15 <= asyncio.get_running_loop().time() - began < 2
+    assert 0.95 * 0.15 <= asyncio.get_running_loop().time() - began < 10
 
 
 async def test_resume_asks_at_once(bench: Bench, turning: Any) -> None:

@@ -335,7 +335,7 @@ async def test_it_is_back_within_a_step_of_the_hubs_return(tmp_path: Path, outag
         await hub.start()
         back_at = time.monotonic()
         await door.up()
-        assert time.monotonic() - back_at < 0.2 + 2  # and what a busy machine takes
+        assert time.monotonic() - back_at < 10  # and what a busy machine takes
         assert await door.keys() == ["while-away-1"]
 
 
@@ -508,7 +508,7 @@ def _sample(door: Door, name: str) -> str:
 
 async def no_trace_of(before: tuple[int, int]) -> None:
     """Tasks and descriptors are what they were; threads come and go with name resolution and the store."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         while True:
             gc.collect()
             now = (len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")))
@@ -553,7 +553,7 @@ async def test_a_stop_is_quick_and_leaves_nothing(tmp_path: Path, state: Any) ->
             began = time.monotonic()
             await door.realtime.stop(2)
             await door.realtime.stop(2)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10
             requests = len(hub.heard)
             await asyncio.sleep(0.6)
             assert len(hub.heard) == requests
@@ -577,7 +577,7 @@ async def test_a_stop_while_the_hub_stands_still(tmp_path: Path, process: HubPro
         try:
             began = time.monotonic()
             await door.realtime.stop(2)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10
         finally:
             process.signal(signal.SIGCONT)
 

@@ -145,7 +145,7 @@ async def test_our_handshake_and_pings_are_the_protocols() -> None:
             await hub.until(lambda: bool(hub.live))
             line, since = hub.live[0], time.monotonic()
             await hub.until(lambda: len(line.pings) >= 5)
-            assert 0.5 < time.monotonic() - since < 5  # the first at once, then every 0.2 s
+            assert 0.5 < time.monotonic() - since < 10  # the first at once, then every 0.2 s
             await hub.close()
             await task
         assert line.handshake == {"protocol": "json", "version": 1}
@@ -305,7 +305,7 @@ async def test_a_hub_that_says_nothing_any_more_is_given_up_after_the_server_tim
         began = time.monotonic()
         ended, _ = await try_once(hub)
         assert (ended.cause, hub.lines[0].online) == ("silent", True)
-        assert 0.9 < time.monotonic() - began < 3
+        assert 0.9 < time.monotonic() - began < 10
 
 
 # --- deadlines (C5)
@@ -328,7 +328,7 @@ async def test_a_hub_that_stops_half_way_is_given_up_at_the_deadline(mute: Any, 
         began = time.monotonic()
         ended, _ = await try_once(hub, connect_timeout_s=0.3, server_timeout_s=0.3)
         assert ended.cause == cause
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 10
 
 
 async def test_the_deadline_is_one_for_all_steps() -> None:
@@ -337,7 +337,7 @@ async def test_the_deadline_is_one_for_all_steps() -> None:
         began = time.monotonic()
         ended, _ = await try_once(hub, connect_timeout_s=0.5)
         assert (ended.cause, ended.reason) == ("no_answer", "not online within 0.5 s")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
 
 async def test_nothing_there_is_unreachable() -> None:

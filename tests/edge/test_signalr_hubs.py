@@ -98,7 +98,7 @@ async def test_it_is_back_after_an_outage_and_has_caught_up(hub: HubProcess, tmp
         await hub.start()
         back_at = time.monotonic()
         await door.up()
-        assert time.monotonic() - back_at < 3  # one step of 0.4 s, on a machine that is busy
+        assert time.monotonic() - back_at < 10  # one step of 0.4 s, on a machine that is busy
         assert await door.keys() == ["while-away-1"]
 
 
@@ -168,7 +168,7 @@ async def test_a_stop_says_goodbye(hub: HubProcess, tmp_path: Path) -> None:
         await door.up()
         began = time.monotonic()
         await door.realtime.stop(2)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     await hub.until_live(0)
 
 

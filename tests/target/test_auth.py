@@ -542,15 +542,18 @@ async def test_an_erp_that_does_not_answer_the_logout_keeps_nobody_from_stopping
     monkeypatch.setattr("gateway.target.auth._LOGOUT_S", 0.1)
     door = Expiring("session")
 
+    over = asyncio.Event()
+
     async def deaf(request: web.Request) -> web.Response:
         if request.path == "/Logout":
-            await asyncio.sleep(2)
+            await over.wait()
         return await door(request)
 
     auth = login(logout=RequestTable(url=Template("{base}/Logout"), method="POST"))
     async with erp(deaf) as peer:
-        async with asyncio.timeout(1), sender(peer.url, auth=auth) as made:
+        async with asyncio.timeout(10), sender(peer.url, auth=auth) as made:
             await made.send(order(peer.url))
+        over.set()
 
 
 class Moody(Expiring):
