@@ -118,6 +118,8 @@ class ResendsWhatIsOlder(SqliteStore):
             lambda db: db.execute("UPDATE outbox SET status = 'ready', outcome = NULL, due_at_ms = ? WHERE id = ?", (now_ms, row_id))
         )
         return [Decided(key=keys[0])]
+
+
 class LetsOldOnesComeBack(SqliteStore):
     """What an order was before is a revision, as anything else is."""
 
