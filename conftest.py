@@ -16,6 +16,7 @@ TOGETHER = (
     "tests/edge/test_signalr_node.py",
     "tests/edge/test_signalr_secrets.py",
     "tests/service/test_unit.py",
+    "tests/test_supply_chain.py",
     "tests/tryton/",
     "tests/walk/",
 )
