@@ -62,6 +62,8 @@ class Confined:
         if self._thread is not None:
             self._jobs.put(None)
 
+    __del__ = close  # the thread does not keep it alive
+
     async def _beside(self, kind: str, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -106,25 +108,27 @@ class Confined:
 
     def _begun(self) -> threading.Thread:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, args=[self._jobs], name="hooks", daemon=True)
+            self._thread = threading.Thread(target=_work, args=[self._jobs], name="hooks", daemon=True)
             self._thread.start()
         return self._thread
 
-    def _work(self, jobs: SimpleQueue[_Job | None]) -> None:
-        while (job := jobs.get()) is not None:
-            call, answer, loop = job
-            if answer.cancelled():
-                continue
-            result: Any = None
-            problem: BaseException | None = None
-            try:
-                result = call()
-            except BaseException as error:  # each is an answer of the connector's, and none is this thread's
-                problem = error
-            try:
-                loop.call_soon_threadsafe(_give, answer, result, problem)
-            except RuntimeError:  # the loop is closed: nobody waits
-                return
+
+def _work(jobs: SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        call, answer, loop = job
+        if answer.cancelled():
+            continue
+        result: Any = None
+        problem: BaseException | None = None
+        try:
+            result = call()
+        except BaseException as error:  # each is an answer of the connector's, and none is this thread's
+            problem = error
+        try:
+            loop.call_soon_threadsafe(_give, answer, result, problem)
+        except RuntimeError:  # the loop is closed: nobody waits
+            return
+        del job, call, answer, result, problem  # what waits holds nothing alive
 
 
 def _give(answer: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:

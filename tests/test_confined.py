@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -257,3 +258,15 @@ async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
     (key, (at, *rest)) = next(iter(vitals._slow_hooks.items()))
     vitals._slow_hooks[key] = (at.replace(year=at.year - 1), *rest)
     assert (await running.get("/readyz"))[0] == 200
+
+
+async def test_a_source_that_is_gone_leaves_no_thread_behind() -> None:
+    for _ in range(5):
+        confined = Confined()
+        assert await confined.run("read", lambda: 1) == 1
+    thread = confined._thread
+    del confined
+    gc.collect()
+    assert thread is not None
+    thread.join(timeout=5)
+    assert not thread.is_alive()
