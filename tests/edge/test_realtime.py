@@ -426,7 +426,7 @@ async def test_a_key_that_is_changed_while_it_is_refused_is_tried_at_once(tmp_pa
 
 
 async def test_a_connector_that_cannot_say_where_the_hub_is_is_asked_again(tmp_path: Path) -> None:
-    hubby.faults["subscribe"] = lambda settings: [][0]
+    hubby.faults["subscribe"] = lambda settings: dict[str, str]()["x"]
     async with fault_hub() as hub, listening(tmp_path, hub, backoff=Backoff(least_s=0.05)) as door:
         door.realtime._backoff.after = lambda *_: 0.05  # type: ignore[method-assign]
         await door.until(lambda: door.metric("gateway_realtime_connects_total", result="connector") >= 2)

@@ -282,6 +282,7 @@ async def site(folder: Path, dice: Random, *arguments: str, keyed: bool = True, 
         )
         made.load = Load(made.proxies["webhook"], made.erp, dice)
         await made.gateway.start()
+        assert made.gateway.lives(), (folder / "log.jsonl").read_text()[-500:]
         made.pulse = Pulse(made.gateway, patience_s)
         pulse = asyncio.create_task(made.pulse.run(), name="pulse")
         stack.callback(pulse.cancel)
