@@ -47,6 +47,7 @@ async def test_the_sweep_sees_an_answer_before_the_commit(tmp_path: Path) -> Non
     assert await swept(tmp_path, "answer_before_commit", "new", [], "was answered 2xx and is not in the ERP")
 
 
+@pytest.mark.long
 async def test_the_sweep_sees_a_gateway_that_dies_of_a_fault_without_a_word(tmp_path: Path) -> None:
     points = [Point("fdatasync", n, "EIO", True) for n in (1, *range(4, 10))]
     assert await swept(tmp_path, "ends_in_peace", "old", points, "ended with 0")
@@ -71,11 +72,13 @@ async def test_the_failing_disk_sees_a_store_that_does_not_wait_for_it(tmp_path:
     assert [problem for problem in problems if "was answered 2xx and is not in the ERP" in problem]
 
 
+@pytest.mark.long
 async def test_the_full_disk_sees_a_writer_that_dies_of_it(tmp_path: Path) -> None:
     problems = await broken(Small(tmp_path / "s", "tmpfs"), "writer_dies_of_a_full_disk", ["full"], tmp_path)
     assert [problem for problem in problems if "not ready" in problem or "has answered nothing" in problem]
 
 
+@pytest.mark.long
 async def test_the_machine_sees_a_store_that_does_not_wait_for_its_disk(tmp_path: Path) -> None:
     if reason := MachineHarness().needs():
         pytest.skip(reason)
