@@ -144,7 +144,7 @@ async def test_a_reload_listens_at_the_new_address(start: Start, erp: ErpSimulat
         gateway = await start(erp.url, hub)
         await until_up(gateway)
         (tmp_path / "gateway.toml").write_text(config(erp.url, other.url))
-        gateway._tasks_reload()
+        gateway._reloads.ask()
         await other.until(lambda: bool(other.live))
         await until_up(gateway)
         await hub.until(lambda: not hub.live)
