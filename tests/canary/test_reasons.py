@@ -12,16 +12,20 @@ from types import ModuleType
 from typing import Any
 
 import gateway_apicbase
+import gateway_apicbase.settings
 import gateway_pickup_cloud
+import gateway_pickup_cloud.settings
 import gateway_scalepoint
+import gateway_scalepoint.settings
 import gateway_supercat
+import gateway_supercat.settings
 import msgspec
 import pytest
 from gateway_scalepoint.settings import Start as FromEvent
 from gateway_supercat.settings import Start as FromId
 from msgspec import Struct
 
-from gateway import Event, Mapping, OpenOrder, Order, Response, Secret, Submission, TextList, Unreadable, hookimpl
+from gateway import Event, Mapping, OpenOrder, Order, Response, Secret, Submission, TextList, Unreadable, Url, hookimpl
 from gateway.body import Misfit
 from gateway.connector import Connector, Misread
 from gateway.errors import GatewayError, Hold, Rejected
@@ -54,28 +58,38 @@ class Side(Struct, frozen=True, kw_only=True):
 
 
 def apicbase() -> Any:
-    known = {"known_customers": TextList("0010023", origin="test"), "known_articles": TextList("000451-2", origin="test")}
-    every = ("unknown_customer", "unknown_article", "empty_order", "zero_quantity")
-    return gateway_apicbase.Settings(currency="EUR", webhook_secrets=(secret(),), refuse=every, **known)
+    return gateway_apicbase.settings.Settings(
+        currency="EUR",
+        webhook_secrets=(secret(),),
+        refuse=("unknown_customer", "unknown_article", "empty_order", "zero_quantity"),
+        known_customers=TextList("0010023", origin="test"),
+        known_articles=TextList("000451-2", origin="test"),
+    )
 
 
 def scalepoint() -> Any:
-    return gateway_scalepoint.Settings(
+    return gateway_scalepoint.settings.Settings(
         webhook_auth=BearerToken(token=secret()),
         mapping=example("gateway_scalepoint"),
         currency="DKK",
-        receive_url="https://events.example/events?last={lastEventId}",
+        receive_url=Url("https://events.example/events?last={lastEventId}"),
         start=FromEvent(after_event="0"),
     )
 
 
 def supercat() -> Any:
-    made = {"org": "demo", "username": "gateway", "password": secret(), "start": FromId(after_id=0), "currency": "USD"}
-    return gateway_supercat.Settings(mapping=example("gateway_supercat"), **made)
+    return gateway_supercat.settings.Settings(
+        mapping=example("gateway_supercat"),
+        org="demo",
+        username="gateway",
+        password=secret(),
+        start=FromId(after_id=0),
+        currency="USD",
+    )
 
 
 def pickup_cloud() -> Any:
-    return gateway_pickup_cloud.Settings(api_key=secret(), on_behalf_of_path="api/v2/behalf")
+    return gateway_pickup_cloud.settings.Settings(api_key=secret(), on_behalf_of_path="api/v2/behalf")
 
 
 SIDES = {
@@ -182,6 +196,9 @@ def read(connector: Connector, envelope: Envelope) -> Iterator[str]:
         yield from said(error)
         return
     for event in events:
+        if isinstance(event, Unreadable):
+            yield event.reason
+            continue
         yield event.ignored or ""
         if event.document is not None and not event.fetch:
             yield from made(connector, event, event.document)
@@ -275,7 +292,7 @@ async def test_known_bad_twin_a_hold_that_names_the_customer_is_found() -> None:
     twin = ModuleType("twin")
     vars(twin).update({hook: getattr(gateway_apicbase, hook) for hook in made.hooks} | {"normalize": normalize})
     faulty = Connector(twin, "twin")
-    faulty.settings = gateway_apicbase.Settings(currency="EUR", webhook_secrets=(secret(),))
+    faulty.settings = gateway_apicbase.settings.Settings(currency="EUR", webhook_secrets=(secret(),))
     sample = load_samples(ROOT / "plugins" / "apicbase" / "samples")[0]
     assert (await leaks("apicbase", sample, faulty))[0]
 
