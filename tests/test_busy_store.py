@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway import runtime
+from gateway.edge.poller import Poller
 from gateway.errors import PermanentError, StoreBusy
 from gateway.store.sqlite import SqliteStore
 from tests import acme
@@ -131,7 +132,7 @@ async def test_without_the_net_a_task_that_meets_it_is_the_end(start, erp, monke
     async def busy(self: Any) -> None:
         raise StoreBusy("another process writes to the database file")
 
-    monkeypatch.setattr(runtime.Poller, "run", busy)
+    monkeypatch.setattr(Poller, "run", busy)
     kept = runtime.Runtime._kept_up
     monkeypatch.setattr(runtime.Runtime, "_kept_up", bare)
     running = await start(erp.url)

@@ -73,9 +73,9 @@ async def test_a_session_that_blames_the_hub_for_our_silence_is_caught(tmp_path:
 
 
 class Lossy(Intake):
-    async def put(self, body: bytes) -> None:
+    async def put(self, body: bytes, *, broken: str | None = None) -> None:
         if self._fits(body):
-            await super().put(body)
+            await super().put(body, broken=broken)
 
 
 async def test_an_intake_that_drops_is_caught(tmp_path: Path, stuck: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:

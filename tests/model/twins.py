@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.messages import Door
 from gateway.store.base import Accepted, Incoming, OutboxRow, Prepared, Settlement
-from gateway.store.deciding import Decided
+from gateway.store.deciding import ANY, Choice, Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState
@@ -77,8 +77,8 @@ class LetsThemOvertake(SqliteStore):
 class DropsWithoutATrace(SqliteStore):
     """Nobody can say afterwards who did it."""
 
-    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
-        decided = await super().drop(keys, who, reason)
+    async def drop(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
+        decided = await super().drop(keys, who, reason, choice=choice)
         await self._run(lambda db: db.execute("DELETE FROM audit WHERE action = 'drop'"))
         return decided
 
@@ -101,8 +101,8 @@ class SupersedesWhatMayBeThere(SqliteStore):
 class ConfirmsAll(SqliteStore):
     """A vendor hears that an order was delivered which a person dropped."""
 
-    async def drop(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
-        decided = await super().drop(keys, who, reason)
+    async def drop(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
+        decided = await super().drop(keys, who, reason, choice=choice)
         sql = """INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
                  SELECT 'acme', 'delivered', inbox_id, 'ready', 0, 0 FROM outbox WHERE outcome = 'dropped' ON CONFLICT DO NOTHING"""
         await self._run(lambda db: db.execute(sql))
@@ -112,7 +112,7 @@ class ConfirmsAll(SqliteStore):
 class ResendsWhatIsOlder(SqliteStore):
     """A delivered message goes again, whatever was delivered after it."""
 
-    async def resend(self, keys: Sequence[str], who: str, reason: str) -> list[Decided]:
+    async def resend(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
         now_ms, row_id = self._clock.now_ms(), int(keys[0].split(":")[1])
         await self._run(
             lambda db: db.execute("UPDATE outbox SET status = 'ready', outcome = NULL, due_at_ms = ? WHERE id = ?", (now_ms, row_id))

@@ -26,7 +26,7 @@ from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
 from gateway.connector import Connector
 from gateway.discovery import Plugin, installed
-from gateway.edge import crowd, gate, server
+from gateway.edge import arriving, crowd, gate, server
 from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
@@ -184,7 +184,7 @@ def clocks_exchanged() -> None:
 
 def exits_let_through() -> None:
     """Known-bad twin: what a plugin's own task ends with is not contained."""
-    contained._contain = lambda coroutine, _: coroutine
+    contained._contain = lambda coroutine, steps: coroutine
 
 
 def forgets_ends() -> None:
@@ -219,12 +219,12 @@ def parse_before_proof() -> None:
             json.dumps(json.loads(envelope.body))
         return original(self, envelope, *arguments)
 
-    Connector.admit = curious  # type: ignore[method-assign]
+    Connector.admit = curious  # type: ignore[method-assign, assignment]
 
 
 def no_part() -> None:
     """Known-bad twin: whoever comes first has the connections."""
-    crowd.Crowd.has_room = lambda self, peer, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
+    crowd.Crowd.has_room = lambda self, peer, *, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
 
 
 def no_write_timeout() -> None:
@@ -240,7 +240,7 @@ def no_bound() -> None:
 
 def a_line_each() -> None:
     """Known-bad twin: each refusal is told."""
-    gate.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
+    arriving.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
     original = gate.Gate.count
 
     def told(self: Any, kind: Any, peer: Any) -> None:
