@@ -16,7 +16,7 @@ import pytest
 
 from gateway import cli, connector, hookspecs
 from gateway.connector import Connector
-from gateway.messages import Envelope
+from gateway.messages import Envelope, Event
 from gateway.secret import Secret
 from gateway.testing import ManualClock
 
@@ -51,6 +51,7 @@ def test_the_connector_of_the_manual_works_as_printed(tmp_path: Path, monkeypatc
     proof = hmac.new(b"k", body, "sha256").hexdigest().encode()
     now = ManualClock().now()
     (event,) = made.admit(Envelope(source="s", body=body, headers=[(b"X-Acme-Signature", proof)], received_at=now), now)
+    assert isinstance(event, Event)
     order = made.normalize(event, event.document or b"")
     assert (order.order_number, order.customer.number, str(order.lines[0].unit_price)) == ("A-1", "007", "1.50")
     sys.modules.pop("gateway_manual")

@@ -226,6 +226,7 @@ def scalepoint_poll(data: bytes) -> None:
 def scalepoint_order(data: bytes) -> None:
     connector = connectors()["scalepoint"]
     (event,) = connector.read(envelope(samples("scalepoint", "http")[0]))
+    assert isinstance(event, Event)
     fetched("scalepoint", data, event)
 
 
@@ -253,6 +254,7 @@ def pickup_push(data: bytes) -> None:
 def pickup_order(data: bytes) -> None:
     connector = connectors()["pickup_cloud"]
     (event,) = connector.read(envelope(samples("pickup_cloud", "push.json")[0], door="realtime"))
+    assert isinstance(event, Event)
     fetched("pickup_cloud", data, event)
 
 

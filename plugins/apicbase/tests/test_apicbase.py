@@ -106,6 +106,7 @@ def test_seed_document_structure_goes_through_every_hook(connector: Callable[...
     )
     made: Connector = connector(settings())
     (event,) = made.admit(envelope(body, sign(body)), AT)
+    assert isinstance(event, Event)
     got = made.normalize(msgspec.structs.replace(event, document=None, content=None), body)
     assert (got.order_number, got.customer.number, got.customer.contact, got.notes) == ("PO-1", "C-1", "ana", "á, é")
     assert (got.total, got.requested_for, got.flags) == (Decimal("7.50"), datetime(2026, 5, 5, tzinfo=UTC), ())

@@ -40,6 +40,7 @@ def told(**fields: Any) -> bytes:
 def ingest(settings: Callable[..., Any]) -> Callable[..., Event]:
     def call(body: bytes, **changes: Any) -> Event:
         (event,) = gateway_scalepoint.ingest(envelope(body), settings(**changes))
+        assert isinstance(event, Event)
         return event
 
     return call
