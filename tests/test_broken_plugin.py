@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -96,7 +95,7 @@ def boom(*_: Any) -> Any:
     raise OSError("out of order")
 
 
-class Exploding(acme.Settings):
+class Exploding(acme.Settings, frozen=True, kw_only=True):
     def check(self) -> Any:
         raise SystemExit(3)
 
@@ -129,7 +128,7 @@ async def test_one_that_answers_otherwise_the_second_time_is_down_too(start, erp
         return answers.pop() if answers else boom()
 
     module = Module(acknowledge=stages)
-    module.acknowledge = acme.acknowledge
+    vars(module).update(acknowledge=acme.acknowledge)
     too["bad"] = usable(module)
     running = await start(erp.url, more=BAD)
     assert (await running.deliver(acme.body("o1")))[0] == 200
@@ -195,7 +194,7 @@ async def test_resuming_one_that_is_still_broken_says_so(start, erp, too) -> Non
 
 
 @pytest.fixture
-def marked(tmp_path: Path) -> Iterator[Path]:
+def marked(tmp_path: Path) -> Path:
     """A site with three connectors that leave a mark when they are imported, and a configuration that uses one."""
     site = tmp_path / "site"
     info = site / "marked-1.dist-info"

@@ -9,12 +9,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-import gateway_apicbase
+import gateway_apicbase.settings
 import gateway_pickup_cloud.commands
 import gateway_pickup_cloud.created
 import gateway_pickup_cloud.wire
 import gateway_scalepoint.events
 import gateway_scalepoint.publish
+import gateway_scalepoint.settings
 import gateway_supercat.record
 import msgspec
 import pytest
@@ -101,7 +102,7 @@ def test_a_plugins_readme_tells_its_limits(plugin: str) -> None:
 
 def test_an_apicbase_remark_of_any_length_reaches_the_erp_flagged() -> None:
     document = b'{"id": "1", "order_remarks": "%b", "packages": [{"quantity_ordered": 1}]}' % (b"r" * 300_000)
-    order = gateway_apicbase.mapping.to_order(wire.read(document), gateway_apicbase.Settings(currency="EUR"))
+    order = gateway_apicbase.mapping.to_order(wire.read(document), gateway_apicbase.settings.Settings(currency="EUR"))
     assert (checked_order(order).notes, checked_order(order).flags[-1]) == ("r" * 300_000, "long_text")
 
 
@@ -161,5 +162,6 @@ def test_a_record_of_supercat_is_read_up_to_what_its_readme_says(field: str, let
 
 
 def test_a_webhook_of_scalepoint_is_as_long_as_its_readme_says() -> None:
-    default = gateway_scalepoint.Settings.__struct_defaults__[gateway_scalepoint.Settings.__struct_fields__.index("max_body_bytes")]
+    settings = gateway_scalepoint.settings.Settings
+    default = settings.__struct_defaults__[settings.__struct_fields__.index("max_body_bytes")]
     assert default == OTHERS["scalepoint"]["an event by webhook"]

@@ -42,6 +42,13 @@ async def listening(handle: Callable[[web.Request], Awaitable[web.StreamResponse
         await listener.close(1)
 
 
+def connected(listener: Listener) -> list[Any]:
+    """The handlers of aiohttp, and what they have inside."""
+    assert listener._runner is not None
+    assert listener._runner.server is not None
+    return list(listener._runner.server.connections)
+
+
 def seconds() -> float:
     return asyncio.get_running_loop().time()
 
@@ -108,12 +115,13 @@ async def test_the_limits_are_in_force_on_a_live_handler(start, erp) -> None:
         async with wire(listener.port) as line:
             await line.send(post())
             await line.reply()
-            (handler,) = [h for h in listener._runner.server.connections if h.transport is not None]
+            (handler,) = [h for h in connected(listener) if h.transport is not None]
             assert type(handler) is QuietHandler
             assert handler.keepalive_timeout == IDLE_TIMEOUT_S == 15
             assert handler._lingering_time == 2
-            assert handler.transport.max_size == 64 * 1024
-            assert handler.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+            transport: Any = handler.transport
+            assert transport.max_size == 64 * 1024
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
             assert (handler.max_line_size, handler.max_field_size, handler.max_headers) == (8190, 8190, 128)
             assert handler.access_logger is not None
             assert not handler._logging_enabled
@@ -139,7 +147,7 @@ async def test_a_connection_too_many_is_closed_where_the_others_are_at_work() ->
             for line in (one, two):
                 await line.send(post(b"x"))
             async with asyncio.timeout(5):
-                while sum(handler._request_in_progress for handler in listener._runner.server.connections) < 2:
+                while sum(handler._request_in_progress for handler in connected(listener)) < 2:
                     await asyncio.sleep(0)
             async with wire(listener.port) as three:
                 assert await three.closed() == b""

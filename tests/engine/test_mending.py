@@ -17,6 +17,7 @@ from gateway.retry import believed_s
 from gateway.secret import Secret
 from gateway.store.base import Settlement
 from gateway.target.auth_settings import Basic, Bearer, ClientCredentials, Login
+from gateway.target.templates import Template
 from gateway.vitals import Condition
 
 from .unkeyed import LOOKUP, Desk, desk
@@ -122,7 +123,7 @@ ASSERTION = ClientCredentials(token_url="http://127.0.0.1:1/t", client_id="c", c
         (ASSERTION, "token"),
         (Basic(username="u", password=SECRET), "password"),
         (OAUTH, "password"),
-        (Login(url="http://127.0.0.1:1/login"), "password"),
+        (Login(url=Template("http://127.0.0.1:1/login")), "password"),
     ],
 )
 def test_what_a_refusal_puts_at_risk(auth: Any, kind: str) -> None:

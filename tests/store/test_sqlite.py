@@ -83,8 +83,8 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
         return db
 
     def scenario(store: SqliteStore) -> list[Any]:
-        parts = (suite.Versions, suite.Revising, suite.Delivering, suite.Unclear, suite.Acknowledging, suite.Submitting, suite.Deciding)
-        parts += (suite.Naming, suite.Choosing, suite.Resending)
+        parts: list[type] = [suite.Versions, suite.Revising, suite.Delivering, suite.Unclear, suite.Acknowledging, suite.Submitting]
+        parts += [suite.Deciding, suite.Naming, suite.Choosing, suite.Resending]
         tests = [getattr(part(), name) for part in parts for name in vars(part) if name.startswith("test_")]
         return [test for test in tests if set(inspect.signature(test).parameters) <= {"store", "clock"}]
 
@@ -236,7 +236,7 @@ async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
 def test_orders_that_wait_get_their_vendors_number_from_their_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = migrations()
     monkeypatch.setattr("gateway.store.sqlite.opening.migrations", lambda: every[:2])
-    with closing(open_database(tmp_path / "gateway.db")) as db:  # type: ignore[type-var]
+    with closing(open_database(tmp_path / "gateway.db")) as db:
         for n, (status, body) in enumerate(
             (("dead", '{"order":{"order_number":"PO-1"}}'), ("ready", "no JSON"), ("done", '{"order":{}}')), 1
         ):

@@ -226,9 +226,9 @@ class Versions:
             await leave(store)
         fetched = said("o2", None, key="e1", fetch=True)
         await come(store, fetched, said("other", "x"))
-        for content in (b"1", b"2"):
+        for document in (b"1", b"2"):
             row = next(row for row in await store.lease_inbox("acme", 10) if row.order_ref == "o2")
-            await store.compare(row, content)
+            await store.compare(row, document)
             await store.prepared([_message(row)])
             await store.settle_outbox(next(iter(await store.lease_outbox("erp", 10))), DONE)
             fetched = replace(fetched, key=fetched.key + "+")

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -47,7 +47,7 @@ class Flood(Struct, frozen=True, kw_only=True):
     unfinished: int = 0
     large: int = 0
     forged_from: str = "127.0.0.2"
-    http: dict[str, float] = {}
+    http: Mapping[str, float] = {}
     write_timeout_s: float = 30.0
     limit_s: float = 1.0
 
@@ -100,7 +100,9 @@ class Strangers:
     async def at_it(self) -> AsyncIterator[None]:
         """Flood it while the block runs."""
         flood = self._flood
-        ways: list[Callable[[], Awaitable[None]]] = [self._forge] * (flood.forged_a_second > 0) + [self._forge_large] * flood.large
+        ways: list[Callable[[], Awaitable[None]]] = []
+        ways += [self._forge] * (flood.forged_a_second > 0)
+        ways += [self._forge_large] * flood.large
         ways += [lambda: self._hold("127.0.0.3", b"", "idle")] * flood.idle
         ways += [lambda: self._hold("127.0.0.4", _UNREAD, "unread")] * flood.unread
         ways += [lambda: self._hold("127.0.0.5", _SHORT_OF_ITS_END, "unfinished")] * flood.unfinished

@@ -10,7 +10,7 @@ import gateway_supercat
 import pytest
 from gateway_supercat.constructed import PROMOTION, line, record
 from gateway_supercat.record import found
-from gateway_supercat.settings import Start
+from gateway_supercat.settings import Settings, Start
 from gateway_supercat.unknown import spoken_of, unknown_fields
 from gateway_supercat.versions import taken_apart
 
@@ -262,7 +262,7 @@ def test_the_order_number_is_the_records_own_unless_the_mapping_has_another(norm
 
 @pytest.mark.parametrize("id", [1000001, "999999"])
 def test_the_id_says_how_new_a_record_is_as_a_number(id: Any) -> None:
-    _, event = found(written(id=id), gateway_supercat.Settings())
+    _, event = found(written(id=id), Settings())
     assert isinstance(event, Event)
     assert event.sequence == int(id)
 
