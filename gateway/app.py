@@ -23,18 +23,17 @@ from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
-from gateway.errors import ConfigError, GatewayError, StoreBusy, StoreError, StoreFailed
+from gateway.errors import ConfigError, GatewayError, StoreError, StoreFailed
 from gateway.hook_watch import HookWatch
-from gateway.housekeeping import Housekeeping
 from gateway.operations import Operations
 from gateway.reload import Problems, Reloads
 from gateway.runtime import Runtime
-from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import DISK_ERRORS, WAL_LIMIT_BYTES
+from gateway.store.sqlite.opening import DISK_ERRORS
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Sides
 from gateway.suspects import Suspects
+from gateway.upkeep import Upkeep
 from gateway.vitals import Vitals
 from gateway.way_back import WayBack
 from gateway.web.admin import Admin
@@ -45,9 +44,6 @@ log = logging.getLogger("gateway")
 
 ANSWER_S = 3.0
 DRAIN_S = 10.0
-_SECRETS_EVERY_S = 2.0
-_PROVE_EVERY_S = 5.0
-_JUMP_S = 5.0
 _SWITCH_S = 0.001
 _RESTART = "[gateway], [store], [http], [admin] and the addresses and limits of [submit] change with a restart only; nothing was reloaded"
 
@@ -79,7 +75,6 @@ class Gateway:
         self._starting: asyncio.Task[None] | None = None
         self._reloads = Reloads(self._reload, self._vitals, lambda error: self._task_died("reload", error))
         self._retiring: Runtime | None = None
-        self._jumped_ms, self._jumped = 0, False
         self._exit_code = 0
         config = assembly.config
         self._store = SqliteStore(
@@ -94,7 +89,7 @@ class Gateway:
         self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
         self._suspects = assembly.suspects
         self._hooks = HookWatch(self._suspects, self._vitals.hook_blocks)
-        self._house = Housekeeping(self._store, self._clock, lambda: self._runtime.assembly.config.store)
+        self._upkeep = Upkeep(self._store, self._vitals, self._clock, lambda: self._runtime)
         gates = {side: Gate(side, self._vitals, self._clock, config.http) for side in SIDES}
         self._door = WebhookDoor(self._store, self._vitals, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
@@ -120,7 +115,7 @@ class Gateway:
         self._listen_for_signals()
         if not await self._is_up():
             return self._exit_code
-        upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
+        upkeep = asyncio.create_task(self._upkeep.run(), name="upkeep")
         upkeep.add_done_callback(lambda task: None if task.cancelled() else self._task_died("upkeep", task.exception()))
         try:
             await self._ending.wait()
@@ -310,86 +305,6 @@ class Gateway:
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
         await self._name_strays()
-
-    # --- upkeep
-
-    async def _keep_up(self) -> None:
-        """Once a second: the watchdog, the clock, the disk, the checkpoint; less often: changed secrets, old bodies."""
-        next_secrets = next_proof = 0.0
-        wall, steady = self._clock.now(), self._clock.monotonic()
-        while True:
-            await self._clock.sleep(1.0)
-            now = self._clock.monotonic()
-            self._vitals.loop_lag.set(max(0.0, now - steady - 1.0))
-            await self._mind_the_clock((self._clock.now() - wall).total_seconds() - (now - steady))
-            wall, steady = self._clock.now(), now
-            if now >= next_proof:
-                await self._prove()
-                next_proof = now + _PROVE_EVERY_S
-            if self._store.silent_for_s() < 2 * _PROVE_EVERY_S:
-                systemd.notify("WATCHDOG=1")
-            await asyncio.to_thread(self._store.look_at_disk)
-            for task in (self._note_time, self._write_back, self._store.note_last_messages, self._house.turn):
-                with suppress(StoreBusy):  # it is done a second later; a full disk has no room, and what is stored goes on leaving
-                    await task()
-            if now >= next_secrets:
-                await self._reread_files()
-                next_secrets = now + _SECRETS_EVERY_S
-
-    async def _note_time(self) -> None:
-        try:
-            await self._store.note_time()
-        finally:
-            self._vitals.clock_doubt = self._store.clock_doubt()
-
-    async def _write_back(self) -> None:
-        self._mind_the_log(await self._store.checkpoint())
-
-    def _mind_the_log(self, log_bytes: int) -> None:
-        """A log that stays long has a reader that nothing of ours is: ours are short, and a copy gives up before that."""
-        held = (
-            f"it is {log_bytes // 2**20} MiB long; a program keeps the database open for reading, end it"
-            if log_bytes > WAL_LIMIT_BYTES
-            else None
-        )
-        if held and not self._vitals.log_held:
-            log.warning("store.log_held", extra={"reason": held})
-        self._vitals.log_held = held
-
-    async def _prove(self) -> None:
-        try:
-            await self._store.commits()
-        except StoreFailed:
-            raise
-        except StoreError as error:
-            log.warning("store.not_proven", extra={"reason": str(error)})
-
-    async def _mind_the_clock(self, jump_s: float) -> None:
-        """What is due moves with a jump; where the store is busy, a second later."""
-        if abs(jump_s) >= _JUMP_S:
-            log.warning("clock.jumped", extra={"by_s": round(jump_s, 1)})
-            self._jumped_ms += round(jump_s * 1000)
-            self._jumped = True
-        with suppress(StoreBusy):
-            await self._follow_the_clock()
-
-    async def _follow_the_clock(self) -> None:
-        if self._jumped_ms:
-            await self._store.shift_due(self._jumped_ms, 24 * 3600 * 1000)
-            self._jumped_ms = 0
-        if self._jumped:
-            await self._runtime.clock_jumped()
-            self._jumped = False
-
-    async def _reread_files(self) -> None:
-        parts = self._runtime.assembly.file_backed
-        changed = await asyncio.to_thread(lambda: [part for part in parts if part.refresh()])
-        for problem in filter(None, (part.complaint() for part in parts)):
-            log.warning("config.file_refused", extra={"problem": problem, "advice": "the text from before is still in use"})
-        if changed:
-            log.info("config.file_changed", extra={"files": ", ".join(part.origin for part in changed)})
-        if any(isinstance(part, Secret) for part in changed):  # a new list or mapping is no reason to try a refused password again
-            self._runtime.secrets_changed()
 
 
 def _reason(error: OSError) -> str:

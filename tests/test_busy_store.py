@@ -55,7 +55,7 @@ class Busy:
 
 async def a_life(running: Any, erp: Any, busy: Busy) -> None:
     """Orders come by webhook and by poll, one is tried again, one is revised; the clock jumps; the configuration is read anew."""
-    gateway = running.gateway
+    gateway, upkeep = running.gateway, running.gateway._upkeep
     busy.arm()
     erp.arm("status", status=500, times=2)
     while (await running.deliver(acme.body("poison")))[0] != 200:
@@ -64,14 +64,14 @@ async def a_life(running: Any, erp: Any, busy: Busy) -> None:
     for n in range(3):
         while (await running.deliver(acme.body(f"o{n}")))[0] != 200:
             await asyncio.sleep(0.01)
-    gateway._jumped_ms, gateway._jumped = 10_000, True
-    gateway._house._next = gateway._house._next_walk = 0.0
+    upkeep._jumped_ms, upkeep._jumped = 10_000, True
+    upkeep._house._next = upkeep._house._next_walk = 0.0
     gateway._runtime.deliver["erp"]._spawn(gateway._runtime.deliver["erp"]._hasten(), "hasten")
     await running.until(lambda: delivered(erp))
     while (await running.deliver(acme.body("o0", 5)))[0] != 200:
         await asyncio.sleep(0.01)
     gateway._reloads.ask()
-    gateway._house._next = gateway._house._next_walk = 0.0
+    upkeep._house._next = upkeep._house._next_walk = 0.0
     await running.until(lambda: idle(gateway), 15)
 
 
@@ -102,7 +102,8 @@ async def is_dead(running: Any) -> bool:
 async def idle(gateway: Any) -> bool:
     """The reload is done, the clock is followed, and housekeeping has walked."""
     done = gateway._reloads._task is not None and gateway._reloads._task.done() and not gateway._reloads._asked
-    return done and not gateway._jumped and not gateway._house.busy and gateway._house._next > 0
+    upkeep = gateway._upkeep
+    return done and not upkeep._jumped and not upkeep._house.busy and upkeep._house._next > 0
 
 
 @pytest.mark.parametrize("name", LOOPS)

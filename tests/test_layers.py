@@ -79,6 +79,7 @@ ROOTS |= {
     "target_commands",
     "reload",
     "systemd",
+    "upkeep",
 }
 
 

@@ -22,7 +22,7 @@ DAY_S, YEARS_S = 86_400.0, 1500 * 86_400.0
 
 
 class Shop:
-    """A store with one order that was delivered, through which housekeeping walks as `gateway.app` has it walk."""
+    """A store with one order that was delivered, through which housekeeping walks as `gateway.upkeep` has it walk."""
 
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self.clock = clock

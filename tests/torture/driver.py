@@ -21,7 +21,6 @@ import aiohttp
 from msgspec.structs import replace
 
 from gateway import contained, housekeeping
-from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
 from gateway.connector import Connector
@@ -37,6 +36,7 @@ from gateway.outbound.oauth2 import TokenSource
 from gateway.store.sqlite import SqliteStore
 from gateway.suspects import Suspects
 from gateway.target import auth
+from gateway.upkeep import Upkeep
 from tests import acme
 from tests.journey import driver
 from tests.torture import everyway, rogue, timed
@@ -151,7 +151,7 @@ def jumps_unnoticed() -> None:
     async def unmoved(*_: Any) -> None:
         return None
 
-    Gateway._mind_the_clock = unmoved  # type: ignore[method-assign, assignment]
+    Upkeep._mind_the_clock = unmoved  # type: ignore[method-assign, assignment]
 
 
 class _Exchanged:
