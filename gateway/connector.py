@@ -1,16 +1,14 @@
 """One source's connector: the only code that calls a hook.
 
 Each source has a plugin manager of its own holding one connector, so no vendor's code sees another vendor's traffic. What
-a hook raises ends here as one of `gateway.errors`: SystemExit, KeyboardInterrupt and RecursionError too. Only our own
-cancellation passes.
+a hook raises ends in its guard (`guard.py`) as one of `gateway.errors`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType, ModuleType
@@ -22,32 +20,19 @@ import pluggy
 from gateway import hookspecs
 from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
 from gateway.client import Api, VendorClient
-from gateway.contained import inside_hook, stepped
-from gateway.contract import Misread, checked_event, checked_order, is_storable, tidy
-from gateway.errors import (
-    AuthError,
-    GatewayError,
-    Hold,
-    Ignore,
-    PermanentError,
-    PluginError,
-    Rejected,
-    TransientError,
-    UnknownKey,
-    bounded,
-    without_input,
-)
+from gateway.contract import Misread, checked_event, checked_order, is_storable
+from gateway.errors import AuthError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey, bounded
+from gateway.guard import Guard
 from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.orders import Order
 from gateway.submission import Command, Submission, Submitted
 from gateway.subscription import Subscription
-from gateway.suspects import Call, Suspects
+from gateway.suspects import Suspects
 
 T = TypeVar("T")
 
 HOOKS = ("describe", "verify", "ingest", "poll", "subscribe", "fetch", "normalize", "acknowledge", "submit")
 _REQUIRED = ("describe", "normalize")
-_EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
 _WHY = {"poll": "a hub replays nothing, a poll brings what was missed", "ingest": "it reads what the hub sends"}
 _NO_STAGES: Collection[Stage] = ()
 NO_KEYS: Mapping[str, Any] = MappingProxyType({})
@@ -77,6 +62,7 @@ class Connector:
 
     def __init__(self, module: ModuleType | object, source: str = "", suspects: Suspects | None = None) -> None:
         self.source, self._suspects = source, suspects or Suspects()
+        self._guard = Guard(source, self._suspects)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         try:
@@ -166,7 +152,7 @@ class Connector:
     def is_open(self, order: Order) -> bool:
         """Whether an order may still change at the vendor. Raises PluginError."""
         check = self.description.is_open
-        return check is not None and bool(self._guard("describe", lambda: check(order)))
+        return check is not None and bool(self._guard.call("describe", lambda: check(order)))
 
     def max_body_bytes(self, general: int) -> int:
         """The limit for webhook bodies: the source's own, where it is below the general one."""
@@ -177,7 +163,7 @@ class Connector:
         return self._setting(self.description.jwks_url, None)
 
     def _setting(self, make: Callable[[Any], T] | None, default: T) -> T:
-        return default if make is None else self._guard("describe", lambda: make(self.settings))
+        return default if make is None else self._guard.call("describe", lambda: make(self.settings))
 
     def subscribe(self) -> Subscription:
         """Where to listen. Raises PluginError."""
@@ -220,7 +206,7 @@ class Connector:
         Raises as `admit` does.
         """
         try:
-            events = self._guard("ingest", lambda: list(self._ingest(envelope, self.settings) or ()), envelope.body)
+            events = self._guard.call("ingest", lambda: list(self._ingest(envelope, self.settings) or ()), envelope.body)
         except Rejected:
             raise
         except PermanentError as error:
@@ -253,7 +239,7 @@ class Connector:
             isinstance(page.cursor, str) and is_storable(page.cursor) and len(page.cursor) <= _CURSOR_LIMIT
         ):
             raise PluginError("poll returned a cursor that is no text, or longer than 64 KiB")
-        events = self._guard("poll", lambda: list(page.events))
+        events = self._guard.call("poll", lambda: list(page.events))
         return Page(events=[self._of_several("poll", event) for event in events], cursor=page.cursor, more=bool(page.more))
 
     def _of_several(self, hook: str, event: object) -> Event | Unreadable:
@@ -280,7 +266,7 @@ class Connector:
     def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
         """The canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
-            order = self._guard("normalize", lambda: self._normalize(event, document, previous, self.settings), document)
+            order = self._guard.call("normalize", lambda: self._normalize(event, document, previous, self.settings), document)
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
@@ -291,7 +277,7 @@ class Connector:
     async def acknowledge(self, receipts: Sequence[Receipt], client: VendorClient | None) -> Collection[int]:
         """The ids that the vendor confirmed. Raises TransientError, AuthError, PermanentError or PluginError."""
         confirmed = await self._await("acknowledge", receipts=receipts, client=client, settings=self.settings)
-        ids = self._guard("acknowledge", lambda: frozenset(confirmed))
+        ids = self._guard.call("acknowledge", lambda: frozenset(confirmed))
         if not ids <= {receipt.id for receipt in receipts}:
             raise PluginError("acknowledge returned something else than ids of its receipts")
         return ids
@@ -311,12 +297,12 @@ class Connector:
         command = self.description.commands[name]
         made = check_body(command.body, body)
         if (check := command.check) is not None:
-            found = self._guard("describe", lambda: list(islice(check(made, self.settings, now), MOST_PROBLEMS)))
+            found = self._guard.call("describe", lambda: list(islice(check(made, self.settings, now), MOST_PROBLEMS)))
             if found:
                 raise Misfit([Problem(bounded(path), bounded(text)) for path, text in found])
         if (about := command.subject) is None:
             return None
-        subject = self._guard("describe", lambda: about(made))
+        subject = self._guard.call("describe", lambda: about(made))
         if not (isinstance(subject, str) and subject and is_storable(subject) and len(subject) <= _SUBJECT_LIMIT):
             raise PluginError(f"the subject of {name} is no text of 1 to {_SUBJECT_LIMIT} characters")
         return subject
@@ -333,7 +319,7 @@ class Connector:
         """What became of an attempt; None where surely nothing did. Only for commands that have a `look_up`. Raises as `submit` does."""
         ask = self.description.commands[submission.command].look_up
         assert ask is not None
-        found = await self._guarded("submit", lambda: ask(submission=submission, client=client, settings=self.settings))
+        found = await self._guard.wait("submit", lambda: ask(submission=submission, client=client, settings=self.settings))
         return None if found is None else self._submitted(found)
 
     def _submitted(self, made: object) -> Submitted:
@@ -361,51 +347,10 @@ class Connector:
         return lambda *given: function(*[given[place] for place in places])
 
     def _call(self, hook: str, **arguments: Any) -> Any:
-        return self._guard(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
-
-    def _guard(self, hook: str, call: Callable[[], T], body: bytes | None = None) -> T:
-        before = self._suspects.enter(self.source, hook, body)
-        try:
-            return call()
-        except _EXPECTED as error:
-            tidy(error)
-            raise
-        except BaseException as error:
-            raise self._translated(hook, error) from error
-        finally:
-            self._suspects.leave(before)
+        return self._guard.call(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
 
     async def _await(self, hook: str, about: str = "", **arguments: Any) -> Any:
-        return await self._guarded(hook, lambda: getattr(self._manager.hook, hook)(**arguments), about)
-
-    async def _guarded(self, hook: str, call: Callable[[], Awaitable[Any]], about: str = "") -> Any:
-        steps = Call(self._suspects, self.source, hook, about)
-        steps.leave(steps.enter())
-        task = asyncio.current_task()
-        before = 0 if task is None else task.cancelling()  # until Python 3.13 a TaskGroup that fails leaves one behind
-        try:
-            with inside_hook(steps):
-                return await stepped(call(), steps)
-        except asyncio.CancelledError as error:
-            if task is not None and task.cancelling() > before:
-                raise
-            raise PluginError(f"{hook} was cancelled from inside") from error
-        except _EXPECTED as error:
-            tidy(error)
-            raise
-        except BaseException as error:
-            raise self._translated(hook, error) from error
-
-    def _translated(self, hook: str, error: BaseException) -> GatewayError:
-        if hook in ("ingest", "normalize") and isinstance(error, (ValueError, msgspec.MsgspecError)):
-            return PermanentError(f"cannot be read: {without_input(error)}")
-        if hook in ("poll", "fetch", "acknowledge", "submit") and isinstance(error, TimeoutError):
-            return TransientError("no answer in time")
-        if hook == "ingest" and isinstance(error, RecursionError):
-            return PermanentError("cannot be read: nested too deeply")
-        # What an unexpected exception says is often a piece of an order; where it was raised is in the log.
-        said = f": {bounded(error)}" if hook in ("describe", "subscribe") else ""
-        return PluginError(f"{hook} failed: {type(error).__name__}{said}")
+        return await self._guard.wait(hook, lambda: getattr(self._manager.hook, hook)(**arguments), about)
 
 
 __all__ = ["HOOKS", "Connector", "Misread", "Unverified"]

@@ -1,0 +1,78 @@
+"""The guard round the calls of one source's hooks.
+
+What a hook raises ends here as one of `gateway.errors`: SystemExit, KeyboardInterrupt and RecursionError too. Only our own
+cancellation passes. Each step of a hook is noted, see `suspects.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.contained import inside_hook, stepped
+from gateway.contract import tidy
+from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, TransientError, bounded, without_input
+from gateway.suspects import Call, Suspects
+
+T = TypeVar("T")
+
+_EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
+
+
+class Guard:
+    """One source's.
+
+    Args:
+        source: The source, for notes.
+        suspects: Where the steps of its hooks are noted.
+    """
+
+    def __init__(self, source: str, suspects: Suspects) -> None:
+        self._source, self._suspects = source, suspects
+
+    def call(self, hook: str, call: Callable[[], T], body: bytes | None = None) -> T:
+        """Call a plain hook; `body` is what it works on. Raises GatewayError."""
+        before = self._suspects.enter(self._source, hook, body)
+        try:
+            return call()
+        except _EXPECTED as error:
+            tidy(error)
+            raise
+        except BaseException as error:
+            raise _translated(hook, error) from error
+        finally:
+            self._suspects.leave(before)
+
+    async def wait(self, hook: str, call: Callable[[], Awaitable[Any]], about: str = "") -> Any:
+        """Call an async hook and wait for it; `about` names what it works on. Raises GatewayError."""
+        steps = Call(self._suspects, self._source, hook, about)
+        steps.leave(steps.enter())
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()  # until Python 3.13 a TaskGroup that fails leaves one behind
+        try:
+            with inside_hook(steps):
+                return await stepped(call(), steps)
+        except asyncio.CancelledError as error:
+            if task is not None and task.cancelling() > before:
+                raise
+            raise PluginError(f"{hook} was cancelled from inside") from error
+        except _EXPECTED as error:
+            tidy(error)
+            raise
+        except BaseException as error:
+            raise _translated(hook, error) from error
+
+
+def _translated(hook: str, error: BaseException) -> GatewayError:
+    if hook in ("ingest", "normalize") and isinstance(error, (ValueError, msgspec.MsgspecError)):
+        return PermanentError(f"cannot be read: {without_input(error)}")
+    if hook in ("poll", "fetch", "acknowledge", "submit") and isinstance(error, TimeoutError):
+        return TransientError("no answer in time")
+    if hook == "ingest" and isinstance(error, RecursionError):
+        return PermanentError("cannot be read: nested too deeply")
+    # What an unexpected exception says is often a piece of an order; where it was raised is in the log.
+    said = f": {bounded(error)}" if hook in ("describe", "subscribe") else ""
+    return PluginError(f"{hook} failed: {type(error).__name__}{said}")
