@@ -16,15 +16,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, ValidationError, convert
 
-from gateway.decode import Report, decode, dotted
-from gateway.errors import ConfigError
+from gateway.config_files import read_files
+from gateway.decode import Report, decode
 from gateway.messages import Door
 from gateway.spelling import nearest
-from gateway.toml_lines import NotToml, key_lines, read
-from gateway.toml_lines import Path as KeyPath
 from gateway.urls import is_loopback
-
-_Places = Mapping[KeyPath, tuple[Path, int]]
 
 OPERATOR = "operator"
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")
@@ -38,7 +34,6 @@ EarlierVersions = Literal["flag", "send"]
 
 _UNFINISHED = 32 * 1024 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
-_BOM = "\ufeff"
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
@@ -237,51 +232,8 @@ def load(path: Path) -> tuple[Config, Report]:
     Raises:
         ConfigError: A file cannot be read, is not TOML, or a key stands twice.
     """
-    tree: dict[str, Any] = {}
-    places: dict[KeyPath, tuple[Path, int]] = {}
-    for file in [path, *_more(path.parent / "conf.d")]:
-        text = _text(file)
-        try:
-            table = read(text)
-        except NotToml as error:
-            raise ConfigError([f"{file}:{error.line}: not TOML: {error}"]) from error
-        lines = {at: (file, line) for at, line in key_lines(text).items()}
-        _merge(tree, table, (), places, lines)
-        places = {**lines, **places}
-    report = Report(places, path)
+    tree, report = read_files(path)
     return _config(tree, report), report
-
-
-def _more(folder: Path) -> list[Path]:
-    try:
-        return sorted(file for file in folder.iterdir() if file.suffix == ".toml" and file.name[0] != ".")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise ConfigError([f"{folder}: cannot be read: {error.strerror}"]) from error
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode().removeprefix(_BOM).replace("\r\n", "\n")
-    except OSError as error:
-        hint = "; give another one with --config FILE" if isinstance(error, FileNotFoundError) else ""
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}{hint}"]) from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{file}:{line}: not UTF-8 text; save the file as UTF-8"]) from error
-
-
-def _merge(tree: dict[str, Any], more: Mapping[str, Any], at: KeyPath, old: _Places, new: _Places) -> None:
-    for key, value in more.items():
-        here = (*at, key)
-        if key not in tree:
-            tree[key] = value
-        elif isinstance(tree[key], dict) and isinstance(value, dict):
-            _merge(tree[key], value, here, old, new)
-        else:
-            (first, line), (second, again) = old[here], new[here]
-            raise ConfigError([f"{second}:{again}: {dotted(here)}: stands already in {first}:{line}; keep one of them"])
 
 
 def _config(tree: Mapping[str, Any], report: Report) -> Config:

@@ -15,11 +15,11 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").glob("*/gateway_*/**/*.py"))
 # The first line of the table: no hook, no store, no HTTP.
 FIRST = {"errors", "clock", "orders", "messages", "client", "secret", "urls", "retry", "difference", "spelling", "exact_json", "mapping"}
 FIRST |= {"suspects", "confined", "log", "assertion", "jwk", "subscription", "submission", "webhook_auth", "contract", "refusal"}
-CONFIG = FIRST | {"hookspecs", "config", "decode", "toml_lines", "body"}
+CONFIG = FIRST | {"hookspecs", "config", "config_files", "decode", "toml_lines", "body"}
 EDGE = CONFIG | {"connector", "source", "vitals", "store.base", "store.submissions", "store.keeping", "store.targets", "store.settlement"}
 MAY_IMPORT = {
     **dict.fromkeys(FIRST, FIRST),
-    **dict.fromkeys(("hookspecs", "config", "decode", "toml_lines", "body"), CONFIG),
+    **dict.fromkeys(("hookspecs", "config", "config_files", "decode", "toml_lines", "body"), CONFIG),
     "store": FIRST | {"store"},
     "outbound": CONFIG | {"outbound"},
     "contained": set(),
@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "jsonschema": {"target"},
     "jwt": {"assertion", "jwk", "webhook_auth", "testing"},
     "cryptography": {"assertion", "jwk"},
-    "tomllib": {"config", "toml_lines"},
+    "tomllib": {"toml_lines"},
     "signalrcore": {"edge"},
     "segno": {"codes"},
     "pystrich": {"codes"},
