@@ -178,7 +178,7 @@ async def test_a_reload_does_not_give_up_a_source_that_works(start, erp, too) ->
     running = await start(erp.url)
     too["acme"] = Plugin(name="acme", distribution="acme", version="2", problem="does not fit")
     with log_lines() as lines:
-        await running.gateway._reload_now()
+        await running.gateway._reload()
     assert any("config.refused" in line and "does not fit" in line for line in lines)
     assert (await running.deliver(acme.body("o1")))[0] == 200
 

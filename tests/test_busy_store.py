@@ -17,7 +17,8 @@ from gateway.store.sqlite import SqliteStore
 from tests import acme
 
 # Asked by somebody who hears of it: a door answers 503 and the sender comes again, a command fails and says so.
-ASKED = {"replay", "release", "drop", "finish_restore", "note", "confirm_clock", "verdict", "reject"}
+ASKED = {"replay", "release", "drop", "resend", "finish_restore", "note", "confirm_clock", "verdict", "reject"}
+ASKED |= {"hold_target", "release_target", "move_target"}
 WAY_BACK = {"accept_submission", "submission", "submission_ended", "lease_submissions", "submitting", "settle_submission", "codes_of"}
 # Of a start and an end, which have tests of their own, and what asks nothing of the file.
 OTHER = {"open", "close", "outside", "wait"}
@@ -28,6 +29,7 @@ LOOPS = sorted(
 )
 # What needs something peculiar to be asked at all in a life like this one: a fetched document, a replay, an ERP of several requests.
 RARE = {"reaccept", "keep_document", "compare", "sending", "finished", "claimant", "open_orders", "newest_message", "commits"}
+RARE |= {"take_back"}  # a lane that failed, or an attempt that was cut short
 
 
 class Busy:

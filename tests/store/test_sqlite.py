@@ -119,7 +119,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
                 newest_first = "ORDER BY id DESC LIMIT" in sql and not any("TEMP B-TREE FOR ORDER" in step for step in plan)
                 open_only = all("_active" in step or "_waiting" in step for step in plan if step.startswith("SCAN"))
                 small = all(
-                    step.split()[1] in ("sources", "names", "json_each") or "CONSTANT ROW" in step or "(subquery" in step
+                    step.split()[1] in ("sources", "names", "json_each", "target_renames") or "CONSTANT ROW" in step or "(subquery" in step
                     for step in plan
                     if step.startswith("SCAN")
                 )
