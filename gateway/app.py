@@ -118,6 +118,7 @@ class Gateway:
         upkeep = asyncio.create_task(self._upkeep.run(), name="upkeep")
         upkeep.add_done_callback(lambda task: None if task.cancelled() else self._task_died("upkeep", task.exception()))
         try:
+            await self._name_strays()
             await self._ending.wait()
         finally:
             upkeep.cancel()
@@ -173,7 +174,6 @@ class Gateway:
             "gateway.ready",
             extra={"version": __version__, "node": config.node, "pid": os.getpid(), "sources": ",".join(self._runtime.sources)},
         )
-        await self._name_strays()
 
     async def _stop(self) -> None:
         systemd.notify("STOPPING=1")

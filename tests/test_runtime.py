@@ -31,3 +31,9 @@ async def test_a_clock_that_is_put_back_puts_back_what_polls_call_the_first_star
     )
     await running.gateway._upkeep._mind_the_clock(-2 * 86_400)
     assert source.since == first
+
+
+async def test_an_end_that_comes_as_soon_as_it_is_up_is_a_whole_one(start, erp) -> None:
+    running = await start(erp.url)
+    assert await running.stop() == 0
+    assert running.gateway._store._writer.closed
