@@ -320,10 +320,10 @@ assemble, opened = app.assemble, SqliteStore._opened
 def say():
     open(os.environ["SLOW"], "w").close()
     time.sleep(1)
-def slow_assemble(path):
+def slow_assemble(path, **more):
     if os.environ["WHERE"] == "assemble":
         say()
-    return assemble(path)
+    return assemble(path, **more)
 def slow_open(self):
     if os.environ["WHERE"] == "open":
         say()
