@@ -106,10 +106,14 @@ def main(arguments: Sequence[str]) -> int:
         options.json.write_bytes(as_json(tallies, seed=options.seed, seeds=options.seeds, budget_s=options.budget))
     found = False
     for seed, run in enumerate(runs, options.seed):
-        if wrong := ",".join(tally.name for tally in run if tally.problems):
+        if wrong := ",".join(tally.name for tally in run if _is_wrong(tally)):
             found = True
             print(f'torture: WRONG; again with: make torture ARGS="--seed {seed} --budget {options.budget:.0f} --only {wrong}"')
     return 1 if found else 0
+
+
+def _is_wrong(tally: Tally) -> bool:
+    return bool(tally.problems or tally.lost or tally.doubled or tally.stuck)
 
 
 def _one_seed(seed: int, options: argparse.Namespace) -> list[Tally]:

@@ -20,6 +20,7 @@ from tests.journey.load import Load
 from tests.journey.process import Process, process
 from tests.torture.disks import Disk, Small, Volatile, missing, refusal
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 
 TARGET = "concurrency = 16\nread_timeout_s = 2\nretry = { base_s = 0.05, cap_s = 0.5 }\nbreaker = { failures = 1000, cooldown_s = 0.1 }"
 SOURCE = 'on_revision = "send"'
@@ -63,6 +64,7 @@ class Round:
         async with self.load.sending():
             await asyncio.sleep(0.2)
         await self.load.settled(self.patience_s)
+        self.problems += await count_stuck(self.tally, self.gateway.admin_port)
 
     async def _mend(self) -> None:
         """Room again; or the power goes and comes back, and what the kernel called written may be gone."""

@@ -24,6 +24,7 @@ from tests.journey.load import Load
 from tests.journey.process import SECRET, Process, process
 from tests.torture import timed
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 
 HOUR_S, DAY_S = 3600, 86400
 # Central European summer time ends and begins at 01:00 UTC; `TZ` of the process is Europe/Berlin.
@@ -140,6 +141,7 @@ async def jump(folder: Path, dice: Random, jumps: list[str], tally: Tally, *argu
             if vendor.given > MOST_TOKENS_A_SECOND * (time.monotonic() - began) + 2:
                 found.append(f"a storm: {vendor.given} tokens in {time.monotonic() - began:.0f} s")
             found += world.load.problems() + world.problems()
+            found += [] if found else await count_stuck(tally, gateway.admin_port, offset_s=wall.offset_s)
             tally.add(world.load, f"round {tally.rounds}")
     finally:
         await vendor.stop()

@@ -39,7 +39,7 @@ from gateway.target import auth
 from gateway.upkeep import Upkeep
 from tests import acme
 from tests.journey import driver
-from tests.torture import everyway, rogue, timed
+from tests.torture import everyway, rogue, timed, twins
 
 SUFFIX = ".torture.test"
 
@@ -289,7 +289,7 @@ def tidy(seconds: float) -> None:
 
 def main() -> None:
     driver.assembled = assembled
-    driver.TWINS.update({twin.__name__: twin for twin in MORE_TWINS})
+    driver.TWINS.update({twin.__name__: twin for twin in (*MORE_TWINS, *twins.TWINS)})
     if "TORTURE_HOSTS" in os.environ:
         resolve_by(Path(os.environ["TORTURE_HOSTS"]))
     if "TORTURE_LIMIT_S" in os.environ:

@@ -12,6 +12,7 @@ from gateway.testing.erp import Fault
 from tests.journey.load import SENDERS, Load
 from tests.journey.process import Process, process
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 
 TARGET = "concurrency = 16\nread_timeout_s = 2\nretry = { base_s = 0.02, cap_s = 0.5 }\nbreaker = { failures = 50, cooldown_s = 0.1 }"
 SOURCE = 'on_revision = "send"'
@@ -72,6 +73,7 @@ class KillHarness:
                 async with process(place, erp.url, target=TARGET, source=SOURCE) as gateway:
                     killing = Kills(gateway, Load(gateway, erp, dice), dice)
                     await killing.run(KILLS_A_ROUND, wait_s=20, until=until)
+                    tally.problems += [f"round {tally.rounds}: {one}" for one in await count_stuck(tally, gateway.admin_port)]
             finally:
                 await erp.stop()
             tally.kills += killing.kills

@@ -20,6 +20,7 @@ from tests.service import nspawn
 from tests.service.installed import HOME, ROOT, UNIT, binds, can_do_what_the_unit_asks_for, install
 from tests.torture.disks import Volatile, missing
 from tests.torture.protocol import Tally, Unavailable, is_over
+from tests.torture.stuck import count_stuck
 
 DATA = "/var/lib/private/order-gateway"
 CUTS_A_ROUND = 3
@@ -144,6 +145,7 @@ async def lose_power(
             async with load.sending():
                 await asyncio.sleep(0.2)
             await load.settled(patience_s)
+            tally.problems += [f"round {tally.rounds}: {one}" for one in await count_stuck(tally, address.admin_port)]
     finally:
         await erp.stop()
     tally.add(load, f"round {tally.rounds}")

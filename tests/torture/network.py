@@ -19,6 +19,7 @@ import aiohttp
 from tests.torture.driver import SUFFIX
 from tests.torture.protocol import Tally, is_over
 from tests.torture.site import LEGS, Site, site
+from tests.torture.stuck import count_stuck
 from tests.torture.wires import KINDS
 
 # Where a kind makes no sense, and why.
@@ -120,6 +121,8 @@ async def one_leg(
             await cells.run(kinds, tally)
         except TimeoutError:
             cells.problems += [f"the {leg} leg: senders are still not answered {recovery_s:g} s after the fault", *made.problems()]
+        if not cells.problems:  # else it is known that something is not where it should be
+            cells.problems += await count_stuck(tally, made.gateway.admin_port)
         tally.acknowledged += sum(made.load.acknowledged.values()) + len(made.pushed)
         tally.repeats += made.load.repeats
         tally.lost += len(made.load.missing())

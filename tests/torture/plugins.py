@@ -25,6 +25,7 @@ from tests.journey.process import SECRET, Process, driven
 from tests.service.serving import Notified
 from tests.torture import rogue
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 
 CONTAINED = [(hook, deed) for hook in rogue.HOOKS for deed in rogue.DEEDS] + [
     (hook, deed) for hook in ("poll", "fetch", "acknowledge") for deed in rogue.ASYNC_DEEDS
@@ -264,6 +265,7 @@ async def misbehave(
         found = made.problems + made.wrong()
         if made.flooded() != wanted:
             found.append(f"{made.flooded()} of a flood's {wanted} orders are there")
+        found += [] if found else await count_stuck(tally, made.gateway.admin_port)
         tally.acknowledged += sum(made.load.acknowledged.values()) + len(made.taken)
         tally.lost += len(made.load.missing()) + len(made.missing())
         tally.repeats += made.load.repeats

@@ -29,6 +29,7 @@ class Tally(Struct, kw_only=True):
         lost: Versions of orders that were answered 2xx and are not in the ERP.
         repeats: Requests at the ERP with a key that it had already.
         doubled: Orders that are in the ERP under more keys than versions of them were sent.
+        stuck: Rows that have not moved for 30 s and have no reason that a person can read; None where no gateway ran to be asked.
         problems: Everything that must not be, with what repeats it.
         slowest_recovery_s: From the start of the process until it takes orders again.
         noted: A few words for the table.
@@ -44,6 +45,7 @@ class Tally(Struct, kw_only=True):
     lost: int = 0
     repeats: int = 0
     doubled: int = 0
+    stuck: int | None = None
     problems: list[str] = []
     slowest_recovery_s: float = 0.0
     noted: str = ""

@@ -13,7 +13,7 @@ import msgspec
 from tests.torture.protocol import Tally
 
 ROOT = Path(__file__).parent.parent.parent
-_COLUMNS = ("rounds", "cuts", "kills", "faults", "acknowledged", "lost", "repeats", "doubled", "recovery", "seconds")
+_COLUMNS = ("rounds", "cuts", "kills", "faults", "acknowledged", "lost", "repeats", "doubled", "stuck", "recovery", "seconds")
 _PROBLEMS_SHOWN = 20
 
 
@@ -53,7 +53,8 @@ def _cells(tally: Tally) -> tuple[str, ...]:
     counts = (tally.rounds, tally.cuts, tally.kills, tally.faults.total())
     orders = (tally.acknowledged, tally.lost, tally.repeats, tally.doubled)
     recovery = f"{tally.slowest_recovery_s:.2f} s" if tally.slowest_recovery_s else "-"
-    return (*map(str, counts), *map(str, orders), recovery, f"{tally.seconds:.0f}")
+    stuck = "-" if tally.stuck is None else str(tally.stuck)
+    return (*map(str, counts), *map(str, orders), stuck, recovery, f"{tally.seconds:.0f}")
 
 
 def merged(tallies: Sequence[Tally], *, name: str | None = None) -> Tally:
@@ -61,6 +62,8 @@ def merged(tallies: Sequence[Tally], *, name: str | None = None) -> Tally:
     slowest = max(tallies, key=lambda tally: tally.slowest_recovery_s)
     whole = Tally(name=name or slowest.name, noted=slowest.noted, slowest_recovery_s=slowest.slowest_recovery_s)
     whole.skipped = "" if name else slowest.skipped
+    asked = [tally.stuck for tally in tallies if tally.stuck is not None]
+    whole.stuck = sum(asked) if asked else None
     for tally in tallies:
         whole.faults.update(tally.faults)
         whole.problems += tally.problems

@@ -28,6 +28,7 @@ from tests.journey.load import Load
 from tests.journey.process import ROOT, SECRET, Process, process
 from tests.torture.drips import Size
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 
 VENDOR = "127.0.0.9"
 _FORGED = b"POST /in/acme HTTP/1.1\r\nHost: x\r\nX-Acme-Signature: " + b"0" * 64 + b"\r\nContent-Length: 2\r\n\r\n{}"
@@ -271,6 +272,7 @@ async def flooded(
             grown = await largest - size.bytes
             await load.settled()
             found = [problem for problem in await size.back(gateway.pid, patience_s) if "descriptors" in problem]  # memory: `grown`
+            found += await count_stuck(tally, gateway.admin_port)
             lines_more = sum(b'"http.refused"' in line for line in (folder / "log.jsonl").read_bytes().splitlines()[lines:])
     finally:
         await erp.stop()

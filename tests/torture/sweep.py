@@ -24,6 +24,7 @@ from tests.journey.load import Load
 from tests.journey.process import Process, process
 from tests.torture import traced
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 from tests.torture.traced import Point
 
 FAULTS = (("EIO", False), ("EIO", True), ("ENOSPC", False), ("ENOSPC", True), ("kill", False))
@@ -92,6 +93,7 @@ class Sweep:
         async with aiohttp.ClientSession() as session, asyncio.timeout(30):
             await load.send(session, "o2", 1)
         await load.settled(self.patience_s, after_s=0.05)
+        problems += await count_stuck(tally, self.gateway.admin_port)
         await self.gateway.kill()
         if not seen.injected():
             tally.faults["not reached"] += 1

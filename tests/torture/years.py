@@ -20,6 +20,7 @@ from tests.journey.load import Load
 from tests.journey.process import Process, process
 from tests.torture.clocks import ClockHarness, Wall
 from tests.torture.protocol import Tally, is_over
+from tests.torture.stuck import count_stuck
 
 TIDY_S = 0.5
 TIDIED_S = 4.0
@@ -59,6 +60,7 @@ async def jump_years(folder: Path, dice: Random, days: int, tally: Tally, *argum
             if not gateway.lives():
                 found.append("the gateway ended")
             found += load.problems()
+            found += [] if found else await count_stuck(tally, gateway.admin_port, offset_s=wall.offset_s)
             tally.add(load, f"round {tally.rounds}")
             tally.faults["over a start" if stopped else "while running"] += 2
     finally:
