@@ -27,6 +27,7 @@ from tests.torture.cuts import CutHarness
 from tests.torture.drips import DripHarness
 from tests.torture.kills import KillHarness
 from tests.torture.machine import MachineHarness
+from tests.torture.names import NameHarness
 from tests.torture.network import NetworkHarness
 from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
@@ -50,6 +51,7 @@ _ALL: tuple[Any, ...] = (
     ClockHarness,
     YearsHarness,
     RestoreHarness,
+    NameHarness,
 )
 HARNESSES: dict[str, Callable[[], Harness]] = {made.name: made for made in _ALL}
 _EVERY_S = 10.0

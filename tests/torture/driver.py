@@ -39,7 +39,7 @@ from gateway.target import auth
 from gateway.upkeep import Upkeep
 from tests import acme
 from tests.journey import driver
-from tests.torture import everyway, rogue, timed, twins
+from tests.torture import everyway, namesakes, rogue, timed, twins
 
 SUFFIX = ".torture.test"
 
@@ -49,7 +49,7 @@ HTTP: dict[str, Any] = {}
 
 
 def assembled(path: Path) -> Assembly:
-    modules = {"acme": acme, "everyway": everyway, "rogue": rogue, "timed": timed}
+    modules = {"acme": acme, "everyway": everyway, "namesakes": namesakes, "rogue": rogue, "timed": timed}
     made = {name: Plugin(name=name, distribution=name, version="1", module=module) for name, module in modules.items()}
     assembly = assemble(path, {**installed(), **made})
     return replace(assembly, config=replace(assembly.config, http=replace(assembly.config.http, **HTTP)))
