@@ -32,6 +32,7 @@ from tests.torture.network import NetworkHarness
 from tests.torture.plugins import PluginHarness
 from tests.torture.protocol import Harness, Tally
 from tests.torture.recorded import RecordedHarness
+from tests.torture.reloads import ReloadHarness
 from tests.torture.renamed import RenamedHarness
 from tests.torture.report import as_json, commit, merged, table
 from tests.torture.restores import RestoreHarness
@@ -56,6 +57,7 @@ _ALL: tuple[Any, ...] = (
     NameHarness,
     RecordedHarness,
     RenamedHarness,
+    ReloadHarness,
 )
 HARNESSES: dict[str, Callable[[], Harness]] = {made.name: made for made in _ALL}
 _EVERY_S = 10.0
