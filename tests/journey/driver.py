@@ -78,7 +78,7 @@ def answer_before_commit() -> None:
 
 def no_unique_index() -> None:
     """Known-bad twin: a look says whether an order is new, and then it is inserted; no index decides."""
-    accepting.repeated = lambda *_: None  # type: ignore[attr-defined]
+    accepting.repeated = accepting.why_earlier = lambda *_: None  # type: ignore[attr-defined, assignment]
     accept = SqliteStore.accept
 
     async def look_then_insert(self: Any, source: str, door: Any, events: Any, **named: Any) -> Any:

@@ -18,7 +18,7 @@ import aiohttp
 from gateway.testing import ErpSimulator
 from tests.journey.load import Load
 from tests.journey.process import Process, process
-from tests.torture.operator import Operator
+from tests.torture.operating import Operator
 from tests.torture.protocol import Tally, is_over
 from tests.torture.stuck import count_stuck, open_rows
 
