@@ -43,6 +43,10 @@ from tests.torture.years import YearsHarness
 _ALL: tuple[Any, ...] = (
     CutHarness,
     KillHarness,
+    NameHarness,
+    RecordedHarness,
+    RenamedHarness,
+    ReloadHarness,
     SweepHarness,
     FullDisk,
     FailingDisk,
@@ -54,10 +58,6 @@ _ALL: tuple[Any, ...] = (
     ClockHarness,
     YearsHarness,
     RestoreHarness,
-    NameHarness,
-    RecordedHarness,
-    RenamedHarness,
-    ReloadHarness,
 )
 HARNESSES: dict[str, Callable[[], Harness]] = {made.name: made for made in _ALL}
 _EVERY_S = 10.0
