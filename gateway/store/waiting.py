@@ -171,7 +171,7 @@ def sides_of(status: Mapping[str, Any]) -> Sides:
         if state == "down"
     }
     for reason in status.get("reasons", ()):
-        if "source" in reason:
+        if "source" in reason and "door" in reason:  # a hook that blocks is a reason of a source, and none of its doors is down
             doors[reason["source"], reason["door"]] = Side(state="down", reason=reason["reason"], until=reason.get("next_at"))
     targets = {
         name: Side(state=one["state"], reason=one.get("reason"), until=one.get("next_at")) for name, one in status["targets"].items()

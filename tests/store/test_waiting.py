@@ -17,6 +17,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why
 from gateway.testing import ManualClock
+from gateway.vitals import Condition, Vitals
+from gateway.web import status as web_status
 from tests.store.conformance import accept, deliver, incoming, prepare
 from tests.store.submitting import command, hand_in
 
@@ -161,6 +163,18 @@ def test_the_sides_are_as_the_status_says() -> None:
     )
     assert said.targets == {"erp": Side(state="hold", reason="held by anna"), "wms": Side(state="off")}
     assert said.doors == {("acme", "poll"): Side(state="down"), ("acme", "fetch"): Side(state="down", reason="401")}
+
+
+def test_the_sides_are_told_whatever_the_gateway_complains_of(clock: ManualClock) -> None:
+    """A complaint of a kind that `sides_of` does not expect would take every list, the status and the page with it."""
+    vitals = Vitals(clock)
+    vitals.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
+    vitals.targets["erp"] = Condition(state="hold", since=clock.now(), reason="held")
+    vitals.reload_refused = vitals.clock_doubt = vitals.log_held = "why"
+    vitals.hook_blocks("acme", "normalize", 2.5, everybody_waits=True)
+    kinds = {tuple(sorted(complaint)) for complaint in vitals.complaints()}
+    assert len(kinds) == 6, "one of each kind that there is"
+    assert web_status.sides(vitals, sources=["acme"], targets=["erp"]).doors == {("acme", "poll"): Side(state="down", reason="401")}
 
 
 # --- out of the store
