@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 class Asked:
     """As much of a request as the door reads, its body there whole; what is no UTF-8 in a header is there as aiohttp has it."""
 
-    transport = None
+    transport = protocol = None
 
     def __init__(self, method: str, path: str, headers: CIMultiDict[str], body: bytes) -> None:
         self.method, self.raw_path, self.path, self.headers = method, path, path, headers

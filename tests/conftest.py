@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,12 @@ def no_faults() -> Any:
     yield
     acme.faults.clear()
     pharma.faults.clear()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As pytest's own, under a shorter name."""
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name.removeprefix("test_"))[:SHORT])
 
 
 @pytest.fixture
@@ -114,6 +121,8 @@ class Running:
         self.gateway.end()
         return await self.task
 
+
+SHORT = 12  # a Unix socket's path has at most 107 characters, and a worker's folder is part of it
 
 Start = Callable[..., Awaitable[Running]]
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-SHORT = 12  # a Unix socket's path has at most 107 characters, and a worker's folder is part of it
 
 # Folders and files whose tests share what was made once, for a module or for the session: one worker has them all. (The groups of
 # pytest-xdist itself are marks, which it writes into node ids where pytest 9.2 no longer looks.)
@@ -25,12 +21,6 @@ TOGETHER = (
     "tests/walk/",
 )
 deselected: set[str] = set()
-
-
-@pytest.fixture
-def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As pytest's own, under a shorter name."""
-    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name.removeprefix("test_"))[:SHORT])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -95,6 +95,8 @@ connector = "hubby"
         assembly = assemble(folder / "gateway.toml", plugins(hubby=hubby))
     except ConfigError as error:
         return [problem.partition("sources.pharmacy")[2] for problem in error.problems]
+    if assembly.broken:  # the connector's fault, which takes down its own sources and stops no start
+        return [problem.partition("sources.pharmacy")[2] for problem in assembly.problems]
     assert assembly.sources["pharmacy"].doors
     return []
 
@@ -123,7 +125,10 @@ CASES: Mapping[str, tuple[str, str, list[str]]] = {
     "a timeout that the connector lets through": (
         GOOD + "server_timeout_s = -1.0",
         "",
-        [".settings: subscribe returned a Subscription that cannot be used: its server_timeout_s must be more than 0"],
+        [
+            ".connector: the plugin hubby 1 cannot be used: "
+            "subscribe returned a Subscription that cannot be used: its server_timeout_s must be more than 0"
+        ],
     ),
 }  # fmt: skip
 

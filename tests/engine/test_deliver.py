@@ -386,8 +386,7 @@ async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_w
     _, before = await running.get("/api/status")
     for again in ("reload", "secrets", "restart"):
         if again == "reload":
-            running.gateway._tasks_reload()
-            await running.gateway._reloading
+            assert await running.gateway._reloads.outcome() == ()
         elif again == "secrets":
             running.gateway._runtime.secrets_changed()
         else:
@@ -415,9 +414,10 @@ async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_w
 
 async def test_a_hold_that_is_said_while_a_reload_is_under_way_holds(start: Any, erp: ErpSimulator) -> None:
     running = await start(erp.url)
-    running.gateway._tasks_reload()
+    reloaded = asyncio.create_task(running.gateway._reloads.outcome())
+    await asyncio.sleep(0)
     await hold(running)
-    await running.gateway._reloading
+    assert await reloaded == ()
     await running.deliver(acme.body("o1"))
     await running.until(lambda: waits(running))
     assert await is_held(running)
@@ -437,8 +437,7 @@ async def test_rows_of_a_target_that_is_configured_no_more_are_named_everywhere_
         await running.deliver(acme.body(f"o{n}"))
     await running.until(lambda: waits(running))
     running.config.write_text(running.config.read_text().replace("[targets.erp]", "[targets.new]"))
-    running.gateway._tasks_reload()
-    await running.gateway._reloading
+    assert await running.gateway._reloads.outcome() == ()
     (told,) = [record for record in caplog.records if record.getMessage() == "rows.stray"]
     assert "3 rows wait in the outbox for the target erp, which is configured no more" in told.__dict__["reason"]
     ready, said = await running.get("/readyz")

@@ -58,7 +58,10 @@ async def test_a_door_that_is_down_is_a_reason_until_it_is_up(start, erp) -> Non
     acme.faults["poll"] = refused
     running.gateway._runtime.resume("acme")
     await running.until(lambda: has_reasons(running))
-    assert await reasons(running) == [{"source": "acme", "door": "poll", "reason": "the vendor answers 401"}]
+    (reason,) = await reasons(running)
+    next_at = datetime.fromisoformat(reason.pop("next_at"))
+    assert reason == {"source": "acme", "door": "poll", "reason": "the vendor answers 401"}
+    assert next_at > datetime.now(UTC)
     assert (await running.get("/healthz"))[0] == 200
     acme.faults.clear()
     running.gateway._runtime.resume("acme")
