@@ -94,8 +94,8 @@ class ErasesWhatHasNotLeft(SqliteStore):
 class SupersedesWhatMayBeThere(SqliteStore):
     """The newer version replaces also one that is not its own to replace: whatever the source's policy."""
 
-    async def sent_before(self, row: Any, *, supersede: bool) -> frozenset[str]:
-        return await super().sent_before(row, supersede=True)
+    async def prepared(self, made: Sequence[Prepared]) -> None:
+        await super().prepared([replace(one, supersedes=True, sent=None) for one in made])
 
 
 class ConfirmsAll(SqliteStore):
