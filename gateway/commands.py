@@ -76,7 +76,9 @@ def status(options: Options) -> int:
     if said["restored_at"]:
         print(f"\nRESTORED at {said['restored_at']}: {RESTORED}")
     for reason in said["reasons"]:
-        where = " ".join(filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("target"))))
+        where = " ".join(
+            filter(None, (reason.get("source") or next(iter(reason)), reason.get("door") or reason.get("hook") or reason.get("target")))
+        )
         print(f"\nDOWN {where}: " + one_line(f"{reason['store']}: {reason['reason']}" if "store" in reason else _why(reason)))
     return 1 if said["reasons"] else 0
 
