@@ -36,7 +36,7 @@ class Confined:
 
     def __init__(self, suspects: Suspects | None = None) -> None:
         self._suspects = suspects
-        self._left_behind = 0
+        self._left_behind: list[threading.Thread] = []
         self._proven: dict[str, int] = {}
         self._slow: set[str] = set()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -75,8 +75,11 @@ class Confined:
             finally:
                 self._judge(kind, perf_counter() - began)
 
-        if self._left_behind >= MOST_LEFT_BEHIND:
-            raise TransientError(f"{self._left_behind} calls of the connector never came back; restart the gateway", retry_after_s=60.0)
+        self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]  # one whose call came back at last has ended
+        if len(self._left_behind) >= MOST_LEFT_BEHIND:
+            raise TransientError(
+                f"{len(self._left_behind)} calls of the connector never came back; restart the gateway", retry_after_s=60.0
+            )
         thread = self._begun()
         self._pending += 1
         answer.add_done_callback(self._answered)
@@ -90,7 +93,7 @@ class Confined:
         raise TransientError(f"the connector does not come back within {PATIENCE_S:.0f} s")
 
     def _leave_behind(self, thread: threading.Thread) -> None:
-        self._left_behind += 1
+        self._left_behind.append(thread)
         self._jobs.put(None)
         self._jobs, self._thread = SimpleQueue(), None
         if self._suspects is not None and thread.ident is not None:

@@ -112,7 +112,12 @@ async def test_after_too_many_that_never_came_back_it_says_so_at_once(confined: 
             await confined.run("x", free.wait)
     with pytest.raises(TransientError, match="8 calls of the connector never came back; restart"):
         await confined.run("x", lambda: 7)
+    left_behind = list(confined._left_behind)
     free.set()
+    for thread in left_behind:
+        thread.join(timeout=5)
+    monkeypatch.setattr(module, "PATIENCE_S", 5)
+    assert await confined.run("x", lambda: 7) == 7  # they came back at last
 
 
 async def test_a_hook_that_sleeps_delays_no_other_source(start, erp) -> None:
@@ -255,6 +260,12 @@ async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
     reason = "its hook poll did not come back for 5 s; everything else stood still meanwhile"
     assert (status, said["reasons"]) == (503, [{"source": "acme", "hook": "poll", "reason": reason}])
     assert 'gateway_slow_hooks_total{hook="poll",source="acme"} 1.0' in (await running.get("/metrics"))[1]
+    status, said = await running.get("/api/status")
+    assert (status, said["reasons"]) == (200, [{"source": "acme", "hook": "poll", "reason": reason}])
+    status, page = await running.get("/")
+    assert status == 200
+    assert "Source acme, hook poll" in " ".join(page.split())
+    assert (await running.get("/api/inbox"))[0] == 200
     (key, (at, *rest)) = next(iter(vitals._slow_hooks.items()))
     vitals._slow_hooks[key] = (at.replace(year=at.year - 1), *rest)
     assert (await running.get("/readyz"))[0] == 200
