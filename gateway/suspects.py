@@ -142,11 +142,19 @@ class Suspects:
         thread = threading.get_ident()
         slot = self._slots.get(thread, -1)
         if slot < 0:
-            with self._lock:
-                slot = self._slots[thread] = len(self._slots) % _SLOTS
+            slot = self._slot_for(thread)
         before = self.steps[slot]
         self._note(slot, Step(source, hook, about, time.monotonic(), thread))
         return before
+
+    def _slot_for(self, thread: int) -> int:
+        """One that no thread has which is still there: a shared one would blame what another thread is doing."""
+        with self._lock:
+            there = {one.ident for one in threading.enumerate()} | {thread}
+            self._slots = {one: slot for one, slot in self._slots.items() if one in there}
+            free = sorted(set(range(_SLOTS)) - set(self._slots.values()))
+            slot = self._slots[thread] = free[0] if free else thread % _SLOTS
+            return slot
 
     def leave(self, before: Step | None = None) -> None:
         """The step that began last in this thread is over."""

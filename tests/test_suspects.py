@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +55,26 @@ def down(folder: Path, source: str) -> str | None:
         return suspects.down(source)
     finally:
         suspects.close()
+
+
+def test_threads_that_ended_leave_their_places_to_others() -> None:
+    suspects, there = Suspects(), threading.Barrier(41)
+
+    def step() -> None:
+        suspects.leave(suspects.enter("shop", "ingest"))
+        there.wait(timeout=10)
+
+    for _ in range(5):
+        threads = [threading.Thread(target=step) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        there.wait(timeout=10)
+        assert len({suspects._slots[thread.ident] for thread in threads if thread.ident}) == 40
+        for thread in threads:
+            thread.join()
+    before = suspects.enter("shop", "poll")
+    assert before is None
+    assert suspects._slots[threading.get_ident()] < 41
 
 
 def test_a_thing_over_which_the_process_ended_three_times_is_refused_and_others_are_not(tmp_path: Path) -> None:
