@@ -37,7 +37,6 @@ class Operations:
         reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         self._configured = targets or {}
-        self._reload = reload
         self._store = store
         self._clock = clock
         self.runtime = runtime
