@@ -9,7 +9,7 @@ from datetime import datetime
 
 from gateway.errors import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.outbound.session import TooLong
-from gateway.retry import backoff_s, is_over
+from gateway.retry import backoff_s, believed_s, is_over
 from gateway.store.base import Settlement
 from gateway.store.submissions import SubmissionRow
 
@@ -53,7 +53,7 @@ def _not_sent(row: SubmissionRow, error: Exception, reason: str, now: datetime) 
     if isinstance(error, AuthError):
         return Settlement(status="ready", outcome="paused", reason=reason, counts=False)
     if isinstance(error, RateLimited):
-        return Settlement(status="ready", outcome="throttled", reason=reason, due_in_s=error.retry_after_s or 0.0, counts=False)
+        return Settlement(status="ready", outcome="throttled", reason=reason, due_in_s=_believed_s(error), counts=False)
     if is_over(_age_s(row.first_attempt_at, now), MAX_AGE_S):
         return Settlement(status="dead", outcome="given_up", reason=_given_up(row, reason, now))
     return Settlement(status="ready", outcome="retry", reason=reason, due_in_s=_pause_s(row.attempts, error))
@@ -75,8 +75,11 @@ def _unknown(row: SubmissionRow, reason: str, due_in_s: float, now: datetime, *,
 
 
 def _pause_s(times: int, error: Exception) -> float:
-    asked_s = (error.retry_after_s if isinstance(error, TransientError) else None) or 0.0
-    return max(asked_s, backoff_s(times, base_s=BASE_S, cap_s=CAP_S))
+    return max(_believed_s(error), backoff_s(times, base_s=BASE_S, cap_s=CAP_S))
+
+
+def _believed_s(error: Exception) -> float:
+    return believed_s(error.retry_after_s if isinstance(error, TransientError) else None, CAP_S)
 
 
 def _given_up(row: SubmissionRow, reason: str, now: datetime) -> str:

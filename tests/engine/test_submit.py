@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway import AuthError, Hold, PermanentError
+from gateway import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.connector import Connector
 from gateway.engine import submit as step
 from gateway.engine.submit import Submit
@@ -276,6 +276,24 @@ async def test_too_many_calls_cost_no_attempt_and_the_vendor_gets_its_quiet(benc
     bench.clock.advance(1)
     assert await bench.turn() == 2
     assert [(await bench.state(id_)).state for id_ in (first, second)] == ["done", "done"]
+
+
+@pytest.mark.parametrize("error", [RateLimited("no", retry_after_s=86400.0), TransientError("no", retry_after_s=86400.0, undone=True)])
+async def test_what_a_vendor_asks_for_is_believed_up_to_an_hour(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: TransientError
+) -> None:
+    async def refuses(*_: object) -> None:
+        raise error
+
+    id_ = await bench.hand_in("RX-1", "send_note")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.source.connector, "submit", refuses)
+        await bench.turn()
+    bench.clock.advance(3590)
+    assert await bench.turn() == 0
+    bench.clock.advance(20)
+    await bench.turn()
+    assert (await bench.state(id_)).state == "done"
 
 
 async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(bench: Bench) -> None:
