@@ -18,7 +18,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import ConfigError, StoreBusy, StoreError, StoreFailed
-from gateway.store.base import Settlement
+from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_database, sqlite3_connect
 from gateway.store.sqlite.reading import SqliteReader
@@ -143,6 +143,17 @@ async def test_one_callers_error_undoes_only_its_own_transaction(store: SqliteSt
     assert [type(o) for o in outcomes].count(ZeroDivisionError) == 1
     assert len(await store.lease_inbox("acme", 100)) == 6
     assert await store._run(lambda db: db.execute("SELECT count(*) FROM audit").fetchone()[0]) == 0
+
+
+async def test_a_dead_letter_that_still_cannot_be_read_says_why(store: SqliteStore, tmp_path: Path) -> None:
+    dead = Incoming(key="unreadable-1", document=b"{", sha256=b"s", dead="its total is no number")
+    for _ in range(2):
+        await store.accept("acme", "webhook", [dead])
+        (decided,) = await store.replay(["unreadable-1"], "anna")
+        assert decided.problem is None
+        (row,) = await store.lease_inbox("acme", 10)
+        await store.reaccept(row, [dead])
+        assert on_file(tmp_path / "gateway.db", "SELECT status, reason FROM inbox") == [("dead", "its total is no number")]
 
 
 async def test_waiting_callers_share_commits(tmp_path: Path) -> None:

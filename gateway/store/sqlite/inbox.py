@@ -103,9 +103,10 @@ class Inbox(Core):
                 row.key,
             )
             accepted = accept_all(db, [(row.source, row.door, event, now_ms) for event in events], read_again=row.id)
-            for one in accepted:
-                if one.key == row.key:  # its event's key is another order's, as before
-                    db.execute("UPDATE inbox SET status = 'dead', outcome = 'dead', reason = ? WHERE id = ?", (one.flagged, row.id))
+            for event, one in zip(events, accepted, strict=True):
+                if one.key == row.key:  # its event's key is another order's, as before; or it still cannot be read
+                    reason = one.flagged or event.dead
+                    db.execute("UPDATE inbox SET status = 'dead', outcome = 'dead', reason = ? WHERE id = ?", (reason, row.id))
             return accepted
 
         accepted = await self._run(change)
