@@ -134,13 +134,14 @@ class Lookup:
         if status in (408, 423, 425) or status >= 500:
             raise TransientError(said, retry_after_s=wait_s)
         if status in (401, 403) or status < 400:
-            raise AuthError(f"{said}; check the credentials, what they may read, and the look-up's url")
+            raise AuthError(f"{said}; check the credentials, what they may read, and the look-up's url", refused=status in (401, 403))
         raise Refused([f"{said}; check its url and query with `gateway target check`"])
 
     def _read(self, answer: Answer, codes: frozenset[str], order: object) -> dict[str, Row]:
         document = answer_document(answer)
         if document["body"] is None and document["text"].strip() not in ("", "null"):
-            raise AuthError(f"the look-up {self.name}: the ERP answers with something that is not JSON; a login page, or another url?")
+            said = f"the look-up {self.name}: the ERP answers with something that is not JSON; a login page, or another url?"
+            raise AuthError(said, refused=False)
         if isinstance(document["body"], dict) and document["body"].get("error"):
             raise Refused([f"the look-up {self.name}: the ERP answers with an error; try it with `gateway target check`"])
         try:

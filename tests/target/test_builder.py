@@ -385,6 +385,23 @@ async def test_a_look_up_that_fails_says_what_is_to_be_done(built: Built, answer
         assert caught.value.retry_after_s == 7
 
 
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        (web.Response(status=401), True),
+        (web.Response(status=403), True),
+        (web.Response(status=302), False),
+        (web.Response(status=200, body=b"<html>we are back soon</html>"), False),
+    ],
+)
+async def test_a_look_up_that_is_elsewhere_speaks_of_no_credentials(built: Built, answer: web.Response, refused: bool) -> None:
+    """A password is tried again only after a person has looked; a moved address and a maintenance page mend themselves."""
+    built.products.answer = answer
+    with pytest.raises(AuthError) as caught:
+        await built.body(an_order())
+    assert caught.value.refused is refused
+
+
 async def test_a_404_of_a_look_up_means_that_there_is_nothing(built: Built) -> None:
     built.products.answer = web.Response(status=404)
     assert await built.refusal(an_order()) == ('line 1: products: the ERP has no "A-1"',)
