@@ -14,12 +14,12 @@ from gateway.config import Config, SourceSettings, load
 from gateway.connector import Connector
 from gateway.decode import Report, decode_known
 from gateway.discovery import Plugin, installed
+from gateway.doubtful import warn_of_doubtful
 from gateway.errors import ConfigError, PluginError
 from gateway.messages import Door
 from gateway.secret import FileBacked
 from gateway.spelling import nearest
 from gateway.suspects import Suspects
-from gateway.suspicions import suspect
 from gateway.target.examples import body_problems, watch
 from gateway.target.settings import TargetSettings
 
@@ -99,7 +99,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: 
         elif part is not None:
             broken[name] = part
     _callers(config, sources, report)
-    suspect(config, targets, report)
+    warn_of_doubtful(config, targets, report)
     refused = report.count > 0
     for name, one in broken.items():
         report.add(("sources", name, "connector"), one.reason)

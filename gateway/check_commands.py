@@ -13,6 +13,7 @@ from gateway import submit_commands
 from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
 from gateway.config import Config
+from gateway.doubtful import SOON
 from gateway.edge.signalr import Deaf, Session
 from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.outbound.jwks import KeySet
@@ -20,7 +21,6 @@ from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.runtime import hub_session, keys_session, vendor_session
 from gateway.store.sqlite.reading import SqliteReader
-from gateway.suspicions import SOON
 from gateway.target.http import HttpTarget
 from gateway.target.settings import TargetSettings
 

@@ -69,7 +69,7 @@ ROOTS = {
 }
 ROOTS |= {
     "hook_watch",
-    "suspicions",
+    "doubtful",
     "way_back",
     "submit_commands",
     "reconcile",

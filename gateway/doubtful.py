@@ -1,4 +1,4 @@
-"""What stands in a configuration and is hardly meant: placeholders of an example, badly copied secrets, certificates that end soon.
+"""What in a configuration is doubtful, since it is hardly meant: placeholders of an example, badly copied secrets, certificates that end soon.
 
 Nothing here keeps the gateway from starting; `gateway check` and the journal say it. No secret is quoted.
 """
@@ -29,7 +29,7 @@ _NO_SECRETS = _WORDS | {"secret", "password", "token", "example", "..."}
 _QUOTES = ('"', "'", "`")
 
 
-def suspect(config: Config, targets: Mapping[str, TargetSettings], report: Report) -> None:
+def warn_of_doubtful(config: Config, targets: Mapping[str, TargetSettings], report: Report) -> None:
     """Add a warning to the report for each of them."""
     tables: list[tuple[KeyPath, Any]] = [(("targets", name), table) for name, table in config.targets.items()]
     tables += [(("sources", name, "settings"), source.settings) for name, source in {**config.sources, **config.half}.items()]
