@@ -13,7 +13,8 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 
 _BOM = b"\xef\xbb\xbf"
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+# A text that does not end is one token, too: tried from each of its quotation marks, it would take hours, with Python's lock.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,22 @@ def test_what_could_be_read_in_two_ways_or_not_at_all_is_refused(document: bytes
 def test_a_whole_surrogate_pair_is_a_letter() -> None:
     assert read_json(b'["\\ud83d\\udecb"]') == ["🛋"]
     assert read_json(b'["\\\\ud83d"]') == ["\\ud83d"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_text_that_does_not_end_is_seen_at_once(end: bytes) -> None:
+    body = b'{"data": [1, "' + b'\\"' * 500_000 + end
+    began = perf_counter()
+    assert list_apart(body, "data") == (b"", [])
+    assert perf_counter() - began < 5, "one look for each of its quotation marks takes hours"
+
+
+def test_a_list_with_a_poisoned_element_is_taken_apart() -> None:
+    body = b'{"a": "]\\"", "data": [{"n": NaN, "t": "x,]\\\\"}, [1, 2], "," ], "more": true}'
+    assert list_apart(body, "data") == (
+        b'{"a": "]\\"", "data": [], "more": true}',
+        [b'{"n": NaN, "t": "x,]\\\\"}', b"[1, 2]", b'","'],
+    )
 
 
 def test_what_is_as_deep_as_allowed_is_read() -> None:
