@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -53,6 +54,13 @@ def test_nothing_of_a_person_is_repeated(words: str) -> None:
     text = said({"message": words})
     for secret in ("Max", "max", "uster", "MUSTER", "Erika", "example.org", "F49F", "500mg"):
         assert secret not in text
+
+
+@pytest.mark.parametrize("word", ["a", "@", "a1-", "x@", "'x"])
+def test_a_long_word_is_looked_at_once(word: str) -> None:
+    began = perf_counter()
+    said({"message": word * 200_000})
+    assert perf_counter() - began < 5, "one look for each of its letters takes hours"
 
 
 def test_words_that_only_begin_like_a_name_stay() -> None:
