@@ -26,7 +26,7 @@ from gateway.edge.callers import Caller, Callers
 from gateway.edge.gate import Gate, Over
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.server import NAME
-from gateway.errors import PluginError, Rejected, StoreError
+from gateway.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.source import Source
 from gateway.store.base import Store
 from gateway.store.submissions import NewSubmission, SubmissionState
@@ -147,7 +147,7 @@ class SubmitDoor:
             raise _Answered(400, str(error)) from None
         if not accepts_as_json(request.headers):
             raise _Answered(415, "the body must be JSON in UTF-8, sent as Content-Type: application/json and without a Content-Encoding")
-        new = self._checked(await self._body(request), caller, key, source, command)
+        new = await self._checked(await self._body(request), caller, key, source, command)
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 accepted = await self._store.accept_submission(new)
@@ -189,13 +189,15 @@ class SubmitDoor:
         except (ConnectionError, web.RequestPayloadError):
             raise _Answered(400, "the body breaks off", close=True) from None
 
-    def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
-        description = source.connector.description.commands[command]
+    async def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
+        connector, now = source.connector, self._clock.now()
         try:
-            subject = source.connector.checked(command, body, self._clock.now())
+            subject = await source.confined.run("check", lambda: connector.checked(command, body, now))
         except Misfit as no:
             self._count(source, "rejected")
             raise _problems(no.problems) from None
+        except TransientError as error:
+            raise self._busy(source, str(error), error.retry_after_s or 30) from error
         except PluginError as error:  # no repeat of it would fare better
             self._count(source, "rejected")
             log.error("plugin.failed", exc_info=error, extra={"source": source.name, "command": command})
@@ -208,7 +210,7 @@ class SubmitDoor:
             source=source.name,
             command=command,
             subject=subject,
-            unique=description.unique,
+            unique=connector.description.commands[command].unique,
             body=body,
             sha256=hashlib.sha256(said).digest(),
         )

@@ -75,6 +75,7 @@ class Prepare:
         self._compares = source.connector.description.compares_fetched
         self._behind = False
         self._limit = _FETCHES if source.connector.fetches else BATCH
+        self._tells_open = source.connector.description.is_open is not None
         self._takes_previous = source.connector.takes("normalize", "previous")
 
     async def turn(self) -> bool:
@@ -298,7 +299,7 @@ class Prepare:
             if destination.target not in sent and not destination.wants(body):  # who has an order hears of its changes
                 continue
             deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
-        is_open = self._source.connector.is_open(order)
+        is_open = self._tells_open and await self._source.confined.run("is_open", lambda: self._source.connector.is_open(order))
         return Prepared(
             row=row,
             key=key,

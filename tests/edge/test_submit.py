@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from typing import Any
 
 import pytest
 
+from gateway import confined
 from gateway.edge import submit
 from gateway.engine.submit import Submit
 from gateway.errors import StoreBusy, StoreFailed
@@ -58,6 +60,21 @@ async def test_a_command_is_committed_and_can_be_asked_for(running) -> None:
         "answer": None,
         "error": None,
     }
+
+
+async def test_a_check_that_does_not_come_back_is_503_and_holds_up_nobody_else(running, monkeypatch: pytest.MonkeyPatch) -> None:
+    connector, free = running.gateway._runtime.sources["pharmacy"].connector, threading.Event()
+    erp = Caller(running)
+    with monkeypatch.context() as patch:
+        patch.setattr(connector, "checked", lambda *_: free.wait())
+        patch.setattr(confined, "PATIENCE_S", 0.5)
+        stuck = asyncio.create_task(erp.hand_in())
+        while not stuck.done():
+            assert (await running.get("/healthz"))[0] == 200
+        status, _, headers = await stuck
+    free.set()
+    assert (status, headers["Retry-After"]) == (503, "30")
+    assert (await erp.hand_in())[0] == 202
 
 
 async def test_what_the_vendor_answers_is_given_to_the_byte(running) -> None:

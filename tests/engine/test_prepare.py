@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,19 @@ class Bench:
 @pytest.fixture
 def bench(store: SqliteStore, clock: ManualClock, tmp_path: Path) -> Any:
     return lambda **changes: Bench(store, clock, tmp_path, **changes)
+
+
+async def test_whether_an_order_is_open_is_asked_beside_the_loop(bench: Any) -> None:
+    asked: list[int] = []
+    made = bench()
+    connector = made.step._source.connector
+    told = msgspec.structs.replace(connector.description, is_open=lambda _: bool(asked.append(threading.get_ident())))
+    connector.description = told
+    made.step = Prepare(made.step._source, made.store, made.clock)
+    await made.accept(acme.body("o1"))
+    assert await made.step.turn()
+    assert len(asked) == 1
+    assert asked[0] != threading.get_ident()
 
 
 async def test_a_row_becomes_the_message_of_the_contract(bench: Any) -> None:
