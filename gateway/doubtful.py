@@ -1,4 +1,4 @@
-"""What in a configuration is doubtful, since it is hardly meant: placeholders of an example, badly copied secrets, certificates that end soon.
+"""What in a configuration is doubtful: placeholders of an example, badly copied secrets, certificates that end soon.
 
 Nothing here keeps the gateway from starting; `gateway check` and the journal say it. No secret is quoted.
 """
