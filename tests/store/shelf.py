@@ -32,7 +32,7 @@ class Shelf:
         self.settings = StoreSettings(**settings)
         self.house = Housekeeping(store, clock, lambda: self.settings)
 
-    async def orders(self, *refs: str, status: str = "done", content: bytes = b"1") -> None:
+    async def orders(self, *refs: str, status: str = "done", content: bytes = b"1", target: str = "erp") -> None:
         """Orders that came just now, and how far they are: `open`, `retried` or `done`."""
         digest = hashlib.sha256(content).digest()
         sha256 = hashlib.sha256(BODY).digest()
@@ -45,12 +45,12 @@ class Shelf:
                 row=row,
                 key=f"acme/{row.order_ref}/{row.messages + 1}",
                 n=row.messages + 1,
-                deliveries=(Delivery(target="erp", kind="order.placed", body=BODY, sha256=sha256),),
+                deliveries=(Delivery(target=target, kind="order.placed", body=BODY, sha256=sha256),),
             )
             for row in rows
         ]
         await self.store.prepared(made)
-        leased = await self.store.lease_outbox("erp", 10_000) if status != "open" else ()
+        leased = await self.store.lease_outbox(target, 10_000) if status != "open" else ()
         mine = [row for row in leased if row.order_ref in set(refs)]
         for some in (mine[n : n + 100] for n in range(0, len(mine), 100)):  # the writing thread takes them in one commit
             await asyncio.gather(*(self.store.settle_outbox(row, RETRY if status == "retried" else DONE) for row in some))

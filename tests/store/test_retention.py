@@ -82,6 +82,23 @@ async def test_an_order_whose_messages_are_gone_is_still_known(shelf: Shelf) -> 
     assert await shelf.store.sent_before(row, supersede=False) == {"erp"}, "who has it hears of a revision, not of a new order"
 
 
+async def test_a_target_that_had_an_order_years_ago_still_has_it(shelf: Shelf) -> None:
+    """It takes no revisions, so that its name is in no message that is let go of later."""
+    await shelf.orders("o1", target="archive")
+    await shelf.orders("newest")
+    shelf.clock.advance(12 * DAY_S)
+    await shelf.tidy()
+    await shelf.orders("o1", content=b"2")
+    await shelf.orders("newest", content=b"2")
+    shelf.clock.advance(12 * DAY_S)
+    await shelf.tidy()
+    assert shelf.count("outbox WHERE key LIKE 'acme/o1/%'") == 0
+    revision = Incoming(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=b"3")
+    await shelf.store.accept("acme", "poll", [revision])
+    (row,) = await shelf.store.lease_inbox("acme", 1)
+    assert await shelf.store.sent_before(row, supersede=False) == {"archive", "erp"}
+
+
 async def test_an_order_that_may_still_change_at_the_vendor_stays(shelf: Shelf) -> None:
     await shelf.orders("o1")
     await shelf.orders("newest")

@@ -131,7 +131,9 @@ class Retention(Core):
                     "SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?", (order,)
                 ).fetchall()
                 if targets:
-                    db.execute("UPDATE orders SET sent = ? WHERE id = ?", (json.dumps(sorted(name for (name,) in targets)), order))
+                    (before_that,) = db.execute("SELECT sent FROM orders WHERE id = ?", (order,)).fetchone()
+                    sent = {name for (name,) in targets}.union([] if before_that is None else json.loads(before_that))
+                    db.execute("UPDATE orders SET sent = ? WHERE id = ?", (json.dumps(sorted(sent)), order))
                     _each(db, _TRIM, order)
             for order in _settled(db, after, upto, forget_ms):
                 _each(db, _FORGET, order)
