@@ -199,6 +199,8 @@ class Runtime:
             self.listeners[source].resume()
         if source in self.submit:
             self.submit[source].resume()
+        if (source, "fetch") in self._vitals.doors:  # nothing may be left to fetch that would show it: its rows were dropped
+            self._vitals.door(source, "fetch", "up")
 
     async def clock_jumped(self) -> None:
         """Learn anew when each source was first started. Raises StoreError."""

@@ -269,3 +269,11 @@ async def test_what_is_tried_again_by_itself_says_when_everywhere(start: Any, er
 
 async def is_up(running: Any) -> bool:
     return bool((await running.get("/api/status"))[1]["targets"]["erp"]["state"] == "up")
+
+
+async def test_a_fetch_that_was_not_let_in_is_forgotten_when_a_person_says_so(start, erp) -> None:
+    running = await start(erp.url)
+    running.gateway._vitals.door("acme", "fetch", "down", "the vendor answers 401")
+    assert (await running.get("/readyz"))[0] == 503
+    running.gateway._runtime.resume("acme")
+    assert (await running.get("/readyz"))[0] == 200
