@@ -100,7 +100,8 @@ class Intake:
         while True:
             await self._some.wait()
             for _ in range(min(_SLICE, len(self._waiting))):
-                self._ready.append(await self._read(self._waiting[0]))
+                read = await self._read(self._waiting[0])  # first: what is ready may be taken meanwhile
+                self._ready.append(read)
                 self._waiting.popleft()
             if not self._waiting:
                 self._some.clear()

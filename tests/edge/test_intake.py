@@ -1,0 +1,69 @@
+"""What a hub has pushed, while reading and storing overlap."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from gateway.edge.intake import Intake
+from gateway.store.base import Accepted, Incoming, Store
+from gateway.testing import ManualClock
+from gateway.vitals import Vitals
+from tests import acme
+from tests.engine.test_prepare import source
+
+
+class Confined:
+    """Calls come back when the test says so, as from a thread."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(0)
+
+    async def run(self, _: str, call: Any) -> Any:
+        await self.turns.acquire()
+        return call()
+
+
+class Shop:
+    """A store that commits when the test says so."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(0)
+        self.stored: list[str] = []
+
+    async def accept(self, _source: str, _door: str, events: list[Incoming]) -> list[Accepted]:
+        await self.turns.acquire()
+        self.stored += [event.key for event in events]
+        return [Accepted(key=event.key, outcome="stored") for event in events]
+
+
+async def steps() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_read_while_the_store_takes_what_is_ready_is_stored_too(clock: ManualClock) -> None:
+    confined, shop = Confined(), Shop()
+    made = source(clock, doors=("realtime",), confined=cast("Any", confined))
+    intake = Intake(made, cast("Store", shop), Vitals(clock), clock)
+    running = asyncio.create_task(intake.run())
+    for n in range(2):  # the first is being committed, the second is ready
+        await intake.put(acme.body(f"o{n}"))
+        confined.turns.release()
+        await steps()
+    for n in range(2, 4):
+        await intake.put(acme.body(f"o{n}"))
+        await steps()
+    shop.turns.release()  # the second is taken while the third is being read
+    await steps()
+    confined.turns.release()
+    await steps()
+    confined.turns.release()
+    for _ in range(4):
+        shop.turns.release()
+        await steps()
+    assert not running.done()
+    assert len(shop.stored) == 4
+    await asyncio.wait_for(intake.drained(), 5)
+    running.cancel()
+    await asyncio.wait([running])
