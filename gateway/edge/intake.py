@@ -131,6 +131,7 @@ class Intake:
                 return await self._read_once(pushed)
             except TransientError as error:  # the connector stands still, and a hub does not say it again
                 log.warning("realtime.waits", extra={"source": self._source.name, "reason": str(error)})
+                self._some_ready.set()  # what was read before does not wait for this one
                 await self._clock.sleep(_RETRY_S)
 
     async def _read_once(self, pushed: _Pushed) -> _Read:

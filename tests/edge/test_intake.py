@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, cast
 
 from gateway.edge.intake import Intake
+from gateway.errors import TransientError
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
@@ -65,5 +66,25 @@ async def test_what_is_read_while_the_store_takes_what_is_ready_is_stored_too(cl
     assert not running.done()
     assert len(shop.stored) == 4
     await asyncio.wait_for(intake.drained(), 5)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_what_was_read_does_not_wait_for_what_cannot_be_read_now(clock: ManualClock) -> None:
+    class Stands(Confined):
+        async def run(self, _: str, call: Any) -> Any:
+            if self.turns.locked():
+                raise TransientError("the connector does not come back within 10 s")
+            return await super().run(_, call)
+
+    confined, shop = Stands(), Shop()
+    intake = Intake(source(clock, doors=("realtime",), confined=cast("Any", confined)), cast("Store", shop), Vitals(clock), clock)
+    confined.turns.release()
+    shop.turns.release()
+    await intake.put(acme.body("o1"))
+    await intake.put(acme.body("o2"))
+    running = asyncio.create_task(intake.run())
+    await steps()
+    assert len(shop.stored) == 1
     running.cancel()
     await asyncio.wait([running])
