@@ -118,7 +118,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: 
 
 
 def _used(config: Config) -> frozenset[str]:
-    return frozenset(source.connector for source in config.sources.values())
+    return frozenset(source.connector for source in (*config.sources.values(), *config.half.values()))
 
 
 def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | None = None) -> Connector:

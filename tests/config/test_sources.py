@@ -10,6 +10,7 @@ import pytest
 
 from gateway.assembly import assemble
 from gateway.discovery import installed
+from gateway.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "etc" / "sources").glob("*.toml"))
@@ -44,3 +45,17 @@ def test_a_copy_in_conf_d_is_a_source(file: Path, tmp_path: Path, pair: dict[str
     (source,) = assemble(tmp_path / "gateway.toml").sources.values()
     assert source.settings.connector == file.stem
     assert source.doors
+
+
+def test_a_mistake_beside_the_settings_hides_none_in_them(tmp_path: Path) -> None:
+    """The plugin of a source that is half readable is imported as well: it knows its settings."""
+    (tmp_path / "gateway.toml").write_text(
+        '[targets.erp]\nurl = "http://127.0.0.1:1/"\n[sources.reps]\nconnector = "supercat"\non_revision = "maybe"\n'
+        '[sources.reps.settings]\nbase_url = "https://supercat.supercatsolutions.com"\nmapping = "missing.jsonata"\npasword = "bare"\n'
+    )
+    with pytest.raises(ConfigError) as refused:
+        assemble(tmp_path / "gateway.toml")
+    said = "\n".join(refused.value.problems)
+    assert "was not loaded" not in said
+    for one in ("on_revision: must be one of", "settings.org: is needed", "settings.pasword: is not a key", "missing.jsonata"):
+        assert one in said
