@@ -100,6 +100,7 @@ class Deliver(Flight[OutboxRow]):
         self._trouble = self._pace = ""
         self._closed_s = 0.0
         self._flying = 0
+        self._trying: int | None = None
         self._knocks = True
 
     @property
@@ -167,6 +168,7 @@ class Deliver(Flight[OutboxRow]):
             rows = await self._store.lease_outbox(self.name, 1, announces=announces, early=True, but_not=breaker.tried)
             if rows:
                 breaker.trying(now, rows[0].id)
+                self._trying = rows[0].id
         return rows
 
     def _start(self, row: OutboxRow) -> None:
@@ -207,6 +209,10 @@ class Deliver(Flight[OutboxRow]):
     async def _one(self, row: OutboxRow) -> None:
         began, began_ms, left = perf_counter(), self._clock.now_ms(), _Left(at=self._clock.monotonic(), beside=self._flying)
         journal = _Journal(self._store, row, self._clock, announces=self._target.announces)
+        if not self._may_leave(row):
+            self._flying -= 1
+            await self._settle(row, Settlement(status="unknown" if journal.unclear else "ready", outcome="handed_back", counts=False))
+            return
         try:
             outcome = await self._send(row, journal)
         except LeaseLost:
@@ -248,6 +254,11 @@ class Deliver(Flight[OutboxRow]):
             next_in_s=round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
         )
         await self._settle(row, end)
+
+    def _may_leave(self, row: OutboxRow) -> bool:
+        """Whether nothing has stopped the target since the row was leased; else its answer would count as that of the one that tries."""
+        tries, self._trying = row.id == self._trying, None if row.id == self._trying else self._trying
+        return self._held is None and (tries or not self._breaker.stops)
 
     def _counter(self, outcome: str) -> Counter:
         counter = self._counters.get(outcome)

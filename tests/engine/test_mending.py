@@ -16,6 +16,7 @@ from gateway.errors import StoreBusy
 from gateway.retry import believed_s
 from gateway.secret import Secret
 from gateway.store.base import Settlement
+from gateway.store.targets import Held
 from gateway.target.auth_settings import Basic, Bearer, ClientCredentials, Login
 from gateway.target.templates import Template
 from gateway.vitals import Condition
@@ -59,6 +60,35 @@ async def test_one_answer_that_speaks_of_the_set_up_stops_it_for_half_a_minute(t
         await made.pass_time(10, 5)
         assert condition(made).state == "up"
         assert {row["status"] for row in (await made.rows()).values()} == {"done"}
+
+
+@pytest.mark.parametrize("text", [KEYED, LOOKUP])
+@pytest.mark.parametrize("stops", ["answer", "person"])
+async def test_what_is_leased_while_it_is_stopped_does_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: str, text: str
+) -> None:
+    """Else its 401 would count as that of the first retry, and the next one would come in an hour, or never."""
+    async with desk(tmp_path, text) as made:
+        await made.order("o1")
+        lease = made.store.lease_outbox
+
+        async def meanwhile(*given: Any, **more: Any) -> Any:
+            rows = await lease(*given, **more)
+            if stops == "person":
+                made.deliver.held(Held(target="erp", who="anna", at=made.clock.now()))
+            else:
+                made.deliver.hold("the target answers 401")
+            return rows
+
+        monkeypatch.setattr(made.store, "lease_outbox", meanwhile)
+        await made.turn()
+        monkeypatch.undo()
+        assert (made.erp.heard, await made.state("o1")) == ([], ("ready", "handed_back"))
+        assert (await made.rows())["acme/o1/1"]["attempts"] == 0
+        assert waits_s(made) == (None if stops == "person" else 30)
+        made.deliver.release(person=True)
+        await made.turn()
+        assert await made.state("o1") == ("done", "delivered")
 
 
 async def test_it_is_tried_with_one_order_at_a_time_and_more_and_more_seldom(tmp_path: Path) -> None:
