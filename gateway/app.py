@@ -323,7 +323,11 @@ async def serve(config_path: Path, *, new_store: bool = False) -> int:
     def assembled(path: Path) -> Assembly:
         return assemble(path, suspects=suspects)
 
-    return await Gateway(config_path, assembled(config_path), assembled=assembled, new_store=new_store).run()
+    code = await Gateway(config_path, assembled(config_path), assembled=assembled, new_store=new_store).run()
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # it has ended well, and nothing changes its exit code
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 __all__ = ["Gateway", "StoreError", "control_socket", "serve"]

@@ -366,6 +366,16 @@ async def test_a_signal_during_a_start_kills_nothing(
         assert await again.deliver(session, acme.body("o2")) == 200
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_during_the_end_changes_no_exit_code(installation: Installation, number: signal.Signals) -> None:
+    """Until the process is gone: what the interpreter does after the last line of the log takes its time."""
+    at_exit = "import atexit, os\natexit.register(lambda: [os.kill(os.getpid(), {}) for _ in range(3)])\n"
+    program = f"import sys\n{at_exit.format(int(number))}from gateway.cli import main\nsys.exit(main(sys.argv[1:]))"
+    async with installation.serve_as(program) as serving:
+        serving.signal(signal.SIGTERM)
+        assert await serving.ended() == 0
+
+
 async def test_a_store_that_another_program_writes_to_is_waited_for_at_a_start(
     installation: Installation, session: aiohttp.ClientSession
 ) -> None:
