@@ -240,6 +240,7 @@ class Store(Keeping, Submissions, Deciding, Targets, Protocol):
     ) -> list[OutboxRow]:
         """Take due deliveries, oldest due first, one per order; `early`, also what is due later; `but_not` those where there are others.
 
+        Those others are taken from both ends in turn, by how many `but_not` names: where many that fail have come first, a newer one goes.
         With `announces`, whoever takes them says before each request that it is `sending`: what a crash finds leased and
         not announced has surely not left. Without, whatever a crash finds leased may have been taken.
         """

@@ -273,6 +273,20 @@ async def test_several_orders_that_always_fail_delay_others_by_one_pause(tmp_pat
         assert await made.state("good") == ("done", "delivered")
 
 
+@pytest.mark.parametrize("before", [20, 21])
+async def test_many_orders_that_always_fail_delay_others_by_two_pauses(tmp_path: Path, before: int) -> None:
+    """However many came first and have not been tried yet: the newest has its turn as well."""
+    async with desk(tmp_path, KEYED) as made:
+        for n in range(before):
+            made.erp.arm("status", status=500, times=100_000, only=f"acme/odd{n}/1")
+            await made.order(f"odd{n}")
+        await made.turn(limit=8)
+        assert made.deliver._breaker.stops
+        await made.order("good")
+        await made.pass_time(61, 5)
+        assert await made.state("good") == ("done", "delivered")
+
+
 async def test_the_twin_that_tries_the_same_order_again_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The known-bad twin: what is tried is what is due first, whoever failed before."""
     monkeypatch.setattr(Breaker, "tried", property(lambda _: set(), lambda _self, _value: None), raising=False)

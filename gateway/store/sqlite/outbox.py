@@ -21,6 +21,7 @@ _LEASE = """
     WHERE target = ? AND outbox.status IN ('ready', 'leased', 'unknown') AND outbox.due_at_ms <= ?
     ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
 _LEASE_OTHERS = _LEASE.replace("ORDER BY", "AND outbox.id NOT IN (SELECT value FROM json_each(?)) ORDER BY")
+_LEASE_NEWEST = _LEASE_OTHERS.replace("ORDER BY outbox.due_at_ms, outbox.id", "ORDER BY outbox.id DESC")
 _CLAIMANT = """
     SELECT key FROM outbox INDEXED BY outbox_by_erp_id
     WHERE target IN (SELECT ?1 UNION ALL SELECT old FROM target_renames WHERE new = ?1)
@@ -47,7 +48,8 @@ class Outbox(Core):
         def change(db: Connection) -> list[OutboxRow]:
             found: list[Any] = []
             if but_not:
-                found = db.execute(_LEASE_OTHERS, (target, until_ms, json.dumps(list(but_not)), limit)).fetchall()
+                others = _LEASE_NEWEST if len(but_not) % 2 else _LEASE_OTHERS
+                found = db.execute(others, (target, until_ms, json.dumps(list(but_not)), limit)).fetchall()
             found = found or db.execute(_LEASE, (target, until_ms, limit)).fetchall()
             rows = [_row(one, lease) for one in found]
             if rows:
