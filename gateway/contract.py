@@ -14,8 +14,8 @@ from gateway.orders import Order, contradictions, has_long_text
 
 _NAME_LIMIT = 200
 _LONG = "long_text"
-# What programs write where they have no value; the nil UUID is zeros and dashes.
-_NO_IDENTITY = re.compile(r"[0\s-]*|\s*(?:\(?null\)?|none|undefined|nil|nan)\s*", re.IGNORECASE)
+# What programs write where they have no value, bare or in brackets or quotes; the nil UUID is zeros and signs.
+_NO_IDENTITY = re.compile(r"[0\W_]*|[\W_]*(?:null|none|undefined|nil|nan|dbnull|n/a|object object)[\W_]*|\\N", re.IGNORECASE)
 _LONGEST_WAIT_S = 86400.0
 _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -97,8 +97,8 @@ def _check_newness(hook: str, event: Event) -> None:
 
 
 def is_identity(text: str | None) -> bool:
-    """Whether a text can name one thing: what programs write where they have nothing (`null`, `none`, `undefined`, `nil`, the empty
-    text, `0`, `-`, the nil UUID, white space) would be the name of many."""
+    """Whether a text can name one thing: what programs write where they have nothing (`null`, `<none>`, `undefined`, `N/A`,
+    `[object Object]`, the nil UUID, whatever has no letter and no digit but 0) would be the name of many."""
     return text is not None and not _NO_IDENTITY.fullmatch(text)
 
 

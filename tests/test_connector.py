@@ -712,7 +712,33 @@ async def test_a_cancellation_from_inside_is_seen_as_one_after_a_failed_task_gro
             await whole(fetch=fetch).fetch(EVENT, None)
 
 
-NOTHINGS = ("null", "None", " NULL ", "undefined", "nil", "NaN", "(null)", "", " ", "0", "-", "--", "00000000-0000-0000-0000-000000000000")
+NOTHINGS = (
+    "N/A",
+    "#n/a",
+    "<null>",
+    "[null]",
+    "'None'",
+    "[object Object]",
+    "{}",
+    "\\N",
+    "DBNull",
+    "0.0",
+    "{00000000-0000-0000-0000-000000000000}",
+    "?",
+    "null",
+    "None",
+    " NULL ",
+    "undefined",
+    "nil",
+    "NaN",
+    "(null)",
+    "",
+    " ",
+    "0",
+    "-",
+    "--",
+    "00000000-0000-0000-0000-000000000000",
+)
 
 
 @pytest.mark.parametrize("name", NOTHINGS)
