@@ -8,44 +8,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks.contestants import SOURCE
 from benchmarks.orders import PLACE, body, order_id
 from gateway.clock import SystemClock
 from gateway.orders import Line, Message, Order, decimal, encode
-from gateway.store.base import Delivery, InboxRow, Incoming, Prepared
+from gateway.store.base import Delivery, InboxRow, Incoming, Prepared, Settlement
 from gateway.store.sqlite import SqliteStore
 
-LATER = timedelta(hours=6)
+LATER_S = 6 * 3600.0
 _AT_ONCE = 1000
-
-
-class _Ahead(SystemClock):
-    """A clock that is ahead: what the store makes due at once is due later for everybody else."""
-
-    def __init__(self, ahead: timedelta) -> None:
-        self._ahead = ahead
-
-    def now(self) -> datetime:
-        return super().now() + self._ahead
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self._ahead // timedelta(milliseconds=1)
 
 
 def seed(database: Path, count: int) -> float:
     """Fill a new database with so many waiting orders; the seconds it took."""
     began = time.monotonic()
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    asyncio.run(_seed(database, "unreachable", "down", count // 2, timedelta()))
-    asyncio.run(_seed(database, "later", "erp", count - count // 2, LATER))
+    asyncio.run(_seed(database, "unreachable", "down", count // 2))
+    asyncio.run(_seed(database, "later", "erp", count - count // 2, later_s=LATER_S))
     return time.monotonic() - began
 
 
-async def _seed(database: Path, prefix: str, target: str, count: int, ahead: timedelta) -> None:
-    clock = _Ahead(ahead)
+async def _seed(database: Path, prefix: str, target: str, count: int, later_s: float = 0.0) -> None:
+    clock = SystemClock()
     store = SqliteStore(database, clock=clock)
     await store.open()
     await store.register([SOURCE])
@@ -54,6 +41,10 @@ async def _seed(database: Path, prefix: str, target: str, count: int, ahead: tim
         await store.accept(SOURCE, "webhook", events)
         rows = await store.lease_inbox(SOURCE, _AT_ONCE)
         await store.prepared([prepared(row, target) for row in rows])
+        if later_s:
+            again = Settlement(status="ready", outcome="retry", due_in_s=later_s)
+            leased = await store.lease_outbox(target, _AT_ONCE)
+            await asyncio.gather(*(store.settle_outbox(row, again) for row in leased))
     await store.checkpoint(truncate=True)
     await store.close()
 

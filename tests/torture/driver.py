@@ -10,6 +10,7 @@ how long a resolved name is remembered, are cut to a fraction, so that a round t
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -29,6 +30,7 @@ from gateway.edge import arriving, crowd, gate, server
 from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
+from gateway.engine.breaker import once_then
 from gateway.engine.deliver import Deliver
 from gateway.errors import TransientError
 from gateway.outbound import session, vendor
@@ -110,15 +112,17 @@ def marks_unheard() -> None:
 
 
 def hold_untold() -> None:
-    """Known-bad twin: a target that is held looks as its breaker does, so that nobody releases it."""
+    """Known-bad twin: a target that refuses everything is never tried again by itself, and looks well, so that nobody releases it."""
     original = Deliver._show
 
     def shown(self: Any) -> None:
-        held, self._held = self._held, None
-        original(self)
-        self._held = held
+        if self._breaker.kind == "hold":
+            self._vitals.target(self.name, "up")
+        else:
+            original(self)
 
     Deliver._show = shown  # type: ignore[method-assign]
+    Deliver._pauses = lambda *_: once_then(math.inf, math.inf)  # type: ignore[method-assign]
 
 
 def no_resync() -> None:

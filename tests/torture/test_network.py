@@ -66,6 +66,7 @@ async def test_no_fault_of_the_network_loses_doubles_or_overtakes(tmp_path: Path
     assert [problem for one in cells for problem in one.problems] == [], f"TORTURE_SEED={SEED}"
 
 
+_TRIES = 4
 TWINS = {
     "new_key_each_time": ("erp", "reply lost", "is in the ERP under"),
     "no_timeouts": ("erp", "blackhole", "still not there"),
@@ -80,6 +81,11 @@ TWINS = {
 @pytest.mark.parametrize("twin", ["new_key_each_time", *(pytest.param(one, marks=pytest.mark.long) for one in list(TWINS)[1:])])
 async def test_known_bad_twins_are_caught(tmp_path: Path, twin: str) -> None:
     leg, kind, said = TWINS[twin]
-    tally, place = Tally(name=twin), tmp_path / twin
-    cells = await one_leg(leg, [kind] * 12, Random(SEED), tally, place, "--twin", twin, patience_s=2.0, recovery_s=3.0)
-    assert said in " ".join(cells.problems), f"TORTURE_SEED={SEED}"
+    found: list[str] = []
+    for n in range(_TRIES):  # whether the fault meets what the twin does wrong is chance
+        tally, place = Tally(name=twin), tmp_path / f"{twin}{n}"
+        cells = await one_leg(leg, [kind] * 12, Random(SEED + n), tally, place, "--twin", twin, patience_s=2.0, recovery_s=3.0)
+        found += cells.problems
+        if said in " ".join(found):
+            return
+    raise AssertionError(f"TORTURE_SEED={SEED}: not caught in {_TRIES} tries: {found}")

@@ -86,7 +86,7 @@ async def test_what_tryton_refuses_is_refused_in_its_words(shop: Shop, real: Try
     rows = await shop.settled(3)
     assert [row["status"] for row in rows] == ["dead", "dead", "dead"], rows
     reasons = [row["reason"] for row in rows]
-    assert 'for field "Quantity"' in reasons[0]
+    assert 'for field "Quantity"' in await shop.words(rows[0]["row"])
     assert "line 2" in reasons[1]
     assert "NOPE" in reasons[1]
     assert "C-999" in reasons[2]
