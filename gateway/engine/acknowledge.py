@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from time import perf_counter
 
 from gateway.clock import Clock
-from gateway.engine.worker import settled
+from gateway.engine.worker import now_for_ages, settled
 from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
 from gateway.messages import Receipt
 from gateway.retry import backoff_s, believed_s, is_over
@@ -61,7 +61,7 @@ class Acknowledge:
         if confirmed:
             return Settlement(status="done", outcome="acknowledged", started_at_ms=began_ms, duration_ms=duration_ms)
         reason = str(problem) if problem is not None else "the vendor did not confirm it"
-        age_s = (self._clock.now() - row.first_attempt_at).total_seconds() if row.first_attempt_at else 0.0
+        age_s = (now_for_ages(self._store) - row.first_attempt_at).total_seconds() if row.first_attempt_at else 0.0
         passing = problem is None or isinstance(problem, (TransientError, AuthError, TimeoutError))
         if not passing or is_over(age_s, _MAX_AGE_S):
             return Settlement(status="dead", outcome="dead", reason=reason, started_at_ms=began_ms, duration_ms=duration_ms)

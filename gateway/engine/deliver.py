@@ -19,7 +19,7 @@ from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.flight import Flight
 from gateway.engine.parallel import Parallel
 from gateway.engine.settlement import settlement
-from gateway.engine.worker import settled
+from gateway.engine.worker import now_for_ages, settled
 from gateway.errors import LeaseLost
 from gateway.log import say
 from gateway.retry import believed_s
@@ -233,7 +233,7 @@ class Deliver(Flight[OutboxRow]):
             row,
             outcome,
             self._target.settings.retry,
-            now=self._clock.now(),
+            now=now_for_ages(self._store),
             began_ms=began_ms,
             duration_ms=round(duration_s * 1000),
         )

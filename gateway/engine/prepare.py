@@ -13,7 +13,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.connector import Misread
 from gateway.difference import differences, is_likely_new
-from gateway.engine.worker import settled
+from gateway.engine.worker import now_for_ages, settled
 from gateway.errors import (
     AuthError,
     GatewayError,
@@ -337,11 +337,9 @@ class Prepare:
                 wait_s = believed_s(error.retry_after_s, _RETRY_CAP_S) or 60.0
                 return Settlement(status="ready", outcome="rate_limited", due_in_s=wait_s, reason=str(error), counts=False)
             case TransientError() | AuthError() | TimeoutError():
-                age_s = (self._clock.now() - row.received_at).total_seconds()
+                age_s = (now_for_ages(self._store) - row.received_at).total_seconds()
                 reason = str(error) or "no answer in time"
-                if self._store.time_to_let_go() is not None and is_over(
-                    age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s
-                ):
+                if is_over(age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s):
                     return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
                 asked_s = believed_s(getattr(error, "retry_after_s", None), _RETRY_CAP_S)
                 wait_s = max(asked_s, self._pause_s(row.attempts))

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from gateway.clock import Clock
 from gateway.engine.flight import Flight
 from gateway.engine.unclear import failed, not_there, undecidable
-from gateway.engine.worker import settled
+from gateway.engine.worker import now_for_ages, settled
 from gateway.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Settlement, Store
@@ -158,7 +158,7 @@ class Submit(Flight[SubmissionRow]):
         self._went_well()
         if found is not None:
             return found, Settlement(status="done", outcome="found", counts=False, cleared=True)
-        return None, not_there(row, self._clock.now())
+        return None, not_there(row, self._clock.now(), now_for_ages(self._store))
 
     def _failed(self, row: SubmissionRow, attempt: _Attempt, error: Exception) -> Settlement:
         reason = str(error) if isinstance(error, GatewayError) else "no answer in time" if isinstance(error, TimeoutError) else ""
@@ -171,7 +171,7 @@ class Submit(Flight[SubmissionRow]):
             self._pause(reason)
         elif isinstance(error, RateLimited):
             self._quiet_until = max(self._quiet_until, self._clock.monotonic() + min(error.retry_after_s or 60.0, _MOST_QUIET_S))
-        return failed(row, error, reason[:_LONGEST_REASON], sent=attempt.sent, now=self._clock.now())
+        return failed(row, error, reason[:_LONGEST_REASON], sent=attempt.sent, now=now_for_ages(self._store))
 
     def _pause(self, reason: str) -> None:
         """Nothing more is said until somebody says so, or after a long while: a vendor locks accounts that knock too often."""

@@ -33,13 +33,18 @@ def failed(row: SubmissionRow, error: Exception, reason: str, *, sent: bool, now
     return _unknown(row, reason, _pause_s(row.attempts, error), now, outcome="retry" if undone else "unknown")
 
 
-def not_there(row: SubmissionRow, now: datetime) -> Settlement:
-    """How a look-up ends that finds nothing: that counts once the attempt it looked for can no longer be on its way."""
+def not_there(row: SubmissionRow, now: datetime, by_age: datetime) -> Settlement:
+    """How a look-up ends that finds nothing: that counts once the attempt it looked for can no longer be on its way.
+
+    Args:
+        now: By the wall clock.
+        by_age: The time by which it is given up; see `now_for_ages`.
+    """
     too_early_s = CERTAIN_AFTER_S - _age_s(row.unknown_since, now)
     if too_early_s > 0:
         return Settlement(status="unknown", outcome="unknown", reason="it is not there so far", due_in_s=too_early_s, counts=False)
-    if is_over(_age_s(row.first_attempt_at, now), MAX_AGE_S):
-        return Settlement(status="dead", outcome="given_up", reason=_given_up(row, "it is not there", now), counts=False, cleared=True)
+    if is_over(_age_s(row.first_attempt_at, by_age), MAX_AGE_S):
+        return Settlement(status="dead", outcome="given_up", reason=_given_up(row, "it is not there", by_age), counts=False, cleared=True)
     return Settlement(status="ready", outcome="not_there", counts=False, cleared=True)
 
 

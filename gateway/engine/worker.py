@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from gateway.clock import Clock
@@ -91,3 +92,11 @@ def unsettled(error: BaseException) -> str:
     """Why a row is given back, for people: how its attempt ended could not be written."""
     said = str(error) if isinstance(error, GatewayError) else type(error).__name__
     return f"how the last try ended could not be written ({said}); it is tried again, and the log says more"
+
+
+def now_for_ages(store: Store) -> datetime:
+    """The time by which something has been tried for too long: that which has really passed, whatever the wall clock says.
+
+    Where the wall clock is in doubt, nothing is too old.
+    """
+    return store.time_to_let_go() or datetime.min.replace(tzinfo=UTC)

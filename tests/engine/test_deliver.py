@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -461,3 +462,22 @@ async def test_rows_of_a_source_that_is_configured_no_more_are_named_as_well(sta
     ready, said = await running.get("/readyz")
     assert (ready, said["reasons"][0]["source"], said["reasons"][0]["rows"]) == (503, "gone", 1)
     assert "Source gone, inbox" in (await running.get("/"))[1]
+
+
+async def test_an_order_is_not_given_up_for_a_clock_that_has_just_jumped(start: Any, erp: ErpSimulator) -> None:
+    """The jump is noticed within a second; an attempt that ends before that counts by the time that has really passed."""
+    erp.arm("status", status=503, times=10**6)
+    running = await start(erp.url, target="retry = { base_s = 0.05, cap_s = 0.2 }\nbreaker = { failures = 1000 }")
+    await running.deliver(acme.body("o1"))
+    await running.until(lambda: tried(running, 2))
+    clock = running.gateway._clock
+    now, now_ms = clock.now, clock.now_ms
+    clock.now, clock.now_ms = lambda: now() + timedelta(days=200), lambda: now_ms() + 200 * 86_400_000
+    await running.until(lambda: tried(running, 6))
+    assert [row["status"] for row in await running.rows("outbox", status="dead")] == []
+    erp.disarm()
+    await erp.wait_for(1)
+
+
+async def tried(running: Any, times: int) -> bool:
+    return any(row["attempts"] >= times for row in await running.rows("outbox"))
