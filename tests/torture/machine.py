@@ -133,7 +133,11 @@ async def lose_power(
             for cut in range(cuts + 1):
                 began = time.monotonic()
                 await asyncio.to_thread(made.power_on)
-                await until_it_stores(address.admin_port)
+                try:
+                    await until_it_stores(address.admin_port)
+                except TimeoutError:
+                    tally.problems.append(f"after cut {cut} it is not ready within a minute")
+                    return
                 if cut:
                     tally.recovered(time.monotonic() - began)
                 if cut == cuts or (cut and time.monotonic() > until):
