@@ -20,6 +20,7 @@ from gateway import Codes, Hold, Mapping, Rejected, Submission, Url
 from gateway.body import Misfit, meaning
 from gateway.codes import drawing
 from gateway.config import CallerSettings
+from gateway.confined import Confined
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Callers
 from gateway.edge.openapi import CODE_IMAGES
@@ -79,7 +80,7 @@ def sources() -> dict[str, Any]:
 
 class _Source:
     def __init__(self, name: str, connector: Any) -> None:
-        self.name, self.connector = name, connector
+        self.name, self.connector, self.confined = name, connector, Confined()
 
 
 class Shelf:
