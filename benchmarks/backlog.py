@@ -1,6 +1,6 @@
 """Orders that wait: a database seeded through the store's own methods, so that it is one that the gateway could have written.
 
-Half of them wait for a target that cannot be reached; the other half are for the measured target itself, due in six hours.
+Half of them wait for a target that cannot be reached; the other half are for the measured target itself, and wait for a person: what is due later is sent as soon as a target is released.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from gateway.orders import Line, Message, Order, decimal, encode
 from gateway.store.base import Delivery, InboxRow, Incoming, Prepared, Settlement
 from gateway.store.sqlite import SqliteStore
 
-LATER_S = 6 * 3600.0
 _AT_ONCE = 1000
 
 
@@ -27,11 +26,11 @@ def seed(database: Path, count: int) -> float:
     began = time.monotonic()
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     asyncio.run(_seed(database, "unreachable", "down", count // 2))
-    asyncio.run(_seed(database, "later", "erp", count - count // 2, later_s=LATER_S))
+    asyncio.run(_seed(database, "held", "erp", count - count // 2, held=True))
     return time.monotonic() - began
 
 
-async def _seed(database: Path, prefix: str, target: str, count: int, later_s: float = 0.0) -> None:
+async def _seed(database: Path, prefix: str, target: str, count: int, held: bool = False) -> None:
     clock = SystemClock()
     store = SqliteStore(database, clock=clock)
     await store.open()
@@ -41,8 +40,8 @@ async def _seed(database: Path, prefix: str, target: str, count: int, later_s: f
         await store.accept(SOURCE, "webhook", events)
         rows = await store.lease_inbox(SOURCE, _AT_ONCE)
         await store.prepared([prepared(row, target) for row in rows])
-        if later_s:
-            again = Settlement(status="ready", outcome="retry", due_in_s=later_s)
+        if held:
+            again = Settlement(status="held", outcome="held", reason="a person decides")
             leased = await store.lease_outbox(target, _AT_ONCE)
             await asyncio.gather(*(store.settle_outbox(row, again) for row in leased))
     await store.checkpoint(truncate=True)
