@@ -1,6 +1,7 @@
 """Orders that wait: a database seeded through the store's own methods, so that it is one that the gateway could have written.
 
-Half of them wait for a target that cannot be reached; the other half are for the measured target itself, and wait for a person: what is due later is sent as soon as a target is released.
+Half of them wait for a target that cannot be reached; the other half are for the measured target itself, and wait for a person: what
+is due later is sent as soon as a target is released.
 """
 
 from __future__ import annotations
