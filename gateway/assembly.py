@@ -230,7 +230,7 @@ def _source(name: str, source: SourceSettings, connector: Connector, report: Rep
 
 
 def _is_misspelt(key: str, kind: type[Struct], given: Mapping[str, Any]) -> bool:
-    """Whether a key that is needed stands there in another spelling, which is complained of already."""
+    """Tell whether a needed key is there in another spelling, which is complained of already."""
     known = [field.encode_name for field in structs.fields(kind)]
     return any(nearest(other, known).endswith(f" {key}?") for other in given if other not in known)
 

@@ -97,7 +97,7 @@ def problems(private_key: Secret, certificate: Secret | None) -> Iterable[tuple[
 
 
 def ends_of(pem: str) -> list[datetime]:
-    """When each certificate of a PEM text runs out, UTC, each instant once; none where there is no certificate in it."""
+    """The instants, UTC, at which the certificates of a PEM text run out, each once; empty without a certificate."""
     if "-----BEGIN CERTIFICATE-----" not in pem:
         return []
     try:

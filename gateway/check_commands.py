@@ -53,7 +53,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 async def stray_rows(config: Config) -> list[str]:
-    """What waits in the store, where there is one, for a source or target that this configuration does not have."""
+    """Name the rows in the store that wait for a source or target that this configuration does not have."""
     reader = SqliteReader(config.database)
     try:
         if not config.database.exists():

@@ -213,7 +213,7 @@ def resume(options: Options) -> int:
 
 
 def reload(options: Options) -> int:
-    """Have the running gateway read its configuration anew, and wait for what comes of it; 1 where it was refused."""
+    """Reload the configuration of the running gateway and wait for the outcome; 1 where it was refused."""
     try:
         if not is_running(config_of(options)):
             _signal_main()
@@ -317,7 +317,7 @@ def _explained(options: Options, read: Callable[..., Awaitable[list[dict[str, An
 
 
 async def _sides(config: Config) -> Sides:
-    """How targets and sources are; where a running gateway does not say, nothing is known of them."""
+    """Ask a running gateway how its targets and sources are; without an answer nothing is known of them."""
     with suppress(GatewayError):
         if is_running(config):
             return sides_of(await ask(config, "GET", "/api/status", timeout_s=_SIDES_S))

@@ -109,12 +109,12 @@ class HttpSettings(_Listener, frozen=True, kw_only=True):
 
     @property
     def per_address(self) -> int:
-        """How many connections an address may have."""
+        """The limit of connections for one address."""
         return self.max_connections_per_address or max(1, self.max_connections // 4)
 
     @property
     def unfinished_bytes(self) -> int:
-        """How much may have come of all unfinished requests together: 32 MiB, or two of the longest."""
+        """The limit of bytes for all unfinished requests together: 32 MiB, or two of the longest."""
         return self.max_unfinished_bytes or max(_UNFINISHED, 2 * self.max_body_bytes)
 
     def check(self) -> Iterable[tuple[str, str]]:
@@ -276,7 +276,7 @@ def _config(tree: Mapping[str, Any], report: Report) -> Config:
 
 
 def _half(table: Any) -> SourceSettings | None:
-    """What can be read of a source's table that has a problem; None where that is not even its connector."""
+    """Read what can be read of a source's broken table; None where that lacks even its connector."""
     read: dict[str, Any] = {}
     for key in SourceSettings.__struct_fields__ if isinstance(table, Mapping) else ():
         try:

@@ -1,4 +1,4 @@
-"""Where the plain hooks of a source run, so that one that blocks holds up its own source only.
+"""Threads for the plain hooks of a source, so that one that blocks holds up its own source only.
 
 Plain hooks think, and take microseconds: on the event loop they cost least. Whether a connector keeps to that is seen by trying: the first
 calls of each kind run in a thread of the source's own, and one that has always come back soon runs on the loop from then on. A kind

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Steps(Protocol):
-    """Who notes the steps of one hook's call."""
+    """The recorder of the steps of one hook's call."""
 
     def enter(self) -> Any:
         """A step begins; what was under way before."""
