@@ -89,7 +89,7 @@ def test_a_cloned_file_is_whole_and_every_order_in_it_has_a_name_and_a_body_of_i
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         assert db.execute("SELECT count(*), count(DISTINCT order_ref) FROM orders").fetchone() == (5000, 5000)
         rows = db.execute("SELECT status, target, count(*), count(body) FROM outbox GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
-        assert rows == [("done", "erp", 3000, 0), ("ready", "down", 1000, 1000), ("ready", "erp", 1000, 1000)]
+        assert rows == [("done", "erp", 3000, 0), ("held", "erp", 1000, 1000), ("ready", "down", 1000, 1000)]
         columns = "order_ref, outbox.key, document, inbox.sha256, body, outbox.sha256"
         ways = f"SELECT {columns} FROM orders JOIN inbox ON inbox.order_id = orders.id"
         for ref, key, document, sha256, message, sent in db.execute(f"{ways} JOIN outbox ON inbox_id = inbox.id WHERE body IS NOT NULL"):
