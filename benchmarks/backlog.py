@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.contestants import SOURCE
 from benchmarks.orders import PLACE, body, order_id
+from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.clock import SystemClock
-from gateway.orders import Line, Message, Order, decimal, encode
 from gateway.store.base import Delivery, InboxRow, Incoming, Prepared, Settlement
 from gateway.store.sqlite import SqliteStore
 

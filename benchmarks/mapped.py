@@ -11,9 +11,9 @@ from benchmarks.child import ROOT
 from benchmarks.measures import spread
 from benchmarks.report import Entry, Section, Verdict
 from gateway import Customer, Line, Order
+from gateway.api.order import Message, encode
 from gateway.clock import SystemClock
 from gateway.decode import Report, decode
-from gateway.orders import Message, encode
 from gateway.target.builder import Builder
 from gateway.target.settings import TargetSettings
 

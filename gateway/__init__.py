@@ -3,9 +3,8 @@
 What a connector author imports is here; `plugins/README.md` says how to write one on one page.
 """
 
-from gateway.client import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2, QueryAuth, Response, VendorClient
-from gateway.contract import is_identity
-from gateway.errors import (
+from gateway.api.commands import Codes, Command, Submission, Submitted
+from gateway.api.errors import (
     AuthError,
     Hold,
     Ignore,
@@ -18,17 +17,18 @@ from gateway.errors import (
     UnknownKey,
     without_input,
 )
-from gateway.exact_json import list_apart, read_json
-from gateway.hookspecs import hookimpl
+from gateway.api.hookspecs import hookimpl
+from gateway.api.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
+from gateway.api.order import Address, Customer, Line, Order, Status, decimal, utc
+from gateway.api.redact import refused
+from gateway.api.secrets import Secret, TextList
+from gateway.api.strict_json import list_apart, read_json
+from gateway.api.subscription import Reconnect, Subscription
+from gateway.api.urls import Url
+from gateway.api.vendor_client import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2, QueryAuth, Response, VendorClient
+from gateway.api.webhook_auth import WebhookAuth
+from gateway.contract import is_identity
 from gateway.mapping import Mapping, missing_fields
-from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
-from gateway.orders import Address, Customer, Line, Order, Status, decimal, utc
-from gateway.refusal import refused
-from gateway.secret import Secret, TextList
-from gateway.submission import Codes, Command, Submission, Submitted
-from gateway.subscription import Reconnect, Subscription
-from gateway.urls import Url
-from gateway.webhook_auth import WebhookAuth
 
 __version__ = "0.1.0"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import __version__, systemd
+from gateway.api.errors import ConfigError, GatewayError, StoreError, StoreFailed
 from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
 from gateway.contained import make_task
@@ -23,7 +24,6 @@ from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
-from gateway.errors import ConfigError, GatewayError, StoreError, StoreFailed
 from gateway.hook_watch import HookWatch
 from gateway.operations import Operations
 from gateway.reload import Problems, Reloads

@@ -9,15 +9,15 @@ from typing import Any, get_args
 
 from msgspec import Struct, field, structs
 
-from gateway.client import Api, OAuth2
+from gateway.api.errors import ConfigError, PluginError
+from gateway.api.messages import Door
+from gateway.api.secrets import FileBacked
+from gateway.api.vendor_client import Api, OAuth2
 from gateway.config import Config, SourceSettings, load
 from gateway.connector import Connector
 from gateway.decode import Report, decode_known
 from gateway.discovery import Plugin, installed
 from gateway.doubtful import warn_of_doubtful
-from gateway.errors import ConfigError, PluginError
-from gateway.messages import Door
-from gateway.secret import FileBacked
 from gateway.spelling import nearest
 from gateway.suspects import Suspects
 from gateway.target.examples import body_problems, watch

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from gateway.api.order import decimal
+from gateway.api.strict_json import parsed
 from gateway.decode import Collector, decode
-from gateway.exact_json import parsed
-from gateway.orders import decimal
 from gateway.toml_lines import Path as KeyPath
 
 MOST_PROBLEMS = 100

@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import submit_commands
+from gateway.api.errors import ConfigError, GatewayError, StoreError
 from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.doubtful import SOON
 from gateway.edge.signalr import Deaf, Session
-from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient

@@ -22,9 +22,9 @@ from gateway import (
     submit_commands,
     target_commands,
 )
+from gateway.api.errors import ConfigError, GatewayError
 from gateway.config import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
-from gateway.errors import ConfigError, GatewayError
 from gateway.log import Form, set_up
 from gateway.store.base import Queue, statuses_of
 from gateway.systemd import logs_to_journal

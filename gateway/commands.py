@@ -13,13 +13,13 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
+from gateway.api.errors import ConfigError, GatewayError
+from gateway.api.messages import Door
+from gateway.api.order import Kind, json_schema
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.control import ask, is_running, who
-from gateway.errors import ConfigError, GatewayError
-from gateway.messages import Door
 from gateway.operations import Operations
-from gateway.orders import Kind, json_schema
 from gateway.printing import one_line, plain, print_json, print_table
 from gateway.reconcile import reconcile
 from gateway.store.sqlite import SqliteStore

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, ValidationError, convert
 
+from gateway.api.messages import Door
+from gateway.api.urls import is_loopback
 from gateway.config_files import read_files
 from gateway.decode import Report, decode
-from gateway.messages import Door
 from gateway.spelling import nearest
-from gateway.urls import is_loopback
 
 OPERATOR = "operator"
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.api.errors import ConfigError
 from gateway.decode import Report, dotted
-from gateway.errors import ConfigError
 from gateway.toml_lines import NotToml, key_lines, read
 from gateway.toml_lines import Path as KeyPath
 

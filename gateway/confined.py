@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
 
-from gateway.errors import TransientError
+from gateway.api.errors import TransientError
 from gateway.suspects import Suspects
 
 T = TypeVar("T")

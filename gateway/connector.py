@@ -1,7 +1,7 @@
 """One source's connector: the only code that calls a hook.
 
 Each source has a plugin manager of its own holding one connector, so no vendor's code sees another vendor's traffic. What
-a hook raises ends in its guard (`guard.py`) as one of `gateway.errors`.
+a hook raises ends in its guard (`guard.py`) as one of `gateway.api.errors`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 import msgspec
 import pluggy
 
-from gateway import hookspecs
+from gateway.api import hookspecs
+from gateway.api.commands import Command, Submission, Submitted
+from gateway.api.errors import AuthError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey, bounded
+from gateway.api.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
+from gateway.api.order import Order
+from gateway.api.subscription import Subscription
+from gateway.api.vendor_client import Api, VendorClient
 from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
-from gateway.client import Api, VendorClient
 from gateway.contract import Misread, checked_event, checked_order, is_storable
-from gateway.errors import AuthError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey, bounded
 from gateway.guard import Guard
-from gateway.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
-from gateway.orders import Order
-from gateway.submission import Command, Submission, Submitted
-from gateway.subscription import Subscription
 from gateway.suspects import Suspects
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import msgspec
 
-from gateway.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
-from gateway.messages import Event
-from gateway.orders import Order, contradictions, has_long_text
+from gateway.api.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
+from gateway.api.messages import Event
+from gateway.api.order import Order, contradictions, has_long_text
 
 _NAME_LIMIT = 200
 _LONG = "long_text"

@@ -14,8 +14,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateway.api.errors import GatewayError
 from gateway.config import Config
-from gateway.errors import GatewayError
 
 _LOOK_TIMEOUT_S = 10.0
 _WORK_TIMEOUT_S = 60.0

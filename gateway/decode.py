@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.secret import FileBacked, Secret
+from gateway.api.secrets import FileBacked, Secret
 from gateway.spelling import likely, nearest
 from gateway.toml_lines import Path as KeyPath
 

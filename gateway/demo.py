@@ -22,8 +22,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from gateway.api.errors import GatewayError
 from gateway.discovery import installed
-from gateway.errors import GatewayError
 from gateway.testing.compare import Row, compare, print_table, torn_keys
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator

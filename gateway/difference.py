@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from gateway.orders import Line, Order
+from gateway.api.order import Line, Order
 
 _HEAD = ("order_number", "status", "requested_for", "currency", "total")
 _PRIVATE = ("ship_to", "notes")

@@ -14,9 +14,9 @@ from types import ModuleType
 
 from msgspec import Struct
 
+from gateway.api.errors import PluginError
+from gateway.api.messages import Door
 from gateway.connector import Connector
-from gateway.errors import PluginError
-from gateway.messages import Door
 from gateway.suspects import Suspects
 
 GROUP = "gateway.connectors"

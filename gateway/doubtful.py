@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.assertion import ends_of
+from gateway.api.client_assertion import ends_of
+from gateway.api.secrets import Secret
 from gateway.config import Config
 from gateway.decode import Report
-from gateway.secret import Secret
 from gateway.target.settings import TargetSettings
 from gateway.toml_lines import Path as KeyPath
 

@@ -1,6 +1,6 @@
 """The guard round the calls of one source's hooks.
 
-What a hook raises ends here as one of `gateway.errors`: SystemExit, KeyboardInterrupt and RecursionError too. Only our own
+What a hook raises ends here as one of `gateway.api.errors`: SystemExit, KeyboardInterrupt and RecursionError too. Only our own
 cancellation passes. Each step of a hook is noted, see `suspects.py`.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from gateway.api.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, TransientError, bounded, without_input
 from gateway.contained import inside_hook, stepped
 from gateway.contract import tidy
-from gateway.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, TransientError, bounded, without_input
 from gateway.suspects import Call, Suspects
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
+from gateway.api.errors import StoreBusy
 from gateway.clock import Clock
 from gateway.config import StoreSettings
-from gateway.errors import StoreBusy
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.store")

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from gateway.api.errors import GatewayError
 from gateway.clock import Clock
-from gateway.errors import GatewayError
 from gateway.runtime import Runtime
 from gateway.store.base import Status, Store
 from gateway.store.deciding import Choice

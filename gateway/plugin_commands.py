@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.api.errors import ConfigError
 from gateway.config import load
 from gateway.discovery import Plugin, installed
-from gateway.errors import ConfigError
 from gateway.printing import print_json, print_table
 
 _LOAD_TIMEOUT_S = 60.0

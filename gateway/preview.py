@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.api.errors import ConfigError, GatewayError, Hold, Ignore, MappingError
+from gateway.api.messages import Event
+from gateway.api.order import Order, encode_order
 from gateway.assembly import assemble_connector
-from gateway.errors import ConfigError, GatewayError, Hold, Ignore, MappingError
 from gateway.mapping import missing_fields
-from gateway.messages import Event
-from gateway.orders import Order, encode_order
 from gateway.printing import one_line, print_json, readable_json
 
 _NAME = "preview"

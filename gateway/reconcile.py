@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
+from gateway.api.errors import ConfigError, GatewayError
 from gateway.assembly import assemble
 from gateway.clock import Clock, SystemClock, to_ms
-from gateway.errors import ConfigError, GatewayError
 from gateway.printing import print_json, print_table
 from gateway.spelling import nearest
 from gateway.store.base import Reader

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from gateway.api.errors import PluginError, StoreBusy
+from gateway.api.urls import is_literal
+from gateway.api.vendor_client import Api
 from gateway.assembly import Assembly, Broken, SourcePart
-from gateway.client import Api
 from gateway.clock import Clock
 from gateway.confined import Confined
 from gateway.edge.poller import Poller
@@ -23,14 +25,12 @@ from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
 from gateway.engine.worker import Worker, settled
-from gateway.errors import PluginError, StoreBusy
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.source import Destination, Source
 from gateway.store.base import Store
 from gateway.target.http import HttpTarget
-from gateway.urls import is_literal
 from gateway.vitals import PLUGIN, Vitals
 
 log = logging.getLogger("gateway")

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from gateway.client import VendorClient
+from gateway.api.messages import Door, Event, Stage, Unreadable
+from gateway.api.order import Kind
+from gateway.api.vendor_client import VendorClient
 from gateway.config import EarlierVersions, OnRevision
 from gateway.confined import Confined
 from gateway.connector import Connector
-from gateway.messages import Door, Event, Stage, Unreadable
-from gateway.orders import Kind
 from gateway.store.base import Accepted, Incoming
 
 log = logging.getLogger("gateway")

@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import GatewayError, PluginError
+from gateway.api.errors import GatewayError, PluginError
 
 MOST_ENDS = 3
 _SLOTS, _SLOT_BYTES = 64, 256

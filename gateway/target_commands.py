@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.api.errors import ConfigError, GatewayError, MappingError
+from gateway.api.order import encode
+from gateway.api.secrets import read_text
 from gateway.assembly import assemble_target
 from gateway.clock import SystemClock
-from gateway.errors import ConfigError, GatewayError, MappingError
-from gateway.orders import encode
 from gateway.outbound.session import Answer
 from gateway.printing import one_line, plain, print_json
-from gateway.secret import read_text
 from gateway.target.auth import AuthSender
 from gateway.target.builder import Builder, with_rows
 from gateway.target.envelope import with_envelope

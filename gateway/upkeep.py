@@ -9,11 +9,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from gateway import systemd
+from gateway.api.errors import StoreBusy, StoreError, StoreFailed
+from gateway.api.secrets import Secret
 from gateway.clock import Clock
-from gateway.errors import StoreBusy, StoreError, StoreFailed
 from gateway.housekeeping import Housekeeping
 from gateway.runtime import Runtime
-from gateway.secret import Secret
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
 from gateway.vitals import Vitals

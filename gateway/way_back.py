@@ -8,13 +8,13 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from gateway.api.errors import StoreBusy
 from gateway.clock import Clock
 from gateway.config import Config, SubmitSettings
 from gateway.edge.callers import OPERATORS, Callers
 from gateway.edge.gate import Gate
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
-from gateway.errors import StoreBusy
 from gateway.runtime import Runtime
 from gateway.store.base import Store
 from gateway.vitals import Vitals

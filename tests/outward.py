@@ -8,9 +8,9 @@ from typing import Any
 
 import aiohttp
 
+from gateway.api.commands import Codes
 from gateway.store.base import Settlement
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
-from gateway.submission import Codes
 from tests.badcommands import good
 
 ERP, TILL = "token-of-the-erp-constructed", "token-of-the-till-constructed"

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.errors import PluginError
+from gateway.api.secrets import Secret
 from gateway.body import MOST_PROBLEMS, Misfit, check_body, json_path, meaning
 from gateway.connector import Connector
-from gateway.errors import PluginError
-from gateway.secret import Secret
 from tests import pharma
 from tests.badcommands import BAD, NOW, Bad, articles, good
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway import runtime
+from gateway.api.errors import PermanentError, StoreBusy
 from gateway.edge.poller import Poller
-from gateway.errors import PermanentError, StoreBusy
 from gateway.store.sqlite import SqliteStore
 from tests import acme
 

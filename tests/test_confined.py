@@ -13,9 +13,9 @@ import pytest
 
 from gateway import confined as module
 from gateway import hook_watch
+from gateway.api.errors import PluginError, TransientError
 from gateway.confined import TRIALS, Confined
 from gateway.contained import inside_hook, make_task, stepped
-from gateway.errors import PluginError, TransientError
 from gateway.hook_watch import HookWatch
 from gateway.suspects import MOST_ENDS, Call, Suspects
 from tests import acme

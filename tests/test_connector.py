@@ -36,10 +36,10 @@ from gateway import (
     hookimpl,
     is_identity,
 )
+from gateway.api.errors import ConfigError, GatewayError, LeaseLost, PluginError, StoreBusy
 from gateway.connector import HOOKS, Connector, Misread, Unverified
 from gateway.contained import make_task
 from gateway.contract import checked_event
-from gateway.errors import ConfigError, GatewayError, LeaseLost, PluginError, StoreBusy
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 ENVELOPE = Envelope(source="s", body=b"{}", received_at=NOW)
@@ -241,7 +241,7 @@ def test_one_module_can_serve_two_sources_with_settings_of_their_own() -> None:
         wrong.admit(ENVELOPE, NOW)
 
 
-# --- what becomes of exceptions: the table of gateway/errors.py
+# --- what becomes of exceptions: the table of gateway/api/errors.py
 
 
 def raising(error: BaseException) -> Any:

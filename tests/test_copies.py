@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import StoreError
+from gateway.api.errors import StoreError
 from gateway.store.sqlite import copies
 from gateway.testing import ErpSimulator
 from tests import acme

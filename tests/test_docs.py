@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from gateway import cli, connector, hookspecs
+from gateway import cli, connector
+from gateway.api import hookspecs
+from gateway.api.messages import Envelope, Event
+from gateway.api.secrets import Secret
 from gateway.connector import Connector
-from gateway.messages import Envelope, Event
-from gateway.secret import Secret
 from gateway.testing import ManualClock
 
 ROOT = Path(__file__).parent.parent

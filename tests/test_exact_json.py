@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import list_apart, read_json
-from gateway.exact_json import MAX_DEPTH, check_shape
+from gateway.api.strict_json import MAX_DEPTH, check_shape
 
 
 def test_numbers_become_the_texts_they_were_written_as() -> None:

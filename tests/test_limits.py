@@ -22,7 +22,9 @@ import pytest
 from gateway_apicbase import wire
 from msgspec import Meta, Struct
 
-from gateway import Address, Customer, Line, Order, contract, decimal, exact_json, orders
+from gateway import Address, Customer, Line, Order, contract, decimal
+from gateway.api import order as orders
+from gateway.api import strict_json as exact_json
 from gateway.codes import printable
 from gateway.contract import checked_order
 

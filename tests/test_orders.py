@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Line, Order, decimal, utc
-from gateway.orders import Message, encode, json_schema
+from gateway.api.order import Message, encode, json_schema
 
 AT = datetime(2024, 3, 31, 1, 58, 12, 481920, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import cli
-from gateway.errors import GatewayError
+from gateway.api.errors import GatewayError
 from gateway.reconcile import Report, compare
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.erp import Made

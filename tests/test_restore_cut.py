@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import StoreError
+from gateway.api.errors import StoreError
 from gateway.store.sqlite import copies, exchange
 from tests.torture.restores import COPIED, OLD, calls, cut_short, found, put_back, set_up, strace
 from tests.torture.traced import missing

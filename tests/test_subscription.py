@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gateway import BasicAuth, BearerAuth, HeaderAuth, QueryAuth, Reconnect, Secret, Subscription
+from gateway.api.errors import ConfigError, PluginError
 from gateway.assembly import assemble
 from gateway.connector import Connector
-from gateway.errors import ConfigError, PluginError
 from tests import hubby
 from tests.conftest import plugins
 

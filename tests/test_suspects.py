@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import TransientError
+from gateway.api.errors import TransientError
 from gateway.suspects import MOST_ENDS, Suspects
 
 CHILD = """

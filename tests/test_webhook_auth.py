@@ -17,8 +17,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from msgspec import Struct
 
 from gateway import Envelope, UnknownKey, WebhookAuth
+from gateway.api.jwks import read_keys
 from gateway.decode import Report, decode
-from gateway.jwk import read_keys
 from tests.pairs import jwk, jwks, pair
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.api.commands import Codes
 from gateway.codes.draw import as_pdf, as_png, as_svg
 from gateway.codes.label import DEFAULT, Stock, label
 from gateway.codes.qr import qr
-from gateway.submission import Codes
 
 MEDIA = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
 NAMES = ("pickup-code.svg", "pickup-code.png", "storage-label.svg", "storage-label.png", "storage-label.pdf")

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from pystrich.datamatrix import DataMatrixData, DataMatrixEncoder
 
+from gateway.api.errors import Rejected
 from gateway.codes.printable import printable
-from gateway.errors import Rejected
 
 QUIET = 2  # modules of white around the symbol; ISO/IEC 16022 asks for one
 MODULE_MM = (0.25, 0.625)  # the range: below it hand-held scanners struggle, above it the symbol only gets in the text's way

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.errors import Rejected
+from gateway.api.errors import Rejected
 
 MOST = 512  # characters; the vendor's samples have 39 and 41
 

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from gateway.api.subscription import Reconnect
 from gateway.retry import believed_s
-from gateway.subscription import Reconnect
 
 Cause = Literal[
     "unreachable",  # nothing there: no name, no route, refused

@@ -14,10 +14,10 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
+from gateway.api.messages import Envelope
 from gateway.clock import Clock
 from gateway.connector import Misread
-from gateway.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
-from gateway.messages import Envelope
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.vitals import Received, Vitals

@@ -14,13 +14,13 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from gateway.client import BearerAuth, HeaderAuth, QueryAuth
+from gateway.api.secrets import Secret
+from gateway.api.subscription import Subscription
+from gateway.api.urls import Url
+from gateway.api.vendor_client import BearerAuth, HeaderAuth, QueryAuth
 from gateway.clock import Clock
 from gateway.edge.ending import Ended
 from gateway.outbound.session import exchange, retry_after_s
-from gateway.secret import Secret
-from gateway.subscription import Subscription
-from gateway.urls import Url
 
 _MOST_REDIRECTS = 5
 _MOST_BYTES = 64 * 1024

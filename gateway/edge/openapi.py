@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from gateway import __version__
+from gateway.api.commands import Command
 from gateway.codes import MEDIA, NAMES
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
-from gateway.submission import Command
 
 CODE_IMAGES = {name: MEDIA[name.partition(".")[2]] for name in NAMES}
 

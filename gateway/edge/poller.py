@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from time import perf_counter
 
+from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited, StoreBusy, StoreFailed, TransientError
+from gateway.api.messages import OpenOrder, Page, Unreadable
+from gateway.api.order import read_order
 from gateway.clock import Clock
-from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, StoreBusy, StoreFailed, TransientError
-from gateway.messages import OpenOrder, Page, Unreadable
-from gateway.orders import read_order
 from gateway.retry import backoff_s, believed_s
 from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Store

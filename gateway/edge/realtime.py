@@ -15,13 +15,13 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.api.errors import PluginError
+from gateway.api.subscription import Reconnect, Subscription
 from gateway.clock import Clock
 from gateway.edge.ending import Backoff, Ended
 from gateway.edge.intake import Intake
-from gateway.errors import PluginError
 from gateway.source import Source
 from gateway.store.base import Store
-from gateway.subscription import Reconnect, Subscription
 from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.realtime")

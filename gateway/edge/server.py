@@ -11,12 +11,12 @@ from contextlib import suppress
 from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.api.errors import ConfigError
 from gateway.clock import SystemClock
 from gateway.config import HttpSettings
 from gateway.edge import peers
 from gateway.edge.crowd import Crowd, Limits, Seat, seat_of
 from gateway.edge.gate import Gate
-from gateway.errors import ConfigError
 from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.http")

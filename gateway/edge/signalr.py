@@ -23,13 +23,13 @@ from signalrcore.messages.ping_message import PingMessage  # type: ignore[import
 from signalrcore.protocol.json_hub_protocol import JsonHubProtocol  # type: ignore[import-untyped]
 from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
 
+from gateway.api.errors import PermanentError, TransientError, without_input
+from gateway.api.subscription import Subscription
 from gateway.clock import Clock
 from gateway.edge.ending import Ended
 from gateway.edge.negotiation import Negotiation, judge
-from gateway.errors import PermanentError, TransientError, without_input
 from gateway.outbound.session import Unanswered, Unreached, Untrusted
 from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
-from gateway.subscription import Subscription
 
 _SEPARATOR = RECORD_SEPARATOR.encode()
 _SEVERAL = 2  # a WebSocket message holds several records

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.body import Misfit, meaning
 from gateway.clock import Clock
 from gateway.codes import drawing
@@ -26,7 +27,6 @@ from gateway.edge.callers import Caller, Callers
 from gateway.edge.gate import Gate, Over
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.server import NAME
-from gateway.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.source import Source
 from gateway.store.base import Store
 from gateway.store.submissions import NewSubmission, SubmissionState

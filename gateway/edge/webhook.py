@@ -16,6 +16,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import Counter
 
+from gateway.api.errors import PluginError, Rejected, StoreError, TransientError, UnknownKey
+from gateway.api.messages import Envelope, Event, Unreadable
 from gateway.clock import Clock
 from gateway.config import HttpSettings
 from gateway.connector import Misread, Unverified
@@ -24,8 +26,6 @@ from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace
 from gateway.edge.crowd import Seat, seat_of
 from gateway.edge.gate import Gate, Over
 from gateway.edge.nearly import Addresses
-from gateway.errors import PluginError, Rejected, StoreError, TransientError, UnknownKey
-from gateway.messages import Envelope, Event, Unreadable
 from gateway.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
 from gateway.vitals import Received, Vitals

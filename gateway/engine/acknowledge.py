@@ -7,10 +7,10 @@ import logging
 from collections.abc import Collection, Sequence
 from time import perf_counter
 
+from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
+from gateway.api.messages import Receipt
 from gateway.clock import Clock
 from gateway.engine.worker import now_for_ages, settled
-from gateway.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
-from gateway.messages import Receipt
 from gateway.retry import backoff_s, believed_s, is_over
 from gateway.source import Source
 from gateway.store.base import AckRow, Settlement, Store

@@ -14,13 +14,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 from prometheus_client import Counter
 
+from gateway.api.errors import LeaseLost
 from gateway.clock import Clock
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.flight import Flight
 from gateway.engine.parallel import Parallel
 from gateway.engine.settlement import settlement
 from gateway.engine.worker import now_for_ages, settled
-from gateway.errors import LeaseLost
 from gateway.log import say
 from gateway.retry import believed_s
 from gateway.source import Source

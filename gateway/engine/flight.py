@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
+from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.clock import Clock
 from gateway.engine.worker import settled, unsettled
-from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.base import Queue, Store
 
 Row = TypeVar("Row")

@@ -10,11 +10,7 @@ from time import perf_counter
 
 import msgspec
 
-from gateway.clock import Clock
-from gateway.connector import Misread
-from gateway.difference import differences, is_likely_new
-from gateway.engine.worker import now_for_ages, settled
-from gateway.errors import (
+from gateway.api.errors import (
     AuthError,
     GatewayError,
     Hold,
@@ -30,8 +26,12 @@ from gateway.errors import (
     TransientError,
     without_input,
 )
-from gateway.messages import Envelope, Event
-from gateway.orders import Kind, Message, Order, encode, encode_order, read_order
+from gateway.api.messages import Envelope, Event
+from gateway.api.order import Kind, Message, Order, encode, encode_order, read_order
+from gateway.clock import Clock
+from gateway.connector import Misread
+from gateway.difference import differences, is_likely_new
+from gateway.engine.worker import now_for_ages, settled
 from gateway.retry import backoff_s, believed_s, is_over
 from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store

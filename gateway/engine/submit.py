@@ -16,15 +16,15 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.api.commands import Command, Submission, Submitted
+from gateway.api.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.clock import Clock
 from gateway.engine.flight import Flight
 from gateway.engine.unclear import failed, not_there, undecidable
 from gateway.engine.worker import now_for_ages, settled
-from gateway.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Settlement, Store
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
-from gateway.submission import Command, Submission, Submitted
 from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.submit")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from gateway.errors import AuthError, Hold, PermanentError, RateLimited, TransientError
+from gateway.api.errors import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.outbound.session import TooLong
 from gateway.retry import backoff_s, believed_s, is_over
 from gateway.store.base import Settlement

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
+from gateway.api.errors import GatewayError, StoreBusy, StoreFailed
 from gateway.clock import Clock
-from gateway.errors import GatewayError, StoreBusy, StoreFailed
 from gateway.store.base import Queue, Store
 
 T = TypeVar("T")

@@ -12,12 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import MappingError
-from gateway.exact_json import number_text, read_json
+from gateway.api.errors import MappingError
+from gateway.api.order import Order
+from gateway.api.secrets import FileBacked, read_text, stamp_of
+from gateway.api.strict_json import number_text, read_json
 from gateway.mapping.engine import EvaluationError, ExpressionError, compiled
 from gateway.mapping.fields import missing_fields, to_order
-from gateway.orders import Order
-from gateway.secret import FileBacked, read_text, stamp_of
 
 
 class Mapping(FileBacked):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
-from gateway.exact_json import check_shape
+from gateway.api.strict_json import check_shape
 from gateway.mapping.checks import LARGEST, comparisons, look_over
 from gateway.mapping.functions import FUNCTIONS, MAX_TEXT, Refusal
 from gateway.mapping.library import NULL, JException, Jsonata

@@ -1,4 +1,4 @@
-"""What a mapping made, as a canonical order: strictly, by the types of `gateway.orders`, and every problem at once by its path.
+"""What a mapping made, as a canonical order: strictly, by the types of `gateway.api.order`, and every problem at once by its path.
 
 Problems name paths and keys, never a value: they end in logs and on pages.
 """
@@ -15,15 +15,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import MappingError
-from gateway.orders import Address, Customer, Line, Order, contradictions, decimal
+from gateway.api.errors import MappingError
+from gateway.api.order import Address, Customer, Line, Order, contradictions, decimal
 from gateway.spelling import nearest
 
 MOST_PROBLEMS = 50
 _UNSOUND = re.compile("[\x00\ud800-\udfff]")
 _WHOLE = re.compile(r"[0-9]{1,9}\Z")
 _SPACED = re.compile(r"\s+")
-# `gateway.messages`: the core knows them from the event.
+# `gateway.api.messages`: the core knows them from the event.
 _CORES = ("order_ref", "revision")
 
 

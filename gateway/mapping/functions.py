@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any
 
+from gateway.api.order import decimal
 from gateway.mapping.dates import BadFormat, to_iso
 from gateway.mapping.library import NULL
-from gateway.orders import decimal
 
 MAX_TEXT = 1024 * 1024
 _MOST_DIGITS = 18

@@ -13,9 +13,9 @@ from typing import Any
 
 import aiohttp
 
+from gateway.api.errors import PermanentError, TransientError
+from gateway.api.jwks import MAX_BYTES, PublicKey, read_keys
 from gateway.clock import Clock
-from gateway.errors import PermanentError, TransientError
-from gateway.jwk import MAX_BYTES, PublicKey, read_keys
 from gateway.outbound.session import exchange
 from gateway.retry import backoff_s
 

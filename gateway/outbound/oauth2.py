@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 
-from gateway.assertion import ASSERTION_TYPE, Signer, causes, signer
-from gateway.client import OAuth2
+from gateway.api.client_assertion import ASSERTION_TYPE, Signer, causes, signer
+from gateway.api.errors import AuthError, PermanentError, RateLimited, TransientError
+from gateway.api.vendor_client import OAuth2
 from gateway.clock import Clock
-from gateway.errors import AuthError, PermanentError, RateLimited, TransientError
 from gateway.outbound.session import Answer, date_of, retry_after_s
 
 log = logging.getLogger("gateway.token")

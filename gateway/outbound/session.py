@@ -21,8 +21,8 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from gateway.errors import PermanentError, TimedOut, TransientError
-from gateway.secret import Secret
+from gateway.api.errors import PermanentError, TimedOut, TransientError
+from gateway.api.secrets import Secret
 
 AddressCheck = Callable[[str], bool]
 _LONGEST_WAIT_S = 86400.0

@@ -1,4 +1,4 @@
-"""`gateway.client.VendorClient` over HTTP: one per source, with the source's credentials, budget and limits."""
+"""`gateway.api.vendor_client.VendorClient` over HTTP: one per source, with the source's credentials, budget and limits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import msgspec
 
-from gateway.client import Api, BasicAuth, HeaderAuth, OAuth2, Response
+from gateway.api.errors import AuthError, PermanentError, RateLimited, TransientError
+from gateway.api.vendor_client import Api, BasicAuth, HeaderAuth, OAuth2, Response
 from gateway.clock import Clock
-from gateway.errors import AuthError, PermanentError, RateLimited, TransientError
 from gateway.outbound.limits import CallBudget
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, exchange, retry_after_s

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import aiohttp
 from aiohttp import WSMsgType
 
-from gateway.errors import PermanentError, TransientError
+from gateway.api.errors import PermanentError, TransientError
 from gateway.outbound.session import Unanswered, in_words
 
 _CLOSE_S = 1.0

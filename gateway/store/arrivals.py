@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from gateway.messages import Stage
+from gateway.api.messages import Stage
 from gateway.store.settlement import storable
 
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from gateway.messages import Door, Stage
-from gateway.orders import Kind
+from gateway.api.messages import Door, Stage
+from gateway.api.order import Kind
 from gateway.store.arrivals import Accepted as Accepted
 from gateway.store.arrivals import Compared as Compared
 from gateway.store.arrivals import Incoming as Incoming

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from msgspec import Struct
 
-from gateway.submission import Codes
+from gateway.api.commands import Codes
 
 if TYPE_CHECKING:
     from gateway.store.base import Accepted, Incoming, Settlement, Status

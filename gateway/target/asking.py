@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from gateway.errors import AuthError, Hold, MappingError, PermanentError, TransientError
+from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted
 from gateway.store.base import OutboxRow, Progress
 from gateway.target.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words

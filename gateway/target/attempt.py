@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.errors import AuthError, Hold, MappingError, PermanentError, TransientError
+from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.store.base import Progress
 from gateway.target.asking import MOST_500, Asking, Builder, Journal, Make, not_sent
 from gateway.target.classify import Outcome

@@ -16,8 +16,8 @@ from functools import lru_cache
 import aiohttp
 from yarl import URL
 
+from gateway.api.errors import AuthError, ConfigError, MappingError, TransientError
 from gateway.clock import Clock
-from gateway.errors import AuthError, ConfigError, MappingError, TransientError
 from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
 from gateway.target.auth_settings import Csrf, NoAuth
 from gateway.target.expressions import Jsonata, answer_document

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from gateway.client import OAuth2
-from gateway.secret import Secret, read_text, stamp_of
+from gateway.api.secrets import Secret, read_text, stamp_of
+from gateway.api.urls import Url
+from gateway.api.vendor_client import OAuth2
 from gateway.target.expressions import Jsonata
 from gateway.target.request_settings import RequestTable, Table, is_ours
 from gateway.target.templates import Template
-from gateway.urls import Url
 
 HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
@@ -72,7 +72,7 @@ class Header(Table, frozen=True, kw_only=True, tag_field="kind", tag="header"):
 
 
 class ClientCredentials(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth2"):
-    """OAuth2 client credentials; the fields are those of `gateway.client.OAuth2`."""
+    """OAuth2 client credentials; the fields are those of `gateway.api.vendor_client.OAuth2`."""
 
     token_url: Url
     allow_plain_http: bool = False

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from gateway.api.secrets import FileBacked, read_text, stamp_of
 from gateway.mapping.engine import ExpressionError
-from gateway.secret import FileBacked, read_text, stamp_of
 from gateway.target.expressions import Jsonata, compiled
 from gateway.target.request_settings import RequestTable, Table
 from gateway.target.schema import why_no_schema

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from gateway.api.errors import MappingError
+from gateway.api.secrets import Secret
 from gateway.clock import Clock
-from gateway.errors import MappingError
-from gateway.secret import Secret
 from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.target.encoding import encode_body
 from gateway.target.expressions import Jsonata, read_whole

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from gateway.orders import Message
+from gateway.api.order import Message
 from gateway.store.base import OutboxRow
 from gateway.target.policy import Idempotency
 from gateway.target.request import Request

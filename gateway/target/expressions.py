@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.errors import MappingError
+from gateway.api.errors import MappingError
 from gateway.mapping.checks import LARGEST
 from gateway.mapping.engine import Bound, EvaluationError, Expression, ExpressionError
 from gateway.mapping.functions import Exact, Refusal, is_nothing

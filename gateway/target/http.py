@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
+from gateway.api.errors import Hold, PermanentError
 from gateway.clock import Clock
-from gateway.errors import Hold, PermanentError
 from gateway.outbound.session import Answer, any_unicast, takes_connections
 from gateway.store.base import OutboxRow, Progress
 from gateway.target.attempt import Attempt, Journal

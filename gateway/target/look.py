@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import AuthError, MappingError, PermanentError, TransientError
+from gateway.api.errors import AuthError, MappingError, PermanentError, TransientError
 from gateway.outbound.session import Answer, TooLong, Unreached, Untrusted, retry_after_s
 from gateway.target.classify import Outcome, advice, has_error, words
 from gateway.target.expressions import answer_document

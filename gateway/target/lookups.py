@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from gateway.api.errors import AuthError, MappingError, RateLimited, TransientError
 from gateway.clock import Clock
-from gateway.errors import AuthError, MappingError, RateLimited, TransientError
 from gateway.mapping.functions import is_nothing
 from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
 from gateway.target.body_settings import LookupSettings

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from gateway.errors import Hold, PermanentError
+from gateway.api.errors import Hold, PermanentError
 from gateway.outbound.session import Answer
 
 Context = dict[str, Any]

@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import Mapping
 
-from gateway.secret import Secret
+from gateway.api.secrets import Secret
 
 _PROCESS = secrets.token_hex(16)
 

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.api.errors import MappingError, PermanentError
+from gateway.api.order import Kind
+from gateway.api.secrets import Secret
 from gateway.config import Positive, PositiveInt
-from gateway.errors import MappingError, PermanentError
-from gateway.orders import Kind
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
-from gateway.secret import Secret
 from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.target.expressions import Jsonata, read_whole

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from gateway.api.errors import AuthError, MappingError, RateLimited, TransientError
 from gateway.clock import Clock
-from gateway.errors import AuthError, MappingError, RateLimited, TransientError
 from gateway.mapping.functions import is_nothing
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s

@@ -17,9 +17,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from gateway.orders import Message
+from gateway.api.order import Message
+from gateway.api.urls import Url
 from gateway.spelling import nearest
-from gateway.urls import Url
 
 Place = Literal["path", "query", "header"]
 

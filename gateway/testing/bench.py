@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 import aiohttp
 import msgspec
 
+from gateway.api.order import Kind
 from gateway.clock import Clock
 from gateway.config import OnRevision
 from gateway.connector import Connector
@@ -20,7 +21,6 @@ from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.prepare import Prepare
-from gateway.orders import Kind
 from gateway.source import Destination, Keys, Source
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore

@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.api.errors import GatewayError, Hold, UnknownKey
+from gateway.api.messages import Door, Envelope, Event
+from gateway.api.order import Order
 from gateway.connector import Connector, Unverified
-from gateway.errors import GatewayError, Hold, UnknownKey
-from gateway.messages import Door, Envelope, Event
-from gateway.orders import Order
 
 _AT = datetime(2024, 3, 31, 12, 0, tzinfo=UTC)
 _DOORS: dict[str, Door] = {"http": "webhook", "json": "poll", "push.json": "realtime"}

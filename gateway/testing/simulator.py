@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from gateway.messages import Door
-from gateway.orders import Status
+from gateway.api.messages import Door
+from gateway.api.order import Status
 
 GROUP = "gateway.simulators"
 

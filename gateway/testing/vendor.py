@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.client import Api
+from gateway.api.vendor_client import Api
 from gateway.clock import Clock, SystemClock
 from gateway.outbound.session import any_unicast, open_session
 from gateway.outbound.vendor import HttpVendorClient

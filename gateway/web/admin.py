@@ -12,10 +12,10 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from gateway import __version__
-from gateway.errors import GatewayError
+from gateway.api.errors import GatewayError
+from gateway.api.urls import is_loopback
 from gateway.store.base import Queue, Reader, Status, statuses_of
 from gateway.store.waiting import Sides
-from gateway.urls import is_loopback
 from gateway.web.status import room
 
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import Gauge, generate_latest
 
-from gateway.errors import StoreError
+from gateway.api.errors import StoreError
 from gateway.store.base import Reader, statuses_of
 from gateway.vitals import Vitals
 from gateway.web.status import strays

@@ -26,13 +26,13 @@ from gateway_supercat.settings import Start as FromId
 from msgspec import Struct
 
 from gateway import Event, Mapping, OpenOrder, Order, Response, Secret, Submission, TextList, Unreadable, Url, hookimpl
+from gateway.api.errors import GatewayError, Hold, Rejected
+from gateway.api.messages import Envelope
+from gateway.api.webhook_auth import BearerToken
 from gateway.body import Misfit
 from gateway.connector import Connector, Misread
-from gateway.errors import GatewayError, Hold, Rejected
-from gateway.messages import Envelope
 from gateway.testing import ManualClock
 from gateway.testing.conformance import Sample, load_samples
-from gateway.webhook_auth import BearerToken
 
 ROOT = Path(__file__).parents[2]
 WORD = "Kanari Mustermann"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.api.commands import Codes
+from gateway.api.errors import Rejected
 from gateway.codes import NAMES, drawing
 from gateway.codes.label import DEFAULT, Stock, label
 from gateway.codes.printable import MOST
-from gateway.errors import Rejected
-from gateway.submission import Codes
 from tests.codes.reading import Seen, decoded, quiet, seen, texts
 
 # The vendor's samples, seed 001.

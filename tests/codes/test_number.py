@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from gateway.api.commands import Codes
 from gateway.codes import drawing
 from gateway.codes.label import CELL, DEFAULT, MARGIN_MM, QUIET, Label, Stock, label, shown
-from gateway.submission import Codes
 from tests.codes.reading import SVG, Seen, pdf_text, seen
 
 CODE = "pickup_A5E0EA30B0FB4501816A76DDB2B233D4"

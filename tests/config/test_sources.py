@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api.errors import ConfigError
 from gateway.assembly import assemble
 from gateway.discovery import installed
-from gateway.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "etc" / "sources").glob("*.toml"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import Page, Secret
+from gateway.api.urls import Url
 from gateway.clock import SystemClock
 from gateway.connector import Connector
 from gateway.edge.ending import Backoff
@@ -20,7 +21,6 @@ from gateway.source import Source
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.hub import FaultHub
-from gateway.urls import Url
 from gateway.vitals import Vitals
 from tests import hubby
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+from gateway.api.errors import TransientError
 from gateway.edge.intake import Intake
-from gateway.errors import TransientError
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals

@@ -14,11 +14,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from gateway import AuthError, Event, OpenOrder, Order, Page, PermanentError, RateLimited, TransientError, Unreadable, hookimpl
+from gateway.api.errors import StoreBusy, StoreFailed
+from gateway.api.order import Message, encode
 from gateway.connector import Connector
 from gateway.edge import poller as module
 from gateway.edge.poller import Poller
-from gateway.errors import StoreBusy, StoreFailed
-from gateway.orders import Message, encode
 from gateway.source import Source, incoming
 from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from gateway import confined
+from gateway.api.commands import Codes
+from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.edge import submit
 from gateway.engine.submit import Submit
-from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.submissions import SubmissionEnd
-from gateway.submission import Codes
 from tests import pharma
 from tests.badcommands import BAD, good
 from tests.outward import ANSWER, CODES, DEAD, DONE, ERP, HELD, TILL, Caller, caller, vendor_says, with_callers

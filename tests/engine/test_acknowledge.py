@@ -10,9 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from gateway import AuthError, PermanentError, RateLimited, TransientError
+from gateway.api.errors import PluginError
 from gateway.connector import Connector
 from gateway.engine.acknowledge import Acknowledge
-from gateway.errors import PluginError
 from gateway.source import incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock

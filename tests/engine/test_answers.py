@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import PermanentError
+from gateway.api.errors import PermanentError
 
 from .unkeyed import KEY, LOOKUP, desk, message
 

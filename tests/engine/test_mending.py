@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from gateway.api.errors import StoreBusy
+from gateway.api.secrets import Secret
 from gateway.engine import deliver as deliver_module
 from gateway.engine.breaker import Breaker
-from gateway.errors import StoreBusy
 from gateway.retry import believed_s
-from gateway.secret import Secret
 from gateway.store.base import Settlement
 from gateway.store.targets import Held
 from gateway.target.auth_settings import Basic, Bearer, ClientCredentials, Login

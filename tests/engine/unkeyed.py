@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.decode import Report, decode
 from gateway.engine.deliver import Deliver
-from gateway.orders import Line, Message, Order, decimal, encode
 from gateway.store.base import Delivery, Incoming, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader

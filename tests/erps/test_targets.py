@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.orders import Customer
+from gateway.api.order import Customer
 from gateway.testing import ErpSimulator, erps
 from gateway.testing.erps import ErpServer
 from tests.erps.conftest import lines_of

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from gateway import BearerAuth, QueryAuth, Subscription
+from gateway.api.errors import ConfigError, MappingError, UnknownKey
+from gateway.api.jwks import read_keys
+from gateway.api.order import read_order
+from gateway.api.strict_json import read_json
+from gateway.api.urls import Url
+from gateway.api.webhook_auth import BearerToken, SignedToken, UserAndPassword
 from gateway.config import load
 from gateway.edge import negotiation
 from gateway.edge.ending import Ended
 from gateway.edge.signalr import Nonsense, Session, decode
-from gateway.errors import ConfigError, MappingError, UnknownKey
-from gateway.exact_json import read_json
-from gateway.jwk import read_keys
 from gateway.mapping import engine
 from gateway.mapping.fields import to_order
-from gateway.orders import read_order
 from gateway.outbound.oauth2 import _code, _reason
 from gateway.outbound.session import Answer, date_of, retry_after_s
 from gateway.target.classify import by_rule, classify, classify_unkeyed
@@ -33,8 +35,6 @@ from gateway.target.templates import Template, Unfilled
 from gateway.testing import ManualClock
 from gateway.toml_lines import NotToml, key_lines
 from gateway.toml_lines import read as read_toml
-from gateway.urls import Url
-from gateway.webhook_auth import BearerToken, SignedToken, UserAndPassword
 from tests.engine.unkeyed import LOOKUP, message, settings
 
 from .target import finish, is_plain, parts, target, text
@@ -321,7 +321,7 @@ def keys_webhook_auth(data: bytes) -> None:
 
 @target("keys.pem", lambda: [b"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n\0-----BEGIN CERTIFICATE-----\n"], ValueError)
 def keys_pem(data: bytes) -> None:
-    from gateway.assertion import Signer
+    from gateway.api.client_assertion import Signer
 
     key, certificate = parts(data, 2)
     Signer(text(key), text(certificate))

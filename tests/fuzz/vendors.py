@@ -21,11 +21,11 @@ import gateway_supercat
 import gateway_supercat.settings
 
 from gateway import Event, Hold, Ignore, Mapping, OpenOrder, Order, Receipt, Rejected, Response, Secret, Unreadable, Url
+from gateway.api.errors import AuthError, PermanentError, PluginError, TransientError
+from gateway.api.messages import Door, Envelope
+from gateway.api.webhook_auth import BearerToken
 from gateway.connector import Connector, Misread, Unverified
-from gateway.errors import AuthError, PermanentError, PluginError, TransientError
-from gateway.messages import Door, Envelope
 from gateway.testing.conformance import load_samples
-from gateway.webhook_auth import BearerToken
 
 from .target import finish, target
 

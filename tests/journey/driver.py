@@ -21,17 +21,17 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
+from gateway.api.commands import Command
+from gateway.api.errors import ConfigError, GatewayError
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.connector import Connector
 from gateway.discovery import Plugin, installed
 from gateway.edge import webhook
 from gateway.engine import unclear
-from gateway.errors import ConfigError, GatewayError
 from gateway.log import set_up
 from gateway.store.base import Accepted
 from gateway.store.sqlite import SqliteStore, accepting, inbox
-from gateway.submission import Command
 from tests import acme
 
 

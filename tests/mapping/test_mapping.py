@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from gateway import Address, Customer, Line, Mapping, MappingError, Order, missing_fields
+from gateway.api.messages import Event
+from gateway.api.order import encode_order
 from gateway.connector import Connector
 from gateway.decode import Report, decode
 from gateway.mapping import checks
 from gateway.mapping.functions import FUNCTIONS
-from gateway.messages import Event
-from gateway.orders import encode_order
 from gateway.testing import ErpSimulator
 from tests import mapped
 from tests.conftest import Start

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.messages import Door
+from gateway.api.messages import Door
 from gateway.store.base import Accepted, Incoming, OutboxRow, Prepared, Settlement
 from gateway.store.deciding import ANY, Choice, Decided
 from gateway.store.sqlite import SqliteStore

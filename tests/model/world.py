@@ -12,10 +12,10 @@ from typing import Any, Literal
 from aiohttp import web
 from msgspec import Struct
 
+from gateway.api.messages import Receipt
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
-from gateway.messages import Receipt
 from gateway.source import incoming
 from gateway.store.base import Queue
 from gateway.store.names import row_name

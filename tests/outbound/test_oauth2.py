@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateway import AuthError, OAuth2, RateLimited, Secret, TransientError
-from gateway.errors import PermanentError
+from gateway.api.errors import PermanentError
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, TooLong, Unreached, any_unicast, exchange, open_session
 from gateway.testing import ManualClock

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import StoreFailed
+from gateway.api.errors import StoreFailed
 from gateway.store.sqlite import opening
 from tests.store.conformance import accept, incoming
 

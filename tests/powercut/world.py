@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway.errors import StoreError
+from gateway.api.errors import StoreError
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import LeaseLost, Outdated
+from gateway.api.errors import LeaseLost, Outdated
 from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Progress, Settlement, Store
 from gateway.testing import ManualClock
 from tests.store.naming import Choosing, Naming, Resending

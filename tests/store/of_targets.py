@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
-from gateway.errors import LeaseLost
-from gateway.orders import Kind
+from gateway.api.errors import LeaseLost
+from gateway.api.order import Kind
 from gateway.store.base import Incoming, Progress, Settlement, Store
 from gateway.testing import ManualClock
 from tests.store import conformance as suite

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import LeaseLost
+from gateway.api.commands import Codes
+from gateway.api.errors import LeaseLost
 from gateway.store.base import Incoming, Settlement, Store
 from gateway.store.submissions import NewSubmission, SubmissionEnd, SubmissionRow
-from gateway.submission import Codes
 from gateway.testing import ManualClock
 
 DONE = Settlement(status="done", outcome="submitted")

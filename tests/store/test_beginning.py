@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api.errors import ConfigError, StoreError
 from gateway.clock import SystemClock
-from gateway.errors import ConfigError, StoreError
 from gateway.store.sqlite import SqliteStore, beginning
 from gateway.store.sqlite.reading import SqliteReader
 from tests.store import conformance as suite

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.clock import SystemClock
-from gateway.errors import StoreBusy, StoreFailed
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import sqlite3_connect
 from gateway.testing import ErpSimulator, ManualClock

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from gateway.api.errors import ConfigError, StoreBusy, StoreError, StoreFailed
 from gateway.clock import SystemClock
-from gateway.errors import ConfigError, StoreBusy, StoreError, StoreFailed
 from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_database, sqlite3_connect

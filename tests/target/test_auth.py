@@ -14,9 +14,10 @@ import jwt
 import pytest
 from aiohttp import web
 
-from gateway.errors import AuthError, RateLimited, TransientError
+from gateway.api.errors import AuthError, RateLimited, TransientError
+from gateway.api.secrets import Secret
+from gateway.api.urls import Url
 from gateway.outbound.session import Answer, Unanswered
-from gateway.secret import Secret
 from gateway.target.auth import AuthSender
 from gateway.target.auth_settings import PemFile
 from gateway.target.expressions import Jsonata
@@ -25,7 +26,6 @@ from gateway.target.request_settings import RequestTable
 from gateway.target.settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, TargetSettings
 from gateway.target.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
-from gateway.urls import Url
 from tests.doors import erp
 from tests.pairs import pair
 from tests.peers import certificate

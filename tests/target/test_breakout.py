@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 from aiohttp import web
 
+from gateway.api.order import encode
 from gateway.decode import Report, decode
-from gateway.orders import encode
 from gateway.target.auth import AuthSender
 from gateway.target.builder import Builder
 from gateway.target.examples import read_sample

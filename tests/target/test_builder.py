@@ -14,10 +14,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.errors import AuthError, RateLimited, TransientError
+from gateway.api.order import Message, Order, encode
 from gateway.decode import Report, decode
-from gateway.errors import AuthError, RateLimited, TransientError
 from gateway.mapping.functions import Exact
-from gateway.orders import Message, Order, encode
 from gateway.target.auth import AuthSender
 from gateway.target.builder import Builder
 from gateway.target.encoding import encode_body

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.api.order import encode
 from gateway.assembly import assemble_target
-from gateway.orders import encode
 from gateway.target.auth import AuthSender
 from gateway.target.builder import Builder
 from gateway.target.examples import read_sample

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.api.errors import ConfigError
 from gateway.assembly import assemble_target
-from gateway.errors import ConfigError
 from gateway.target.examples import bare, read_sample
 from gateway.target.settings import ClientCredentials, Login, OAuth1
 from tests.peers import certificate

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from gateway.errors import MappingError
+from gateway.api.errors import MappingError
 from gateway.outbound.session import Answer
 from gateway.target.encoding import encode_body
 from gateway.target.expressions import Jsonata, answer_document, compiled, evaluate, read_whole

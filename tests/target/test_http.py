@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import ConfigError
+from gateway.api.errors import ConfigError
+from gateway.api.secrets import Secret
 from gateway.outbound.session import Unreached
-from gateway.secret import Secret
 from gateway.store.base import OutboxRow
 from gateway.target.http import HttpTarget, envelope_headers
 from gateway.target.settings import Basic, Bearer, Header, TargetSettings

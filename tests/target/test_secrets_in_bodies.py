@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.secret import Secret
+from gateway.api.secrets import Secret
 from gateway.target.secrets_in_bodies import marks, unmarked
 
 

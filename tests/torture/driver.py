@@ -22,6 +22,7 @@ import aiohttp
 from msgspec.structs import replace
 
 from gateway import contained, housekeeping
+from gateway.api.errors import TransientError
 from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
 from gateway.connector import Connector
@@ -32,7 +33,6 @@ from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
 from gateway.engine.breaker import once_then
 from gateway.engine.deliver import Deliver
-from gateway.errors import TransientError
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
 from gateway.store.sqlite import SqliteStore

@@ -17,8 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
+from gateway.api.errors import GatewayError
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError
 from gateway.store.base import Incoming
 from gateway.store.sqlite import SqliteStore, copies
 from tests.torture.protocol import Tally, is_over

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.orders import Customer
+from gateway.api.order import Customer
 from tests.erps.shop import HASTE, Shop, installed, line, order
 from tests.tryton.client import TrytonClient
 from tests.tryton.conftest import LONG

@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import AuthError
-from gateway.errors import StoreError, StoreFailed
+from gateway.api.errors import StoreError, StoreFailed
 from gateway.testing import ErpSimulator
 from gateway.web import health
 from tests import acme

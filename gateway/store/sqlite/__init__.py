@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.api.errors import StoreBusy, StoreError, StoreFailed
 from gateway.clock import Clock
-from gateway.errors import StoreBusy, StoreError, StoreFailed
 from gateway.store.sqlite import beginning, exchange
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.elapsed import Elapsed

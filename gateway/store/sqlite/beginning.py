@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.errors import ConfigError
+from gateway.api.errors import ConfigError
 from gateway.store.sqlite.exchange import sync
 from gateway.store.sqlite.opening import not_writable
 

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from gateway.api.errors import StoreError
 from gateway.clock import from_ms
-from gateway.errors import StoreError
 from gateway.store.sqlite import exchange
 from gateway.store.sqlite.core import ACTIVE
 from gateway.store.sqlite.opening import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version

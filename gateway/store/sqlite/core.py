@@ -6,8 +6,8 @@ import asyncio
 import secrets
 from typing import TypeVar
 
+from gateway.api.errors import LeaseLost
 from gateway.clock import Clock, from_ms
-from gateway.errors import LeaseLost
 from gateway.store.base import Queue, Settlement
 from gateway.store.sqlite.writer import Change, Connection, Writer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import MsgspecError, Struct, json
 
-from gateway.errors import StoreError
+from gateway.api.errors import StoreError
 
 ENDS = ("-journal", "-wal", "-shm", "")
 _INTENT = "gateway.restoring"

@@ -9,9 +9,9 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any, Literal
 
+from gateway.api.errors import StoreBusy
+from gateway.api.messages import Door
 from gateway.clock import from_ms
-from gateway.errors import StoreBusy
-from gateway.messages import Door
 from gateway.store.base import Accepted, Compared, InboxRow, Incoming, Open, Prepared, Settlement
 from gateway.store.sqlite.accepting import Accept, accept_all
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, must_change, new_lease, note_attempt

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from gateway.errors import ConfigError, StoreBusy, StoreFailed
+from gateway.api.errors import ConfigError, StoreBusy, StoreFailed
 from gateway.store.sqlite.exchange import give_to_owner
 from gateway.store.sqlite.writer import Connection
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from gateway.api.errors import LeaseLost, Outdated
 from gateway.clock import from_ms
-from gateway.errors import LeaseLost, Outdated
 from gateway.store.base import Prepared
 from gateway.store.names import LONGEST_NUMBER
 from gateway.store.sqlite.core import advance_inbox, advance_messages, is_overtaken

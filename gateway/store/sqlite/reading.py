@@ -17,8 +17,9 @@ from urllib.parse import quote
 import aiosqlite
 import msgspec
 
+from gateway.api.commands import Codes
+from gateway.api.errors import GatewayError, StoreError, StoreFailed
 from gateway.clock import Clock, SystemClock, from_ms
-from gateway.errors import GatewayError, StoreError, StoreFailed
 from gateway.store.base import Queue, Status, statuses_of
 from gateway.store.deciding import Choice, Decided
 from gateway.store.keeping import Disk
@@ -36,7 +37,6 @@ from gateway.store.sqlite.targets import HELD, held_of
 from gateway.store.sqlite.upkeep import lanes, room_bytes
 from gateway.store.targets import Held, Stray
 from gateway.store.waiting import Sides, Why
-from gateway.submission import Codes
 
 Row = dict[str, Any]
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gateway.errors import LeaseLost
+from gateway.api.errors import LeaseLost
 from gateway.store.base import OutboxRow, Settlement
 from gateway.store.sqlite.core import advance_outbox, due, must_change, note_attempt
 from gateway.store.sqlite.writer import Connection, Together

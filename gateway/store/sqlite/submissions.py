@@ -14,14 +14,14 @@ from typing import Any
 
 import msgspec
 
+from gateway.api.commands import Codes
+from gateway.api.errors import StoreBusy, StoreError
 from gateway.clock import from_ms
-from gateway.errors import StoreBusy, StoreError
 from gateway.store.base import Accepted, Settlement
 from gateway.store.sqlite.accepting import accept_all
 from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState
-from gateway.submission import Codes
 
 _STATE = "SELECT public_id, caller, source, command, status, attempts, answer, reason, codes FROM submit"
 SOLE = "sole = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"

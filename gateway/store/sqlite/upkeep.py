@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from gateway.errors import StoreBusy
+from gateway.api.errors import StoreBusy
 from gateway.store.base import Queue
 from gateway.store.sqlite.core import ACTIVE, Core
 from gateway.store.sqlite.retention import erase

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from gateway.errors import GatewayError, StoreBusy, StoreError, StoreFailed
+from gateway.api.errors import GatewayError, StoreBusy, StoreError, StoreFailed
 
 T = TypeVar("T")
 

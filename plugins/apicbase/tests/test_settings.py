@@ -8,10 +8,10 @@ from typing import Any
 import gateway_apicbase
 import pytest
 
+from gateway.api.errors import ConfigError
+from gateway.api.vendor_client import OAuth2
 from gateway.assembly import Assembly, assemble
-from gateway.client import OAuth2
 from gateway.discovery import Plugin
-from gateway.errors import ConfigError
 
 PLUGINS = {"apicbase": Plugin(name="apicbase", distribution="order-gateway-apicbase", version="0", module=gateway_apicbase)}
 

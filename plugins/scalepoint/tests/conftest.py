@@ -17,9 +17,9 @@ from gateway_scalepoint.settings import Settings, Start
 from gateway_scalepoint.simulator import ScalepointSimulator
 
 from gateway import Mapping, Secret, Url
+from gateway.api.webhook_auth import BearerToken
 from gateway.connector import Connector
 from gateway.testing import Bench, ManualClock, source_bench
-from gateway.webhook_auth import BearerToken
 
 SECRET = "constructed-secret-do-not-use"
 EXAMPLES = Path(str(files("gateway_scalepoint").joinpath("examples")))

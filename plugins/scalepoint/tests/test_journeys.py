@@ -16,10 +16,10 @@ import pytest
 from gateway_scalepoint.simulator import ScalepointSimulator
 
 from gateway import check_commands
+from gateway.api.errors import ConfigError
 from gateway.app import Gateway
 from gateway.assembly import assemble
 from gateway.discovery import Plugin
-from gateway.errors import ConfigError
 from gateway.outbound import jwks
 from gateway.testing import ErpSimulator, running_gateway
 from gateway.testing.toml import to_toml

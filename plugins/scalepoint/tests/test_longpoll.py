@@ -12,7 +12,7 @@ from gateway_scalepoint.settings import Start
 from gateway_scalepoint.simulator import TENANT, ScalepointSimulator
 
 from gateway import Url
-from gateway.errors import StoreBusy
+from gateway.api.errors import StoreBusy
 
 RECEIVE = f"/api/events/v1/dk/external/{TENANT}/receive?lastEventId="
 

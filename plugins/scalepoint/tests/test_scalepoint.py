@@ -16,8 +16,8 @@ from gateway_scalepoint import constructed, orders
 from gateway_scalepoint.events import instant
 
 from gateway import Envelope, Event, Hold, Mapping, MappingError, Order, PermanentError
+from gateway.api.order import encode_order
 from gateway.connector import Connector, Misread
-from gateway.orders import encode_order
 from gateway.testing import check_connector, load_samples
 
 SAMPLES = Path(__file__).parent.parent / "samples"

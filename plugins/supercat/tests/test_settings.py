@@ -9,10 +9,10 @@ import gateway_supercat
 import pytest
 from gateway_supercat.constructed import EXAMPLE
 
+from gateway.api.errors import ConfigError
+from gateway.api.vendor_client import BasicAuth
 from gateway.assembly import Assembly, assemble
-from gateway.client import BasicAuth
 from gateway.discovery import Plugin
-from gateway.errors import ConfigError
 
 PLUGINS = {"supercat": Plugin(name="supercat", distribution="order-gateway-supercat", version="0", module=gateway_supercat)}
 

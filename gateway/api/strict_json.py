@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from gateway.orders import decimal
+from gateway.api.order import decimal
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64

@@ -9,7 +9,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from msgspec import Struct
 
-from gateway.exact_json import read_json
+from gateway.api.strict_json import read_json
 
 MAX_BYTES = 256 * 1024
 MAX_KEYS = 50

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from gateway.client import Response
-from gateway.exact_json import read_json
+from gateway.api.strict_json import read_json
+from gateway.api.vendor_client import Response
 
 _LONGEST = 400
 _SHORTEST_WORD = 3

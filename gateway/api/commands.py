@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.messages import Event
+from gateway.api.messages import Event
 
 
 class Submission(Struct, frozen=True, kw_only=True):

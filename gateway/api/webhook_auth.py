@@ -21,11 +21,11 @@ from typing import Annotated, Any, TypeAlias
 import jwt
 from msgspec import Meta, Struct
 
-from gateway.errors import UnknownKey
-from gateway.jwk import PublicKey
-from gateway.messages import Envelope
-from gateway.secret import Secret
-from gateway.urls import Url
+from gateway.api.errors import UnknownKey
+from gateway.api.jwks import PublicKey
+from gateway.api.messages import Envelope
+from gateway.api.secrets import Secret
+from gateway.api.urls import Url
 
 _MAX_TOKEN = 8192
 _LATEST = 1e11

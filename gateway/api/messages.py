@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from gateway.client import Api
-from gateway.orders import Order
+from gateway.api.order import Order
+from gateway.api.vendor_client import Api
 
 if TYPE_CHECKING:
-    from gateway.submission import Command
+    from gateway.api.commands import Command
 
 Door = Literal["webhook", "poll", "realtime"]
 Stage = Literal["stored", "delivered"]

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from gateway.client import BearerAuth, HeaderAuth, QueryAuth
-from gateway.secret import Secret
+from gateway.api.secrets import Secret
+from gateway.api.vendor_client import BearerAuth, HeaderAuth, QueryAuth
 
 _SECRETS: dict[type, str] = {HeaderAuth: "value", QueryAuth: "value", BearerAuth: "token"}
 

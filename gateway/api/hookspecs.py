@@ -17,11 +17,11 @@ from typing import Any
 
 import pluggy
 
-from gateway.client import VendorClient
-from gateway.messages import Description, Envelope, Event, OpenOrder, Page, Receipt, Unreadable
-from gateway.orders import Order
-from gateway.submission import Submission, Submitted
-from gateway.subscription import Subscription
+from gateway.api.commands import Submission, Submitted
+from gateway.api.messages import Description, Envelope, Event, OpenOrder, Page, Receipt, Unreadable
+from gateway.api.order import Order
+from gateway.api.subscription import Subscription
+from gateway.api.vendor_client import VendorClient
 
 PROJECT = "order-gateway"
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from gateway import assertion
-from gateway.errors import PermanentError, without_input
-from gateway.secret import Secret
+from gateway.api import client_assertion as assertion
+from gateway.api.errors import PermanentError, without_input
+from gateway.api.secrets import Secret
 
 T = TypeVar("T")
 
