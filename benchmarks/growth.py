@@ -16,7 +16,7 @@ from benchmarks.backlog import incoming, prepared
 from benchmarks.contestants import SOURCE
 from benchmarks.measures import spread
 from benchmarks.report import Entry, Section, Verdict
-from gateway.config import StoreSettings
+from gateway.config.settings import StoreSettings
 from gateway.housekeeping import Housekeeping
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore

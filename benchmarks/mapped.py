@@ -13,7 +13,7 @@ from benchmarks.report import Entry, Section, Verdict
 from gateway import Customer, Line, Order
 from gateway.api.order import Message, encode
 from gateway.clock import SystemClock
-from gateway.decode import Report, decode
+from gateway.config.decode import Report, decode
 from gateway.target.builder import Builder
 from gateway.target.settings import TargetSettings
 

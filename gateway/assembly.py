@@ -13,9 +13,9 @@ from gateway.api.errors import ConfigError, PluginError
 from gateway.api.messages import Door
 from gateway.api.secrets import FileBacked
 from gateway.api.vendor_client import Api, OAuth2
-from gateway.config import Config, SourceSettings, load
+from gateway.config.decode import Report, decode_known
+from gateway.config.settings import Config, SourceSettings, load
 from gateway.connector import Connector
-from gateway.decode import Report, decode_known
 from gateway.discovery import Plugin, installed
 from gateway.doubtful import warn_of_doubtful
 from gateway.spelling import nearest

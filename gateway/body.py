@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from gateway.api.order import decimal
 from gateway.api.strict_json import parsed
-from gateway.decode import Collector, decode
-from gateway.toml_lines import Path as KeyPath
+from gateway.config.decode import Collector, decode
+from gateway.config.positions import Path as KeyPath
 
 MOST_PROBLEMS = 100
 

@@ -13,7 +13,7 @@ from gateway import submit_commands
 from gateway.api.errors import ConfigError, GatewayError, StoreError
 from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
-from gateway.config import Config
+from gateway.config.settings import Config
 from gateway.doubtful import SOON
 from gateway.edge.signalr import Deaf, Session
 from gateway.outbound.jwks import KeySet

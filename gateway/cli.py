@@ -23,7 +23,7 @@ from gateway import (
     target_commands,
 )
 from gateway.api.errors import ConfigError, GatewayError
-from gateway.config import DEFAULT_PATH
+from gateway.config.settings import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.log import Form, set_up
 from gateway.store.base import Queue, statuses_of

@@ -17,7 +17,7 @@ from gateway.api.errors import ConfigError, GatewayError
 from gateway.api.messages import Door
 from gateway.api.order import Kind, json_schema
 from gateway.clock import SystemClock
-from gateway.config import Config, load
+from gateway.config.settings import Config, load
 from gateway.control import ask, is_running, who
 from gateway.operations import Operations
 from gateway.printing import one_line, plain, print_json, print_table

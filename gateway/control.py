@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.api.errors import GatewayError
-from gateway.config import Config
+from gateway.config.settings import Config
 
 _LOOK_TIMEOUT_S = 10.0
 _WORK_TIMEOUT_S = 60.0

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from gateway.api.client_assertion import ends_of
 from gateway.api.secrets import Secret
-from gateway.config import Config
-from gateway.decode import Report
+from gateway.config.decode import Report
+from gateway.config.positions import Path as KeyPath
+from gateway.config.settings import Config
 from gateway.target.settings import TargetSettings
-from gateway.toml_lines import Path as KeyPath
 
 SOON = timedelta(days=30)
 

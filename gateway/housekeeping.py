@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from gateway.api.errors import StoreBusy
 from gateway.clock import Clock
-from gateway.config import StoreSettings
+from gateway.config.settings import StoreSettings
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.store")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.api.errors import ConfigError
-from gateway.config import load
+from gateway.config.settings import load
 from gateway.discovery import Plugin, installed
 from gateway.printing import print_json, print_table
 

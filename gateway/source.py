@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from gateway.api.messages import Door, Event, Stage, Unreadable
 from gateway.api.order import Kind
 from gateway.api.vendor_client import VendorClient
-from gateway.config import EarlierVersions, OnRevision
+from gateway.config.settings import EarlierVersions, OnRevision
 from gateway.confined import Confined
 from gateway.connector import Connector
 from gateway.store.base import Accepted, Incoming

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.api.errors import StoreBusy
 from gateway.clock import Clock
-from gateway.config import Config, SubmitSettings
+from gateway.config.settings import Config, SubmitSettings
 from gateway.edge.callers import OPERATORS, Callers
 from gateway.edge.gate import Gate
 from gateway.edge.server import Listener

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.config import HttpSettings
+from gateway.config.settings import HttpSettings
 from gateway.edge.crowd import seat_of
 
 BODY_TIMEOUT_S = HttpSettings().body_timeout_s

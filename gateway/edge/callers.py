@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from gateway.config import OPERATOR, CallerSettings
+from gateway.config.settings import OPERATOR, CallerSettings
 
 _LONGEST_TOKEN = 4096
 

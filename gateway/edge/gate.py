@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.config import HttpSettings
+from gateway.config.settings import HttpSettings
 from gateway.edge.arriving import Seldom
 from gateway.edge.crowd import seat_of
 from gateway.edge.peers import Peers

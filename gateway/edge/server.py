@@ -13,7 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.api.errors import ConfigError
 from gateway.clock import SystemClock
-from gateway.config import HttpSettings
+from gateway.config.settings import HttpSettings
 from gateway.edge import peers
 from gateway.edge.crowd import Crowd, Limits, Seat, seat_of
 from gateway.edge.gate import Gate

@@ -20,7 +20,7 @@ from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.body import Misfit, meaning
 from gateway.clock import Clock
 from gateway.codes import drawing
-from gateway.config import HttpSettings
+from gateway.config.settings import HttpSettings
 from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.asking import accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Caller, Callers

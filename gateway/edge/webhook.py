@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from gateway.api.errors import PluginError, Rejected, StoreError, TransientError, UnknownKey
 from gateway.api.messages import Envelope, Event, Unreadable
 from gateway.clock import Clock
-from gateway.config import HttpSettings
+from gateway.config.settings import HttpSettings
 from gateway.connector import Misread, Unverified
 from gateway.edge.answer import HEADERS, Written
 from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from gateway.config import Positive, PositiveInt
+from gateway.config.settings import Positive, PositiveInt
 from gateway.target.expressions import Jsonata
 from gateway.target.request_settings import Method, RequestTable, Table
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct, field
 from gateway.api.errors import MappingError, PermanentError
 from gateway.api.order import Kind
 from gateway.api.secrets import Secret
-from gateway.config import Positive, PositiveInt
+from gateway.config.settings import Positive, PositiveInt
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
 from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.api.order import Kind
 from gateway.clock import Clock
-from gateway.config import OnRevision
+from gateway.config.settings import OnRevision
 from gateway.connector import Connector
 from gateway.edge.poller import Poller
 from gateway.edge.server import Listener

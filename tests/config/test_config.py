@@ -17,8 +17,8 @@ from gateway import Secret, TextList, Url
 from gateway.api.errors import ConfigError
 from gateway.api.urls import is_literal, is_loopback
 from gateway.assembly import Assembly, assemble, is_same_machinery
-from gateway.config import AdminSettings, Config, GatewaySettings, HttpSettings, SourceSettings, StoreSettings, load
-from gateway.decode import Report, decode, dotted
+from gateway.config.decode import Report, decode, dotted
+from gateway.config.settings import AdminSettings, Config, GatewaySettings, HttpSettings, SourceSettings, StoreSettings, load
 from gateway.target.settings import Bearer, NoAuth, TargetSettings
 from tests import acme
 from tests.conftest import plugins

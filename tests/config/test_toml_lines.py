@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.toml_lines import NotToml, Path, key_lines, read
+from gateway.config.positions import NotToml, Path, key_lines, read
 
 _BARE = "abcdefgXYZ0129_-"
 _ANY = _BARE + " .=#[]{},'\"\\ß漢\U0001f600\u00a0"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import generate_latest
 
 from gateway import BearerAuth, QueryAuth, Secret, Subscription
-from gateway.decode import Report, decode
+from gateway.config.decode import Report, decode
 from gateway.edge.ending import Ended
 from gateway.outbound.session import global_only
 from gateway.testing.hub import END, FaultHub, record

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.api.order import Line, Message, Order, decimal, encode
-from gateway.decode import Report, decode
+from gateway.config.decode import Report, decode
+from gateway.config.positions import read
 from gateway.engine.deliver import Deliver
 from gateway.store.base import Delivery, Incoming, Prepared
 from gateway.store.sqlite import SqliteStore
@@ -18,7 +19,6 @@ from gateway.store.sqlite.reading import SqliteReader
 from gateway.target.http import HttpTarget
 from gateway.target.settings import TargetSettings
 from gateway.testing import ErpSimulator, ManualClock
-from gateway.toml_lines import read
 from gateway.vitals import Vitals
 
 LOOKUP = """

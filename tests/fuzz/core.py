@@ -18,7 +18,9 @@ from gateway.api.order import read_order
 from gateway.api.strict_json import read_json
 from gateway.api.urls import Url
 from gateway.api.webhook_auth import BearerToken, SignedToken, UserAndPassword
-from gateway.config import load
+from gateway.config.positions import NotToml, key_lines
+from gateway.config.positions import read as read_toml
+from gateway.config.settings import load
 from gateway.edge import negotiation
 from gateway.edge.ending import Ended
 from gateway.edge.signalr import Nonsense, Session, decode
@@ -33,8 +35,6 @@ from gateway.target.look import Ended as Over
 from gateway.target.look import captured, read
 from gateway.target.templates import Template, Unfilled
 from gateway.testing import ManualClock
-from gateway.toml_lines import NotToml, key_lines
-from gateway.toml_lines import read as read_toml
 from tests.engine.unkeyed import LOOKUP, message, settings
 
 from .target import finish, is_plain, parts, target, text

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from gateway import Codes, Hold, Mapping, Rejected, Submission, Url
 from gateway.body import Misfit, meaning
 from gateway.codes import drawing
-from gateway.config import CallerSettings
+from gateway.config.settings import CallerSettings
 from gateway.confined import Confined
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Callers

@@ -19,8 +19,8 @@ from msgspec import Struct
 from gateway import Address, Customer, Line, Mapping, MappingError, Order, missing_fields
 from gateway.api.messages import Event
 from gateway.api.order import encode_order
+from gateway.config.decode import Report, decode
 from gateway.connector import Connector
-from gateway.decode import Report, decode
 from gateway.mapping import checks
 from gateway.mapping.functions import FUNCTIONS
 from gateway.testing import ErpSimulator

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 from multidict import CIMultiDict
 
-from gateway.config import CallerSettings
+from gateway.config.settings import CallerSettings
 from gateway.connector import Connector
 from gateway.edge.callers import Callers
 from gateway.edge.submit import SubmitDoor

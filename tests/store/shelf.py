@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.config import StoreSettings
+from gateway.config.settings import StoreSettings
 from gateway.housekeeping import Housekeeping
 from gateway.store.base import Delivery, Incoming, Prepared, Settlement
 from gateway.store.sqlite import SqliteStore

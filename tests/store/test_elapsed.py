@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import to_ms
-from gateway.config import StoreSettings
+from gateway.config.settings import StoreSettings
 from gateway.housekeeping import Housekeeping
 from gateway.operations import Operations
 from gateway.store.base import Settlement

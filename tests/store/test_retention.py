@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.api.errors import StoreBusy
-from gateway.config import StoreSettings
+from gateway.config.settings import StoreSettings
 from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import retention
 from gateway.store.sqlite.reading import SqliteReader

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from gateway.api.order import encode
-from gateway.decode import Report, decode
+from gateway.config.decode import Report, decode
 from gateway.target.auth import AuthSender
 from gateway.target.builder import Builder
 from gateway.target.examples import read_sample

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.order import Message, Order, encode
-from gateway.decode import Report, decode
+from gateway.config.decode import Report, decode
 from gateway.mapping.functions import Exact
 from gateway.target.auth import AuthSender
 from gateway.target.builder import Builder

@@ -18,8 +18,8 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from gateway.api.messages import Door
 from gateway.api.urls import is_loopback
-from gateway.config_files import read_files
-from gateway.decode import Report, decode
+from gateway.config.decode import Report, decode
+from gateway.config.files import read_files
 from gateway.spelling import nearest
 
 OPERATOR = "operator"

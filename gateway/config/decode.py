@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.secrets import FileBacked, Secret
+from gateway.config.positions import Path as KeyPath
 from gateway.spelling import likely, nearest
-from gateway.toml_lines import Path as KeyPath
 
 S = TypeVar("S", bound=Struct)
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")

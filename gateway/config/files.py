@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.api.errors import ConfigError
-from gateway.decode import Report, dotted
-from gateway.toml_lines import NotToml, key_lines, read
-from gateway.toml_lines import Path as KeyPath
+from gateway.config.decode import Report, dotted
+from gateway.config.positions import NotToml, key_lines, read
+from gateway.config.positions import Path as KeyPath
 
 _Places = Mapping[KeyPath, tuple[Path, int]]
 
