@@ -27,8 +27,8 @@ from gateway.api.subscription import Reconnect, Subscription
 from gateway.api.urls import Url
 from gateway.api.vendor_client import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2, QueryAuth, Response, VendorClient
 from gateway.api.webhook_auth import WebhookAuth
-from gateway.contract import is_identity
 from gateway.mapping import Mapping, missing_fields
+from gateway.plugin.validation import is_identity
 
 __version__ = "0.1.0"
 

@@ -18,21 +18,21 @@ from gateway import __version__, systemd
 from gateway.api.errors import ConfigError, GatewayError, StoreError, StoreFailed
 from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
-from gateway.contained import make_task
 from gateway.control import who
 from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
-from gateway.hook_watch import HookWatch
 from gateway.operations import Operations
+from gateway.plugin.hook_watch import HookWatch
+from gateway.plugin.suspects import Suspects
+from gateway.plugin.task_guard import make_task
 from gateway.reload import Problems, Reloads
 from gateway.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import DISK_ERRORS
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Sides
-from gateway.suspects import Suspects
 from gateway.upkeep import Upkeep
 from gateway.vitals import Vitals
 from gateway.way_back import WayBack

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.api.errors import GatewayError
-from gateway.discovery import installed
+from gateway.plugin.discovery import installed
 from gateway.testing.compare import Row, compare, print_table, torn_keys
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.api.errors import ConfigError
 from gateway.config.settings import load
-from gateway.discovery import Plugin, installed
+from gateway.plugin.discovery import Plugin, installed
 from gateway.printing import print_json, print_table
 
 _LOAD_TIMEOUT_S = 60.0

@@ -16,7 +16,6 @@ from gateway.api.urls import is_literal
 from gateway.api.vendor_client import Api
 from gateway.assembly import Assembly, Broken, SourcePart
 from gateway.clock import Clock
-from gateway.confined import Confined
 from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
@@ -28,7 +27,8 @@ from gateway.engine.worker import Worker, settled
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
-from gateway.source import Destination, Source
+from gateway.plugin.hook_threads import Confined
+from gateway.plugin.source import Destination, Source
 from gateway.store.base import Store
 from gateway.target.http import HttpTarget
 from gateway.vitals import PLUGIN, Vitals

@@ -13,9 +13,9 @@ import msgspec
 
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.assembly import Assembly
-from gateway.body import meaning
 from gateway.config.settings import load
 from gateway.control import Heard, is_running, send, who
+from gateway.plugin.command_body import meaning
 from gateway.preview import read_file
 from gateway.printing import one_line, print_json, readable_json
 

@@ -15,7 +15,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
-from gateway.discovery import Plugin
+from gateway.plugin.discovery import Plugin
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ErpSimulator, ManualClock

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.api.errors import PluginError
 from gateway.api.secrets import Secret
-from gateway.body import MOST_PROBLEMS, Misfit, check_body, json_path, meaning
-from gateway.connector import Connector
+from gateway.plugin.command_body import MOST_PROBLEMS, Misfit, check_body, json_path, meaning
+from gateway.plugin.connector import Connector
 from tests import pharma
 from tests.badcommands import BAD, NOW, Bad, articles, good
 

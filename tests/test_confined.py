@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from gateway import confined as module
-from gateway import hook_watch
 from gateway.api.errors import PluginError, TransientError
-from gateway.confined import TRIALS, Confined
-from gateway.contained import inside_hook, make_task, stepped
-from gateway.hook_watch import HookWatch
-from gateway.suspects import MOST_ENDS, Call, Suspects
+from gateway.plugin import hook_threads as module
+from gateway.plugin import hook_watch
+from gateway.plugin.hook_threads import TRIALS, Confined
+from gateway.plugin.hook_watch import HookWatch
+from gateway.plugin.suspects import MOST_ENDS, Call, Suspects
+from gateway.plugin.task_guard import inside_hook, make_task, stepped
 from tests import acme
 from tests.loglines import log_lines
 

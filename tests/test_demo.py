@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from gateway.demo import judged
-from gateway.discovery import installed
+from gateway.plugin.discovery import installed
 from gateway.testing import Sent
 from gateway.testing.compare import Row, compare
 from gateway.testing.toml import to_toml

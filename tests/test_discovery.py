@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from gateway.discovery import GROUP, Plugin, installed
+from gateway.plugin.discovery import GROUP, Plugin, installed
 
 Install = Callable[..., None]
 

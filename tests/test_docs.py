@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from gateway import cli, connector
+from gateway import cli
 from gateway.api import hookspecs
 from gateway.api.messages import Envelope, Event
 from gateway.api.secrets import Secret
-from gateway.connector import Connector
+from gateway.plugin import connector
+from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock
 
 ROOT = Path(__file__).parent.parent

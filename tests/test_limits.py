@@ -22,11 +22,12 @@ import pytest
 from gateway_apicbase import wire
 from msgspec import Meta, Struct
 
-from gateway import Address, Customer, Line, Order, contract, decimal
+from gateway import Address, Customer, Line, Order, decimal
 from gateway.api import order as orders
 from gateway.api import strict_json as exact_json
 from gateway.codes import printable
-from gateway.contract import checked_order
+from gateway.plugin import validation as contract
+from gateway.plugin.validation import checked_order
 
 ROOT = Path(__file__).parent.parent
 Limits = dict[str, set[int]]

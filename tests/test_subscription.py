@@ -11,7 +11,7 @@ import pytest
 from gateway import BasicAuth, BearerAuth, HeaderAuth, QueryAuth, Reconnect, Secret, Subscription
 from gateway.api.errors import ConfigError, PluginError
 from gateway.assembly import assemble
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 from tests import hubby
 from tests.conftest import plugins
 

@@ -17,8 +17,8 @@ from msgspec import Struct
 from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
 from gateway.api.messages import Envelope
 from gateway.clock import Clock
-from gateway.connector import Misread
-from gateway.source import Source, dead_letter, incoming, warn_of_flagged
+from gateway.plugin.connector import Misread
+from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.vitals import Received, Vitals
 

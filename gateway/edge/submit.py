@@ -17,7 +17,6 @@ import msgspec
 from aiohttp import web
 
 from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
-from gateway.body import Misfit, meaning
 from gateway.clock import Clock
 from gateway.codes import drawing
 from gateway.config.settings import HttpSettings
@@ -27,7 +26,8 @@ from gateway.edge.callers import Caller, Callers
 from gateway.edge.gate import Gate, Over
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.server import NAME
-from gateway.source import Source
+from gateway.plugin.command_body import Misfit, meaning
+from gateway.plugin.source import Source
 from gateway.store.base import Store
 from gateway.store.submissions import NewSubmission, SubmissionState
 from gateway.vitals import Received, Vitals

@@ -20,13 +20,13 @@ from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.api.messages import Envelope, Event, Unreadable
 from gateway.clock import Clock
 from gateway.config.settings import HttpSettings
-from gateway.connector import Misread, Unverified
 from gateway.edge.answer import HEADERS, Written
 from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.crowd import Seat, seat_of
 from gateway.edge.gate import Gate, Over
 from gateway.edge.nearly import Addresses
-from gateway.source import Source, dead_letter, incoming, warn_of_flagged
+from gateway.plugin.connector import Misread, Unverified
+from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
 from gateway.vitals import Received, Vitals
 

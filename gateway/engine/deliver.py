@@ -22,8 +22,8 @@ from gateway.engine.parallel import Parallel
 from gateway.engine.settlement import settlement
 from gateway.engine.worker import now_for_ages, settled
 from gateway.log import say
+from gateway.plugin.source import Source
 from gateway.retry import believed_s
-from gateway.source import Source
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
 from gateway.store.targets import Held
 from gateway.target.classify import Outcome

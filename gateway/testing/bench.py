@@ -15,13 +15,13 @@ import msgspec
 from gateway.api.order import Kind
 from gateway.clock import Clock
 from gateway.config.settings import OnRevision
-from gateway.connector import Connector
 from gateway.edge.poller import Poller
 from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.prepare import Prepare
-from gateway.source import Destination, Keys, Source
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import Destination, Keys, Source
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader

@@ -21,7 +21,7 @@ from msgspec import Struct
 from gateway.api.errors import GatewayError, Hold, UnknownKey
 from gateway.api.messages import Door, Envelope, Event
 from gateway.api.order import Order
-from gateway.connector import Connector, Unverified
+from gateway.plugin.connector import Connector, Unverified
 
 _AT = datetime(2024, 3, 31, 12, 0, tzinfo=UTC)
 _DOORS: dict[str, Door] = {"http": "webhook", "json": "poll", "push.json": "realtime"}

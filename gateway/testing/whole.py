@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.app import Gateway
 from gateway.assembly import assemble
-from gateway.discovery import Plugin
+from gateway.plugin.discovery import Plugin
 from gateway.testing.toml import to_toml
 
 _TARGET = {"retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}

@@ -29,8 +29,8 @@ from gateway import Event, Mapping, OpenOrder, Order, Response, Secret, Submissi
 from gateway.api.errors import GatewayError, Hold, Rejected
 from gateway.api.messages import Envelope
 from gateway.api.webhook_auth import BearerToken
-from gateway.body import Misfit
-from gateway.connector import Connector, Misread
+from gateway.plugin.command_body import Misfit
+from gateway.plugin.connector import Connector, Misread
 from gateway.testing import ManualClock
 from gateway.testing.conformance import Sample, load_samples
 

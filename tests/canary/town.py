@@ -28,7 +28,7 @@ PATHS = ("/", "/metrics", "/readyz", "/healthz", "/api/status", *(f"/api/{read}?
 WORD = "kanari7f3aq"
 FAULTY = """
 import logging
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 whole = Connector.read
 def read(self, envelope):
     logging.getLogger("gateway").info("webhook.taken", extra={"body": envelope.body.decode("utf-8", "replace")})

@@ -16,7 +16,7 @@ import pytest
 
 from gateway import assembly
 from gateway.cli import main
-from gateway.discovery import Plugin
+from gateway.plugin.discovery import Plugin
 from tests import acme
 
 SECRET = "s3cr3t-canary-word"

@@ -12,8 +12,8 @@ from gateway.api.errors import ConfigError
 from gateway.assembly import assemble
 from gateway.check_commands import online
 from gateway.cli import main
-from gateway.discovery import Plugin
 from gateway.doubtful import SOON
+from gateway.plugin.discovery import Plugin
 from tests import acme
 from tests.pairs import pair
 from tests.peers import answer, certificate, peer

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.api.errors import ConfigError
 from gateway.assembly import assemble
-from gateway.discovery import installed
+from gateway.plugin.discovery import installed
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "etc" / "sources").glob("*.toml"))

@@ -11,13 +11,13 @@ from typing import Any
 from gateway import Page, Secret
 from gateway.api.urls import Url
 from gateway.clock import SystemClock
-from gateway.connector import Connector
 from gateway.edge.ending import Backoff
 from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import Source
 from gateway.runtime import hub_session
-from gateway.source import Source
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.hub import FaultHub

@@ -16,10 +16,10 @@ from prometheus_client import generate_latest
 from gateway import AuthError, Event, OpenOrder, Order, Page, PermanentError, RateLimited, TransientError, Unreadable, hookimpl
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.api.order import Message, encode
-from gateway.connector import Connector
 from gateway.edge import poller as module
 from gateway.edge.poller import Poller
-from gateway.source import Source, incoming
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import Source, incoming
 from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader

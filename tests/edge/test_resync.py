@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gateway import AuthError, Page, RateLimited, TransientError
-from gateway.connector import Connector
 from gateway.edge.poller import Poller
-from gateway.source import Source
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import Source
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals

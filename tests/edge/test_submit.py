@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gateway import confined
 from gateway.api.commands import Codes
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.edge import submit
 from gateway.engine.submit import Submit
+from gateway.plugin import hook_threads as confined
 from gateway.store.submissions import SubmissionEnd
 from tests import pharma
 from tests.badcommands import BAD, good

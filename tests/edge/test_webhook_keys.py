@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 
 from gateway import Envelope, UnknownKey, hookimpl
-from gateway.connector import Connector
 from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
-from gateway.source import Source
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import Source
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals
 from tests import acme

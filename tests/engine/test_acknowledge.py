@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestServer
 
 from gateway import AuthError, PermanentError, RateLimited, TransientError
 from gateway.api.errors import PluginError
-from gateway.connector import Connector
 from gateway.engine.acknowledge import Acknowledge
-from gateway.source import incoming
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals

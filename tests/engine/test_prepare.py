@@ -15,10 +15,10 @@ import pytest
 from gateway import AuthError, Event, FetchRetry, Hold, Ignore, Order, PermanentError, RateLimited, TransientError, hookimpl
 from gateway.api.errors import StoreFailed
 from gateway.api.order import Kind
-from gateway.connector import Connector
 from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
-from gateway.source import Destination, Source, incoming
+from gateway.plugin.connector import Connector
+from gateway.plugin.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock

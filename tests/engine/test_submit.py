@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from gateway import AuthError, Hold, PermanentError, RateLimited, TransientError
-from gateway.connector import Connector
 from gateway.engine import submit as step
 from gateway.engine.submit import Submit
 from gateway.engine.unclear import CERTAIN_AFTER_S, MAX_AGE_S
 from gateway.outbound.vendor import HttpVendorClient
+from gateway.plugin.connector import Connector
 from gateway.runtime import vendor_session
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader

@@ -24,7 +24,7 @@ from gateway import Event, Hold, Ignore, Mapping, OpenOrder, Order, Receipt, Rej
 from gateway.api.errors import AuthError, PermanentError, PluginError, TransientError
 from gateway.api.messages import Door, Envelope
 from gateway.api.webhook_auth import BearerToken
-from gateway.connector import Connector, Misread, Unverified
+from gateway.plugin.connector import Connector, Misread, Unverified
 from gateway.testing.conformance import load_samples
 
 from .target import finish, target

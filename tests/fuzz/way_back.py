@@ -17,14 +17,14 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from gateway import Codes, Hold, Mapping, Rejected, Submission, Url
-from gateway.body import Misfit, meaning
 from gateway.codes import drawing
 from gateway.config.settings import CallerSettings
-from gateway.confined import Confined
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Callers
 from gateway.edge.openapi import CODE_IMAGES
 from gateway.edge.submit import SubmitDoor
+from gateway.plugin.command_body import Misfit, meaning
+from gateway.plugin.hook_threads import Confined
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
 from gateway.testing import ManualClock
 from gateway.vitals import Vitals

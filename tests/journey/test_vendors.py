@@ -23,7 +23,7 @@ from gateway.app import Gateway
 from gateway.assembly import assemble
 from gateway.clock import SystemClock, to_ms
 from gateway.demo import simulators
-from gateway.discovery import Plugin, installed
+from gateway.plugin.discovery import Plugin, installed
 from gateway.testing import ErpSimulator, Sent, Simulator
 from gateway.testing.toml import to_toml
 

@@ -20,9 +20,9 @@ from gateway import Address, Customer, Line, Mapping, MappingError, Order, missi
 from gateway.api.messages import Event
 from gateway.api.order import encode_order
 from gateway.config.decode import Report, decode
-from gateway.connector import Connector
 from gateway.mapping import checks
 from gateway.mapping.functions import FUNCTIONS
+from gateway.plugin.connector import Connector
 from gateway.testing import ErpSimulator
 from tests import mapped
 from tests.conftest import Start

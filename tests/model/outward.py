@@ -13,11 +13,11 @@ from msgspec import Struct
 from multidict import CIMultiDict
 
 from gateway.config.settings import CallerSettings
-from gateway.connector import Connector
 from gateway.edge.callers import Callers
 from gateway.edge.submit import SubmitDoor
 from gateway.engine.submit import Submit
 from gateway.outbound.vendor import HttpVendorClient
+from gateway.plugin.connector import Connector
 from gateway.runtime import vendor_session
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore

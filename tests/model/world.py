@@ -16,7 +16,7 @@ from gateway.api.messages import Receipt
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
-from gateway.source import incoming
+from gateway.plugin.source import incoming
 from gateway.store.base import Queue
 from gateway.store.names import row_name
 from gateway.store.sqlite import SqliteStore

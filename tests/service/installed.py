@@ -8,7 +8,7 @@ import sysconfig
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from gateway.discovery import GROUP
+from gateway.plugin.discovery import GROUP
 
 from .nspawn import TARGET, Container, Unavailable
 from .serving import declare, install_acme

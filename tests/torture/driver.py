@@ -21,12 +21,10 @@ from typing import Any, cast
 import aiohttp
 from msgspec.structs import replace
 
-from gateway import contained, housekeeping
+from gateway import housekeeping
 from gateway.api.errors import TransientError
 from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
-from gateway.connector import Connector
-from gateway.discovery import Plugin, installed
 from gateway.edge import arriving, crowd, gate, server
 from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
@@ -35,8 +33,11 @@ from gateway.engine.breaker import once_then
 from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
+from gateway.plugin import task_guard as contained
+from gateway.plugin.connector import Connector
+from gateway.plugin.discovery import Plugin, installed
+from gateway.plugin.suspects import Suspects
 from gateway.store.sqlite import SqliteStore
-from gateway.suspects import Suspects
 from gateway.target import auth
 from gateway.upkeep import Upkeep
 from tests import acme

@@ -14,7 +14,7 @@ from gateway_apicbase.settings import Settings
 from gateway_apicbase.simulator import ApicbaseSimulator
 
 from gateway import Event, Secret, TextList, Unreadable, Url, VendorClient
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 from gateway.testing import Bench, ManualClock, source_bench, vendor_client
 
 SECRET = "constructed-secret-do-not-use"

@@ -11,7 +11,7 @@ import pytest
 from gateway.api.errors import ConfigError
 from gateway.api.vendor_client import OAuth2
 from gateway.assembly import Assembly, assemble
-from gateway.discovery import Plugin
+from gateway.plugin.discovery import Plugin
 
 PLUGINS = {"apicbase": Plugin(name="apicbase", distribution="order-gateway-apicbase", version="0", module=gateway_apicbase)}
 

@@ -20,8 +20,8 @@ from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Secret, Url
 from gateway.app import Gateway
-from gateway.connector import Connector
 from gateway.edge.intake import Intake
+from gateway.plugin.connector import Connector
 from gateway.testing import Bench, ErpSimulator, ManualClock, running_gateway, source_bench
 
 TOKEN = "token-of-the-erp-constructed"

@@ -13,7 +13,7 @@ import pytest
 from gateway_pickup_cloud.bodies import NewRecurrentOrder, local_day
 from gateway_pickup_cloud.constructed import CUSTOMER, SELF_REGISTERED, article
 
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 
 SEED = Path(__file__).parents[4] / "shared" / "seeds" / "001_91f8ceee032b3ee1.txt"
 EXAMPLES = (Path(__file__).parent / "vendor_examples.txt").read_text("utf-8")

@@ -15,7 +15,7 @@ from gateway_pickup_cloud.simulator import PickupCloudSimulator
 from gateway_pickup_cloud.simulator_creations import ON_BEHALF, ORDERS, RECURRENT
 
 from gateway import AuthError, Hold, PermanentError, RateLimited, Submission, Submitted, TransientError
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock, vendor_client
 
 ONCE = {

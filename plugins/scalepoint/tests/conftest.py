@@ -18,7 +18,7 @@ from gateway_scalepoint.simulator import ScalepointSimulator
 
 from gateway import Mapping, Secret, Url
 from gateway.api.webhook_auth import BearerToken
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 from gateway.testing import Bench, ManualClock, source_bench
 
 SECRET = "constructed-secret-do-not-use"

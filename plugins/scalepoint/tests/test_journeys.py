@@ -19,8 +19,8 @@ from gateway import check_commands
 from gateway.api.errors import ConfigError
 from gateway.app import Gateway
 from gateway.assembly import assemble
-from gateway.discovery import Plugin
 from gateway.outbound import jwks
+from gateway.plugin.discovery import Plugin
 from gateway.testing import ErpSimulator, running_gateway
 from gateway.testing.toml import to_toml
 

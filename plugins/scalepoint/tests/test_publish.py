@@ -14,7 +14,7 @@ from gateway_scalepoint.simulator import TENANT, ScalepointSimulator
 from gateway_scalepoint.simulator_publishing import TYPE_HEADER
 
 from gateway import AuthError, Mapping, PermanentError, RateLimited, Response, Submission, Submitted, TransientError, Url
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock, vendor_client
 
 EXAMPLES = Path(__file__).parent.parent / "gateway_scalepoint" / "examples"

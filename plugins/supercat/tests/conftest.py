@@ -14,7 +14,7 @@ from gateway_supercat.settings import Settings, Start
 from gateway_supercat.simulator import SupercatSimulator
 
 from gateway import Event, Mapping, Secret, Unreadable, Url, VendorClient
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
 from gateway.testing import Bench, ManualClock, source_bench, vendor_client
 
 

@@ -12,7 +12,7 @@ from gateway_supercat.constructed import EXAMPLE
 from gateway.api.errors import ConfigError
 from gateway.api.vendor_client import BasicAuth
 from gateway.assembly import Assembly, assemble
-from gateway.discovery import Plugin
+from gateway.plugin.discovery import Plugin
 
 PLUGINS = {"supercat": Plugin(name="supercat", distribution="order-gateway-supercat", version="0", module=gateway_supercat)}
 

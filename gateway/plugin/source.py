@@ -14,8 +14,8 @@ from gateway.api.messages import Door, Event, Stage, Unreadable
 from gateway.api.order import Kind
 from gateway.api.vendor_client import VendorClient
 from gateway.config.settings import EarlierVersions, OnRevision
-from gateway.confined import Confined
-from gateway.connector import Connector
+from gateway.plugin.connector import Connector
+from gateway.plugin.hook_threads import Confined
 from gateway.store.base import Accepted, Incoming
 
 log = logging.getLogger("gateway")

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from gateway.api.errors import PluginError
 from gateway.api.messages import Door
-from gateway.connector import Connector
-from gateway.suspects import Suspects
+from gateway.plugin.connector import Connector
+from gateway.plugin.suspects import Suspects
 
 GROUP = "gateway.connectors"
 

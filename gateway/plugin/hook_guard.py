@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.api.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, TransientError, bounded, without_input
-from gateway.contained import inside_hook, stepped
-from gateway.contract import tidy
-from gateway.suspects import Call, Suspects
+from gateway.plugin.suspects import Call, Suspects
+from gateway.plugin.task_guard import inside_hook, stepped
+from gateway.plugin.validation import tidy
 
 T = TypeVar("T")
 

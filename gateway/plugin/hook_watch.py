@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gateway.suspects import Step, Suspects
+from gateway.plugin.suspects import Step, Suspects
 
 log = logging.getLogger("gateway.hooks")
 

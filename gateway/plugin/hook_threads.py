@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from gateway.api.errors import TransientError
-from gateway.suspects import Suspects
+from gateway.plugin.suspects import Suspects
 
 T = TypeVar("T")
 

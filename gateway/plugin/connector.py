@@ -24,10 +24,10 @@ from gateway.api.messages import Description, Door, Envelope, Event, FetchRetry,
 from gateway.api.order import Order
 from gateway.api.subscription import Subscription
 from gateway.api.vendor_client import Api, VendorClient
-from gateway.body import MOST_PROBLEMS, Misfit, Problem, check_body
-from gateway.contract import Misread, checked_event, checked_order, is_storable
-from gateway.guard import Guard
-from gateway.suspects import Suspects
+from gateway.plugin.command_body import MOST_PROBLEMS, Misfit, Problem, check_body
+from gateway.plugin.hook_guard import Guard
+from gateway.plugin.suspects import Suspects
+from gateway.plugin.validation import Misread, checked_event, checked_order, is_storable
 
 T = TypeVar("T")
 
