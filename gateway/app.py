@@ -23,6 +23,7 @@ from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
+from gateway.metrics import Vitals
 from gateway.operations import Operations
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.suspects import Suspects
@@ -34,7 +35,6 @@ from gateway.store.sqlite.opening import DISK_ERRORS
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Sides
 from gateway.upkeep import Upkeep
-from gateway.vitals import Vitals
 from gateway.way_back import WayBack
 from gateway.web.admin import Admin
 from gateway.web.health import Health

@@ -15,11 +15,11 @@ from gateway.api.secrets import FileBacked
 from gateway.api.vendor_client import Api, OAuth2
 from gateway.config.decode import Report, decode_known
 from gateway.config.settings import Config, SourceSettings, load
+from gateway.did_you_mean import nearest
 from gateway.doubtful import warn_of_doubtful
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
-from gateway.spelling import nearest
 from gateway.target.examples import body_problems, watch
 from gateway.target.settings import TargetSettings
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway import systemd
-from gateway.vitals import Vitals
+from gateway.metrics import Vitals
 
 Problems = Sequence[str]
 

@@ -24,6 +24,7 @@ from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
 from gateway.engine.worker import Worker, settled
+from gateway.metrics import PLUGIN, Vitals
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
@@ -31,7 +32,6 @@ from gateway.plugin.hook_threads import Confined
 from gateway.plugin.source import Destination, Source
 from gateway.store.base import Store
 from gateway.target.http import HttpTarget
-from gateway.vitals import PLUGIN, Vitals
 
 log = logging.getLogger("gateway")
 

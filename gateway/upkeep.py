@@ -13,10 +13,10 @@ from gateway.api.errors import StoreBusy, StoreError, StoreFailed
 from gateway.api.secrets import Secret
 from gateway.clock import Clock
 from gateway.housekeeping import Housekeeping
+from gateway.metrics import Vitals
 from gateway.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway")
 

@@ -15,9 +15,9 @@ from gateway.edge.callers import OPERATORS, Callers
 from gateway.edge.gate import Gate
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
+from gateway.metrics import Vitals
 from gateway.runtime import Runtime
 from gateway.store.base import Store
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.submit")
 

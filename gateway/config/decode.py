@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from gateway.api.secrets import FileBacked, Secret
 from gateway.config.positions import Path as KeyPath
-from gateway.spelling import likely, nearest
+from gateway.did_you_mean import likely, nearest
 
 S = TypeVar("S", bound=Struct)
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")

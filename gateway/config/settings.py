@@ -20,7 +20,7 @@ from gateway.api.messages import Door
 from gateway.api.urls import is_loopback
 from gateway.config.decode import Report, decode
 from gateway.config.files import read_files
-from gateway.spelling import nearest
+from gateway.did_you_mean import nearest
 
 OPERATOR = "operator"
 DEFAULT_PATH = Path("/etc/order-gateway/gateway.toml")

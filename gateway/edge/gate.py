@@ -17,7 +17,7 @@ from gateway.config.settings import HttpSettings
 from gateway.edge.arriving import Seldom
 from gateway.edge.crowd import seat_of
 from gateway.edge.peers import Peers
-from gateway.vitals import Vitals
+from gateway.metrics import Vitals
 
 log = logging.getLogger("gateway.http")
 

@@ -17,10 +17,10 @@ from msgspec import Struct
 from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
 from gateway.api.messages import Envelope
 from gateway.clock import Clock
+from gateway.metrics import Received, Vitals
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store
-from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.realtime")
 

@@ -18,10 +18,10 @@ from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited
 from gateway.api.messages import OpenOrder, Page, Unreadable
 from gateway.api.order import read_order
 from gateway.clock import Clock
+from gateway.metrics import Vitals
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.retry import backoff_s, believed_s
 from gateway.store.base import Store
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.poll")
 

@@ -20,9 +20,9 @@ from gateway.api.subscription import Reconnect, Subscription
 from gateway.clock import Clock
 from gateway.edge.ending import Backoff, Ended
 from gateway.edge.intake import Intake
+from gateway.metrics import Vitals
 from gateway.plugin.source import Source
 from gateway.store.base import Store
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.realtime")
 

@@ -17,7 +17,7 @@ from gateway.config.settings import HttpSettings
 from gateway.edge import peers
 from gateway.edge.crowd import Crowd, Limits, Seat, seat_of
 from gateway.edge.gate import Gate
-from gateway.vitals import Vitals
+from gateway.metrics import Vitals
 
 log = logging.getLogger("gateway.http")
 

@@ -26,11 +26,11 @@ from gateway.edge.callers import Caller, Callers
 from gateway.edge.gate import Gate, Over
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.server import NAME
+from gateway.metrics import Received, Vitals
 from gateway.plugin.command_body import Misfit, meaning
 from gateway.plugin.source import Source
 from gateway.store.base import Store
 from gateway.store.submissions import NewSubmission, SubmissionState
-from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.submit")
 

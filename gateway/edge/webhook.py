@@ -25,10 +25,10 @@ from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace
 from gateway.edge.crowd import Seat, seat_of
 from gateway.edge.gate import Gate, Over
 from gateway.edge.nearly import Addresses
+from gateway.metrics import Received, Vitals
 from gateway.plugin.connector import Misread, Unverified
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
-from gateway.vitals import Received, Vitals
 
 log = logging.getLogger("gateway.webhook")
 

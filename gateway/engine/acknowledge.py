@@ -11,10 +11,10 @@ from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited
 from gateway.api.messages import Receipt
 from gateway.clock import Clock
 from gateway.engine.worker import now_for_ages, settled
+from gateway.metrics import Vitals
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, believed_s, is_over
 from gateway.store.base import AckRow, Settlement, Store
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.acknowledge")
 

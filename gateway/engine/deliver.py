@@ -22,13 +22,13 @@ from gateway.engine.parallel import Parallel
 from gateway.engine.settlement import settlement
 from gateway.engine.worker import now_for_ages, settled
 from gateway.log import say
+from gateway.metrics import Vitals, as_text
 from gateway.plugin.source import Source
 from gateway.retry import believed_s
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
 from gateway.store.targets import Held
 from gateway.target.classify import Outcome
 from gateway.target.http import HttpTarget
-from gateway.vitals import Vitals, as_text
 
 log = logging.getLogger("gateway.deliver")
 

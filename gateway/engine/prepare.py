@@ -31,11 +31,11 @@ from gateway.api.order import Kind, Message, Order, encode, encode_order, read_o
 from gateway.clock import Clock
 from gateway.difference import differences, is_likely_new
 from gateway.engine.worker import now_for_ages, settled
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.retry import backoff_s, believed_s, is_over
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.prepare")
 

@@ -22,10 +22,10 @@ from gateway.clock import Clock
 from gateway.engine.flight import Flight
 from gateway.engine.unclear import failed, not_there, undecidable
 from gateway.engine.worker import now_for_ages, settled
+from gateway.metrics import Vitals
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Settlement, Store
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
-from gateway.vitals import Vitals
 
 log = logging.getLogger("gateway.submit")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from gateway.did_you_mean import nearest
 from gateway.mapping.functions import FUNCTIONS
 from gateway.mapping.library import Symbol
-from gateway.spelling import nearest
 
 LARGEST = 2**53 - 1  # what a float, through which JSONata counts, still holds exactly
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from gateway.api.errors import MappingError
 from gateway.api.order import Address, Customer, Line, Order, contradictions, decimal
-from gateway.spelling import nearest
+from gateway.did_you_mean import nearest
 
 MOST_PROBLEMS = 50
 _UNSOUND = re.compile("[\x00\ud800-\udfff]")

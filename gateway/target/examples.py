@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway.api.order import Address, Customer, Line, Message, Order, encode
 from gateway.api.secrets import read_text
 from gateway.clock import SystemClock
-from gateway.spelling import nearest
+from gateway.did_you_mean import nearest
 from gateway.target.body_settings import BodyFile
 from gateway.target.builder import Builder, Making, with_rows
 

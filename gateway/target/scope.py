@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gateway.did_you_mean import nearest
 from gateway.mapping.engine import Where
 from gateway.mapping.functions import Refusal, is_nothing
-from gateway.spelling import nearest
 from gateway.target.expressions import PURE, evaluate
 from gateway.target.request import Context
 

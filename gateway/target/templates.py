@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from gateway.api.order import Message
 from gateway.api.urls import Url
-from gateway.spelling import nearest
+from gateway.did_you_mean import nearest
 
 Place = Literal["path", "query", "header"]
 

@@ -20,13 +20,13 @@ from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.prepare import Prepare
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Keys, Source
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.vendor import vendor_client
-from gateway.vitals import Vitals
 
 _LARGEST_BODY = 1024 * 1024
 

@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client import Gauge, generate_latest
 
 from gateway.api.errors import StoreError
+from gateway.metrics import Vitals
 from gateway.store.base import Reader, statuses_of
-from gateway.vitals import Vitals
 from gateway.web.status import strays
 
 _PROVE_WITHIN_S = 3.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.metrics import Vitals, as_text
 from gateway.store.base import Reader, statuses_of
 from gateway.store.targets import Held
 from gateway.store.waiting import Sides, sides_of
-from gateway.vitals import Vitals, as_text
 
 
 async def status(

@@ -15,13 +15,13 @@ from gateway.edge.ending import Backoff
 from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.runtime import hub_session
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.hub import FaultHub
-from gateway.vitals import Vitals
 from tests import hubby
 
 KEY = "canary-key"

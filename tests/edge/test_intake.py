@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from gateway.api.errors import TransientError
 from gateway.edge.intake import Intake
+from gateway.metrics import Vitals
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import acme
 from tests.engine.test_prepare import source
 

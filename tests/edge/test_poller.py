@@ -18,13 +18,13 @@ from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.api.order import Message, encode
 from gateway.edge import poller as module
 from gateway.edge.poller import Poller
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source, incoming
 from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import acme
 from tests.loglines import log_lines
 

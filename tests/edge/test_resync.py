@@ -10,11 +10,11 @@ import pytest
 
 from gateway import AuthError, Page, RateLimited, TransientError
 from gateway.edge.poller import Poller
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import hubby
 
 

@@ -15,10 +15,10 @@ import pytest
 from gateway import Envelope, UnknownKey, hookimpl
 from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import acme
 
 

@@ -12,11 +12,11 @@ from aiohttp.test_utils import TestServer
 from gateway import AuthError, PermanentError, RateLimited, TransientError
 from gateway.api.errors import PluginError
 from gateway.engine.acknowledge import Acknowledge
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import acme
 from tests.engine.test_prepare import source
 

@@ -14,12 +14,12 @@ from gateway.api.errors import StoreBusy
 from gateway.api.secrets import Secret
 from gateway.engine import deliver as deliver_module
 from gateway.engine.breaker import Breaker
+from gateway.metrics import Condition
 from gateway.retry import believed_s
 from gateway.store.base import Settlement
 from gateway.store.targets import Held
 from gateway.target.auth_settings import Basic, Bearer, ClientCredentials, Login
 from gateway.target.templates import Template
-from gateway.vitals import Condition
 
 from .unkeyed import LOOKUP, Desk, desk
 

@@ -17,12 +17,12 @@ from gateway.api.errors import StoreFailed
 from gateway.api.order import Kind
 from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
+from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import acme
 
 EVERY_KIND: frozenset[Kind] = frozenset({"order.placed", "order.revised", "order.cancelled", "order.status"})

@@ -18,6 +18,7 @@ from gateway import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.engine import submit as step
 from gateway.engine.submit import Submit
 from gateway.engine.unclear import CERTAIN_AFTER_S, MAX_AGE_S
+from gateway.metrics import Vitals
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
 from gateway.runtime import vendor_session
@@ -25,7 +26,6 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.submissions import NewSubmission, SubmissionState
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import ordering
 from tests.engine.test_prepare import source
 from tests.ordering import Registry

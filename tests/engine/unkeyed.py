@@ -13,13 +13,13 @@ from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.config.decode import Report, decode
 from gateway.config.positions import read
 from gateway.engine.deliver import Deliver
+from gateway.metrics import Vitals
 from gateway.store.base import Delivery, Incoming, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.target.http import HttpTarget
 from gateway.target.settings import TargetSettings
 from gateway.testing import ErpSimulator, ManualClock
-from gateway.vitals import Vitals
 
 LOOKUP = """
 idempotency = { strategy = "lookup" }

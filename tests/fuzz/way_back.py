@@ -23,11 +23,11 @@ from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, id
 from gateway.edge.callers import Callers
 from gateway.edge.openapi import CODE_IMAGES
 from gateway.edge.submit import SubmitDoor
+from gateway.metrics import Vitals
 from gateway.plugin.command_body import Misfit, meaning
 from gateway.plugin.hook_threads import Confined
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests.asked import Asked
 
 from .target import finish, parts, target, text

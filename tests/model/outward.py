@@ -16,12 +16,12 @@ from gateway.config.settings import CallerSettings
 from gateway.edge.callers import Callers
 from gateway.edge.submit import SubmitDoor
 from gateway.engine.submit import Submit
+from gateway.metrics import Vitals
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
 from gateway.runtime import vendor_session
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
-from gateway.vitals import Vitals
 from tests import ordering
 from tests.asked import Asked
 from tests.engine.test_prepare import source

@@ -16,13 +16,13 @@ from gateway.api.messages import Receipt
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
+from gateway.metrics import Vitals
 from gateway.plugin.source import incoming
 from gateway.store.base import Queue
 from gateway.store.names import row_name
 from gateway.store.sqlite import SqliteStore
 from gateway.target.http import HttpTarget
 from gateway.testing import ManualClock
-from gateway.vitals import Vitals
 from tests import acme
 from tests.engine.test_prepare import source
 from tests.engine.unkeyed import LOOKUP, settings

@@ -12,12 +12,12 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from gateway.clock import from_ms
+from gateway.metrics import Condition, Vitals
 from gateway.store.base import Queue, Settlement, Status, statuses_of
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why
 from gateway.testing import ManualClock
-from gateway.vitals import Condition, Vitals
 from gateway.web import status as web_status
 from tests.store.conformance import accept, deliver, incoming, prepare
 from tests.store.submitting import command, hand_in
