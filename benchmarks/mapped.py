@@ -14,8 +14,8 @@ from gateway import Customer, Line, Order
 from gateway.api.order import Message, encode
 from gateway.clock import SystemClock
 from gateway.config.decode import Report, decode
-from gateway.target.builder import Builder
-from gateway.target.settings import TargetSettings
+from gateway.targets.builder import Builder
+from gateway.targets.settings import TargetSettings
 
 LINES = (5, 50)
 _AT = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -20,8 +20,8 @@ from gateway.doubtful import warn_of_doubtful
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
-from gateway.target.examples import body_problems, watch
-from gateway.target.settings import TargetSettings
+from gateway.targets.examples import body_problems, watch
+from gateway.targets.settings import TargetSettings
 
 
 class SourcePart(Struct, kw_only=True):

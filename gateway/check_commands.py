@@ -21,8 +21,8 @@ from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.runtime import hub_session, keys_session, vendor_session
 from gateway.store.sqlite.reading import SqliteReader
-from gateway.target.http import HttpTarget
-from gateway.target.settings import TargetSettings
+from gateway.targets.http import HttpTarget
+from gateway.targets.settings import TargetSettings
 
 Options = argparse.Namespace
 _HANDSHAKE_S = 10.0

@@ -17,7 +17,7 @@ from gateway.api.secrets import Secret
 from gateway.config.decode import Report
 from gateway.config.positions import Path as KeyPath
 from gateway.config.settings import Config
-from gateway.target.settings import TargetSettings
+from gateway.targets.settings import TargetSettings
 
 SOON = timedelta(days=30)
 

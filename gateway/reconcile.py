@@ -17,10 +17,10 @@ from gateway.did_you_mean import nearest
 from gateway.printing import print_json, print_table
 from gateway.store.base import Reader
 from gateway.store.sqlite.reading import SqliteReader
-from gateway.target.flow import Pace
-from gateway.target.http import HttpTarget
-from gateway.target.look import Ended, Seen
-from gateway.target.policy import Rate
+from gateway.targets.flow import Pace
+from gateway.targets.http import HttpTarget
+from gateway.targets.look import Ended, Seen
+from gateway.targets.policy import Rate
 
 _PAGE = 200
 _TRIES = 3

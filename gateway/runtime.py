@@ -31,7 +31,7 @@ from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.hook_threads import Confined
 from gateway.plugin.source import Destination, Source
 from gateway.store.base import Store
-from gateway.target.http import HttpTarget
+from gateway.targets.http import HttpTarget
 
 log = logging.getLogger("gateway")
 

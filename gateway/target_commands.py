@@ -17,14 +17,14 @@ from gateway.assembly import assemble_target
 from gateway.clock import SystemClock
 from gateway.outbound.session import Answer
 from gateway.printing import one_line, plain, print_json
-from gateway.target.auth import AuthSender
-from gateway.target.builder import Builder, with_rows
-from gateway.target.envelope import with_envelope
-from gateway.target.examples import Sample, read_sample
-from gateway.target.look import Ended, look
-from gateway.target.request import Context, Refused, Request, Unknown
-from gateway.target.request_settings import RequestTable
-from gateway.target.settings import TargetSettings
+from gateway.targets.auth import AuthSender
+from gateway.targets.builder import Builder, with_rows
+from gateway.targets.envelope import with_envelope
+from gateway.targets.examples import Sample, read_sample
+from gateway.targets.look import Ended, look
+from gateway.targets.request import Context, Refused, Request, Unknown
+from gateway.targets.request_settings import RequestTable
+from gateway.targets.settings import TargetSettings
 
 Options = argparse.Namespace
 _MOST_SHOWN = 10

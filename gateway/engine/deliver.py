@@ -27,8 +27,8 @@ from gateway.plugin.source import Source
 from gateway.retry import believed_s
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
 from gateway.store.targets import Held
-from gateway.target.classify import Outcome
-from gateway.target.http import HttpTarget
+from gateway.targets.classify import Outcome
+from gateway.targets.http import HttpTarget
 
 log = logging.getLogger("gateway.deliver")
 

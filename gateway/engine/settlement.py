@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from gateway.retry import backoff_s, is_over
 from gateway.store.base import OutboxRow, Settlement
-from gateway.target.classify import Outcome
-from gateway.target.settings import Retry
+from gateway.targets.classify import Outcome
+from gateway.targets.settings import Retry
 
 
 def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime, began_ms: int, duration_ms: int) -> Settlement:

@@ -18,8 +18,8 @@ from gateway.metrics import Condition
 from gateway.retry import believed_s
 from gateway.store.base import Settlement
 from gateway.store.targets import Held
-from gateway.target.auth_settings import Basic, Bearer, ClientCredentials, Login
-from gateway.target.templates import Template
+from gateway.targets.auth_settings import Basic, Bearer, ClientCredentials, Login
+from gateway.targets.templates import Template
 
 from .unkeyed import LOOKUP, Desk, desk
 
@@ -157,7 +157,7 @@ ASSERTION = ClientCredentials(token_url="http://127.0.0.1:1/t", client_id="c", c
     ],
 )
 def test_what_a_refusal_puts_at_risk(auth: Any, kind: str) -> None:
-    from gateway.target.settings import TargetSettings
+    from gateway.targets.settings import TargetSettings
 
     assert TargetSettings(url="http://127.0.0.1:1/o", auth=auth).credentials == kind  # type: ignore[arg-type]
 

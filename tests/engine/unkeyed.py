@@ -17,8 +17,8 @@ from gateway.metrics import Vitals
 from gateway.store.base import Delivery, Incoming, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
-from gateway.target.http import HttpTarget
-from gateway.target.settings import TargetSettings
+from gateway.targets.http import HttpTarget
+from gateway.targets.settings import TargetSettings
 from gateway.testing import ErpSimulator, ManualClock
 
 LOOKUP = """

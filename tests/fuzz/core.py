@@ -28,12 +28,12 @@ from gateway.mapping import engine
 from gateway.mapping.fields import to_order
 from gateway.outbound.oauth2 import _code, _reason
 from gateway.outbound.session import Answer, date_of, retry_after_s
-from gateway.target.classify import by_rule, classify, classify_unkeyed
-from gateway.target.examples import read_sample
-from gateway.target.expressions import Jsonata, answer_document
-from gateway.target.look import Ended as Over
-from gateway.target.look import captured, read
-from gateway.target.templates import Template, Unfilled
+from gateway.targets.classify import by_rule, classify, classify_unkeyed
+from gateway.targets.examples import read_sample
+from gateway.targets.expressions import Jsonata, answer_document
+from gateway.targets.look import Ended as Over
+from gateway.targets.look import captured, read
+from gateway.targets.templates import Template, Unfilled
 from gateway.testing import ManualClock
 from tests.engine.unkeyed import LOOKUP, message, settings
 

@@ -108,7 +108,7 @@ def forget_order() -> None:
 
 def new_key_each_time() -> None:
     """Known-bad twin: a retry goes out under another key."""
-    from gateway.target import envelope
+    from gateway.targets import envelope
 
     original = envelope.envelope_headers
 
@@ -121,8 +121,8 @@ def new_key_each_time() -> None:
 
 def preflight_skipped() -> None:
     """Known-bad twin: nobody asks the ERP; what it has is never seen."""
-    from gateway.target import asking
-    from gateway.target.look import Seen
+    from gateway.targets import asking
+    from gateway.targets.look import Seen
 
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)

@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from gateway.outbound.session import tls_context
 from gateway.store.sqlite import SqliteStore
-from gateway.target import auth
+from gateway.targets import auth
 
 from .machine import Engine
 from .submitting import WayBack

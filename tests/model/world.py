@@ -21,7 +21,7 @@ from gateway.plugin.source import incoming
 from gateway.store.base import Queue
 from gateway.store.names import row_name
 from gateway.store.sqlite import SqliteStore
-from gateway.target.http import HttpTarget
+from gateway.targets.http import HttpTarget
 from gateway.testing import ManualClock
 from tests import acme
 from tests.engine.test_prepare import source

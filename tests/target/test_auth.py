@@ -18,13 +18,13 @@ from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.secrets import Secret
 from gateway.api.urls import Url
 from gateway.outbound.session import Answer, Unanswered
-from gateway.target.auth import AuthSender
-from gateway.target.auth_settings import PemFile
-from gateway.target.expressions import Jsonata
-from gateway.target.request import Request
-from gateway.target.request_settings import RequestTable
-from gateway.target.settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, TargetSettings
-from gateway.target.templates import Template, UrlTemplate
+from gateway.targets.auth import AuthSender
+from gateway.targets.auth_settings import PemFile
+from gateway.targets.expressions import Jsonata
+from gateway.targets.request import Request
+from gateway.targets.request_settings import RequestTable
+from gateway.targets.settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, TargetSettings
+from gateway.targets.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
 from tests.doors import erp
 from tests.pairs import pair
@@ -539,7 +539,7 @@ async def test_the_address_leaves_as_it_was_made() -> None:
 
 
 async def test_an_erp_that_does_not_answer_the_logout_keeps_nobody_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.target.auth._LOGOUT_S", 0.1)
+    monkeypatch.setattr("gateway.targets.auth._LOGOUT_S", 0.1)
     door = Expiring("session")
 
     over = asyncio.Event()

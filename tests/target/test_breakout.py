@@ -13,11 +13,11 @@ from aiohttp import web
 
 from gateway.api.order import encode
 from gateway.config.decode import Report, decode
-from gateway.target.auth import AuthSender
-from gateway.target.builder import Builder
-from gateway.target.examples import read_sample
-from gateway.target.request import Refused
-from gateway.target.settings import TargetSettings
+from gateway.targets.auth import AuthSender
+from gateway.targets.builder import Builder
+from gateway.targets.examples import read_sample
+from gateway.targets.request import Refused
+from gateway.targets.settings import TargetSettings
 from gateway.testing import ManualClock
 from tests.doors import erp
 

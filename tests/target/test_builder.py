@@ -18,13 +18,13 @@ from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.order import Message, Order, encode
 from gateway.config.decode import Report, decode
 from gateway.mapping.functions import Exact
-from gateway.target.auth import AuthSender
-from gateway.target.builder import Builder
-from gateway.target.encoding import encode_body
-from gateway.target.examples import read_sample
-from gateway.target.request import Refused, Unknown
-from gateway.target.scope import shown
-from gateway.target.settings import TargetSettings
+from gateway.targets.auth import AuthSender
+from gateway.targets.builder import Builder
+from gateway.targets.encoding import encode_body
+from gateway.targets.examples import read_sample
+from gateway.targets.request import Refused, Unknown
+from gateway.targets.scope import shown
+from gateway.targets.settings import TargetSettings
 from gateway.testing import ManualClock
 from tests.doors import Erp, erp
 
@@ -202,7 +202,7 @@ def test_exact_numbers_leave_to_the_digit_in_every_form(number: Decimal) -> None
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**9, places=4), st.integers(0, 4))
 def test_amounts_go_through_a_mapping_without_a_float(tmp_path_factory: Any, price: Decimal, places: int) -> None:
-    from gateway.target.expressions import evaluate
+    from gateway.targets.expressions import evaluate
 
     text = format(price.quantize(Decimal(1).scaleb(-places)), "f")
     found = evaluate('{"a": $dec(p), "b": $mul(p, "3"), "c": p}', {"p": text})

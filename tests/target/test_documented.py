@@ -14,12 +14,12 @@ from aiohttp import web
 
 from gateway.api.order import encode
 from gateway.assembly import assemble_target
-from gateway.target.auth import AuthSender
-from gateway.target.builder import Builder
-from gateway.target.examples import read_sample
-from gateway.target.expressions import BOUND
-from gateway.target.request import Refused
-from gateway.target.templates import _FILTERS
+from gateway.targets.auth import AuthSender
+from gateway.targets.builder import Builder
+from gateway.targets.examples import read_sample
+from gateway.targets.expressions import BOUND
+from gateway.targets.request import Refused
+from gateway.targets.templates import _FILTERS
 from gateway.testing import ManualClock
 from tests.doors import erp
 

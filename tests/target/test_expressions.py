@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 
 from gateway.api.errors import MappingError
 from gateway.outbound.session import Answer
-from gateway.target.encoding import encode_body
-from gateway.target.expressions import Jsonata, answer_document, compiled, evaluate, read_whole
+from gateway.targets.encoding import encode_body
+from gateway.targets.expressions import Jsonata, answer_document, compiled, evaluate, read_whole
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> dict[str, Any]:

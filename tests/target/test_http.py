@@ -18,9 +18,9 @@ from gateway.api.errors import ConfigError
 from gateway.api.secrets import Secret
 from gateway.outbound.session import Unreached
 from gateway.store.base import OutboxRow
-from gateway.target.http import HttpTarget, envelope_headers
-from gateway.target.settings import Basic, Bearer, Header, TargetSettings
-from gateway.target.templates import UrlTemplate
+from gateway.targets.http import HttpTarget, envelope_headers
+from gateway.targets.settings import Basic, Bearer, Header, TargetSettings
+from gateway.targets.templates import UrlTemplate
 from gateway.testing import ManualClock
 from tests.peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 

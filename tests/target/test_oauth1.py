@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 
-from gateway.target.oauth1 import authorization, base_string
+from gateway.targets.oauth1 import authorization, base_string
 
 
 def test_the_base_string_is_the_one_of_rfc_5849_section_3_4_1_1() -> None:

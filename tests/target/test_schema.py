@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.target.schema import is_linear, violations, why_no_schema
+from gateway.targets.schema import is_linear, violations, why_no_schema
 
 LINES = {"type": "object", "required": ["lines"], "properties": {"lines": {"type": "array", "minItems": 1}}}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.secrets import Secret
-from gateway.target.secrets_in_bodies import marks, unmarked
+from gateway.targets.secrets_in_bodies import marks, unmarked
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.decode import Report, decode
-from gateway.target.settings import Basic, Bearer, Header, NoAuth, TargetSettings
+from gateway.targets.settings import Basic, Bearer, Header, NoAuth, TargetSettings
 from tests.peers import certificate
 
 

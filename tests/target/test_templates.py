@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.urls import Url
-from gateway.target.templates import Template, Unfilled, UrlTemplate
+from gateway.targets.templates import Template, Unfilled, UrlTemplate
 
 BASE = {"base": "https://erp.example/api"}
 anything = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)

@@ -38,7 +38,7 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
 from gateway.store.sqlite import SqliteStore
-from gateway.target import auth
+from gateway.targets import auth
 from gateway.upkeep import Upkeep
 from tests import acme
 from tests.journey import driver

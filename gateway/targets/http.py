@@ -12,16 +12,16 @@ from gateway.api.errors import Hold, PermanentError
 from gateway.clock import Clock
 from gateway.outbound.session import Answer, any_unicast, takes_connections
 from gateway.store.base import OutboxRow, Progress
-from gateway.target.attempt import Attempt, Journal
-from gateway.target.auth import AuthSender
-from gateway.target.builder import Builder
-from gateway.target.classify import Outcome
-from gateway.target.envelope import envelope_headers, with_envelope
-from gateway.target.flow import Pace, closed_for_s
-from gateway.target.look import Ended, Seen, look
-from gateway.target.request import Context, Request
-from gateway.target.request_settings import address_of
-from gateway.target.settings import TargetSettings
+from gateway.targets.attempt import Attempt, Journal
+from gateway.targets.auth import AuthSender
+from gateway.targets.builder import Builder
+from gateway.targets.classify import Outcome
+from gateway.targets.envelope import envelope_headers, with_envelope
+from gateway.targets.flow import Pace, closed_for_s
+from gateway.targets.look import Ended, Seen, look
+from gateway.targets.request import Context, Request
+from gateway.targets.request_settings import address_of
+from gateway.targets.settings import TargetSettings
 
 
 class NoJournal:

@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from gateway.api.secrets import FileBacked, read_text, stamp_of
 from gateway.mapping.engine import ExpressionError
-from gateway.target.expressions import Jsonata, compiled
-from gateway.target.request_settings import RequestTable, Table
-from gateway.target.schema import why_no_schema
+from gateway.targets.expressions import Jsonata, compiled
+from gateway.targets.request_settings import RequestTable, Table
+from gateway.targets.schema import why_no_schema
 
 _MOST_CODES = 100_000
 

@@ -11,9 +11,9 @@ from msgspec import Meta
 from gateway.api.secrets import Secret, read_text, stamp_of
 from gateway.api.urls import Url
 from gateway.api.vendor_client import OAuth2
-from gateway.target.expressions import Jsonata
-from gateway.target.request_settings import RequestTable, Table, is_ours
-from gateway.target.templates import Template
+from gateway.targets.expressions import Jsonata
+from gateway.targets.request_settings import RequestTable, Table, is_ours
+from gateway.targets.templates import Template
 
 HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.store.base import Progress
-from gateway.target.asking import MOST_500, Asking, Builder, Journal, Make, not_sent
-from gateway.target.classify import Outcome
-from gateway.target.envelope import in_format
-from gateway.target.look import Ended, Seen
-from gateway.target.policy import Step
-from gateway.target.request import Context, Request
+from gateway.targets.asking import MOST_500, Asking, Builder, Journal, Make, not_sent
+from gateway.targets.classify import Outcome
+from gateway.targets.envelope import in_format
+from gateway.targets.look import Ended, Seen
+from gateway.targets.policy import Step
+from gateway.targets.request import Context, Request
 
 
 class Attempt(Asking):

@@ -17,7 +17,7 @@ from gateway.mapping.functions import Exact, Refusal, is_nothing
 from gateway.outbound.session import Answer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# `req`, `table` and `lookup_id` are bound to one order and one configuration: see `gateway.target.body.Scope`.
+# `req`, `table` and `lookup_id` are bound to one order and one configuration: see `gateway.targets.body.Scope`.
 BOUND = ("req", "table", "lookup_id", "odata", "day", "epoch_s", "epoch_ms")
 
 

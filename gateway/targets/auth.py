@@ -19,13 +19,13 @@ from yarl import URL
 from gateway.api.errors import AuthError, ConfigError, MappingError, TransientError
 from gateway.clock import Clock
 from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
-from gateway.target.auth_settings import Csrf, NoAuth
-from gateway.target.expressions import Jsonata, answer_document
-from gateway.target.request import Request
-from gateway.target.secrets_in_bodies import unmarked
-from gateway.target.settings import TargetSettings
-from gateway.target.signing import Proof, keep_cookies, signer_for, with_cookies
-from gateway.target.templates import Unfilled
+from gateway.targets.auth_settings import Csrf, NoAuth
+from gateway.targets.expressions import Jsonata, answer_document
+from gateway.targets.request import Request
+from gateway.targets.secrets_in_bodies import unmarked
+from gateway.targets.settings import TargetSettings
+from gateway.targets.signing import Proof, keep_cookies, signer_for, with_cookies
+from gateway.targets.templates import Unfilled
 
 _MAX_ANSWER_BYTES = 5 * 1024 * 1024
 _SAFE = ("GET", "HEAD")
@@ -35,7 +35,7 @@ Pace = Callable[[], Awaitable[None]]
 
 
 class AuthSender:
-    """`gateway.target.request.Sender` for one target. `open()` inside the running loop, `close()` at the end.
+    """`gateway.targets.request.Sender` for one target. `open()` inside the running loop, `close()` at the end.
 
     Args:
         pace: Awaited before every request, those for signing in included.

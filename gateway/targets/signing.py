@@ -13,12 +13,12 @@ from gateway.clock import Clock
 from gateway.mapping.functions import is_nothing
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
-from gateway.target import oauth1
-from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Header, Login, NoAuth, OAuth1
-from gateway.target.encoding import encode_body
-from gateway.target.expressions import answer_document
-from gateway.target.request import Request
-from gateway.target.templates import Unfilled
+from gateway.targets import oauth1
+from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Header, Login, NoAuth, OAuth1
+from gateway.targets.encoding import encode_body
+from gateway.targets.expressions import answer_document
+from gateway.targets.request import Request
+from gateway.targets.templates import Unfilled
 
 Ask = Callable[[Request], Awaitable[Answer]]
 _TOO_LONG_HEADER = 8192

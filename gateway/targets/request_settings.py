@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from gateway.api.urls import Url
-from gateway.target.expressions import Jsonata
-from gateway.target.templates import Template
+from gateway.targets.expressions import Jsonata
+from gateway.targets.templates import Template
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

@@ -12,8 +12,8 @@ from typing import Any
 from gateway.did_you_mean import nearest
 from gateway.mapping.engine import Where
 from gateway.mapping.functions import Refusal, is_nothing
-from gateway.target.expressions import PURE, evaluate
-from gateway.target.request import Context
+from gateway.targets.expressions import PURE, evaluate
+from gateway.targets.request import Context
 
 Rows = Mapping[str, Mapping[str, Any]]
 _MOST_PROBLEMS = 50

@@ -14,8 +14,8 @@ from gateway.api.order import Address, Customer, Line, Message, Order, encode
 from gateway.api.secrets import read_text
 from gateway.clock import SystemClock
 from gateway.did_you_mean import nearest
-from gateway.target.body_settings import BodyFile
-from gateway.target.builder import Builder, Making, with_rows
+from gateway.targets.body_settings import BodyFile
+from gateway.targets.builder import Builder, Making, with_rows
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _NESTED: Mapping[type[Struct], Mapping[str, type[Struct]]] = {

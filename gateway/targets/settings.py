@@ -14,12 +14,12 @@ from gateway.api.order import Kind
 from gateway.api.secrets import Secret
 from gateway.config.settings import Positive, PositiveInt
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
-from gateway.target.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
-from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
-from gateway.target.expressions import Jsonata, read_whole
-from gateway.target.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
-from gateway.target.request_settings import RequestTable, address_of, header_problems, origin_of, request_problems
-from gateway.target.templates import RESERVED_NAMES, Template, UrlTemplate
+from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
+from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
+from gateway.targets.expressions import Jsonata, read_whole
+from gateway.targets.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
+from gateway.targets.request_settings import RequestTable, address_of, header_problems, origin_of, request_problems
+from gateway.targets.templates import RESERVED_NAMES, Template, UrlTemplate
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.settings import Positive, PositiveInt
-from gateway.target.expressions import Jsonata
-from gateway.target.request_settings import Method, RequestTable, Table
+from gateway.targets.expressions import Jsonata
+from gateway.targets.request_settings import Method, RequestTable, Table
 
 Class = Literal["success", "duplicate", "refused", "retry", "throttled", "auth", "unknown"]
 Strategy = Literal["header", "lookup", "client_key", "upsert", "none"]

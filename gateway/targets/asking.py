@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted
 from gateway.store.base import OutboxRow, Progress
-from gateway.target.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
-from gateway.target.expressions import answer_document
-from gateway.target.look import Ended, Seen, captured, look
-from gateway.target.policy import Step
-from gateway.target.request import Context, Request, Sender
-from gateway.target.request_settings import RequestTable
-from gateway.target.settings import TargetSettings
+from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
+from gateway.targets.expressions import answer_document
+from gateway.targets.look import Ended, Seen, captured, look
+from gateway.targets.policy import Step
+from gateway.targets.request import Context, Request, Sender
+from gateway.targets.request_settings import RequestTable
+from gateway.targets.settings import TargetSettings
 
 MOST_500 = 3
 _MOST_409 = 5

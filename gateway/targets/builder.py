@@ -11,16 +11,16 @@ from msgspec import Struct
 from gateway.api.errors import MappingError
 from gateway.api.secrets import Secret
 from gateway.clock import Clock
-from gateway.target.body_settings import BodySettings, CodeTable, LookupSettings
-from gateway.target.encoding import encode_body
-from gateway.target.expressions import Jsonata, read_whole
-from gateway.target.lookups import Lookup
-from gateway.target.request import Context, Refused, Request, Sender, Unknown
-from gateway.target.request_settings import RequestTable
-from gateway.target.schema import violations
-from gateway.target.scope import Rows, Scope
-from gateway.target.secrets_in_bodies import marks
-from gateway.target.templates import Template, Unfilled
+from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
+from gateway.targets.encoding import encode_body
+from gateway.targets.expressions import Jsonata, read_whole
+from gateway.targets.lookups import Lookup
+from gateway.targets.request import Context, Refused, Request, Sender, Unknown
+from gateway.targets.request_settings import RequestTable
+from gateway.targets.schema import violations
+from gateway.targets.scope import Rows, Scope
+from gateway.targets.secrets_in_bodies import marks
+from gateway.targets.templates import Template, Unfilled
 
 _JSON = {"Content-Type": "application/json"}
 
