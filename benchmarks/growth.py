@@ -17,7 +17,7 @@ from benchmarks.contestants import SOURCE
 from benchmarks.measures import spread
 from benchmarks.report import Entry, Section, Verdict
 from gateway.config.settings import StoreSettings
-from gateway.housekeeping import Housekeeping
+from gateway.service.retention import Housekeeping
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import WAL_LIMIT_BYTES

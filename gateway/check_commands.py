@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 
 from gateway import submit_commands
 from gateway.api.errors import ConfigError, GatewayError, StoreError
-from gateway.assembly import Assembly, SourcePart, assemble
 from gateway.clock import SystemClock
 from gateway.config.settings import Config
-from gateway.doubtful import SOON
 from gateway.edge.signalr import Deaf, Session
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient
-from gateway.runtime import hub_session, keys_session, vendor_session
+from gateway.service.assembly import Assembly, SourcePart, assemble
+from gateway.service.config_warnings import SOON
+from gateway.service.runtime import hub_session, keys_session, vendor_session
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.targets.http import HttpTarget
 from gateway.targets.settings import TargetSettings

@@ -26,8 +26,8 @@ from gateway.api.errors import ConfigError, GatewayError
 from gateway.config.settings import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.log import Form, set_up
+from gateway.service.systemd import logs_to_journal
 from gateway.store.base import Queue, statuses_of
-from gateway.systemd import logs_to_journal
 
 KEYS = "inbox:17, outbox:17, submit:17, ack:17, message:KEY, event:SOURCE/KEY, order:SOURCE/ORDER_REF, number:PO-1, or a text for any"
 
@@ -236,7 +236,7 @@ def _days(text: str) -> float:
 
 def _serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is loaded yet that could be loaded anew
-    from gateway.app import serve
+    from gateway.service.gateway import serve
 
     form: Form = options.log or ("plain" if sys.stderr.isatty() else "json")
     set_up(form, options.log_level, journal=logs_to_journal())

@@ -18,10 +18,10 @@ from gateway.api.messages import Door
 from gateway.api.order import Kind, json_schema
 from gateway.clock import SystemClock
 from gateway.config.settings import Config, load
-from gateway.control import ask, is_running, who
-from gateway.operations import Operations
 from gateway.printing import one_line, plain, print_json, print_table
 from gateway.reconcile import reconcile
+from gateway.service.control_socket import ask, is_running, who
+from gateway.service.operations import Operations
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.beginning import is_empty, missing
 from gateway.store.sqlite.naming import NOTHING

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.app import Gateway
-from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import Assembly, assemble
+from gateway.service.gateway import Gateway
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ErpSimulator, ManualClock

@@ -17,8 +17,8 @@ import pytest
 
 from gateway import Description, Order, Page, hookimpl
 from gateway.api.errors import ConfigError, GatewayError
-from gateway.assembly import assemble
 from gateway.plugin.discovery import Plugin, installed
+from gateway.service.assembly import assemble
 from gateway.web.admin import Command
 from tests import acme
 from tests.loglines import log_lines

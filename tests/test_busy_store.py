@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway import runtime
 from gateway.api.errors import PermanentError, StoreBusy
 from gateway.edge.poller import Poller
+from gateway.service import runtime
 from gateway.store.sqlite import SqliteStore
 from tests import acme
 
@@ -110,7 +110,7 @@ async def idle(gateway: Any) -> bool:
 
 @pytest.mark.parametrize("name", LOOPS)
 async def test_a_busy_store_is_waited_for_wherever_it_is_met(start, erp, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.housekeeping._AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.service.retention._AGAIN_S", 0.01)
     busy = Busy(monkeypatch, name, 2)
     acme.faults["normalize"] = fails_once()
     acme.faults["acknowledge"] = confirms

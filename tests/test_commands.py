@@ -19,7 +19,8 @@ import jsonschema
 import pytest
 from msgspec import Struct
 
-from gateway import AuthError, Hold, PermanentError, cli, control
+from gateway import AuthError, Hold, PermanentError, cli
+from gateway.service import control_socket as control
 from gateway.testing import ErpSimulator
 from tests import acme
 

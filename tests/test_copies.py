@@ -258,7 +258,7 @@ async def test_a_copy_gives_up_before_the_log_grows_too_long(start, erp, run: Ru
 
 
 async def test_a_foreign_reader_that_keeps_the_log_is_named(start, erp, run: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gateway.upkeep.WAL_LIMIT_BYTES", 4096)
+    monkeypatch.setattr("gateway.service.maintenance.WAL_LIMIT_BYTES", 4096)
     running = await start(erp.url)
     await running.deliver(acme.body("o1"))
     reader = sqlite3.connect(f"file:{tmp_path / 'data' / 'gateway.db'}?mode=ro", uri=True, isolation_level=None)

@@ -71,7 +71,7 @@ class Operator:
 
 @pytest.fixture
 def operator(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("gateway.assembly.installed", lambda **_: plugins(mapped=mapped, acme=acme))
+    monkeypatch.setattr("gateway.service.assembly.installed", lambda **_: plugins(mapped=mapped, acme=acme))
     return Operator(tmp_path, capsys)
 
 

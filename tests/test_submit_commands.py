@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway import assembly
 from gateway.cli import main
 from gateway.engine.submit import Submit
+from gateway.service import assembly
 from gateway.store.submissions import SubmissionEnd
 from gateway.submit_commands import default_key
 from tests import acme, pharma

@@ -10,8 +10,8 @@ import pytest
 
 from gateway import BasicAuth, BearerAuth, HeaderAuth, QueryAuth, Reconnect, Secret, Subscription
 from gateway.api.errors import ConfigError, PluginError
-from gateway.assembly import assemble
 from gateway.plugin.connector import Connector
+from gateway.service.assembly import assemble
 from tests import hubby
 from tests.conftest import plugins
 

@@ -212,7 +212,7 @@ for package in ("gateway", "gateway_apicbase", "gateway_pickup_cloud", "gateway_
 from gateway import HeaderAuth, Secret, Subscription
 from gateway.clock import SystemClock
 from gateway.edge.signalr import Deaf, Session
-from gateway.runtime import hub_session
+from gateway.service.runtime import hub_session
 from gateway.testing.hub import FaultHub
 async def talk():
     hub = FaultHub()

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gateway.app import Gateway
-from gateway.assembly import assemble
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import assemble
+from gateway.service.gateway import Gateway
 from gateway.testing.toml import to_toml
 
 _TARGET = {"retry": {"base_s": 0.01, "cap_s": 0.05}, "breaker": {"failures": 1000}}

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway import assembly
 from gateway.cli import main
 from gateway.plugin.discovery import Plugin
+from gateway.service import assembly
 from tests import acme
 
 SECRET = "s3cr3t-canary-word"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import ConfigError
-from gateway.assembly import Assembly, assemble, is_same_machinery
+from gateway.service.assembly import Assembly, assemble, is_same_machinery
 from tests import acme, pharma
 from tests.conftest import plugins
 

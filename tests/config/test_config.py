@@ -16,9 +16,9 @@ import pytest
 from gateway import Secret, TextList, Url
 from gateway.api.errors import ConfigError
 from gateway.api.urls import is_literal, is_loopback
-from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.config.decode import Report, decode, dotted
 from gateway.config.settings import AdminSettings, Config, GatewaySettings, HttpSettings, SourceSettings, StoreSettings, load
+from gateway.service.assembly import Assembly, assemble, is_same_machinery
 from gateway.targets.settings import Bearer, NoAuth, TargetSettings
 from tests import acme
 from tests.conftest import plugins

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import ConfigError
-from gateway.assembly import assemble
 from gateway.check_commands import online
 from gateway.cli import main
-from gateway.doubtful import SOON
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import assemble
+from gateway.service.config_warnings import SOON
 from tests import acme
 from tests.pairs import pair
 from tests.peers import answer, certificate, peer

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import ConfigError
-from gateway.assembly import assemble
 from gateway.plugin.discovery import installed
+from gateway.service.assembly import assemble
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "etc" / "sources").glob("*.toml"))

@@ -18,7 +18,7 @@ from gateway.edge.signalr import Session
 from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
-from gateway.runtime import hub_session
+from gateway.service.runtime import hub_session
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.hub import FaultHub

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway import check_commands
-from gateway.app import Gateway
-from gateway.assembly import Assembly, assemble
+from gateway.service.assembly import Assembly, assemble
+from gateway.service.gateway import Gateway
 from gateway.testing import ErpSimulator
 from gateway.testing.hub import FaultHub
 from gateway.web.admin import Command

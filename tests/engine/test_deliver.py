@@ -266,7 +266,7 @@ async def one_more(running: Any) -> bool:
 
 
 async def test_a_slow_target_does_not_hold_up_another(start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.DRAIN_S", 0.2)
+    monkeypatch.setattr("gateway.service.gateway.DRAIN_S", 0.2)
     slow = ErpSimulator()
     await slow.start()
     slow.arm("slow", delay_s=30, times=99)
@@ -293,7 +293,7 @@ async def test_what_cannot_be_delivered_for_too_long_waits_for_a_person(start: A
 
 
 async def test_a_shutdown_hands_back_what_is_in_flight(start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.DRAIN_S", 0.2)
+    monkeypatch.setattr("gateway.service.gateway.DRAIN_S", 0.2)
     erp.arm("slow", delay_s=30)
     running = await start(erp.url)
     await running.deliver(acme.body("o1"))
@@ -316,7 +316,7 @@ async def test_an_order_that_was_shut_down_in_flight_may_have_been_taken(
     start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under `replace`, the version that may be in the ERP already is followed by a revision, not by another placed order."""
-    monkeypatch.setattr("gateway.app.DRAIN_S", 0.2)
+    monkeypatch.setattr("gateway.service.gateway.DRAIN_S", 0.2)
     erp.arm("slow", delay_s=30)
     running = await start(erp.url, source='on_revision = "replace"')
     await running.deliver(acme.body("o1"))

@@ -21,7 +21,7 @@ from gateway.engine.unclear import CERTAIN_AFTER_S, MAX_AGE_S
 from gateway.metrics import Vitals
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
-from gateway.runtime import vendor_session
+from gateway.service.runtime import vendor_session
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.submissions import NewSubmission, SubmissionState

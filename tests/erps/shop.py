@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 
 from gateway.api.order import Customer, Line, Order, decimal, encode_order
-from gateway.app import Gateway
-from gateway.assembly import Assembly, assemble
 from gateway.clock import SystemClock
+from gateway.service.assembly import Assembly, assemble
+from gateway.service.gateway import Gateway
 from gateway.store.sqlite.reading import SqliteReader
 from tests.conftest import plugins
 from tests.erps import verbatim

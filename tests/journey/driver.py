@@ -23,13 +23,13 @@ from msgspec.structs import replace
 
 from gateway.api.commands import Command
 from gateway.api.errors import ConfigError, GatewayError
-from gateway.app import Gateway
-from gateway.assembly import Assembly, assemble
 from gateway.edge import webhook
 from gateway.engine import unclear
 from gateway.log import set_up
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
+from gateway.service.assembly import Assembly, assemble
+from gateway.service.gateway import Gateway
 from gateway.store.base import Accepted
 from gateway.store.sqlite import SqliteStore, accepting, inbox
 from tests import acme

@@ -19,11 +19,11 @@ import aiohttp
 import pytest
 
 from gateway import hookimpl
-from gateway.app import Gateway
-from gateway.assembly import assemble
 from gateway.clock import SystemClock, to_ms
 from gateway.demo import simulators
 from gateway.plugin.discovery import Plugin, installed
+from gateway.service.assembly import assemble
+from gateway.service.gateway import Gateway
 from gateway.testing import ErpSimulator, Sent, Simulator
 from gateway.testing.toml import to_toml
 

@@ -19,7 +19,7 @@ from gateway.engine.submit import Submit
 from gateway.metrics import Vitals
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
-from gateway.runtime import vendor_session
+from gateway.service.runtime import vendor_session
 from gateway.store.base import Queue
 from gateway.store.sqlite import SqliteStore
 from tests import ordering

@@ -26,7 +26,7 @@ from .serving import COMMAND, SECRET, Installation
 # Serves with little patience for what is in flight.
 HASTY = """
 import sys
-from gateway import app
+from gateway.service import gateway as app
 app.DRAIN_S = 1.0
 from gateway.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -314,7 +314,7 @@ async def test_a_full_notify_socket_does_not_stop_it(installation: Installation,
 # Says "slow" when it begins something that takes a second, before the store is there or before it listens.
 SLOW = """
 import os, sys, time
-from gateway import app
+from gateway.service import gateway as app
 from gateway.store.sqlite import SqliteStore
 assemble, opened = app.assemble, SqliteStore._opened
 def say():

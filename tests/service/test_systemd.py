@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway import systemd
+from gateway.service import systemd
 
 
 def test_only_a_stream_that_is_the_journal_counts_as_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The variable is handed on to every child, whatever its standard error is."""
-    program = "from gateway.systemd import logs_to_journal; print(logs_to_journal())"
+    program = "from gateway.service.systemd import logs_to_journal; print(logs_to_journal())"
     with (tmp_path / "journal").open("wb") as journal:
         found = os.fstat(journal.fileno())
         environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.settings import StoreSettings
-from gateway.housekeeping import Housekeeping
+from gateway.service.retention import Housekeeping
 from gateway.store.base import Delivery, Incoming, Prepared, Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock

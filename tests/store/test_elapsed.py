@@ -9,8 +9,8 @@ import pytest
 
 from gateway.clock import to_ms
 from gateway.config.settings import StoreSettings
-from gateway.housekeeping import Housekeeping
-from gateway.operations import Operations
+from gateway.service.operations import Operations
+from gateway.service.retention import Housekeeping
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.elapsed import DAY_MS, Ledger
@@ -22,7 +22,7 @@ DAY_S, YEARS_S = 86_400.0, 1500 * 86_400.0
 
 
 class Shop:
-    """A store with one order that was delivered, through which housekeeping walks as `gateway.upkeep` has it walk."""
+    """A store with one order that was delivered, through which housekeeping walks as `gateway.service.maintenance` has it walk."""
 
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self.clock = clock

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from gateway.api.order import encode
-from gateway.assembly import assemble_target
+from gateway.service.assembly import assemble_target
 from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder
 from gateway.targets.examples import read_sample

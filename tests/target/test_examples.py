@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.api.errors import ConfigError
-from gateway.assembly import assemble_target
+from gateway.service.assembly import assemble_target
 from gateway.targets.examples import bare, read_sample
 from gateway.targets.settings import ClientCredentials, Login, OAuth1
 from tests.peers import certificate

@@ -21,9 +21,7 @@ from typing import Any, cast
 import aiohttp
 from msgspec.structs import replace
 
-from gateway import housekeeping
 from gateway.api.errors import TransientError
-from gateway.assembly import Assembly, assemble
 from gateway.clock import Clock, SystemClock
 from gateway.edge import arriving, crowd, gate, server
 from gateway.edge.poller import Poller
@@ -37,9 +35,11 @@ from gateway.plugin import task_guard as contained
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
+from gateway.service import retention as housekeeping
+from gateway.service.assembly import Assembly, assemble
+from gateway.service.maintenance import Upkeep
 from gateway.store.sqlite import SqliteStore
 from gateway.targets import auth
-from gateway.upkeep import Upkeep
 from tests import acme
 from tests.journey import driver
 from tests.torture import everyway, namesakes, rogue, timed, twins

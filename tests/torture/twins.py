@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway import reload
+from gateway.service import reload
 from gateway.store import sqlite, waiting
 from gateway.store.sqlite import SqliteStore, decisions, naming, settling, upkeep
 from gateway.store.sqlite.reading import SqliteReader

@@ -24,12 +24,12 @@ import pytest
 from aiohttp import web
 
 from gateway import cli
-from gateway.app import Gateway, control_socket
-from gateway.control import who
 from gateway.edge.server import Listener
-from gateway.operations import Operations
+from gateway.service.command_api import WayBack
+from gateway.service.control_socket import who
+from gateway.service.gateway import Gateway, control_socket
+from gateway.service.operations import Operations
 from gateway.store.sqlite import SqliteStore
-from gateway.way_back import WayBack
 from tests import acme
 from tests.conftest import SECRET, config_text
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from gateway.app import control_socket
+from gateway.service.gateway import control_socket
 from gateway.web import admin
 from tests import acme
 

@@ -15,7 +15,7 @@ import pytest
 from gateway_apicbase.constructed import line
 from gateway_apicbase.simulator import ApicbaseSimulator
 
-from gateway.app import Gateway
+from gateway.service.gateway import Gateway
 from gateway.testing import ErpSimulator, ManualClock, running_gateway
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.api.errors import ConfigError
 from gateway.api.vendor_client import OAuth2
-from gateway.assembly import Assembly, assemble
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import Assembly, assemble
 
 PLUGINS = {"apicbase": Plugin(name="apicbase", distribution="order-gateway-apicbase", version="0", module=gateway_apicbase)}
 

@@ -19,9 +19,9 @@ from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Secret, Url
-from gateway.app import Gateway
 from gateway.edge.intake import Intake
 from gateway.plugin.connector import Connector
+from gateway.service.gateway import Gateway
 from gateway.testing import Bench, ErpSimulator, ManualClock, running_gateway, source_bench
 
 TOKEN = "token-of-the-erp-constructed"

@@ -11,8 +11,8 @@ import pytest
 
 from gateway import BearerAuth, HeaderAuth, QueryAuth
 from gateway.api.errors import ConfigError
-from gateway.assembly import Assembly, assemble
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import Assembly, assemble
 
 PLUGINS = {"pickup_cloud": Plugin(name="pickup_cloud", distribution="x", version="0", module=gateway_pickup_cloud)}
 

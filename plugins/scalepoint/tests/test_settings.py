@@ -10,9 +10,9 @@ import pytest
 from gateway_scalepoint.settings import ORDER_URL, Settings
 
 from gateway.api.errors import ConfigError
-from gateway.assembly import Assembly, assemble
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import Assembly, assemble
 from gateway.testing.toml import to_toml
 
 PLUGINS = {"scalepoint": Plugin(name="scalepoint", distribution="order-gateway-scalepoint", version="0", module=gateway_scalepoint)}

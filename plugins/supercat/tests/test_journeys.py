@@ -13,7 +13,7 @@ import pytest
 from gateway_supercat.constructed import line
 from gateway_supercat.simulator import SupercatSimulator
 
-from gateway.app import Gateway
+from gateway.service.gateway import Gateway
 from gateway.testing import ErpSimulator, running_gateway
 
 

@@ -11,8 +11,8 @@ from gateway_supercat.constructed import EXAMPLE
 
 from gateway.api.errors import ConfigError
 from gateway.api.vendor_client import BasicAuth
-from gateway.assembly import Assembly, assemble
 from gateway.plugin.discovery import Plugin
+from gateway.service.assembly import Assembly, assemble
 
 PLUGINS = {"supercat": Plugin(name="supercat", distribution="order-gateway-supercat", version="0", module=gateway_supercat)}
 

@@ -16,7 +16,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
 from gateway.metrics import Vitals
-from gateway.runtime import Runtime
+from gateway.service.runtime import Runtime
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.submit")

@@ -14,28 +14,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway import __version__, systemd
+from gateway import __version__
 from gateway.api.errors import ConfigError, GatewayError, StoreError, StoreFailed
-from gateway.assembly import Assembly, assemble, is_same_machinery
 from gateway.clock import Clock, SystemClock
-from gateway.control import who
 from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.worker import settled
 from gateway.metrics import Vitals
-from gateway.operations import Operations
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.suspects import Suspects
 from gateway.plugin.task_guard import make_task
-from gateway.reload import Problems, Reloads
-from gateway.runtime import Runtime
+from gateway.service import systemd
+from gateway.service.assembly import Assembly, assemble, is_same_machinery
+from gateway.service.command_api import WayBack
+from gateway.service.control_socket import who
+from gateway.service.maintenance import Upkeep
+from gateway.service.operations import Operations
+from gateway.service.reload import Problems, Reloads
+from gateway.service.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import DISK_ERRORS
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.store.waiting import Sides
-from gateway.upkeep import Upkeep
-from gateway.way_back import WayBack
 from gateway.web.admin import Admin
 from gateway.web.health import Health
 from gateway.web.status import sides, status

@@ -14,7 +14,6 @@ import aiohttp
 from gateway.api.errors import PluginError, StoreBusy
 from gateway.api.urls import is_literal
 from gateway.api.vendor_client import Api
-from gateway.assembly import Assembly, Broken, SourcePart
 from gateway.clock import Clock
 from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
@@ -30,6 +29,7 @@ from gateway.outbound.session import AddressCheck, any_unicast, global_only, ope
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.hook_threads import Confined
 from gateway.plugin.source import Destination, Source
+from gateway.service.assembly import Assembly, Broken, SourcePart
 from gateway.store.base import Store
 from gateway.targets.http import HttpTarget
 

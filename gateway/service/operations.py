@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.api.errors import GatewayError
 from gateway.clock import Clock
-from gateway.runtime import Runtime
+from gateway.service.runtime import Runtime
 from gateway.store.base import Status, Store
 from gateway.store.deciding import Choice
 from gateway.store.targets import Moved

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway import systemd
 from gateway.api.errors import StoreBusy, StoreError, StoreFailed
 from gateway.api.secrets import Secret
 from gateway.clock import Clock
-from gateway.housekeeping import Housekeeping
 from gateway.metrics import Vitals
-from gateway.runtime import Runtime
+from gateway.service import systemd
+from gateway.service.retention import Housekeeping
+from gateway.service.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
 

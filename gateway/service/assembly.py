@@ -16,10 +16,10 @@ from gateway.api.vendor_client import Api, OAuth2
 from gateway.config.decode import Report, decode_known
 from gateway.config.settings import Config, SourceSettings, load
 from gateway.did_you_mean import nearest
-from gateway.doubtful import warn_of_doubtful
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
+from gateway.service.config_warnings import warn_of_doubtful
 from gateway.targets.examples import body_problems, watch
 from gateway.targets.settings import TargetSettings
 

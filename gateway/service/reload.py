@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway import systemd
 from gateway.metrics import Vitals
+from gateway.service import systemd
 
 Problems = Sequence[str]
 

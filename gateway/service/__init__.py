@@ -1,0 +1,1 @@
+"""One running gateway: start, stop, reload and maintenance."""
