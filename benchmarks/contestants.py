@@ -91,7 +91,7 @@ class Gateway:
         concurrency: int = 32,
         down: bool = False,
         doors: str = '["webhook"]',
-        launch: Sequence[str] = ("-m", "gateway.cli"),
+        launch: Sequence[str] = ("-m", "gateway.cli.main"),
     ) -> None:
         self.name = name
         self.folder = folder
@@ -155,7 +155,7 @@ class Gateway:
         """`gateway target hold|release erp`."""
         path = os.pathsep.join([str(ROOT), self._env["PYTHONPATH"]])
         subprocess.run(
-            [sys.executable, "-m", "gateway.cli", "target", action, "erp", "--config", str(self.config)],
+            [sys.executable, "-m", "gateway.cli.main", "target", action, "erp", "--config", str(self.config)],
             env={**os.environ, "PYTHONPATH": path},
             check=True,
             stdout=subprocess.DEVNULL,

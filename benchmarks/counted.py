@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gateway.cli import main
+from gateway.cli.main import main
 
 counts: dict[str, list[float]] = {}
 

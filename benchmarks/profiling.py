@@ -88,7 +88,7 @@ def _short(frame: str) -> str:
 
 def _traced(ground: Ground, folder: Path, name: str, go: Callable[[Gateway, int], Round], count: int) -> None:
     out = folder.with_suffix(".pstats")
-    with _made(ground, folder, ("-m", "cProfile", "-o", str(out), "-m", "gateway.cli")) as gateway:
+    with _made(ground, folder, ("-m", "cProfile", "-o", str(out), "-m", "gateway.cli.main")) as gateway:
         _begin(ground, gateway, name)
         go(gateway, count)
         gateway.stop()
@@ -103,6 +103,6 @@ def _begin(ground: Ground, gateway: Gateway, name: str) -> None:
         gateway.target("hold")
 
 
-def _made(ground: Ground, folder: Path, launch: Sequence[str] = ("-m", "gateway.cli")) -> Gateway:
+def _made(ground: Ground, folder: Path, launch: Sequence[str] = ("-m", "gateway.cli.main")) -> Gateway:
     shutil.rmtree(folder, ignore_errors=True)
     return Gateway("profiled", folder, ground.vendor, erp=ground.erp_url, concurrency=ground.connections, launch=launch)

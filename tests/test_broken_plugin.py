@@ -226,7 +226,7 @@ def marked(tmp_path: Path) -> Path:
 
 def imported(folder: Path, *commands: list[str]) -> set[str]:
     """Which connectors are imported by commands that are run in one process."""
-    script = "import sys, json\nfrom gateway.cli import main\nfor one in json.loads(sys.argv[1]): main(one)\n"
+    script = "import sys, json\nfrom gateway.cli.main import main\nfor one in json.loads(sys.argv[1]): main(one)\n"
     config = ["--config", str(folder / "gateway.toml")]
     said = json.dumps([[*one, *config] for one in commands])
     subprocess.run([sys.executable, "-c", script, said], env={**os.environ, "PYTHONPATH": str(folder / "site")}, check=True, timeout=60)

@@ -19,7 +19,8 @@ import jsonschema
 import pytest
 from msgspec import Struct
 
-from gateway import AuthError, Hold, PermanentError, cli
+from gateway import AuthError, Hold, PermanentError
+from gateway.cli import main as cli
 from gateway.service import control_socket as control
 from gateway.testing import ErpSimulator
 from tests import acme
@@ -706,7 +707,7 @@ AS_NOBODY = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534); sy
 
 def process(tmp_path: Path, *arguments: str, nobody: bool = False) -> subprocess.Popen[bytes]:
     main = AS_NOBODY if nobody else "sys.exit(main())"
-    command = [sys.executable, "-c", f"import sys; from gateway.cli import main; {main}"]
+    command = [sys.executable, "-c", f"import sys; from gateway.cli.main import main; {main}"]
     command += [arguments[0], "--config", str(tmp_path / "gateway.toml"), *arguments[1:]]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

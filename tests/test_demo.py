@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from gateway.demo import judged
+from gateway.cli.demo import judged
 from gateway.plugin.discovery import installed
 from gateway.testing import Sent
 from gateway.testing.compare import Row, compare
@@ -22,7 +22,7 @@ from gateway.testing.wishes import Wish, hand_in
 
 pytestmark = pytest.mark.skipif(not installed(), reason="no vendor plugin is installed; make test installs those of plugins/")
 
-COMMAND = [sys.executable, "-m", "gateway.cli", "demo"]
+COMMAND = [sys.executable, "-m", "gateway.cli.main", "demo"]
 
 
 def test_once_sends_through_every_door_and_agrees() -> None:

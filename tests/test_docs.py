@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from gateway import cli
 from gateway.api import hookspecs
 from gateway.api.messages import Envelope, Event
 from gateway.api.secrets import Secret
+from gateway.cli import main as cli
 from gateway.plugin import connector
 from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock

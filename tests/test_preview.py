@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from gateway import cli
+from gateway.cli import main as cli
 from tests import acme, mapped
 from tests.conftest import plugins
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway import cli
 from gateway.api.errors import GatewayError
-from gateway.reconcile import Report, compare
+from gateway.cli import main as cli
+from gateway.cli.reconcile import Report, compare
 from gateway.store.sqlite.reading import SqliteReader
 from gateway.testing.erp import Made
 from tests.engine.unkeyed import KEY, LOOKUP, Desk, desk

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import main
+from gateway.cli.main import main
+from gateway.cli.submit import default_key
 from gateway.engine.submit import Submit
 from gateway.service import assembly
 from gateway.store.submissions import SubmissionEnd
-from gateway.submit_commands import default_key
 from tests import acme, pharma
 from tests.badcommands import BAD, good
 from tests.conftest import config_text, plugins

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from msgspec import Struct
 
-from gateway import cli
+from gateway.cli import main as cli
 from tests.doors import Erp, erp
 
 TOML = """

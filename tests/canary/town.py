@@ -20,7 +20,7 @@ from gateway_apicbase import constructed as apicbase
 from gateway_pickup_cloud import constructed as pickup
 from gateway_supercat import constructed as supercat
 
-from gateway.demo import Demo, simulators
+from gateway.cli.demo import Demo, simulators
 from tests.ports import free_ports
 
 READS = ("inbox", "outbox", "acknowledgements", "orders")
@@ -166,7 +166,7 @@ class Town(Demo):
 
     async def command(self, *arguments: str) -> None:
         """A command as an operator runs it, beside the gateway or without it; what it prints is looked at."""
-        line = [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self._config)]
+        line = [sys.executable, "-m", "gateway.cli.main", *arguments, "--config", str(self._config)]
         child = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
         out, _ = await child.communicate()
         self.heard[f"gateway {' '.join(arguments)} #{len(self.heard)}"] = out

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.cli import main
+from gateway.cli.main import main
 from gateway.plugin.discovery import Plugin
 from gateway.service import assembly
 from tests import acme

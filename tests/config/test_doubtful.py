@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import ConfigError
-from gateway.check_commands import online
-from gateway.cli import main
+from gateway.cli.check import online
+from gateway.cli.main import main
 from gateway.plugin.discovery import Plugin
 from gateway.service.assembly import assemble
 from gateway.service.config_warnings import SOON

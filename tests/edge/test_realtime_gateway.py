@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway import check_commands
+from gateway.cli import check as check_commands
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
 from gateway.testing import ErpSimulator

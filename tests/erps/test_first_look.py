@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway import cli
+from gateway.cli import main as cli
 from tests.erps.shop import installed
 from tests.erps.test_targets import CASES
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.check_commands import online
+from gateway.cli.check import online
 from gateway.testing import ErpSimulator
 from gateway.testing.erps import ERPS
 from tests.erps.conftest import Client, Connect

@@ -19,8 +19,8 @@ import aiohttp
 import pytest
 
 from gateway import hookimpl
+from gateway.cli.demo import simulators
 from gateway.clock import SystemClock, to_ms
-from gateway.demo import simulators
 from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import assemble
 from gateway.service.gateway import Gateway

@@ -46,7 +46,7 @@ def install(tree: Path, config: str, secrets: dict[str, str]) -> None:
         declare(home / "lib", "apicbase", APICBASE.name)
     prefix = sys.base_prefix if sys.base_prefix.startswith("/usr") else f"{HOME}/python"
     python = f"LD_LIBRARY_PATH={prefix}/lib exec {prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    start = f"import sys; sys.path[:0] = ['{HOME}/lib', '{HOME}/site']; from gateway.cli import main; sys.exit(main())"
+    start = f"import sys; sys.path[:0] = ['{HOME}/lib', '{HOME}/site']; from gateway.cli.main import main; sys.exit(main())"
     (home / "bin/gateway").write_text(f'#!/bin/sh\n{python} -c "{start}" "$@"\n')
     (home / "bin/probe").write_text(f"#!/bin/sh\n{python} {HOME}/lib/probe.py\n")
     shutil.copy(ROOT / "tests/service/probe.py", home / "lib")

@@ -20,7 +20,7 @@ from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "constructed-secret-do-not-use"
-COMMAND = (sys.executable, "-m", "gateway.cli")
+COMMAND = (sys.executable, "-m", "gateway.cli.main")
 
 
 def install_acme(folder: Path) -> Path:
@@ -98,7 +98,7 @@ class Installation:
         return process.returncode, out.decode(), err.decode()
 
     def serve_as(self, program: str) -> AbstractAsyncContextManager[Serving]:
-        """`serve` by a Python program that changes something before it calls `gateway.cli.main`."""
+        """`serve` by a Python program that changes something before it calls `gateway.cli.main.main`."""
         (self.folder / "program.py").write_text(program)
         return self.serve(sys.executable, str(self.folder / "program.py"))
 

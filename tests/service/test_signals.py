@@ -28,7 +28,7 @@ HASTY = """
 import sys
 from gateway.service import gateway as app
 app.DRAIN_S = 1.0
-from gateway.cli import main
+from gateway.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -42,7 +42,7 @@ def slow(self, db, group):
         time.sleep(0.01)
     run(self, db, group)
 Writer._run_group = slow
-from gateway.cli import main
+from gateway.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -329,7 +329,7 @@ def slow_open(self):
         say()
     return opened(self)
 app.assemble, SqliteStore._opened = slow_assemble, slow_open
-from gateway.cli import main
+from gateway.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -370,7 +370,7 @@ async def test_a_signal_during_a_start_kills_nothing(
 async def test_a_signal_during_the_end_changes_no_exit_code(installation: Installation, number: signal.Signals) -> None:
     """Until the process is gone: what the interpreter does after the last line of the log takes its time."""
     at_exit = "import atexit, os\natexit.register(lambda: [os.kill(os.getpid(), {}) for _ in range(3)])\n"
-    program = f"import sys\n{at_exit.format(int(number))}from gateway.cli import main\nsys.exit(main(sys.argv[1:]))"
+    program = f"import sys\n{at_exit.format(int(number))}from gateway.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     async with installation.serve_as(program) as serving:
         serving.signal(signal.SIGTERM)
         assert await serving.ended() == 0
@@ -420,7 +420,7 @@ async def test_a_lost_database_is_begun_anew_only_by_a_person(installation: Inst
     code, _, said = await installation.command("drop", "o1", "--reason", "x")
     assert (code, "was in use before" in said) == (1, True)
     assert not database.exists()
-    program = "import sys\nfrom gateway.cli import main\nsys.exit(main([*sys.argv[1:], '--new-store']))"
+    program = "import sys\nfrom gateway.cli.main import main\nsys.exit(main([*sys.argv[1:], '--new-store']))"
     async with installation.serve_as(program) as serving:
         assert await serving.deliver(session, acme.body("o2")) == 200
         serving.signal(signal.SIGTERM)
@@ -576,8 +576,8 @@ async def test_who_may_not_look_hears_who_may(installation: Installation) -> Non
         (installation.folder / "data").chmod(0o700)
         code = f"""
 import os, sys
-from gateway.cli import main
-from gateway import commands
+from gateway.cli.main import main
+from gateway.cli import commands
 os.setuid(65534)
 sys.exit(main(["status", "--config", {str(installation.config)!r}]))
 """

@@ -66,8 +66,8 @@ class Machine:
         install(self.container.tree, config, {"acme-webhook": SECRET})
         if twin:
             program = self.container.tree / HOME.lstrip("/") / "bin/gateway"
-            changed = f"from tests.journey.driver import TWINS; TWINS['{twin}'](); from gateway.cli import main"
-            program.write_text(program.read_text().replace("from gateway.cli import main", changed))
+            changed = f"from tests.journey.driver import TWINS; TWINS['{twin}'](); from gateway.cli.main import main"
+            program.write_text(program.read_text().replace("from gateway.cli.main import main", changed))
 
     def power_on(self) -> None:
         """Boot, and ask for the unit."""

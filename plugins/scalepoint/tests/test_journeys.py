@@ -15,8 +15,8 @@ import gateway_scalepoint
 import pytest
 from gateway_scalepoint.simulator import ScalepointSimulator
 
-from gateway import check_commands
 from gateway.api.errors import ConfigError
+from gateway.cli import check as check_commands
 from gateway.outbound import jwks
 from gateway.plugin.discovery import Plugin
 from gateway.service.assembly import assemble

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway import submit_commands
 from gateway.api.errors import ConfigError, GatewayError, StoreError
+from gateway.cli import submit as submit_commands
 from gateway.clock import SystemClock
 from gateway.config.settings import Config
 from gateway.edge.signalr import Deaf, Session

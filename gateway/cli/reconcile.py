@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from gateway.api.errors import ConfigError, GatewayError
+from gateway.cli.output import print_json, print_table
 from gateway.clock import Clock, SystemClock, to_ms
 from gateway.did_you_mean import nearest
-from gateway.printing import print_json, print_table
 from gateway.service.assembly import assemble
 from gateway.store.base import Reader
 from gateway.store.sqlite.reading import SqliteReader

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.api.errors import ConfigError, GatewayError
+from gateway.cli.map import read_file
+from gateway.cli.output import one_line, print_json, readable_json
 from gateway.config.settings import load
 from gateway.plugin.command_body import meaning
-from gateway.preview import read_file
-from gateway.printing import one_line, print_json, readable_json
 from gateway.service.assembly import Assembly
 from gateway.service.control_socket import Heard, is_running, send, who
 

@@ -16,10 +16,10 @@ import msgspec
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.api.messages import Door
 from gateway.api.order import Kind, json_schema
+from gateway.cli.output import one_line, plain, print_json, print_table
+from gateway.cli.reconcile import reconcile
 from gateway.clock import SystemClock
 from gateway.config.settings import Config, load
-from gateway.printing import one_line, plain, print_json, print_table
-from gateway.reconcile import reconcile
 from gateway.service.control_socket import ask, is_running, who
 from gateway.service.operations import Operations
 from gateway.store.sqlite import SqliteStore

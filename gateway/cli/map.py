@@ -13,8 +13,8 @@ from msgspec import Struct
 from gateway.api.errors import ConfigError, GatewayError, Hold, Ignore, MappingError
 from gateway.api.messages import Event
 from gateway.api.order import Order, encode_order
+from gateway.cli.output import one_line, print_json, readable_json
 from gateway.mapping import missing_fields
-from gateway.printing import one_line, print_json, readable_json
 from gateway.service.assembly import assemble_connector
 
 _NAME = "preview"

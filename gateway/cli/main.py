@@ -11,18 +11,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway import (
-    __version__,
-    check_commands,
-    commands,
-    copy_commands,
-    decide_commands,
-    plugin_commands,
-    preview,
-    submit_commands,
-    target_commands,
-)
+from gateway import __version__
 from gateway.api.errors import ConfigError, GatewayError
+from gateway.cli import backup as copy_commands
+from gateway.cli import check as check_commands
+from gateway.cli import commands
+from gateway.cli import decide as decide_commands
+from gateway.cli import map as preview
+from gateway.cli import plugins as plugin_commands
+from gateway.cli import submit as submit_commands
+from gateway.cli import target as target_commands
 from gateway.config.settings import DEFAULT_PATH
 from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.log import Form, set_up
@@ -245,7 +243,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     try:
-        from gateway.demo import main as demo
+        from gateway.cli.demo import main as demo
     except ImportError as error:
         raise GatewayError(f"the demo needs its extra packages: {error}") from error
     return demo(once=options.once)

@@ -117,7 +117,7 @@ class Demo:
 
     async def status(self) -> dict[str, Any]:
         """What `gateway status --json` says."""
-        command = [sys.executable, "-m", "gateway.cli", "status", "--json", "--config", str(self._config)]
+        command = [sys.executable, "-m", "gateway.cli.main", "status", "--json", "--config", str(self._config)]
         child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await child.communicate()
         said: dict[str, Any] = json.loads(out)
@@ -151,7 +151,7 @@ class Demo:
 
     async def _start_gateway(self) -> None:
         log = (self._folder / "gateway.log").open("ab")
-        command = [sys.executable, "-m", "gateway.cli", "serve", "--log", "json", "--config", str(self._config)]
+        command = [sys.executable, "-m", "gateway.cli.main", "serve", "--log", "json", "--config", str(self._config)]
         self._child = await asyncio.create_subprocess_exec(*command, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
         log.close()
         try:

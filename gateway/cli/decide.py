@@ -9,8 +9,8 @@ import sys
 import msgspec
 
 from gateway.api.errors import ConfigError
-from gateway.commands import config_of, operate, reading
-from gateway.printing import one_line, plain, print_json
+from gateway.cli.commands import config_of, operate, reading
+from gateway.cli.output import one_line, plain, print_json
 from gateway.service.control_socket import who
 from gateway.store.deciding import AT_ONCE, Choice, Decided
 from gateway.web.admin import Command

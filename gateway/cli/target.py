@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from gateway.api.errors import ConfigError, GatewayError, MappingError
 from gateway.api.order import encode
 from gateway.api.secrets import read_text
+from gateway.cli.output import one_line, plain, print_json
 from gateway.clock import SystemClock
 from gateway.outbound.session import Answer
-from gateway.printing import one_line, plain, print_json
 from gateway.service.assembly import assemble_target
 from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder, with_rows

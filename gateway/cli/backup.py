@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from gateway.api.errors import ConfigError, GatewayError
+from gateway.cli.commands import RESTORED, Options, config_of, operate
+from gateway.cli.output import print_json
 from gateway.clock import SystemClock
-from gateway.commands import RESTORED, Options, config_of, operate
-from gateway.printing import print_json
 from gateway.service.control_socket import is_running, who
 from gateway.store.sqlite.copies import Contents, put_back, verify, write_copy
 from gateway.store.sqlite.opening import DirectoryLock

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from gateway.api.errors import ConfigError
+from gateway.cli.output import print_json, print_table
 from gateway.config.settings import load
 from gateway.plugin.discovery import Plugin, installed
-from gateway.printing import print_json, print_table
 
 _LOAD_TIMEOUT_S = 60.0
 
@@ -61,7 +61,7 @@ def _users(options: argparse.Namespace) -> dict[str, list[str]]:
 
 def _loaded(plugin: Plugin) -> Plugin:
     """What a process of its own finds when it imports the plugin; one that ends, or never comes back, is broken."""
-    child = [sys.executable, "-m", "gateway.plugin_commands", plugin.name]
+    child = [sys.executable, "-m", "gateway.cli.plugins", plugin.name]
     try:
         ended = subprocess.run(child, capture_output=True, timeout=_LOAD_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
         return msgspec.structs.replace(msgspec.json.decode(ended.stdout.rpartition(b"\n\0")[2], type=Plugin), module=None)
