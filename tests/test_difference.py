@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import Address, Customer, Line, Order
-from gateway.difference import differences, is_likely_new
+from gateway.engine.difference import differences, is_likely_new
 
 
 def line(n: int, article: str | None, quantity: str = "1", **more: object) -> Line:

@@ -10,7 +10,7 @@ from time import perf_counter
 from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
 from gateway.api.messages import Receipt
 from gateway.clock import Clock
-from gateway.engine.worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, settled
 from gateway.metrics import Vitals
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, believed_s, is_over

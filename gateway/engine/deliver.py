@@ -16,11 +16,11 @@ from prometheus_client import Counter
 
 from gateway.api.errors import LeaseLost
 from gateway.clock import Clock
+from gateway.engine.adaptive_limit import Parallel
+from gateway.engine.batch_worker import now_for_ages, settled
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
-from gateway.engine.flight import Flight
-from gateway.engine.parallel import Parallel
-from gateway.engine.settlement import settlement
-from gateway.engine.worker import now_for_ages, settled
+from gateway.engine.concurrent_worker import Flight
+from gateway.engine.delivery_outcome import settlement
 from gateway.log import say
 from gateway.metrics import Vitals, as_text
 from gateway.plugin.source import Source

@@ -29,8 +29,8 @@ from gateway.api.errors import (
 from gateway.api.messages import Envelope, Event
 from gateway.api.order import Kind, Message, Order, encode, encode_order, read_order
 from gateway.clock import Clock
-from gateway.difference import differences, is_likely_new
-from gateway.engine.worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, settled
+from gateway.engine.difference import differences, is_likely_new
 from gateway.metrics import Vitals
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, incoming, warn_of_flagged

@@ -19,9 +19,9 @@ from msgspec.structs import replace
 from gateway.api.commands import Command, Submission, Submitted
 from gateway.api.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.clock import Clock
-from gateway.engine.flight import Flight
-from gateway.engine.unclear import failed, not_there, undecidable
-from gateway.engine.worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, settled
+from gateway.engine.concurrent_worker import Flight
+from gateway.engine.submit_outcome import failed, not_there, undecidable
 from gateway.metrics import Vitals
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Settlement, Store

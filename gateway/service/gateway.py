@@ -20,7 +20,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.edge.gate import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
-from gateway.engine.worker import settled
+from gateway.engine.batch_worker import settled
 from gateway.metrics import Vitals
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.suspects import Suspects

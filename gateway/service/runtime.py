@@ -19,10 +19,10 @@ from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
 from gateway.engine.acknowledge import Acknowledge
+from gateway.engine.batch_worker import Worker, settled
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
-from gateway.engine.worker import Worker, settled
 from gateway.metrics import PLUGIN, Vitals
 from gateway.outbound.jwks import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.parallel import Parallel
+from gateway.engine.adaptive_limit import Parallel
 
 
 def test_it_gets_half_as_many_and_one_more_for_each_round_that_it_takes() -> None:

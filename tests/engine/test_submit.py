@@ -17,7 +17,7 @@ import pytest
 from gateway import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.engine import submit as step
 from gateway.engine.submit import Submit
-from gateway.engine.unclear import CERTAIN_AFTER_S, MAX_AGE_S
+from gateway.engine.submit_outcome import CERTAIN_AFTER_S, MAX_AGE_S
 from gateway.metrics import Vitals
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector

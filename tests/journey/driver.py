@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from gateway.api.commands import Command
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.edge import webhook
-from gateway.engine import unclear
+from gateway.engine import submit_outcome as unclear
 from gateway.log import set_up
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed

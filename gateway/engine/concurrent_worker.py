@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.clock import Clock
-from gateway.engine.worker import settled, unsettled
+from gateway.engine.batch_worker import settled, unsettled
 from gateway.store.base import Queue, Store
 
 Row = TypeVar("Row")
