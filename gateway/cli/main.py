@@ -22,7 +22,7 @@ from gateway.cli import plugins as plugin_commands
 from gateway.cli import submit as submit_commands
 from gateway.cli import target as target_commands
 from gateway.config.settings import DEFAULT_PATH
-from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
+from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.log import Form, set_up
 from gateway.service.systemd import logs_to_journal
 from gateway.store.base import Queue, statuses_of

@@ -19,7 +19,7 @@ from gateway.api.subscription import Subscription
 from gateway.api.urls import Url
 from gateway.api.vendor_client import BearerAuth, HeaderAuth, QueryAuth
 from gateway.clock import Clock
-from gateway.edge.ending import Ended
+from gateway.edge.reconnect import Ended
 from gateway.outbound.session import exchange, retry_after_s
 
 _MOST_REDIRECTS = 5

@@ -11,7 +11,7 @@ import msgspec
 from gateway import __version__
 from gateway.api.commands import Command
 from gateway.codes import MEDIA, NAMES
-from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S
+from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S
 
 CODE_IMAGES = {name: MEDIA[name.partition(".")[2]] for name in NAMES}
 

@@ -18,8 +18,8 @@ import msgspec
 from gateway.api.errors import PluginError
 from gateway.api.subscription import Reconnect, Subscription
 from gateway.clock import Clock
-from gateway.edge.ending import Backoff, Ended
-from gateway.edge.intake import Intake
+from gateway.edge.push_buffer import Intake
+from gateway.edge.reconnect import Backoff, Ended
 from gateway.metrics import Vitals
 from gateway.plugin.source import Source
 from gateway.store.base import Store

@@ -14,9 +14,9 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.api.errors import ConfigError
 from gateway.clock import SystemClock
 from gateway.config.settings import HttpSettings
-from gateway.edge import peers
-from gateway.edge.crowd import Crowd, Limits, Seat, seat_of
-from gateway.edge.gate import Gate
+from gateway.edge import client_address as peers
+from gateway.edge.admission import Gate
+from gateway.edge.connections import Crowd, Limits, Seat, seat_of
 from gateway.metrics import Vitals
 
 log = logging.getLogger("gateway.http")

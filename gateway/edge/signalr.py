@@ -26,8 +26,8 @@ from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
 from gateway.api.errors import PermanentError, TransientError, without_input
 from gateway.api.subscription import Subscription
 from gateway.clock import Clock
-from gateway.edge.ending import Ended
 from gateway.edge.negotiation import Negotiation, judge
+from gateway.edge.reconnect import Ended
 from gateway.outbound.session import Unanswered, Unreached, Untrusted
 from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
 

@@ -20,11 +20,11 @@ from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.clock import Clock
 from gateway.codes import drawing
 from gateway.config.settings import HttpSettings
-from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
-from gateway.edge.asking import accepts_as_json, idempotency_key, wanted_wait_s
+from gateway.edge.admission import Gate, Over
 from gateway.edge.callers import Caller, Callers
-from gateway.edge.gate import Gate, Over
 from gateway.edge.openapi import CODE_IMAGES, openapi
+from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Received, Vitals
 from gateway.plugin.command_body import Misfit, meaning

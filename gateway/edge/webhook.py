@@ -20,11 +20,11 @@ from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.api.messages import Envelope, Event, Unreadable
 from gateway.clock import Clock
 from gateway.config.settings import HttpSettings
-from gateway.edge.answer import HEADERS, Written
-from gateway.edge.arriving import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
-from gateway.edge.crowd import Seat, seat_of
-from gateway.edge.gate import Gate, Over
-from gateway.edge.nearly import Addresses
+from gateway.edge.admission import Gate, Over
+from gateway.edge.connections import Seat, seat_of
+from gateway.edge.fast_response import HEADERS, Written
+from gateway.edge.not_found import Addresses
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.metrics import Received, Vitals
 from gateway.plugin.connector import Misread, Unverified
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged

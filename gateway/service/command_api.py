@@ -11,8 +11,8 @@ from aiohttp import web
 from gateway.api.errors import StoreBusy
 from gateway.clock import Clock
 from gateway.config.settings import Config, SubmitSettings
+from gateway.edge.admission import Gate
 from gateway.edge.callers import OPERATORS, Callers
-from gateway.edge.gate import Gate
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
 from gateway.metrics import Vitals

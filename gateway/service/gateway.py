@@ -17,7 +17,7 @@ from typing import Any
 from gateway import __version__
 from gateway.api.errors import ConfigError, GatewayError, StoreError, StoreFailed
 from gateway.clock import Clock, SystemClock
-from gateway.edge.gate import SIDES, Gate
+from gateway.edge.admission import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.batch_worker import settled

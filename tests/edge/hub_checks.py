@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway import Event, Page, Reconnect
-from gateway.edge.ending import Backoff, Ended
 from gateway.edge.realtime import Realtime
+from gateway.edge.reconnect import Backoff, Ended
 from gateway.store.base import Accepted, Incoming
 from gateway.testing import ManualClock
 from gateway.testing.hub import FaultHub

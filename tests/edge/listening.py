@@ -11,9 +11,9 @@ from typing import Any
 from gateway import Page, Secret
 from gateway.api.urls import Url
 from gateway.clock import SystemClock
-from gateway.edge.ending import Backoff
 from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
+from gateway.edge.reconnect import Backoff
 from gateway.edge.signalr import Session
 from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector

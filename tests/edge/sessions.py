@@ -11,7 +11,7 @@ import aiohttp
 
 from gateway import HeaderAuth, Secret, Subscription
 from gateway.clock import SystemClock
-from gateway.edge.ending import Ended
+from gateway.edge.reconnect import Ended
 from gateway.edge.signalr import Session
 from gateway.outbound.session import any_unicast, open_session
 from gateway.testing.hub import FaultHub

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Reconnect
-from gateway.edge.ending import Backoff, Cause, Ended
+from gateway.edge.reconnect import Backoff, Cause, Ended
 
 RECONNECT = Reconnect(base_s=1, factor=2, cap_s=60)
 CAUSES: tuple[Cause, ...] = get_args(Cause)

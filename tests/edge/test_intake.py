@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, cast
 
 from gateway.api.errors import TransientError
-from gateway.edge.intake import Intake
+from gateway.edge.push_buffer import Intake
 from gateway.metrics import Vitals
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.testing import ManualClock

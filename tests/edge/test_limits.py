@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.edge.arriving import BODY_TIMEOUT_S
-from gateway.edge.peers import read
+from gateway.edge.client_address import read
+from gateway.edge.request_limits import BODY_TIMEOUT_S
 from gateway.edge.server import IDLE_TIMEOUT_S, Listener, QuietHandler
 from tests import acme
 from tests.loglines import log_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.edge.peers import Peers, name, read
+from gateway.edge.client_address import Peers, name, read
 
 PEERS = Peers(["127.0.0.1", "::1", "10.0.0.0/8"])
 

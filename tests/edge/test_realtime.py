@@ -19,8 +19,8 @@ from prometheus_client import generate_latest
 
 from gateway import Event, Reconnect, Secret
 from gateway.api.errors import PluginError, StoreBusy, StoreError, StoreFailed
-from gateway.edge import intake as intake_module
-from gateway.edge.ending import Backoff
+from gateway.edge import push_buffer as intake_module
+from gateway.edge.reconnect import Backoff
 from gateway.testing.hub import FaultHub, frame, invocation
 from tests import hubby
 from tests.edge import hub_checks

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.edge import intake as intake_module
+from gateway.edge import push_buffer as intake_module
 from gateway.edge import realtime as realtime_module
-from gateway.edge.ending import Backoff, Ended
-from gateway.edge.intake import Intake
 from gateway.edge.poller import Poller
+from gateway.edge.push_buffer import Intake
+from gateway.edge.reconnect import Backoff, Ended
 from gateway.edge.signalr import Session
 from gateway.outbound.websocket import WebSocket
 from tests.edge import hub_checks

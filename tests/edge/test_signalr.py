@@ -17,7 +17,7 @@ import signalrcore.messages.ping_message  # type: ignore[import-untyped]
 import signalrcore.protocol.json_hub_protocol  # type: ignore[import-untyped]
 
 from gateway import BearerAuth, QueryAuth, Secret
-from gateway.edge.ending import Cause
+from gateway.edge.reconnect import Cause
 from gateway.edge.signalr import decode
 from gateway.testing.hub import END, FaultHub, Line, frame, invocation, record
 from gateway.testing.hub.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT

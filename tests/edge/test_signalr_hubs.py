@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gateway import Reconnect, Secret
-from gateway.edge.ending import Backoff
+from gateway.edge.reconnect import Backoff
 from tests import hubby
 from tests.edge.hub_process import KINDS, HubProcess
 from tests.edge.listening import KEY, listening, missed

@@ -17,7 +17,7 @@ from prometheus_client import generate_latest
 
 from gateway import BearerAuth, QueryAuth, Secret, Subscription
 from gateway.config.decode import Report, decode
-from gateway.edge.ending import Ended
+from gateway.edge.reconnect import Ended
 from gateway.outbound.session import global_only
 from gateway.testing.hub import END, FaultHub, record
 from tests import hubby

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.edge import server
-from gateway.edge.gate import Strangers
+from gateway.edge.admission import Strangers
 from gateway.testing import ManualClock
 from tests import acme
 from tests.loglines import log_lines

@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from gateway.edge import asking
-from gateway.edge.arriving import BODY_TIMEOUT_S
+from gateway.edge import request_headers as asking
+from gateway.edge.request_limits import BODY_TIMEOUT_S
 from tests.badcommands import good
 from tests.outward import ERP, Caller, with_callers
 from tests.wire import post, wire

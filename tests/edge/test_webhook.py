@@ -15,7 +15,7 @@ import pytest
 from gateway import Unreadable
 from gateway.api.errors import AuthError, Hold, PermanentError, StoreBusy, StoreError, StoreFailed, TransientError
 from gateway.edge import webhook
-from gateway.edge.arriving import COMMIT_TIMEOUT_S
+from gateway.edge.request_limits import COMMIT_TIMEOUT_S
 from tests import acme
 from tests.wire import post, received, wire
 

@@ -22,7 +22,7 @@ from gateway.config.positions import NotToml, key_lines
 from gateway.config.positions import read as read_toml
 from gateway.config.settings import load
 from gateway.edge import negotiation
-from gateway.edge.ending import Ended
+from gateway.edge.reconnect import Ended
 from gateway.edge.signalr import Nonsense, Session, decode
 from gateway.mapping import engine
 from gateway.mapping.fields import to_order

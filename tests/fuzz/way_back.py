@@ -19,9 +19,9 @@ from multidict import CIMultiDict
 from gateway import Codes, Hold, Mapping, Rejected, Submission, Url
 from gateway.codes import drawing
 from gateway.config.settings import CallerSettings
-from gateway.edge.asking import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.callers import Callers
 from gateway.edge.openapi import CODE_IMAGES
+from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.submit import SubmitDoor
 from gateway.metrics import Vitals
 from gateway.plugin.command_body import Misfit, meaning

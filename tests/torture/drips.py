@@ -15,7 +15,7 @@ from random import Random
 
 import aiohttp
 
-from gateway.edge.arriving import BODY_TIMEOUT_S
+from gateway.edge.request_limits import BODY_TIMEOUT_S
 from gateway.edge.server import IDLE_TIMEOUT_S
 from gateway.testing import ErpSimulator
 from tests import acme

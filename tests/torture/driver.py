@@ -23,7 +23,10 @@ from msgspec.structs import replace
 
 from gateway.api.errors import TransientError
 from gateway.clock import Clock, SystemClock
-from gateway.edge import arriving, crowd, gate, server
+from gateway.edge import admission as gate
+from gateway.edge import connections as crowd
+from gateway.edge import request_limits as arriving
+from gateway.edge import server
 from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare

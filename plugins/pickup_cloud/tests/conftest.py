@@ -19,7 +19,7 @@ from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Secret, Url
-from gateway.edge.intake import Intake
+from gateway.edge.push_buffer import Intake
 from gateway.plugin.connector import Connector
 from gateway.service.gateway import Gateway
 from gateway.testing import Bench, ErpSimulator, ManualClock, running_gateway, source_bench

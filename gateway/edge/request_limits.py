@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.config.settings import HttpSettings
-from gateway.edge.crowd import seat_of
+from gateway.edge.connections import seat_of
 
 BODY_TIMEOUT_S = HttpSettings().body_timeout_s
 COMMIT_TIMEOUT_S = 3.0

@@ -14,9 +14,9 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.config.settings import HttpSettings
-from gateway.edge.arriving import Seldom
-from gateway.edge.crowd import seat_of
-from gateway.edge.peers import Peers
+from gateway.edge.client_address import Peers
+from gateway.edge.connections import seat_of
+from gateway.edge.request_limits import Seldom
 from gateway.metrics import Vitals
 
 log = logging.getLogger("gateway.http")
