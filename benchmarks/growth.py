@@ -20,7 +20,7 @@ from gateway.config.settings import StoreSettings
 from gateway.service.retention import Housekeeping
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
+from gateway.store.sqlite.connection import WAL_LIMIT_BYTES
 from gateway.testing import ManualClock
 
 _AT_ONCE = 500

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.child import ROOT
 from benchmarks.contestants import SYNCHRONOUS, Gateway
-from gateway.store.sqlite.opening import open_database
+from gateway.store.sqlite.connection import open_database
 
 
 def describe(folder: Path) -> dict[str, str]:

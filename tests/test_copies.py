@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.api.errors import StoreError
-from gateway.store.sqlite import copies
+from gateway.store.sqlite import backup as copies
 from gateway.testing import ErpSimulator
 from tests import acme
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import StoreError
-from gateway.store.sqlite import copies, exchange
+from gateway.store.sqlite import backup as copies
+from gateway.store.sqlite import file_exchange as exchange
 from tests.torture.restores import COPIED, OLD, calls, cut_short, found, put_back, set_up, strace
 from tests.torture.traced import missing
 

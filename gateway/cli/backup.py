@@ -11,8 +11,8 @@ from gateway.cli.commands import RESTORED, Options, config_of, operate
 from gateway.cli.output import print_json
 from gateway.clock import SystemClock
 from gateway.service.control_socket import is_running, who
-from gateway.store.sqlite.copies import Contents, put_back, verify, write_copy
-from gateway.store.sqlite.opening import DirectoryLock
+from gateway.store.sqlite.backup import Contents, put_back, verify, write_copy
+from gateway.store.sqlite.connection import DirectoryLock
 from gateway.web.admin import Command
 
 _NAME = "gateway-%Y%m%dT%H%M%SZ.db"

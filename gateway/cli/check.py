@@ -20,7 +20,7 @@ from gateway.outbound.vendor import HttpVendorClient
 from gateway.service.assembly import Assembly, SourcePart, assemble
 from gateway.service.config_warnings import SOON
 from gateway.service.runtime import hub_session, keys_session, vendor_session
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.http import HttpTarget
 from gateway.targets.settings import TargetSettings
 

@@ -23,9 +23,9 @@ from gateway.config.settings import Config, load
 from gateway.service.control_socket import ask, is_running, who
 from gateway.service.operations import Operations
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.beginning import is_empty, missing
-from gateway.store.sqlite.naming import NOTHING
-from gateway.store.sqlite.reading import SqliteReader, as_text
+from gateway.store.sqlite.new_store import is_empty, missing
+from gateway.store.sqlite.reader import SqliteReader, as_text
+from gateway.store.sqlite.row_names import NOTHING
 from gateway.store.targets import Moved
 from gateway.store.waiting import Side, Sides, sides_of
 from gateway.web.admin import Command

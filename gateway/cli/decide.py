@@ -12,7 +12,7 @@ from gateway.api.errors import ConfigError
 from gateway.cli.commands import config_of, operate, reading
 from gateway.cli.output import one_line, plain, print_json
 from gateway.service.control_socket import who
-from gateway.store.deciding import AT_ONCE, Choice, Decided
+from gateway.store.decisions import AT_ONCE, Choice, Decided
 from gateway.web.admin import Command
 
 _SHOWN = 20

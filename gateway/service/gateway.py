@@ -34,8 +34,8 @@ from gateway.service.operations import Operations
 from gateway.service.reload import Problems, Reloads
 from gateway.service.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import DISK_ERRORS
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.connection import DISK_ERRORS
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.waiting import Sides
 from gateway.web.admin import Admin
 from gateway.web.health import Health

@@ -16,7 +16,7 @@ from gateway.service import systemd
 from gateway.service.retention import Housekeeping
 from gateway.service.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import WAL_LIMIT_BYTES
+from gateway.store.sqlite.connection import WAL_LIMIT_BYTES
 
 log = logging.getLogger("gateway")
 

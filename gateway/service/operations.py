@@ -10,7 +10,7 @@ from gateway.api.errors import GatewayError
 from gateway.clock import Clock
 from gateway.service.runtime import Runtime
 from gateway.store.base import Status, Store
-from gateway.store.deciding import Choice
+from gateway.store.decisions import Choice
 from gateway.store.targets import Moved
 from gateway.web.admin import Command
 

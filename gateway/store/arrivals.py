@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from gateway.api.messages import Stage
-from gateway.store.settlement import storable
+from gateway.store.outcome import storable
 
 
 class Incoming(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from gateway.clock import from_ms
-from gateway.store.names import Queue, Status
+from gateway.store.row_names import Queue, Status
 
 On = Literal["person", "row", "side", "time", "turn"]
 _LONG_MS = 60_000

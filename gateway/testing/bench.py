@@ -25,7 +25,7 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Keys, Source
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing.vendor import vendor_client
 
 _LARGEST_BODY = 1024 * 1024

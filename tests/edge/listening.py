@@ -20,7 +20,7 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.service.runtime import hub_session
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing.hub import FaultHub
 from tests import hubby
 

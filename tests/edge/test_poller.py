@@ -23,7 +23,7 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source, incoming
 from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock
 from tests import acme
 from tests.loglines import log_lines

@@ -21,7 +21,7 @@ from gateway.metrics import Vitals
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock
 from tests import acme
 

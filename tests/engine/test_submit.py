@@ -23,7 +23,7 @@ from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
 from gateway.service.runtime import vendor_session
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.submissions import NewSubmission, SubmissionState
 from gateway.testing import ManualClock
 from tests import ordering

@@ -16,7 +16,7 @@ from gateway.engine.deliver import Deliver
 from gateway.metrics import Vitals
 from gateway.store.base import Delivery, Incoming, Prepared
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.http import HttpTarget
 from gateway.targets.settings import TargetSettings
 from gateway.testing import ErpSimulator, ManualClock

@@ -17,7 +17,7 @@ from gateway.api.order import Customer, Line, Order, decimal, encode_order
 from gateway.clock import SystemClock
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from tests.conftest import plugins
 from tests.erps import verbatim
 

@@ -31,7 +31,8 @@ from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
 from gateway.store.base import Accepted
-from gateway.store.sqlite import SqliteStore, accepting, inbox
+from gateway.store.sqlite import SqliteStore, inbox
+from gateway.store.sqlite import accept as accepting
 from tests import acme
 
 
@@ -143,7 +144,7 @@ def look_up_left_out() -> None:
 
 def normal_synchronous() -> None:
     """Known-bad twin: a commit that does not wait for the disk, as most programs have it."""
-    from gateway.store.sqlite import opening
+    from gateway.store.sqlite import connection as opening
 
     full = ("synchronous", "FULL", 2)
     assert full in opening._PRAGMAS

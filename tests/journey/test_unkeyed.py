@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ErpSimulator
 from tests import acme
 from tests.ports import free_port

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.api.messages import Door
 from gateway.store.base import Accepted, Incoming, OutboxRow, Prepared, Settlement
-from gateway.store.deciding import ANY, Choice, Decided
+from gateway.store.decisions import ANY, Choice, Decided
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState

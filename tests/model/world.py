@@ -19,7 +19,7 @@ from gateway.engine.prepare import Prepare
 from gateway.metrics import Vitals
 from gateway.plugin.source import incoming
 from gateway.store.base import Queue
-from gateway.store.names import row_name
+from gateway.store.row_names import row_name
 from gateway.store.sqlite import SqliteStore
 from gateway.targets.http import HttpTarget
 from gateway.testing import ManualClock

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import StoreFailed
-from gateway.store.sqlite import opening
+from gateway.store.sqlite import connection as opening
 from tests.store.conformance import accept, incoming
 
 from .disk import NEVER

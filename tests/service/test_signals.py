@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.store.sqlite.opening import APPLICATION_ID, migrations
+from gateway.store.sqlite.connection import APPLICATION_ID, migrations
 from gateway.testing import ErpSimulator
 from tests import acme
 from tests.ports import free_ports

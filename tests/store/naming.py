@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Settlement, Store
-from gateway.store.deciding import AT_ONCE, Choice, Decided
+from gateway.store.decisions import AT_ONCE, Choice, Decided
 from gateway.store.submissions import NewSubmission
 from gateway.testing import ManualClock
 

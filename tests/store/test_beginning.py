@@ -13,8 +13,9 @@ import pytest
 
 from gateway.api.errors import ConfigError, StoreError
 from gateway.clock import SystemClock
-from gateway.store.sqlite import SqliteStore, beginning
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite import new_store as beginning
+from gateway.store.sqlite.reader import SqliteReader
 from tests.store import conformance as suite
 
 DATABASE = "gateway.db"

@@ -17,7 +17,7 @@ import pytest
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.clock import SystemClock
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import sqlite3_connect
+from gateway.store.sqlite.connection import sqlite3_connect
 from gateway.testing import ErpSimulator, ManualClock
 from tests import acme
 from tests.store import conformance as suite

@@ -13,7 +13,7 @@ from gateway.service.operations import Operations
 from gateway.service.retention import Housekeeping
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.elapsed import DAY_MS, Ledger
+from gateway.store.sqlite.trusted_time import DAY_MS, Ledger
 from gateway.testing import ManualClock
 from gateway.web.admin import Command
 from tests.store import conformance as suite

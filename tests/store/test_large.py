@@ -12,8 +12,8 @@ import pytest
 
 from gateway.store.base import Settlement, statuses_of
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import sqlite3_connect
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.connection import sqlite3_connect
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock
 from tests.store import conformance as suite
 
@@ -93,7 +93,7 @@ async def test_what_is_looked_for_far_down_is_found_in_reads_that_are_short(
     await settled(store, "old", 3, suite.DONE, "old")
     await settled(store, "new", MANY, suite.DONE, "erp")
     await store.close()
-    monkeypatch.setattr("gateway.store.sqlite.reading._SLICE", 7)
+    monkeypatch.setattr("gateway.store.sqlite.reader._SLICE", 7)
     reader, steps = SqliteReader(tmp_path / "gateway.db"), Steps()
     await reader.open()
     assert reader._db is not None

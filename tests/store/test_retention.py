@@ -15,7 +15,7 @@ from gateway.api.errors import StoreBusy
 from gateway.config.settings import StoreSettings
 from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import retention
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.sqlite.retention import days_left
 from tests.store.shelf import BODY, DAY_S, DONE, Shelf, a_shelf
 

@@ -20,9 +20,9 @@ from gateway.api.errors import ConfigError, StoreBusy, StoreError, StoreFailed
 from gateway.clock import SystemClock
 from gateway.store.base import Incoming, Settlement
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.opening import APPLICATION_ID, migrations, open_database, sqlite3_connect
-from gateway.store.sqlite.reading import SqliteReader
-from gateway.store.sqlite.upkeep import Reserve
+from gateway.store.sqlite.connection import APPLICATION_ID, migrations, open_database, sqlite3_connect
+from gateway.store.sqlite.maintenance import Reserve
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock
 from tests.store import conformance as suite
 
@@ -246,7 +246,7 @@ async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
 
 def test_orders_that_wait_get_their_vendors_number_from_their_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = migrations()
-    monkeypatch.setattr("gateway.store.sqlite.opening.migrations", lambda: every[:2])
+    monkeypatch.setattr("gateway.store.sqlite.connection.migrations", lambda: every[:2])
     with closing(open_database(tmp_path / "gateway.db")) as db:
         for n, (status, body) in enumerate(
             (("dead", '{"order":{"order_number":"PO-1"}}'), ("ready", "no JSON"), ("done", '{"order":{}}')), 1

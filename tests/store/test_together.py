@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from gateway.store.base import Incoming, Settlement
-from gateway.store.sqlite import SqliteStore, accepting, preparing, settling
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite import accept as accepting
+from gateway.store.sqlite import bulk_insert as preparing
+from gateway.store.sqlite import bulk_settle as settling
 from gateway.testing import ManualClock
 from tests.store import conformance as suite
 

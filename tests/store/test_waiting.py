@@ -15,7 +15,7 @@ from gateway.clock import from_ms
 from gateway.metrics import Condition, Vitals
 from gateway.store.base import Queue, Settlement, Status, statuses_of
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why
 from gateway.testing import ManualClock
 from gateway.web import status as web_status

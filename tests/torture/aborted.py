@@ -3,7 +3,7 @@
     python -m tests.torture.aborted [BREAKS]
 
 No gateway and no SQLite: one process adds to a file and syncs, as a write-ahead log grows, and asks after each sync what
-`gateway.store.sqlite.opening.DirectoryLock.ask` asks. Needs root. What it has found is in docs/guarantees.md.
+`gateway.store.sqlite.connection.DirectoryLock.ask` asks. Needs root. What it has found is in docs/guarantees.md.
 """
 
 from __future__ import annotations

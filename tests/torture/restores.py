@@ -20,7 +20,8 @@ from random import Random
 from gateway.api.errors import GatewayError
 from gateway.clock import SystemClock
 from gateway.store.base import Incoming
-from gateway.store.sqlite import SqliteStore, copies
+from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite import backup as copies
 from tests.torture.protocol import Tally, is_over
 from tests.torture.traced import missing
 
@@ -38,8 +39,8 @@ def killing(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **more)
     return call
-from gateway.store.sqlite import exchange
-from gateway.store.sqlite.copies import put_back
+from gateway.store.sqlite import file_exchange as exchange
+from gateway.store.sqlite.backup import put_back
 for name in ("open", "write", "fsync", "rename", "replace", "unlink", "link", "chmod", "chown"):
     setattr(os, name, killing(getattr(os, name)))
 def one_by_one(new, database, aside):

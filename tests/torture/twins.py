@@ -9,8 +9,11 @@ from msgspec.structs import replace
 
 from gateway.service import reload
 from gateway.store import sqlite, waiting
-from gateway.store.sqlite import SqliteStore, decisions, naming, settling, upkeep
-from gateway.store.sqlite.reading import SqliteReader
+from gateway.store.sqlite import SqliteStore, decisions
+from gateway.store.sqlite import bulk_settle as settling
+from gateway.store.sqlite import maintenance as upkeep
+from gateway.store.sqlite import row_names as naming
+from gateway.store.sqlite.reader import SqliteReader
 
 
 def leases_kept() -> None:

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from gateway.api.errors import StoreBusy, StoreError, StoreFailed
 from gateway.clock import Clock
-from gateway.store.sqlite import beginning, exchange
+from gateway.store.sqlite import file_exchange as exchange
+from gateway.store.sqlite import new_store as beginning
+from gateway.store.sqlite.connection import Connect, DirectoryLock, is_full, not_writable, open_database, sqlite3_connect
 from gateway.store.sqlite.decisions import Decisions
-from gateway.store.sqlite.elapsed import Elapsed
+from gateway.store.sqlite.event_outcome import Verdicts
 from gateway.store.sqlite.inbox import Inbox
-from gateway.store.sqlite.opening import Connect, DirectoryLock, is_full, not_writable, open_database, sqlite3_connect
+from gateway.store.sqlite.maintenance import Reserve, Upkeep, recover, room_is_low, shift, shift_ages
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
 from gateway.store.sqlite.targets import Targets
-from gateway.store.sqlite.upkeep import Reserve, Upkeep, recover, room_is_low, shift, shift_ages
-from gateway.store.sqlite.verdicts import Verdicts
+from gateway.store.sqlite.trusted_time import Elapsed
 from gateway.store.sqlite.writer import Connection, Writer
 
 log = logging.getLogger("gateway.store")

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec import Struct
 
 from gateway.store.base import Status
-from gateway.store.deciding import ANY, Choice, Decided
-from gateway.store.settlement import storable
+from gateway.store.decisions import ANY, Choice, Decided
+from gateway.store.outcome import storable
 from gateway.store.sqlite import submissions
-from gateway.store.sqlite.choosing import chosen
+from gateway.store.sqlite.choice import chosen
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
-from gateway.store.sqlite.naming import Found, pick
-from gateway.store.sqlite.resending import may_resend, resend
+from gateway.store.sqlite.resend import may_resend, resend
+from gateway.store.sqlite.row_names import Found, pick
 from gateway.store.sqlite.writer import Connection
 
 Act = Callable[[Connection, Found, int], None]

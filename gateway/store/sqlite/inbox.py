@@ -13,9 +13,9 @@ from gateway.api.errors import StoreBusy
 from gateway.api.messages import Door
 from gateway.clock import from_ms
 from gateway.store.base import Accepted, Compared, InboxRow, Incoming, Open, Prepared, Settlement
-from gateway.store.sqlite.accepting import Accept, accept_all
+from gateway.store.sqlite.accept import Accept, accept_all
+from gateway.store.sqlite.bulk_insert import prepare_all, sent_before
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, must_change, new_lease, note_attempt
-from gateway.store.sqlite.preparing import prepare_all, sent_before
 from gateway.store.sqlite.versions import had_before, standing
 from gateway.store.sqlite.writer import Connection
 

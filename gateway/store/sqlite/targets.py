@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from gateway.clock import from_ms
 from gateway.store.base import Queue
-from gateway.store.settlement import storable
+from gateway.store.outcome import storable
 from gateway.store.sqlite.core import ACTIVE, WAITING, Core, advance_outbox
-from gateway.store.sqlite.upkeep import take_back
+from gateway.store.sqlite.maintenance import take_back
 from gateway.store.sqlite.writer import Connection
 from gateway.store.targets import Held, Moved
 

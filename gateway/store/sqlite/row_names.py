@@ -1,4 +1,4 @@
-"""Which rows a name picks (`gateway.store.names`), in one reading of the database.
+"""Which rows a name picks (`gateway.store.row_names`), in one reading of the database.
 
 A name of one event may go on to what was made of that event (its messages, its acknowledgements), where the event's own row is not in
 a state that the decision applies to and exactly one of those is. An order's name means all its rows. A text without a prefix may be
@@ -13,8 +13,8 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.store.base import Status
-from gateway.store.names import Name, Queue, read, row_name
-from gateway.store.sqlite.accepting import shown_key
+from gateway.store.row_names import Name, Queue, read, row_name
+from gateway.store.sqlite.accept import shown_key
 from gateway.store.sqlite.writer import Connection
 
 NOTHING = "no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is"

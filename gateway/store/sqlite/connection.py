@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from gateway.api.errors import ConfigError, StoreBusy, StoreFailed
-from gateway.store.sqlite.exchange import give_to_owner
+from gateway.store.sqlite.file_exchange import give_to_owner
 from gateway.store.sqlite.writer import Connection
 
 APPLICATION_ID = 0x4F524757  # "ORGW"

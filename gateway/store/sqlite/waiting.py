@@ -9,9 +9,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.store.base import Queue
-from gateway.store.names import row_name
+from gateway.store.row_names import row_name
 from gateway.store.sqlite.core import ACTIVE, WAITING, is_overtaken, leased_ms
-from gateway.store.sqlite.naming import Found, load
+from gateway.store.sqlite.row_names import Found, load
 from gateway.store.sqlite.writer import Connection
 from gateway.store.waiting import Ahead, Sides, Waiting, Why, why
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.store.base import Verdict
-from gateway.store.sqlite.accepting import shown_key
+from gateway.store.sqlite.accept import shown_key
 from gateway.store.sqlite.core import Core, advance_outbox
-from gateway.store.sqlite.naming import events_named
+from gateway.store.sqlite.row_names import events_named
 from gateway.store.sqlite.writer import Connection
 
 _MADE = "SELECT id, target, status, outcome, reason, answer FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND inbox_id = ?"

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.api.errors import ConfigError
-from gateway.store.sqlite.exchange import sync
-from gateway.store.sqlite.opening import not_writable
+from gateway.store.sqlite.connection import not_writable
+from gateway.store.sqlite.file_exchange import sync
 
 _BEGINNING = "gateway.beginning"
 _OURS = ("gateway.lock", "gateway.reserve", "control.sock")

@@ -22,9 +22,9 @@ from msgspec import Struct
 
 from gateway.api.errors import StoreError
 from gateway.clock import from_ms
-from gateway.store.sqlite import exchange
+from gateway.store.sqlite import file_exchange as exchange
+from gateway.store.sqlite.connection import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version
 from gateway.store.sqlite.core import ACTIVE
-from gateway.store.sqlite.opening import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version
 
 _BODIES = (
     ("inbox", "document", "sha256"),

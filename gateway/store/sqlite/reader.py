@@ -21,20 +21,20 @@ from gateway.api.commands import Codes
 from gateway.api.errors import GatewayError, StoreError, StoreFailed
 from gateway.clock import Clock, SystemClock, from_ms
 from gateway.store.base import Queue, Status, statuses_of
-from gateway.store.deciding import Choice, Decided
-from gateway.store.keeping import Disk
-from gateway.store.names import row_name
-from gateway.store.sqlite.accepting import shown_key
-from gateway.store.sqlite.beginning import is_empty, missing
+from gateway.store.decisions import Choice, Decided
+from gateway.store.retention import Disk
+from gateway.store.row_names import row_name
+from gateway.store.sqlite.accept import shown_key
+from gateway.store.sqlite.connection import APPLICATION_ID
 from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import would
-from gateway.store.sqlite.explaining import explained, first_open, standing
-from gateway.store.sqlite.naming import rows_of
-from gateway.store.sqlite.opening import APPLICATION_ID
+from gateway.store.sqlite.maintenance import lanes, room_bytes
+from gateway.store.sqlite.new_store import is_empty, missing
 from gateway.store.sqlite.retention import days_left
+from gateway.store.sqlite.row_names import rows_of
 from gateway.store.sqlite.submissions import SOLE
 from gateway.store.sqlite.targets import HELD, held_of
-from gateway.store.sqlite.upkeep import lanes, room_bytes
+from gateway.store.sqlite.waiting import explained, first_open, standing
 from gateway.store.targets import Held, Stray
 from gateway.store.waiting import Sides, Why
 

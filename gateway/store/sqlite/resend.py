@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gateway.store.sqlite.core import advance_outbox
-from gateway.store.sqlite.naming import Found
+from gateway.store.sqlite.row_names import Found
 from gateway.store.sqlite.writer import Connection
 
 _REOPEN = """

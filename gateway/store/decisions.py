@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.store.names import Queue, Status
+from gateway.store.row_names import Queue, Status
 
 AT_ONCE = 1000
 
