@@ -14,7 +14,7 @@ from gateway.cli import submit as submit_commands
 from gateway.clock import SystemClock
 from gateway.config.settings import Config
 from gateway.edge.signalr import Deaf, Session
-from gateway.outbound.jwks import KeySet
+from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.service.assembly import Assembly, SourcePart, assemble

@@ -14,7 +14,7 @@ import msgspec
 from gateway.api.errors import AuthError, PermanentError, RateLimited, TransientError
 from gateway.api.vendor_client import Api, BasicAuth, HeaderAuth, OAuth2, Response
 from gateway.clock import Clock
-from gateway.outbound.limits import CallBudget
+from gateway.outbound.call_budget import CallBudget
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, exchange, retry_after_s
 

@@ -24,7 +24,7 @@ from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
 from gateway.metrics import PLUGIN, Vitals
-from gateway.outbound.jwks import KeySet
+from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.hook_threads import Confined

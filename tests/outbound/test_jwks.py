@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.outbound import jwks as module
-from gateway.outbound.jwks import QUIET_S, REFRESH_S, KeySet
+from gateway.outbound import jwks_cache as module
+from gateway.outbound.jwks_cache import QUIET_S, REFRESH_S, KeySet
 from gateway.outbound.session import any_unicast, global_only, open_session
 from gateway.testing import ManualClock
 from tests.pairs import jwks

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.outbound.limits import CallBudget
+from gateway.outbound.call_budget import CallBudget
 from gateway.testing import ManualClock
 
 

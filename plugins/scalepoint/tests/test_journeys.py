@@ -17,7 +17,7 @@ from gateway_scalepoint.simulator import ScalepointSimulator
 
 from gateway.api.errors import ConfigError
 from gateway.cli import check as check_commands
-from gateway.outbound import jwks
+from gateway.outbound import jwks_cache as jwks
 from gateway.plugin.discovery import Plugin
 from gateway.service.assembly import assemble
 from gateway.service.gateway import Gateway
