@@ -19,8 +19,8 @@ from gateway.store.base import Reader
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.flow import Pace
 from gateway.targets.http import HttpTarget
-from gateway.targets.look import Ended, Seen
 from gateway.targets.policy import Rate
+from gateway.targets.preflight import Ended, Seen
 
 _PAGE = 200
 _TRIES = 3

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.store.base import Progress
-from gateway.targets.asking import MOST_500, Asking, Builder, Journal, Make, not_sent
+from gateway.targets.attempt_io import MOST_500, Asking, Builder, Journal, Make, not_sent
 from gateway.targets.classify import Outcome
 from gateway.targets.envelope import in_format
-from gateway.targets.look import Ended, Seen
 from gateway.targets.policy import Step
+from gateway.targets.preflight import Ended, Seen
 from gateway.targets.request import Context, Request
 
 

@@ -14,11 +14,11 @@ from gateway.clock import Clock
 from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.targets.encoding import encode_body
 from gateway.targets.expressions import Jsonata, read_whole
+from gateway.targets.functions import Rows, Scope
 from gateway.targets.lookups import Lookup
 from gateway.targets.request import Context, Refused, Request, Sender, Unknown
 from gateway.targets.request_settings import RequestTable
 from gateway.targets.schema import violations
-from gateway.targets.scope import Rows, Scope
 from gateway.targets.secrets_in_bodies import marks
 from gateway.targets.templates import Template, Unfilled
 

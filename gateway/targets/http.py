@@ -18,7 +18,7 @@ from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome
 from gateway.targets.envelope import envelope_headers, with_envelope
 from gateway.targets.flow import Pace, closed_for_s
-from gateway.targets.look import Ended, Seen, look
+from gateway.targets.preflight import Ended, Seen, look
 from gateway.targets.request import Context, Request
 from gateway.targets.request_settings import address_of
 from gateway.targets.settings import TargetSettings

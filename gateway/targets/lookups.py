@@ -14,8 +14,8 @@ from gateway.mapping.functions import is_nothing
 from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
 from gateway.targets.body_settings import LookupSettings
 from gateway.targets.expressions import answer_document
+from gateway.targets.functions import lines_with, shown
 from gateway.targets.request import Context, Refused, Request, Sender
-from gateway.targets.scope import lines_with, shown
 
 _MOST_REMEMBERED = 50_000
 _MOST_CODES = 10_000

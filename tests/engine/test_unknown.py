@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.engine.deliver import Deliver
-from gateway.targets.look import Seen
+from gateway.targets.preflight import Seen
 from gateway.testing.erp import Made
 
 from .unkeyed import KEY, LOOKUP, Desk, desk
@@ -216,7 +216,7 @@ async def test_preflight_skipped_would_be_noticed(tmp_path: Path, monkeypatch: p
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)
 
-    monkeypatch.setattr("gateway.targets.asking.look", skipped)
+    monkeypatch.setattr("gateway.targets.attempt_io.look", skipped)
     async with desk(tmp_path) as made:
         made.erp.arm("lose_answer")
         await made.order("o1")

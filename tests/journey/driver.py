@@ -122,8 +122,8 @@ def new_key_each_time() -> None:
 
 def preflight_skipped() -> None:
     """Known-bad twin: nobody asks the ERP; what it has is never seen."""
-    from gateway.targets import asking
-    from gateway.targets.look import Seen
+    from gateway.targets import attempt_io as asking
+    from gateway.targets.preflight import Seen
 
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)
