@@ -24,9 +24,9 @@ from msgspec import Meta, Struct
 
 from gateway import Address, Customer, Line, Order, decimal
 from gateway.api import order as orders
-from gateway.api import strict_json as exact_json
+from gateway.api import strict_json
 from gateway.codes import printable
-from gateway.plugin import validation as contract
+from gateway.plugin import validation
 from gateway.plugin.validation import checked_order
 
 ROOT = Path(__file__).parent.parent
@@ -44,12 +44,12 @@ STRUCTS: dict[str, list[type[Struct]]] = {
 # What no Struct says, by the words of the table.
 OTHERS: dict[str, dict[str, int]] = {
     "apicbase": {"a number": orders._MAX_DIGITS},
-    "pickup_cloud": {"an answer, a notification": exact_json.MAX_BYTES, "a code": printable.MOST},
+    "pickup_cloud": {"an answer, a notification": strict_json.MAX_BYTES, "a code": printable.MOST},
     "scalepoint": {
-        "an order token": contract._NAME_LIMIT,
+        "an order token": validation._NAME_LIMIT,
         "events in one body": gateway_scalepoint.events._MOST,
         "an event by webhook": 262_144,
-        "an order": exact_json.MAX_BYTES,
+        "an order": strict_json.MAX_BYTES,
     },
     "supercat": {"a record": gateway_supercat.record._MAX_BYTES, "id": 18, "uuid": 100, "order_number": 200},
 }

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.api.errors import StoreError
 from gateway.store.sqlite import backup as copies
-from gateway.store.sqlite import file_exchange as exchange
+from gateway.store.sqlite import file_exchange
 from tests.torture.restores import COPIED, OLD, calls, cut_short, found, put_back, set_up, strace
 from tests.torture.traced import missing
 
@@ -84,13 +84,13 @@ async def test_killed_again_while_a_start_finishes_it(data: Path, monkeypatch: p
     """A start that goes on with it can be cut short as well."""
 
     def cut(database: Path) -> None:
-        if exchange.is_under_way(database):
+        if file_exchange.is_under_way(database):
             raise Cut
 
     for at in range(1, 50):
         folder = data.with_name(f"again{at}")
         shutil.copytree(data, folder)
-        monkeypatch.setattr(exchange, "finish", cut)
+        monkeypatch.setattr(file_exchange, "finish", cut)
         with pytest.raises(Cut):
             copies.put_back(folder.parent / "copy.db", folder / "gateway.db", who="test", now_ms=1_800_000_000_000)
         monkeypatch.undo()
@@ -98,7 +98,7 @@ async def test_killed_again_while_a_start_finishes_it(data: Path, monkeypatch: p
         for name in ("rename", "fsync", "unlink"):
             monkeypatch.setattr(os, name, cutting(getattr(os, name), left))
         try:
-            exchange.finish(folder / "gateway.db")
+            file_exchange.finish(folder / "gateway.db")
             break
         except Cut:
             monkeypatch.undo()
@@ -108,7 +108,7 @@ async def test_killed_again_while_a_start_finishes_it(data: Path, monkeypatch: p
 
 async def test_a_new_file_that_is_gone_is_said_and_another_copy_takes_its_place(data: Path) -> None:
     database = data / "gateway.db"
-    exchange._write(data / "gateway.restoring", b'{"new":".gateway.db.part","aside":"gateway.db.before-1"}')
+    file_exchange._write(data / "gateway.restoring", b'{"new":".gateway.db.part","aside":"gateway.db.before-1"}')
     database.rename(data / "gateway.db.before-1")
     with pytest.raises(StoreError, match=r"put a copy back with `gateway restore FILE`"):
         await found(data)

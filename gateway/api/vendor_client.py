@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from gateway.api import client_assertion as assertion
+from gateway.api import client_assertion
 from gateway.api.errors import PermanentError, without_input
 from gateway.api.secrets import Secret
 
@@ -75,7 +75,7 @@ class OAuth2(Struct, frozen=True, kw_only=True):
         elif self.private_key is None:
             yield "private_key", 'is needed with client_auth = "private_key_jwt"'
         else:
-            yield from assertion.problems(self.private_key, self.certificate)
+            yield from client_assertion.problems(self.private_key, self.certificate)
 
 
 class Api(Struct, frozen=True, kw_only=True):

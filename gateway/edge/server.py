@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.api.errors import ConfigError
 from gateway.clock import SystemClock
 from gateway.config.settings import HttpSettings
-from gateway.edge import client_address as peers
+from gateway.edge import client_address
 from gateway.edge.admission import Gate
 from gateway.edge.connections import Crowd, Limits, Seat, seat_of
 from gateway.metrics import Vitals
@@ -157,7 +157,7 @@ class Listener:
     def admit(self, transport: asyncio.Transport) -> None:
         """Serve a new connection, or close it without a word, so that those inside are served."""
         gate, address = self._gate, _address(transport)
-        peer, is_proxy = peers.name(address), gate.peers.is_trusted(address)
+        peer, is_proxy = client_address.name(address), gate.peers.is_trusted(address)
         if not is_proxy and gate.strangers.over(peer) == "address_rate":
             gate.note("address_rate")
         elif not self.crowd.has_room(peer, is_proxy=is_proxy):
@@ -216,10 +216,10 @@ class _Door(asyncio.Protocol):
         self._listener.admit(transport)
 
 
-def _address(transport: asyncio.Transport) -> peers.Address | None:
+def _address(transport: asyncio.Transport) -> client_address.Address | None:
     """The other end; None on a Unix socket."""
     name = transport.get_extra_info("peername")
-    return peers.read(name[0]) if isinstance(name, tuple) else None
+    return client_address.read(name[0]) if isinstance(name, tuple) else None
 
 
 def _give_up_after(transport: asyncio.Transport, timeout_s: float) -> None:

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from gateway.edge import request_headers as asking
+from gateway.edge import request_headers
 from gateway.edge.request_limits import BODY_TIMEOUT_S
 from tests.badcommands import good
 from tests.outward import ERP, Caller, with_callers
@@ -189,7 +189,7 @@ def conform(url: str, document: dict[str, Any]) -> tuple[set[int], set[str]]:
 
 @schemathesis_draws
 async def test_the_gateway_does_what_its_document_says(running, monkeypatch) -> None:
-    monkeypatch.setattr(asking, "LONGEST_WAIT_S", 0)
+    monkeypatch.setattr(request_headers, "LONGEST_WAIT_S", 0)
     caller = Caller(running)
     _, document, _ = await caller.ask("GET", "/openapi.json")
     heard, wrong = await asyncio.to_thread(conform, caller.url, document)
@@ -200,7 +200,7 @@ async def test_the_gateway_does_what_its_document_says(running, monkeypatch) -> 
 
 @schemathesis_draws
 async def test_a_document_that_says_something_else_is_found_out(running, monkeypatch) -> None:
-    monkeypatch.setattr(asking, "LONGEST_WAIT_S", 0)
+    monkeypatch.setattr(request_headers, "LONGEST_WAIT_S", 0)
     caller = Caller(running)
     _, document, _ = await caller.ask("GET", "/openapi.json")
     document["paths"] = {path: document["paths"][path] for path in (PLACE, "/out/{id}")}

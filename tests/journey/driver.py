@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from gateway.api.commands import Command
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.edge import webhook
-from gateway.engine import submit_outcome as unclear
+from gateway.engine import submit_outcome
 from gateway.log import set_up
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
@@ -122,13 +122,13 @@ def new_key_each_time() -> None:
 
 def preflight_skipped() -> None:
     """Known-bad twin: nobody asks the ERP; what it has is never seen."""
-    from gateway.targets import attempt_io as asking
+    from gateway.targets import attempt_io
     from gateway.targets.preflight import Seen
 
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)
 
-    asking.look = skipped  # type: ignore[attr-defined, assignment]
+    attempt_io.look = skipped  # type: ignore[attr-defined, assignment]
 
 
 def look_up_left_out() -> None:
@@ -144,11 +144,11 @@ def look_up_left_out() -> None:
 
 def normal_synchronous() -> None:
     """Known-bad twin: a commit that does not wait for the disk, as most programs have it."""
-    from gateway.store.sqlite import connection as opening
+    from gateway.store.sqlite import connection
 
     full = ("synchronous", "FULL", 2)
-    assert full in opening._PRAGMAS
-    opening._PRAGMAS = tuple(("synchronous", "NORMAL", 1) if pragma == full else pragma for pragma in opening._PRAGMAS)
+    assert full in connection._PRAGMAS
+    connection._PRAGMAS = tuple(("synchronous", "NORMAL", 1) if pragma == full else pragma for pragma in connection._PRAGMAS)
 
 
 def ends_in_peace() -> None:
@@ -200,7 +200,7 @@ def main() -> None:
         TWINS[options.twin]()
     ended: dict[int, int] = {}
     signal.signal(signal.SIGCHLD, lambda *_: bury(ended))
-    unclear.CERTAIN_AFTER_S = 0.3  # a test waits for it
+    submit_outcome.CERTAIN_AFTER_S = 0.3  # a test waits for it
     for line in sys.stdin:
         if line.startswith("exit "):
             print(ended.get(int(line.split()[1])), flush=True)

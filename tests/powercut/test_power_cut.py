@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import StoreFailed
-from gateway.store.sqlite import connection as opening
+from gateway.store.sqlite import connection
 from tests.store.conformance import accept, incoming
 
 from .disk import NEVER
@@ -70,8 +70,10 @@ async def test_a_disk_that_fails_at_any_point_of_a_start_is_said_in_the_stores_w
 
 
 async def test_known_bad_twin_normal_synchronous_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weak = tuple(("synchronous", "NORMAL", 1) if name == "synchronous" else (name, value, back) for name, value, back in opening._PRAGMAS)
-    monkeypatch.setattr(opening, "_PRAGMAS", weak)
+    weak = tuple(
+        ("synchronous", "NORMAL", 1) if name == "synchronous" else (name, value, back) for name, value, back in connection._PRAGMAS
+    )
+    monkeypatch.setattr(connection, "_PRAGMAS", weak)
     lost: set[str] = set()
     for seed in range(100):
         world = World(seed, tmp_path / "gateway.db")

@@ -13,8 +13,7 @@ import pytest
 
 from gateway.api.errors import ConfigError, StoreError
 from gateway.clock import SystemClock
-from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite import new_store as beginning
+from gateway.store.sqlite import SqliteStore, new_store
 from gateway.store.sqlite.reader import SqliteReader
 from tests.store import conformance as suite
 
@@ -148,7 +147,7 @@ async def test_a_first_start_that_is_cut_short_is_gone_on_with(tmp_path: Path, m
             await store.close()
         again = store_in(folder)
         await again.open()
-        assert not beginning.is_beginning(folder / DATABASE)
+        assert not new_store.is_beginning(folder / DATABASE)
         await again.close()
         if ended:
             break
@@ -157,6 +156,6 @@ async def test_a_first_start_that_is_cut_short_is_gone_on_with(tmp_path: Path, m
 
 async def test_without_its_note_a_first_start_that_is_cut_short_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The known-bad twin: the lock alone looks like a directory that was in use."""
-    monkeypatch.setattr(beginning, "_say", lambda folder: None)
+    monkeypatch.setattr(new_store, "_say", lambda folder: None)
     with pytest.raises(ConfigError, match="was in use before"):
         await store_in(tmp_path / "data").open()

@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.store.base import Incoming, Settlement
-from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite import accept as accepting
-from gateway.store.sqlite import bulk_insert as preparing
-from gateway.store.sqlite import bulk_settle as settling
+from gateway.store.sqlite import SqliteStore, accept, bulk_insert, bulk_settle
 from gateway.testing import ManualClock
 from tests.store import conformance as suite
 
@@ -75,7 +72,7 @@ def _event(dice: random.Random, new: Any) -> Incoming:
 
 
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in (accepting, preparing, settling):
+    for part in (accept, bulk_insert, bulk_settle):
         monkeypatch.setattr(part, "_FEW", 10**9)
 
 
@@ -93,8 +90,8 @@ async def test_together_is_as_each_alone(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_crowd_is_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(accepting, "_MANY", 4)
-        patch.setattr(accepting, "_CROWDS", (16, 8))
+        patch.setattr(accept, "_MANY", 4)
+        patch.setattr(accept, "_CROWDS", (16, 8))
         together = await life(tmp_path / "together", seed)
     alone(monkeypatch)
     assert together == await life(tmp_path / "alone", seed)
@@ -128,7 +125,7 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
 
         monkeypatch.setattr(part, name, call)
 
-    for part, name in ((accepting, "_all_new"), (preparing, "_all_first"), (settling, "_ended_well")):
+    for part, name in ((accept, "_all_new"), (bulk_insert, "_all_first"), (bulk_settle, "_ended_well")):
         watched(part, name)
     await life(tmp_path / "watched", 1)
     assert {"_all_new", "_all_first", "_ended_well"} == set(shared)
@@ -137,16 +134,16 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("part", "name", "fault"),
     [
-        (accepting, "_NEW_EVENTS", lambda sql: sql.replace("content, sha256", "sha256, content")),
-        (accepting, "_NOT_THESE_ORDERS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
-        (accepting, "_NOT_THESE_EVENTS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
+        (accept, "_NEW_EVENTS", lambda sql: sql.replace("content, sha256", "sha256, content")),
+        (accept, "_NOT_THESE_ORDERS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
+        (accept, "_NOT_THESE_EVENTS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
         (
-            preparing,
+            bulk_insert,
             "_OUTBOX",
             lambda sql: sql.replace("key, kind", "kind, key"),
         ),
-        (settling, "_ENDED_WELL", lambda sql: sql.replace("maybe_taken OR column3", "maybe_taken")),
-        (settling, "_WAITS", lambda sql: sql.replace("due_at_ms IS NULL", "due_at_ms = 0")),
+        (bulk_settle, "_ENDED_WELL", lambda sql: sql.replace("maybe_taken OR column3", "maybe_taken")),
+        (bulk_settle, "_WAITS", lambda sql: sql.replace("due_at_ms IS NULL", "due_at_ms = 0")),
     ],
 )
 async def test_known_bad_twin_a_statement_that_does_something_else_is_seen(

@@ -23,10 +23,7 @@ from msgspec.structs import replace
 
 from gateway.api.errors import TransientError
 from gateway.clock import Clock, SystemClock
-from gateway.edge import admission as gate
-from gateway.edge import connections as crowd
-from gateway.edge import request_limits as arriving
-from gateway.edge import server
+from gateway.edge import admission, connections, request_limits, server
 from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
@@ -34,11 +31,11 @@ from gateway.engine.breaker import once_then
 from gateway.engine.deliver import Deliver
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
-from gateway.plugin import task_guard as contained
+from gateway.plugin import task_guard
 from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
-from gateway.service import retention as housekeeping
+from gateway.service import retention
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.maintenance import Upkeep
 from gateway.store.sqlite import SqliteStore
@@ -192,7 +189,7 @@ def clocks_exchanged() -> None:
 
 def exits_let_through() -> None:
     """Known-bad twin: what a plugin's own task ends with is not contained."""
-    contained._contain = lambda coroutine, steps: coroutine
+    task_guard._contain = lambda coroutine, steps: coroutine
 
 
 def forgets_ends() -> None:
@@ -214,7 +211,7 @@ def pace_before_proof() -> None:
             return self._busy(source, "too many requests", 1)
         return await original(self, request, source, peer)
 
-    gate.Strangers.over = lambda self, peer: None  # type: ignore[method-assign]
+    admission.Strangers.over = lambda self, peer: None  # type: ignore[method-assign]
     WebhookDoor._body = paced  # type: ignore[method-assign]
 
 
@@ -232,30 +229,30 @@ def parse_before_proof() -> None:
 
 def no_part() -> None:
     """Known-bad twin: whoever comes first has the connections."""
-    crowd.Crowd.has_room = lambda self, peer, *, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
+    connections.Crowd.has_room = lambda self, peer, *, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
 
 
 def no_write_timeout() -> None:
     """Known-bad twin: an answer waits for its reader for as long as it takes."""
-    crowd.Crowd.look_round = lambda self: None  # type: ignore[method-assign]
+    connections.Crowd.look_round = lambda self: None  # type: ignore[method-assign]
     server._give_up_after = lambda *_: None
 
 
 def no_bound() -> None:
     """Known-bad twin: everybody may send as much as one may."""
-    crowd.Crowd.keep_within = lambda self: None  # type: ignore[method-assign]
+    connections.Crowd.keep_within = lambda self: None  # type: ignore[method-assign]
 
 
 def a_line_each() -> None:
     """Known-bad twin: each refusal is told."""
-    arriving.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
-    original = gate.Gate.count
+    request_limits.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
+    original = admission.Gate.count
 
     def told(self: Any, kind: Any, peer: Any) -> None:
         original(self, kind, peer)
         self.note(kind)
 
-    gate.Gate.count = told  # type: ignore[method-assign]
+    admission.Gate.count = told  # type: ignore[method-assign]
 
 
 def wall_clock_alone() -> None:
@@ -292,7 +289,7 @@ def hurry(seconds: float) -> None:
 
 def tidy(seconds: float) -> None:
     """Housekeeping, which takes its time, walks over everything every so many seconds."""
-    housekeeping._FIRST_WALK_S = housekeeping._EVERY_S = housekeeping._WALK_EVERY_S = seconds
+    retention._FIRST_WALK_S = retention._EVERY_S = retention._WALK_EVERY_S = seconds
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def killing(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **more)
     return call
-from gateway.store.sqlite import file_exchange as exchange
+from gateway.store.sqlite import file_exchange
 from gateway.store.sqlite.backup import put_back
 for name in ("open", "write", "fsync", "rename", "replace", "unlink", "link", "chmod", "chown"):
     setattr(os, name, killing(getattr(os, name)))

@@ -9,16 +9,13 @@ from msgspec.structs import replace
 
 from gateway.service import reload
 from gateway.store import sqlite, waiting
-from gateway.store.sqlite import SqliteStore, decisions
-from gateway.store.sqlite import bulk_settle as settling
-from gateway.store.sqlite import maintenance as upkeep
-from gateway.store.sqlite import row_names as naming
+from gateway.store.sqlite import SqliteStore, bulk_settle, decisions, maintenance, row_names
 from gateway.store.sqlite.reader import SqliteReader
 
 
 def leases_kept() -> None:
     """Known-bad twin: what the last process was at when it ended is not handed back."""
-    sqlite.recover = upkeep.recover = lambda *_: None  # type: ignore[attr-defined]
+    sqlite.recover = maintenance.recover = lambda *_: None  # type: ignore[attr-defined]
 
 
 def reasons_swallowed() -> None:
@@ -33,14 +30,14 @@ def reasons_swallowed() -> None:
 
 def lanes_forgotten() -> None:
     """Known-bad twin: what waits behind a message is not let go when that is done."""
-    settling.advance_outbox = lambda *_: None  # type: ignore[attr-defined]
+    bulk_settle.advance_outbox = lambda *_: None  # type: ignore[attr-defined]
 
 
 def old_namespace() -> None:
     """Known-bad twin: a name means everything that it could, as it did once, and all of it is decided."""
 
     def everything(db: Any, text: str, fits: Any, wanted: str) -> Any:
-        rows = {row.name: row for one in naming.readings(db, text) for row in (*one.rows, *one.made)}
+        rows = {row.name: row for one in row_names.readings(db, text) for row in (*one.rows, *one.made)}
         fitting = list(filter(fits, rows.values()))
         return fitting, None if fitting else f"nothing of it is {wanted}"
 

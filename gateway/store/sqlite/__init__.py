@@ -10,8 +10,7 @@ from pathlib import Path
 
 from gateway.api.errors import StoreBusy, StoreError, StoreFailed
 from gateway.clock import Clock
-from gateway.store.sqlite import file_exchange as exchange
-from gateway.store.sqlite import new_store as beginning
+from gateway.store.sqlite import file_exchange, new_store
 from gateway.store.sqlite.connection import Connect, DirectoryLock, is_full, not_writable, open_database, sqlite3_connect
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.event_outcome import Verdicts
@@ -80,7 +79,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
             StoreFailed: The file cannot be used; the text says why and what to do.
         """
         if self._on_disk:
-            beginning.begin(self._path)
+            new_store.begin(self._path)
         self._waits = waits
         await self._take_directory()
         try:
@@ -88,7 +87,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
                 self._look(new)
             await self._writer.start()
             if self._on_disk:
-                beginning.begun(self._path)
+                new_store.begun(self._path)
         except BaseException:
             await self._writer.close()  # where it is cancelled, the thread may be in the middle of a migration
             self._lock.free()
@@ -108,15 +107,15 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
     def _look(self, new: bool) -> None:
         """That the database is there, or may be missing."""
         try:
-            aside = exchange.finish(self._path)
+            aside = file_exchange.finish(self._path)
         except OSError as error:
             raise not_writable(self._folder, error) from error
         if aside is not None:
             log.warning("store.restore_finished", extra={"reason": "`gateway restore` was cut short", "aside": str(aside)})
         if new:
-            for moved in beginning.set_aside(self._path, self._clock.now_ms()):
+            for moved in new_store.set_aside(self._path, self._clock.now_ms()):
                 log.warning("store.set_aside", extra={"file": str(moved)})
-        beginning.refuse_if_lost(self._path)
+        new_store.refuse_if_lost(self._path)
 
     async def close(self) -> None:
         """Finish what waits, empty the write-ahead log into the file, let go."""
@@ -158,7 +157,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
 
     def _may_begin(self) -> bool:
-        return not self._on_disk or beginning.is_beginning(self._path)
+        return not self._on_disk or new_store.is_beginning(self._path)
 
     def _take_up(self, db: Connection) -> None:
         now_ms = self._clock.now_ms()

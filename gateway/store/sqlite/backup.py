@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from gateway.api.errors import StoreError
 from gateway.clock import from_ms
-from gateway.store.sqlite import file_exchange as exchange
+from gateway.store.sqlite import file_exchange
 from gateway.store.sqlite.connection import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version
 from gateway.store.sqlite.core import ACTIVE
 
@@ -73,9 +73,9 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
             copy.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'backup')", (now_ms, who))
         contents = verify(part)
-        exchange.sync(part)
+        file_exchange.sync(part)
         os.rename(part, to)
-        exchange.sync(to.parent)
+        file_exchange.sync(to.parent)
     except (OSError, sqlite3.Error) as error:
         _clear(part)
         why = "orders come in too fast to copy beside them; try again when there are fewer" if _log_bytes(database) > longest else error
@@ -129,14 +129,14 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
             db.execute("COMMIT")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         part.chmod(0o600)
-        exchange.give_to_owner(part)
-        exchange.sync(part)
-        was_there = exchange.exchange(part, database, aside)
+        file_exchange.give_to_owner(part)
+        file_exchange.sync(part)
+        was_there = file_exchange.exchange(part, database, aside)
     except (OSError, sqlite3.Error) as error:
-        begun = "it is half done; starting the gateway, or the same command, finishes it" if exchange.is_under_way(database) else error
+        begun = "it is half done; starting the gateway, or the same command, finishes it" if file_exchange.is_under_way(database) else error
         raise StoreError(f"{database}: the copy was not put back: {begun}") from error
     finally:
-        if not exchange.is_under_way(database):
+        if not file_exchange.is_under_way(database):
             _clear(part)
     return aside if was_there else None
 
@@ -144,16 +144,16 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
 def _finish_the_last(database: Path) -> None:
     """An exchange that was cut short, so that what it put aside keeps its name; where its copy is gone, this one takes its place."""
     try:
-        exchange.finish(database)
+        file_exchange.finish(database)
     except StoreError:
-        exchange.abandon(database)
+        file_exchange.abandon(database)
     except OSError as error:
         raise StoreError(f"{database}: an earlier restore cannot be finished: {error}") from error
 
 
 def _clear(part: Path) -> None:
     """Remove what was not finished, and its logs: an old log would be replayed into the next file of that name."""
-    for end in exchange.ENDS:
+    for end in file_exchange.ENDS:
         Path(f"{part}{end}").unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ from gateway_scalepoint.simulator import ScalepointSimulator
 
 from gateway.api.errors import ConfigError
 from gateway.cli import check as check_commands
-from gateway.outbound import jwks_cache as jwks
+from gateway.outbound import jwks_cache
 from gateway.plugin.discovery import Plugin
 from gateway.service.assembly import assemble
 from gateway.service.gateway import Gateway
@@ -103,7 +103,7 @@ async def test_the_simulators_script_ends_as_it_says(start: Any, live: Scalepoin
 async def test_case_16_an_issuer_that_changes_its_key_is_followed_at_once(
     start: Any, live: ScalepointSimulator, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "QUIET_S", 0.2)
+    monkeypatch.setattr(jwks_cache, "QUIET_S", 0.2)
     live.webhook_kind = "jwt"
     gateway = await start()
     assert (await live.place(url(gateway), "claims", "webhook")).answer == "taken"
@@ -118,7 +118,7 @@ async def test_case_16_an_issuer_that_changes_its_key_is_followed_at_once(
 async def test_the_webhook_asks_to_come_again_while_the_issuers_keys_cannot_be_had(
     start: Any, live: ScalepointSimulator, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "QUIET_S", 0.1)
+    monkeypatch.setattr(jwks_cache, "QUIET_S", 0.1)
     live.webhook_kind = "jwt"
     keys, live.identity.key_set = live.identity.key_set, lambda: {"keys": []}  # type: ignore[method-assign]
     gateway = await start()
