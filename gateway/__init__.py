@@ -4,6 +4,7 @@ What a connector author imports is here; `plugins/README.md` says how to write o
 """
 
 from gateway.api.commands import Codes, Command, Submission, Submitted
+from gateway.api.description import Description, FetchRetry
 from gateway.api.errors import (
     AuthError,
     Hold,
@@ -18,7 +19,7 @@ from gateway.api.errors import (
     without_input,
 )
 from gateway.api.hookspecs import hookimpl
-from gateway.api.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
+from gateway.api.messages import Door, Envelope, Event, OpenOrder, Page, Receipt, Stage, Unreadable, is_identity
 from gateway.api.order import Address, Customer, Line, Order, Status, decimal, utc
 from gateway.api.redact import refused
 from gateway.api.secrets import Secret, TextList
@@ -28,7 +29,6 @@ from gateway.api.urls import Url
 from gateway.api.vendor_client import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2, QueryAuth, Response, VendorClient
 from gateway.api.webhook_auth import WebhookAuth
 from gateway.mapping import Mapping, missing_fields
-from gateway.plugin.validation import is_identity
 
 __version__ = "0.1.0"
 

@@ -208,7 +208,8 @@ def test_a_plugin_whose_import_ends_the_process_is_left_alone_after_three_times(
     )
     known(tmp_path / "data").close()
     script = (
-        "import sys; from pathlib import Path; from gateway.service.assembly import assemble; from gateway.plugin.suspects import Suspects\n"
+        "import sys; from pathlib import Path; from gateway.service.assembly import assemble\n"
+        "from gateway.plugin.suspects import Suspects\n"
         "print(assemble(Path(sys.argv[1]), suspects=Suspects()).broken['shop'].reason)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "gateway.toml")]

@@ -18,7 +18,8 @@ from typing import Any
 import pluggy
 
 from gateway.api.commands import Submission, Submitted
-from gateway.api.messages import Description, Envelope, Event, OpenOrder, Page, Receipt, Unreadable
+from gateway.api.description import Description
+from gateway.api.messages import Envelope, Event, OpenOrder, Page, Receipt, Unreadable
 from gateway.api.order import Order
 from gateway.api.subscription import Subscription
 from gateway.api.vendor_client import VendorClient

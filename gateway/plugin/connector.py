@@ -1,7 +1,7 @@
 """One source's connector: the only code that calls a hook.
 
 Each source has a plugin manager of its own holding one connector, so no vendor's code sees another vendor's traffic. What
-a hook raises ends in its guard (`guard.py`) as one of `gateway.api.errors`.
+a hook raises ends in its guard (`hook_guard.py`) as one of `gateway.api.errors`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import pluggy
 
 from gateway.api import hookspecs
 from gateway.api.commands import Command, Submission, Submitted
+from gateway.api.description import Description, FetchRetry
 from gateway.api.errors import AuthError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey, bounded
-from gateway.api.messages import Description, Door, Envelope, Event, FetchRetry, OpenOrder, Page, Receipt, Stage, Unreadable
+from gateway.api.messages import Door, Envelope, Event, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.api.order import Order
 from gateway.api.subscription import Subscription
 from gateway.api.vendor_client import Api, VendorClient

@@ -9,13 +9,11 @@ from decimal import Decimal
 import msgspec
 
 from gateway.api.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
-from gateway.api.messages import Event
+from gateway.api.messages import Event, is_identity
 from gateway.api.order import Order, contradictions, has_long_text
 
 _NAME_LIMIT = 200
 _LONG = "long_text"
-# What programs write where they have no value, bare or in brackets or quotes; the nil UUID is zeros and signs.
-_NO_IDENTITY = re.compile(r"[0\W_]*|[\W_]*(?:null|none|undefined|nil|nan|dbnull|n/a|object object)[\W_]*|\\N", re.IGNORECASE)
 _LONGEST_WAIT_S = 86400.0
 _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -94,12 +92,6 @@ def _check_newness(hook: str, event: Event) -> None:
         raise PluginError(f"{hook} returned an event whose sequence is no whole number")
     if sequence is not None and abs(sequence) >= 2**63:  # it is the vendor's, and one such costs no other order of its page
         raise Misread("an order whose number in the vendor's count has more than 63 bits")
-
-
-def is_identity(text: str | None) -> bool:
-    """Whether a text can name one thing: what programs write where they have nothing (`null`, `<none>`, `undefined`, `N/A`,
-    `[object Object]`, the nil UUID, whatever has no letter and no digit but 0) would be the name of many."""
-    return text is not None and not _NO_IDENTITY.fullmatch(text)
 
 
 _EVENT_FIELDS: dict[str, type] = {

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-if TYPE_CHECKING:
-    from gateway.store.base import Status
+from gateway.store.row_names import Status
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 

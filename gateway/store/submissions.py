@@ -7,14 +7,14 @@ ready -> leased -> done | dead | held          unknown -> leased (to look it up,
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from gateway.api.commands import Codes
-
-if TYPE_CHECKING:
-    from gateway.store.base import Accepted, Incoming, Settlement, Status
+from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.outcome import Settlement
+from gateway.store.row_names import Status
 
 
 class NewSubmission(Struct, frozen=True, kw_only=True):

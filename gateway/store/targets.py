@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from gateway.store.base import Queue
+from gateway.store.row_names import Queue
 
 
 class Held(Struct, frozen=True, kw_only=True):
