@@ -89,7 +89,7 @@ class Hubs:
             self._events[source] = self._clock.monotonic()
 
 
-class Vitals:
+class Metrics:
     """One per process."""
 
     def __init__(self, clock: Clock) -> None:

@@ -99,7 +99,7 @@ async def _status(config: Config) -> dict[str, Any]:
     doors = {name: source.doors or get_args(Door) for name, source in config.sources.items()}  # no plugin is imported to look
 
     async def read(reader: SqliteReader) -> dict[str, Any]:
-        return await status_of(reader, vitals=None, doors=doors, sources=list(config.sources), targets=list(config.targets))
+        return await status_of(reader, metrics=None, doors=doors, sources=list(config.sources), targets=list(config.targets))
 
     return await reading(config, read)
 

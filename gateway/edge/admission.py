@@ -17,7 +17,7 @@ from gateway.config.settings import HttpSettings
 from gateway.edge.client_address import Peers
 from gateway.edge.connections import seat_of
 from gateway.edge.request_limits import Seldom
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway.http")
 
@@ -102,13 +102,13 @@ class Gate:
         settings: The limits; those of `[http]` hold for every listener.
     """
 
-    def __init__(self, side: Side, vitals: Vitals, clock: Clock, settings: HttpSettings) -> None:
+    def __init__(self, side: Side, metrics: Metrics, clock: Clock, settings: HttpSettings) -> None:
         self.side = side
         self._clock = clock
         self.settings = settings
         self.peers = Peers(settings.trusted_proxies)
         self.strangers = Strangers(clock, per_address=settings.max_refused_per_second_per_address, together=settings.max_refused_per_second)
-        self._counter = vitals.http_refused
+        self._counter = metrics.http_refused
         self._lines = Seldom(clock.monotonic)
 
     def peer_of(self, request: web.BaseRequest) -> str | None:

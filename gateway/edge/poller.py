@@ -18,7 +18,7 @@ from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited
 from gateway.api.messages import OpenOrder, Page, Unreadable
 from gateway.api.order import read_order
 from gateway.clock import Clock
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.retry import backoff_s, believed_s
 from gateway.store.base import Store
@@ -42,10 +42,10 @@ class _Endless(TransientError):
 class Poller:
     """One source's poller; `run()` is its task."""
 
-    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._failures = 0
         self._throttled = 0
@@ -77,7 +77,7 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled; a cancelled call leaves the cursor where the last commit put it."""
-        self._vitals.door(self._source.name, "poll", "up")
+        self._metrics.door(self._source.name, "poll", "up")
         while True:
             wait_s = await self._round_for_those_who_asked()
             if self._went_well and self._asked:  # while it was under way
@@ -125,7 +125,7 @@ class Poller:
             self._quiet(asked_s)
             return self._down(error, max(asked_s, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
         self._failures, self._throttled, self._went_well, self._quiet_until = 0, 0, True, 0.0
-        self._vitals.door(self._source.name, "poll", "up")
+        self._metrics.door(self._source.name, "poll", "up")
         return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
 
     def _throttle(self, error: RateLimited, interval_s: float) -> float:
@@ -188,7 +188,7 @@ class Poller:
             outcomes["unreadable" if unreadable else one.outcome] += 1
         for outcome, count in outcomes.items():
             if count:
-                self._vitals.received.labels(source.name, "poll", outcome).inc(count)
+                self._metrics.received.labels(source.name, "poll", outcome).inc(count)
         return outcomes
 
     def _down(self, error: Exception, wait_s: float) -> float:
@@ -199,7 +199,7 @@ class Poller:
         next_at = self._clock.now() + timedelta(seconds=wait_s)
         if isinstance(error, TransientError) and (error.retry_after_s or 0.0) > _SHORT_WAIT_S:
             reason += f"; asked again at {next_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume {self._source.name}`"
-        self._vitals.door(self._source.name, "poll", "down", reason, next_at=next_at)
+        self._metrics.door(self._source.name, "poll", "down", reason, next_at=next_at)
         if isinstance(error, PluginError):
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         return wait_s

@@ -17,7 +17,7 @@ from msgspec import Struct
 from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
 from gateway.api.messages import Envelope
 from gateway.clock import Clock
-from gateway.metrics import Received, Vitals
+from gateway.metrics import Received, Metrics
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store
@@ -47,10 +47,10 @@ class _Read(Struct):
 class Intake:
     """One source's; `put` from the session, `run` as its own task."""
 
-    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._waiting: deque[_Pushed] = deque()
         self._ready: list[_Read] = []
@@ -61,7 +61,7 @@ class Intake:
         self._room = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
-        vitals.realtime.waiting.labels(source.name).set_function(lambda: self._count)
+        metrics.realtime.waiting.labels(source.name).set_function(lambda: self._count)
 
     async def put(self, body: bytes, *, broken: str | None = None) -> None:
         """Take one call, or a record that is `broken` for this reason; waits while there is no room."""
@@ -70,7 +70,7 @@ class Intake:
             while not self._fits(body):
                 self._room.clear()
                 await self._room.wait()
-            self._vitals.realtime.blocked.labels(self._source.name).inc(self._clock.monotonic() - began)
+            self._metrics.realtime.blocked.labels(self._source.name).inc(self._clock.monotonic() - began)
         self._waiting.append(_Pushed(body, self._clock.now(), broken))
         self._count += 1
         self._bytes += len(body)
@@ -187,7 +187,7 @@ class Intake:
                 return accepted
             except StoreBusy as error:
                 if not complained:
-                    self._vitals.received.labels(self._source.name, "realtime", "busy").inc()
+                    self._metrics.received.labels(self._source.name, "realtime", "busy").inc()
                     log.warning("realtime.busy", extra={"source": self._source.name, "reason": str(error), "waiting": self._count})
                 complained = True
                 await self._clock.sleep(min(error.retry_after_s, _RETRY_S))
@@ -202,7 +202,7 @@ class Intake:
         ]
         counts = Counter([mine if one.outcome == "stored" else one.outcome for mine, one in zip(ours, accepted, strict=True)])
         for outcome, count in counts.items():
-            self._vitals.received.labels(self._source.name, "realtime", outcome).inc(count)
+            self._metrics.received.labels(self._source.name, "realtime", outcome).inc(count)
 
 
 def _unreadable(body: bytes, reason: str, outcome: Received = "unreadable") -> _Read:

@@ -20,7 +20,7 @@ from gateway.api.subscription import Reconnect, Subscription
 from gateway.clock import Clock
 from gateway.edge.push_buffer import Intake
 from gateway.edge.reconnect import Backoff, Ended
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.store.base import Store
 
@@ -51,7 +51,7 @@ class Realtime:
         self,
         source: Source,
         store: Store,
-        vitals: Vitals,
+        metrics: Metrics,
         clock: Clock,
         *,
         dial: Dial,
@@ -59,12 +59,12 @@ class Realtime:
         backoff: Backoff | None = None,
     ) -> None:
         self._source = source
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._dial = dial
         self._resync = resync
         self._backoff = backoff or Backoff()
-        self._intake = Intake(source, store, vitals, clock)
+        self._intake = Intake(source, store, metrics, clock)
         self._resumed = asyncio.Event()
         self._online_at: float | None = None
         self._catching_up: asyncio.Task[None] | None = None
@@ -81,8 +81,8 @@ class Realtime:
     async def run(self) -> None:
         """Listen until `stop`. Raises StoreFailed."""
         name = self._source.name
-        self._vitals.door(name, "realtime", "down", "connecting", starting=True)
-        self._vitals.realtime.watch(name, self._clock)
+        self._metrics.door(name, "realtime", "down", "connecting", starting=True)
+        self._metrics.realtime.watch(name, self._clock)
         self._listening = asyncio.create_task(self._listen(), name=f"realtime listen {name}")
         self._accepting = asyncio.create_task(self._intake.run(), name=f"realtime accept {name}")
         tasks = (self._listening, self._accepting)
@@ -95,7 +95,7 @@ class Realtime:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._vitals.realtime.state.labels(name).set(0)
+            self._metrics.realtime.state.labels(name).set(0)
 
     async def stop(self, timeout_s: float) -> None:
         """Hang up, then accept what has come, both within `timeout_s`. What is not accepted by then comes with the next resync."""
@@ -120,19 +120,19 @@ class Realtime:
         self._resumed.clear()
         self._not_found = 0
         self._online_at = self._clock.monotonic()
-        self._vitals.realtime.state.labels(self._source.name).set(2)
-        self._vitals.realtime.connects.labels(self._source.name, "online").inc()
-        self._vitals.door(self._source.name, "realtime", "down", "connected; what was missed meanwhile is being polled", starting=True)
+        self._metrics.realtime.state.labels(self._source.name).set(2)
+        self._metrics.realtime.connects.labels(self._source.name, "online").inc()
+        self._metrics.door(self._source.name, "realtime", "down", "connected; what was missed meanwhile is being polled", starting=True)
         log.info("realtime.online", extra={"source": self._source.name})
         self._catching_up = asyncio.create_task(self._catch_up(), name=f"resync {self._source.name}")
 
     def heard(self) -> None:
         """See `Ears`."""
-        self._vitals.realtime.heard(self._source.name)
+        self._metrics.realtime.heard(self._source.name)
 
     async def put(self, target: str, arguments: bytes) -> None:
         """See `Ears`."""
-        self._vitals.realtime.event(self._source.name)
+        self._metrics.realtime.event(self._source.name)
         head = self._heads.get(target)
         if head is None:
             head = _head(target)
@@ -155,7 +155,7 @@ class Realtime:
         while True:
             self._resumed.clear()
             self._online_at = None
-            self._vitals.realtime.state.labels(name).set(1)
+            self._metrics.realtime.state.labels(name).set(1)
             reconnect, ended = await self._try()
             online_s = 0.0 if self._online_at is None else self._clock.monotonic() - self._online_at
             wait_s = self._backoff.after(ended, online_s, reconnect)
@@ -185,8 +185,8 @@ class Realtime:
         began = self._clock.monotonic()
         await self._resync()
         took_s = self._clock.monotonic() - began
-        self._vitals.realtime.resync.labels(self._source.name).set(took_s)
-        self._vitals.door(self._source.name, "realtime", "up")
+        self._metrics.realtime.resync.labels(self._source.name).set(took_s)
+        self._metrics.door(self._source.name, "realtime", "up")
         log.info("realtime.resynced", extra={"source": self._source.name, "duration_s": round(took_s, 3)})
 
     async def _stop_catching_up(self) -> None:
@@ -196,7 +196,7 @@ class Realtime:
             self._catching_up = None
 
     def _note(self, ended: Ended, online_s: float, wait_s: float) -> None:
-        name, vitals = self._source.name, self._vitals
+        name, metrics = self._source.name, self._metrics
         reason = ended.reason
         if ended.cause == "not_found":
             self._not_found += 1
@@ -205,11 +205,11 @@ class Realtime:
         else:
             self._not_found = 0
         if self._online_at is None:
-            vitals.realtime.connects.labels(name, ended.cause).inc()
+            metrics.realtime.connects.labels(name, ended.cause).inc()
         else:
-            vitals.realtime.ended.labels(name, ended.cause).inc()
-        vitals.realtime.state.labels(name).set(3)
-        vitals.door(name, "realtime", "down", reason, next_at=self._clock.now() + timedelta(seconds=wait_s))
+            metrics.realtime.ended.labels(name, ended.cause).inc()
+        metrics.realtime.state.labels(name).set(3)
+        metrics.door(name, "realtime", "down", reason, next_at=self._clock.now() + timedelta(seconds=wait_s))
         log.log(
             logging.WARNING if ended.cause == "sent_away" or self._not_found == 2 else logging.INFO,
             "realtime.ended",

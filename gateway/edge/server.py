@@ -17,7 +17,7 @@ from gateway.config.settings import HttpSettings
 from gateway.edge import client_address
 from gateway.edge.admission import Gate
 from gateway.edge.connections import Crowd, Limits, Seat, seat_of
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway.http")
 
@@ -100,7 +100,7 @@ class Listener:
         max_per_address: int | None = None,
     ) -> None:
         clock = SystemClock()
-        self._gate = gate or Gate("http", Vitals(clock), clock, HttpSettings())
+        self._gate = gate or Gate("http", Metrics(clock), clock, HttpSettings())
         self._answers = answers
         self._runner: web.BaseRunner | None = None
         self._max_connections = max_connections

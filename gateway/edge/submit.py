@@ -26,7 +26,7 @@ from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
-from gateway.metrics import Received, Vitals
+from gateway.metrics import Received, Metrics
 from gateway.plugin.command_body import Misfit, meaning
 from gateway.plugin.source import Source
 from gateway.store.base import Store
@@ -58,11 +58,11 @@ class SubmitDoor:
     """The ERP's side of the way back."""
 
     def __init__(
-        self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
+        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
     ) -> None:
-        self._gate = gate or Gate("submit", vitals, clock, HttpSettings())
+        self._gate = gate or Gate("submit", metrics, clock, HttpSettings())
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._body_timeout_s = body_timeout_s
         self._sources: Mapping[str, Source] = {}
@@ -276,7 +276,7 @@ class SubmitDoor:
         return no
 
     def _count(self, source: Source, outcome: Received) -> None:
-        self._vitals.commands.labels(source.name, outcome).inc()
+        self._metrics.commands.labels(source.name, outcome).inc()
 
 
 def _only(request: web.BaseRequest, *methods: str) -> None:

@@ -25,7 +25,7 @@ from gateway.edge.connections import Seat, seat_of
 from gateway.edge.fast_response import HEADERS, Written
 from gateway.edge.not_found import Addresses
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
-from gateway.metrics import Received, Vitals
+from gateway.metrics import Received, Metrics
 from gateway.plugin.connector import Misread, Unverified
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store
@@ -50,15 +50,15 @@ class WebhookDoor:
     """
 
     def __init__(
-        self, store: Store, vitals: Vitals, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
+        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
     ) -> None:
         self.closed: Mapping[str, str] = {}
         self.closing = False
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._body_timeout_s = body_timeout_s
-        self._gate = gate or Gate("http", vitals, clock, HttpSettings())
+        self._gate = gate or Gate("http", metrics, clock, HttpSettings())
         self._pace = Pace(clock.monotonic)
         self._lines = Seldom(clock.monotonic)
         self._large = asyncio.Lock()
@@ -103,7 +103,7 @@ class WebhookDoor:
             peer,
             seat_of(request),
         )
-        self._vitals.accept.observe(perf_counter() - began)
+        self._metrics.accept.observe(perf_counter() - began)
         return answer
 
     async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
@@ -263,7 +263,7 @@ class WebhookDoor:
 
     def _come_again(self, name: str) -> web.Response:
         """Nothing can verify it, so nothing of it is read; one line a minute."""
-        self._vitals.received.labels(name, "webhook", "busy").inc()
+        self._metrics.received.labels(name, "webhook", "busy").inc()
         if (count := self._lines.since_last(f"closed {name}")) is not None:
             log.warning("webhook.closed", extra={"source": name, "reason": self.closed[name], "since_last_line": count})
         return _answer(503, {"status": "try again later"}, {"Retry-After": str(_CLOSED_S), **_CLOSE})
@@ -277,7 +277,7 @@ class WebhookDoor:
     def _count(self, source: Source, outcome: Received) -> None:
         counter = self._counters.get((source.name, outcome))
         if counter is None:
-            counter = self._counters[source.name, outcome] = self._vitals.received.labels(source.name, "webhook", outcome)
+            counter = self._counters[source.name, outcome] = self._metrics.received.labels(source.name, "webhook", outcome)
         counter.inc()
 
 

@@ -11,7 +11,7 @@ from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited
 from gateway.api.messages import Receipt
 from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, settled
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, believed_s, is_over
 from gateway.store.base import AckRow, Settlement, Store
@@ -26,10 +26,10 @@ _BASE_S, _CAP_S, _MAX_AGE_S = 5.0, 3600.0, 7 * 86400.0
 class Acknowledge:
     """One source's acknowledge step."""
 
-    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
 
     async def turn(self) -> bool:
@@ -80,7 +80,7 @@ class Acknowledge:
         counts: dict[str, int] = {}
         for _, end in ends:
             counts[end.outcome] = counts.get(end.outcome, 0) + 1
-            self._vitals.acknowledged.labels(self._source.name, end.outcome).inc()
+            self._metrics.acknowledged.labels(self._source.name, end.outcome).inc()
         level = logging.WARNING if "dead" in counts else logging.INFO
         log.log(
             level,

@@ -22,7 +22,7 @@ from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.concurrent_worker import Flight
 from gateway.engine.delivery_outcome import settlement
 from gateway.log import say
-from gateway.metrics import Vitals, as_text
+from gateway.metrics import Metrics, as_text
 from gateway.plugin.source import Source
 from gateway.retry import believed_s
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
@@ -86,15 +86,15 @@ class Deliver(Flight[OutboxRow]):
     room for the next while its settlement is still being committed.
     """
 
-    def __init__(self, target: HttpTarget, sources: Mapping[str, Source], store: Store, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, target: HttpTarget, sources: Mapping[str, Source], store: Store, metrics: Metrics, clock: Clock) -> None:
         super().__init__("outbox", target.name, store, clock, log=log, failed="delivery.failed")
         settings = target.settings
         self._target = target
         self._sources = sources
-        self._vitals = vitals
+        self._metrics = metrics
         self._breaker = Breaker(failures=settings.breaker.failures, cooldown_s=settings.breaker.cooldown_s, cap_s=settings.retry.cap_s)
         self._parallel = Parallel(settings.concurrency)
-        self._durations = vitals.delivery.labels(self.name)
+        self._durations = metrics.delivery.labels(self.name)
         self._counters: dict[str, Counter] = {}
         self._held: Held | None = None
         self._trouble = self._pace = ""
@@ -133,7 +133,7 @@ class Deliver(Flight[OutboxRow]):
 
     def _show(self) -> None:
         """How the target is, and when it is tried again. What a person said comes first, whatever the target answers meanwhile."""
-        now, show = self._clock.monotonic(), self._vitals.target
+        now, show = self._clock.monotonic(), self._metrics.target
         quiet_s = self._quiet_until - now
         if self._held is not None:
             show(self.name, "hold", self._held.words, since=self._held.at)
@@ -189,7 +189,7 @@ class Deliver(Flight[OutboxRow]):
     def _mind_the_window(self) -> None:
         """What is configured as closed, and quiet that is over, are shown as they are now."""
         was_closed, self._closed_s = self._closed_s > 0, self._target.closed_for_s()
-        is_paced = self._vitals.targets.get(self.name)
+        is_paced = self._metrics.targets.get(self.name)
         over = is_paced is not None and is_paced.state == "paced" and self._quiet_until <= self._clock.monotonic()
         if was_closed != (self._closed_s > 0) or over:
             self._show()
@@ -263,7 +263,7 @@ class Deliver(Flight[OutboxRow]):
     def _counter(self, outcome: str) -> Counter:
         counter = self._counters.get(outcome)
         if counter is None:
-            counter = self._counters[outcome] = self._vitals.deliveries.labels(self.name, outcome)
+            counter = self._counters[outcome] = self._metrics.deliveries.labels(self.name, outcome)
         return counter
 
     async def _send(self, row: OutboxRow, journal: _Journal) -> Outcome:

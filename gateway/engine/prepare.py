@@ -31,7 +31,7 @@ from gateway.api.order import Kind, Message, Order, encode, encode_order, read_o
 from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, settled
 from gateway.engine.difference import differences, is_likely_new
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.retry import backoff_s, believed_s, is_over
@@ -64,10 +64,10 @@ class _Earlier(Exception):
 
 
 class Prepare:
-    """One source's prepare step. With `vitals`, it says there whether what it fetches from lets it in."""
+    """One source's prepare step. With `metrics`, it says there whether what it fetches from lets it in."""
 
-    def __init__(self, source: Source, store: Store, clock: Clock, vitals: Vitals | None = None) -> None:
-        self._vitals = vitals
+    def __init__(self, source: Source, store: Store, clock: Clock, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
         self._source = source
         self._store = store
         self._clock = clock
@@ -225,11 +225,11 @@ class Prepare:
         try:
             document = await self._source.connector.fetch(_event(row), self._source.client)
         except AuthError as error:
-            if self._vitals is not None:
-                self._vitals.door(self._source.name, "fetch", "down", str(error))
+            if self._metrics is not None:
+                self._metrics.door(self._source.name, "fetch", "down", str(error))
             raise
-        if self._vitals is not None:
-            self._vitals.door(self._source.name, "fetch", "up")
+        if self._metrics is not None:
+            self._metrics.door(self._source.name, "fetch", "up")
         return document
 
     async def _previous(self, row: InboxRow) -> Order | None:

@@ -22,7 +22,7 @@ from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, settled
 from gateway.engine.concurrent_worker import Flight
 from gateway.engine.submit_outcome import failed, not_there, undecidable
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.source import Source, incoming, warn_of_flagged
 from gateway.store.base import Settlement, Store
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
@@ -46,21 +46,21 @@ class _Attempt(Struct):
 class Submit(Flight[SubmissionRow]):
     """One source's submit step; `run()` is its task. Some are under way at the same time, of one subject one."""
 
-    def __init__(self, source: Source, store: Store, vitals: Vitals, clock: Clock) -> None:
+    def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         super().__init__("submit", source.name, store, clock, log=log, failed="submit.failed")
         self._source = source
-        self._vitals = vitals
+        self._metrics = metrics
         self._paused_until: float | None = None
 
     def resume(self) -> None:
         """Go on: the credentials changed, or an operator says so."""
         self._paused_until, self._quiet_until = None, 0.0
-        self._vitals.door(self._source.name, "submit", "up")
+        self._metrics.door(self._source.name, "submit", "up")
         self._changed.set()
 
     async def run(self) -> None:
         """Work until `drain`."""
-        self._vitals.door(self._source.name, "submit", "up")
+        self._metrics.door(self._source.name, "submit", "up")
         await super().run()
 
     async def _leased(self, limit: int) -> list[SubmissionRow]:
@@ -94,7 +94,7 @@ class Submit(Flight[SubmissionRow]):
         duration_s = perf_counter() - began
         end = replace(end, started_at_ms=began_ms, duration_ms=round(duration_s * 1000))
         await self._settle(row, end, made)
-        self._vitals.submissions.labels(row.source, row.command, end.outcome).inc()
+        self._metrics.submissions.labels(row.source, row.command, end.outcome).inc()
         log.log(
             logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and attempt.looking) else logging.WARNING,
             "submit.attempted",
@@ -176,7 +176,7 @@ class Submit(Flight[SubmissionRow]):
     def _pause(self, reason: str) -> None:
         """Nothing more is said until somebody says so, or after a long while: a vendor locks accounts that knock too often."""
         self._paused_until = self._clock.monotonic() + AUTH_PAUSE_S
-        self._vitals.door(self._source.name, "submit", "down", reason)
+        self._metrics.door(self._source.name, "submit", "down", reason)
 
     def _went_well(self) -> None:
         if self._paused_until is not None:

@@ -15,7 +15,7 @@ from gateway.edge.admission import Gate
 from gateway.edge.callers import OPERATORS, Callers
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.service.runtime import Runtime
 from gateway.store.base import Store
 
@@ -29,10 +29,10 @@ _LONGEST_NAME = 200
 class WayBack:
     """What takes commands. It is listened for on the network only where there is a caller."""
 
-    def __init__(self, store: Store, vitals: Vitals, clock: Clock, gate: Gate) -> None:
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock, gate: Gate) -> None:
         self._store = store
         self._gate = gate
-        self.door = SubmitDoor(store, vitals, clock, body_timeout_s=gate.settings.body_timeout_s, gate=gate)
+        self.door = SubmitDoor(store, metrics, clock, body_timeout_s=gate.settings.body_timeout_s, gate=gate)
         self.listener: Listener | None = None
 
     async def listen(self, settings: SubmitSettings, listen: Listen) -> None:

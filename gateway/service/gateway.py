@@ -21,7 +21,7 @@ from gateway.edge.admission import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.batch_worker import settled
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.suspects import Suspects
 from gateway.plugin.task_guard import make_task
@@ -70,11 +70,11 @@ class Gateway:
         self._new_store = new_store
         self._assembled = assembled
         self._clock = clock or SystemClock()
-        self._vitals = Vitals(self._clock)
+        self._metrics = Metrics(self._clock)
         self.ready = asyncio.Event()
         self._ending = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
-        self._reloads = Reloads(self._reload, self._vitals, lambda error: self._task_died("reload", error))
+        self._reloads = Reloads(self._reload, self._metrics, lambda error: self._task_died("reload", error))
         self._retiring: Runtime | None = None
         self._exit_code = 0
         config = assembly.config
@@ -83,24 +83,24 @@ class Gateway:
             clock=self._clock,
             reserve_bytes=config.store.reserve_bytes,
             on_failed=self._store_failed,
-            on_commit=self._vitals.commit.observe,
+            on_commit=self._metrics.commit.observe,
         )
         self._reader = SqliteReader(config.database)
-        self._runtime = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
+        self._runtime = Runtime(assembly, self._store, self._metrics, self._clock, self._task_died)
         self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
         self._suspects = assembly.suspects
-        self._hooks = HookWatch(self._suspects, self._vitals.hook_blocks)
-        self._upkeep = Upkeep(self._store, self._vitals, self._clock, lambda: self._runtime)
-        gates = {side: Gate(side, self._vitals, self._clock, config.http) for side in SIDES}
-        self._door = WebhookDoor(self._store, self._vitals, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
+        self._hooks = HookWatch(self._suspects, self._metrics.hook_blocks)
+        self._upkeep = Upkeep(self._store, self._metrics, self._clock, lambda: self._runtime)
+        gates = {side: Gate(side, self._metrics, self._clock, config.http) for side in SIDES}
+        self._door = WebhookDoor(self._store, self._metrics, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
-        Health(self._reader, self._vitals, self._store.commits, lambda: self._store.refusing, self._configured).add_to(pages)
+        Health(self._reader, self._metrics, self._store.commits, lambda: self._store.refusing, self._configured).add_to(pages)
         self.vendors = Listener(
             self._door.receive, max_connections=config.http.max_connections, max_per_address=config.http.per_address, gate=gates["http"]
         )
         self.pages = Listener(pages, max_connections=64, gate=gates["admin"])
-        self.way_back = WayBack(self._store, self._vitals, self._clock, gates["submit"])
+        self.way_back = WayBack(self._store, self._metrics, self._clock, gates["submit"])
         control = self._admin.control(self._operations)
         self.way_back.add_to(control)
         self._control = Listener(control, max_connections=16, gate=gates["control"])
@@ -148,7 +148,7 @@ class Gateway:
         config = self._runtime.assembly.config
         await self._store.open(new=self._new_store, waits=True)
         try:
-            self._vitals.clock_doubt = self._store.clock_doubt()
+            self._metrics.clock_doubt = self._store.clock_doubt()
             if self._new_store:
                 await self._store.note(who(), "new-store", str(config.database))
             await self._reader.open()
@@ -225,7 +225,9 @@ class Gateway:
     async def _status(self) -> dict[str, Any]:
         sources, targets = self._configured()
         doors = self._runtime.doors()
-        return await status(self._reader, vitals=self._vitals, doors=doors, sources=sources, targets=targets, refusing=self._store.refusing)
+        return await status(
+            self._reader, metrics=self._metrics, doors=doors, sources=sources, targets=targets, refusing=self._store.refusing
+        )
 
     def _configured(self) -> tuple[Collection[str], Collection[str]]:
         config = self._runtime.assembly.config
@@ -242,7 +244,7 @@ class Gateway:
             log.warning("rows.stray", extra={"queue": one.queue, "name_of": one.name, "rows": one.rows, "reason": one.reason})
 
     def _sides(self) -> Sides:
-        return sides(self._vitals, sources=list(self._runtime.doors()), targets=list(self._runtime.deliver))
+        return sides(self._metrics, sources=list(self._runtime.doors()), targets=list(self._runtime.deliver))
 
     def end(self, exit_code: int = 0) -> None:
         """Begin to stop; `run` returns the worst exit code."""
@@ -270,7 +272,7 @@ class Gateway:
             if not is_same_machinery(assembly.config, self._runtime.assembly.config):
                 raise ConfigError([_RESTART])
             self._refuse_unknown(assembly, self._runtime.doors())
-            fresh = Runtime(assembly, self._store, self._vitals, self._clock, self._task_died)
+            fresh = Runtime(assembly, self._store, self._metrics, self._clock, self._task_died)
             try:
                 await fresh.build()
                 self._refuse_loss(fresh)
@@ -302,7 +304,7 @@ class Gateway:
         await old.stop(DRAIN_S)
         self._retiring = None
         await settled(self._clock, self._store.take_over)
-        self._vitals.forget()
+        self._metrics.forget()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
         await self._name_strays()

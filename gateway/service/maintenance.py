@@ -11,7 +11,7 @@ from contextlib import suppress
 from gateway.api.errors import StoreBusy, StoreError, StoreFailed
 from gateway.api.secrets import Secret
 from gateway.clock import Clock
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.service import systemd
 from gateway.service.retention import Housekeeping
 from gateway.service.runtime import Runtime
@@ -32,9 +32,9 @@ class Upkeep:
         runtime: The one of now, since a reload exchanges it.
     """
 
-    def __init__(self, store: SqliteStore, vitals: Vitals, clock: Clock, runtime: Callable[[], Runtime]) -> None:
+    def __init__(self, store: SqliteStore, metrics: Metrics, clock: Clock, runtime: Callable[[], Runtime]) -> None:
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._runtime = runtime
         self._house = Housekeeping(store, clock, lambda: runtime().assembly.config.store)
@@ -47,7 +47,7 @@ class Upkeep:
         while True:
             await self._clock.sleep(1.0)
             now = self._clock.monotonic()
-            self._vitals.loop_lag.set(max(0.0, now - steady - 1.0))
+            self._metrics.loop_lag.set(max(0.0, now - steady - 1.0))
             await self._mind_the_clock((self._clock.now() - wall).total_seconds() - (now - steady))
             wall, steady = self._clock.now(), now
             if now >= next_proof:
@@ -67,7 +67,7 @@ class Upkeep:
         try:
             await self._store.note_time()
         finally:
-            self._vitals.clock_doubt = self._store.clock_doubt()
+            self._metrics.clock_doubt = self._store.clock_doubt()
 
     async def _write_back(self) -> None:
         self._mind_the_log(await self._store.checkpoint())
@@ -79,9 +79,9 @@ class Upkeep:
             if log_bytes > WAL_LIMIT_BYTES
             else None
         )
-        if held and not self._vitals.log_held:
+        if held and not self._metrics.log_held:
             log.warning("store.log_held", extra={"reason": held})
-        self._vitals.log_held = held
+        self._metrics.log_held = held
 
     async def _prove(self) -> None:
         try:

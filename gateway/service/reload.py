@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.service import systemd
 
 Problems = Sequence[str]
@@ -19,9 +19,9 @@ class Reloads:
         died: Told what a reload raised, which is a mistake of ours.
     """
 
-    def __init__(self, reload: Callable[[], Awaitable[Problems]], vitals: Vitals, died: Callable[[BaseException], None]) -> None:
+    def __init__(self, reload: Callable[[], Awaitable[Problems]], metrics: Metrics, died: Callable[[BaseException], None]) -> None:
         self._reload = reload
-        self._vitals = vitals
+        self._metrics = metrics
         self._died = died
         self._ready = False
         self._ended = False
@@ -74,7 +74,7 @@ class Reloads:
             problems: Problems = ("the gateway is stopping",)
             try:
                 problems = await self._reload()
-                self._vitals.reload_refused = _in_a_line(problems)
+                self._metrics.reload_refused = _in_a_line(problems)
             finally:
                 self._answer(waiting, problems)
         systemd.notify("READY=1")

@@ -23,7 +23,7 @@ from gateway.engine.batch_worker import Worker, settled
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
-from gateway.metrics import PLUGIN, Vitals
+from gateway.metrics import PLUGIN, Metrics
 from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
@@ -69,13 +69,13 @@ class Runtime:
     """
 
     def __init__(
-        self, assembly: Assembly, store: Store, vitals: Vitals, clock: Clock, on_dead: Callable[[str, BaseException | None], None]
+        self, assembly: Assembly, store: Store, metrics: Metrics, clock: Clock, on_dead: Callable[[str, BaseException | None], None]
     ) -> None:
         self.assembly = assembly
         self.sources: dict[str, Source] = {}
         self.broken: dict[str, Broken] = dict(assembly.broken)
         self._store = store
-        self._vitals = vitals
+        self._metrics = metrics
         self._clock = clock
         self._on_dead = on_dead
         self._sessions: list[aiohttp.ClientSession] = []
@@ -101,7 +101,7 @@ class Runtime:
         for name, part in self.assembly.sources.items():
             try:
                 self.sources[name] = self._source(name, part, since[name])
-                self._prepares[name] = Prepare(self.sources[name], self._store, self._clock, self._vitals)
+                self._prepares[name] = Prepare(self.sources[name], self._store, self._clock, self._metrics)
             except PluginError as error:  # it answered otherwise a moment ago
                 self.sources.pop(name, None)
                 self.broken[name] = Broken(doors=part.doors, reason=f"the plugin {part.settings.connector} cannot be used: {error}")
@@ -139,32 +139,32 @@ class Runtime:
         for doubtful in self.assembly.warnings:
             log.warning("config.doubtful", extra={"warning": doubtful})
         for name, target in self._targets.items():
-            deliver = Deliver(target, self.sources, self._store, self._vitals, self._clock)
+            deliver = Deliver(target, self.sources, self._store, self._metrics, self._clock)
             self.deliver[name] = deliver
             self._run(f"deliver {name}", deliver.run)
         for name, source in self.sources.items():
             self._work(Worker("inbox", name, self._prepares[name], self._store, self._clock), f"prepare {name}")
             if source.stages:
-                step = Acknowledge(source, self._store, self._vitals, self._clock)
+                step = Acknowledge(source, self._store, self._metrics, self._clock)
                 self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
             if source.connector.description.commands:
-                self.submit[name] = Submit(source, self._store, self._vitals, self._clock)
+                self.submit[name] = Submit(source, self._store, self._metrics, self._clock)
                 self._run(f"submit {name}", self.submit[name].run)
             if "poll" in source.doors:
-                self.pollers[name] = Poller(source, self._store, self._vitals, self._clock)
+                self.pollers[name] = Poller(source, self._store, self._metrics, self._clock)
                 self._run(f"poll {name}", self.pollers[name].run)
             if "realtime" in source.doors:
                 self.listeners[name] = self._listener(source)
                 self._run(f"realtime {name}", self.listeners[name].run)
             for door in source.connector.doors:
                 if door not in source.doors:
-                    self._vitals.door(name, door, "off")
+                    self._metrics.door(name, door, "off")
             if "webhook" in source.doors:
-                self._vitals.door(name, "webhook", "up")
+                self._metrics.door(name, "webhook", "up")
             if name in self._key_sets:
                 self._run(f"keys {name}", self._key_sets[name].run)
         for name, one in self.broken.items():
-            self._vitals.broken(name, one.doors, one.reason)
+            self._metrics.broken(name, one.doors, one.reason)
             if one.trace:
                 log.error("plugin.broken", extra={"source": name, "reason": one.reason, "trace": one.trace})
 
@@ -183,7 +183,7 @@ class Runtime:
         return Realtime(
             source,
             self._store,
-            self._vitals,
+            self._metrics,
             self._clock,
             dial=lambda subscription, ears: Session(subscription, ears, http, self._clock),
             resync=self.pollers[source.name].resync,
@@ -199,8 +199,8 @@ class Runtime:
             self.listeners[source].resume()
         if source in self.submit:
             self.submit[source].resume()
-        if (source, "fetch") in self._vitals.doors:  # nothing may be left to fetch that would show it: its rows were dropped
-            self._vitals.door(source, "fetch", "up")
+        if (source, "fetch") in self._metrics.doors:  # nothing may be left to fetch that would show it: its rows were dropped
+            self._metrics.door(source, "fetch", "up")
 
     async def clock_jumped(self) -> None:
         """Learn anew when each source was first started. Raises StoreError."""
@@ -247,7 +247,7 @@ class Runtime:
         self._sessions.append(session)
 
         def noted(problem: str | None) -> None:
-            self._vitals.door(name, "webhook", "up" if problem is None else "down", problem)
+            self._metrics.door(name, "webhook", "up" if problem is None else "down", problem)
 
         self._key_sets[name] = KeySet(url, session, self._clock, noted)
         return self._key_sets[name]

@@ -20,7 +20,7 @@ from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.prepare import Prepare
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Keys, Source
 from gateway.store.base import Settlement
@@ -42,11 +42,11 @@ class Bench:
         reader: What an operator is shown, by `rows(queue)` and `show(key)`.
     """
 
-    def __init__(self, source: Source, store: SqliteStore, reader: SqliteReader, vitals: Vitals, clock: Clock) -> None:
-        self.source, self.store, self.reader, self.vitals, self.clock = source, store, reader, vitals, clock
-        self.poller = Poller(source, store, vitals, clock)
+    def __init__(self, source: Source, store: SqliteStore, reader: SqliteReader, metrics: Metrics, clock: Clock) -> None:
+        self.source, self.store, self.reader, self.metrics, self.clock = source, store, reader, metrics, clock
+        self.poller = Poller(source, store, metrics, clock)
         self.prepare = Prepare(source, store, clock)
-        self.acknowledge = Acknowledge(source, store, vitals, clock)
+        self.acknowledge = Acknowledge(source, store, metrics, clock)
         self.url = ""
         self._session: aiohttp.ClientSession
 
@@ -95,7 +95,7 @@ class Bench:
 
     def door(self, door: str = "poll") -> tuple[str, str]:
         """The state of a door and the reason for it, as in `gateway status`."""
-        condition = self.vitals.doors[self.source.name, door]
+        condition = self.metrics.doors[self.source.name, door]
         return condition.state, condition.reason or ""
 
 
@@ -112,7 +112,7 @@ async def source_bench(
     name: str = "vendor",
     on_revision: OnRevision = "hold",
     keys: Keys | None = None,
-    kind: Callable[[Source, SqliteStore, SqliteReader, Vitals, Clock], B] = Bench,  # type: ignore[assignment]
+    kind: Callable[[Source, SqliteStore, SqliteReader, Metrics, Clock], B] = Bench,  # type: ignore[assignment]
 ) -> AsyncIterator[B]:
     """A bench for a source of a connector, with every door that it has; the store is a new file in `folder`.
 
@@ -129,7 +129,7 @@ async def source_bench(
         stack.push_async_callback(store.close)
         await store.register([name])
         api = connector.api()
-        vitals = Vitals(clock)
+        metrics = Metrics(clock)
         source = Source(
             name=name,
             connector=connector,
@@ -147,9 +147,9 @@ async def source_bench(
         reader = SqliteReader(folder / "gateway.db", clock)
         await reader.open()
         stack.push_async_callback(reader.close)
-        bench = kind(source, store, reader, vitals, clock)
+        bench = kind(source, store, reader, metrics, clock)
         if "webhook" in source.doors:
-            door = WebhookDoor(store, vitals, clock)
+            door = WebhookDoor(store, metrics, clock)
             door.sources = {name: source}
             listener = Listener(door.receive, max_connections=100)
             await listener.start("127.0.0.1", 0)

@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import Gauge, generate_latest
 
 from gateway.api.errors import StoreError
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.store.base import Reader, statuses_of
 from gateway.web.status import strays
 
@@ -31,27 +31,27 @@ class Health:
     def __init__(
         self,
         reader: Reader,
-        vitals: Vitals,
+        metrics: Metrics,
         commits: Callable[[], Awaitable[None]],
         refusing: Callable[[], str | None],
         configured: Callable[[], tuple[Collection[str], Collection[str]]],
     ) -> None:
         self._configured = configured
         self._reader = reader
-        self._vitals = vitals
+        self._metrics = metrics
         self._commits = commits
         self._refusing = refusing
-        self._rows = Gauge("gateway_rows", "Rows by status", ["queue", "status"], registry=vitals.registry)
+        self._rows = Gauge("gateway_rows", "Rows by status", ["queue", "status"], registry=metrics.registry)
         self._strays = Gauge(
-            "gateway_stray_rows", "Rows of a source or target that is configured no more", ["queue", "name"], registry=vitals.registry
+            "gateway_stray_rows", "Rows of a source or target that is configured no more", ["queue", "name"], registry=metrics.registry
         )
         self._disk = Gauge(
-            "gateway_store_bytes", "The database: file, used of it, log, and free on the disk", ["part"], registry=vitals.registry
+            "gateway_store_bytes", "The database: file, used of it, log, and free on the disk", ["part"], registry=metrics.registry
         )
         self._days_left = Gauge(
-            "gateway_disk_days_left", "At the rate of the last days; NaN where it does not grow", registry=vitals.registry
+            "gateway_disk_days_left", "At the rate of the last days; NaN where it does not grow", registry=metrics.registry
         )
-        self._oldest = Gauge("gateway_oldest_seconds", "Age of the oldest row that is under way", ["queue"], registry=vitals.registry)
+        self._oldest = Gauge("gateway_oldest_seconds", "Age of the oldest row that is under way", ["queue"], registry=metrics.registry)
 
     def add_to(self, application: web.Application) -> None:
         """Add the three routes."""
@@ -65,7 +65,7 @@ class Health:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200 when the store commits and every door and target is up, else 503 with the reasons."""
-        reasons: list[dict[str, Any]] = [*self._vitals.complaints()]
+        reasons: list[dict[str, Any]] = [*self._metrics.complaints()]
         refusing = self._refusing()
         if refusing:
             reasons.append({"store": "refuses new orders", "reason": refusing})
@@ -91,5 +91,5 @@ class Health:
         self._strays.clear()
         for one in await self._reader.strays(*self._configured()):
             self._strays.labels(one.queue, one.name).set(one.rows)
-        text = generate_latest(self._vitals.registry)
+        text = generate_latest(self._metrics.registry)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

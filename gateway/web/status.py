@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.metrics import Vitals, as_text
+from gateway.metrics import Metrics, as_text
 from gateway.store.base import Reader, statuses_of
 from gateway.store.targets import Held
 from gateway.store.waiting import Sides, sides_of
@@ -16,7 +16,7 @@ from gateway.store.waiting import Sides, sides_of
 async def status(
     reader: Reader,
     *,
-    vitals: Vitals | None,
+    metrics: Metrics | None,
     doors: Mapping[str, Sequence[str]],
     sources: Collection[str],
     targets: Collection[str],
@@ -25,7 +25,7 @@ async def status(
     """Counts and conditions (CONTRACT section 8).
 
     Args:
-        vitals: None where the gateway does not run: every door is then off.
+        metrics: None where the gateway does not run: every door is then off.
         doors: The doors of the sources' connectors.
         sources, targets: The configured ones.
         refusing: Why the store takes no new orders, or None.
@@ -35,26 +35,26 @@ async def status(
     summary = await reader.summary()
     held = await reader.held_targets()
     said: dict[str, Any] = {
-        "running": vitals is not None,
-        "started_at": as_text(vitals.started_at) if vitals else None,
-        "sources": {name: {"doors": _doors(name, known, vitals), "last_message_at": last.get(name)} for name, known in doors.items()},
+        "running": metrics is not None,
+        "started_at": as_text(metrics.started_at) if metrics else None,
+        "sources": {name: {"doors": _doors(name, known, metrics), "last_message_at": last.get(name)} for name, known in doors.items()},
         "disk": msgspec.to_builtins(await reader.disk()),
         "restored_at": await reader.restored_at(),
-        "reasons": [*(vitals.complaints() if vitals else ()), *refusal, *await strays(reader, sources, targets)],
-        "targets": {name: _target(name, vitals, held.get(name)) for name in targets},
+        "reasons": [*(metrics.complaints() if metrics else ()), *refusal, *await strays(reader, sources, targets)],
+        "targets": {name: _target(name, metrics, held.get(name)) for name in targets},
         **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},
     }
     return {**said, "waiting": await reader.standing(sides_of(said))}
 
 
-def sides(vitals: Vitals, *, sources: Sequence[str], targets: Sequence[str]) -> Sides:
+def sides(metrics: Metrics, *, sources: Sequence[str], targets: Sequence[str]) -> Sides:
     """How the other sides are, for whoever explains rows."""
-    doors = {name: {door: one.state for (source, door), one in vitals.doors.items() if source == name} for name in sources}
+    doors = {name: {door: one.state for (source, door), one in metrics.doors.items() if source == name} for name in sources}
     said = {
         "running": True,
         "sources": {name: {"doors": doors[name]} for name in sources},
-        "targets": {name: _target(name, vitals, None) for name in targets},
-        "reasons": list(vitals.complaints()),
+        "targets": {name: _target(name, metrics, None) for name in targets},
+        "reasons": list(metrics.complaints()),
     }
     return sides_of(said)
 
@@ -65,8 +65,8 @@ def room(disk: Mapping[str, Any]) -> str:
     return f"{disk['used'] / 2**20:,.0f} MiB stored, {disk['free'] / 2**20:,.0f} MiB free{days}"
 
 
-def _doors(source: str, known: Sequence[str], vitals: Vitals | None) -> dict[str, str]:
-    conditions = vitals.doors if vitals else {}
+def _doors(source: str, known: Sequence[str], metrics: Metrics | None) -> dict[str, str]:
+    conditions = metrics.doors if metrics else {}
     return {door: conditions[source, door].state if (source, door) in conditions else "off" for door in known}
 
 
@@ -77,8 +77,8 @@ async def strays(reader: Reader, sources: Collection[str], targets: Collection[s
     return [{**name, "reason": one.reason, "rows": one.rows} for name, one in zip(named, found, strict=True)]
 
 
-def _target(name: str, vitals: Vitals | None, held: Held | None) -> dict[str, str | None]:
-    condition = vitals.targets.get(name) if vitals else None
+def _target(name: str, metrics: Metrics | None, held: Held | None) -> dict[str, str | None]:
+    condition = metrics.targets.get(name) if metrics else None
     if condition is None:
         return {"state": "off", **({"reason": held.words, "since": as_text(held.at)} if held else {})}
     next_at = as_text(condition.next_at) if condition.next_at else None

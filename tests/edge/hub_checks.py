@@ -159,7 +159,7 @@ async def check_a_flapping_hub_is_not_hammered(door: Door, backoff: type[Backoff
         await asyncio.Event().wait()
 
     realtime = Realtime(
-        door.source, door.store, door.vitals, clock,
+        door.source, door.store, door.metrics, clock,
         dial=lambda _, ears: Flapping(ears, clock, tries), resync=resync, backoff=backoff(dice=random.Random(seed).random),
     )  # fmt: skip
     task = asyncio.create_task(realtime.run())

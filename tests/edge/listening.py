@@ -15,7 +15,7 @@ from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.reconnect import Backoff
 from gateway.edge.signalr import Session
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.service.runtime import hub_session
@@ -32,7 +32,7 @@ class Door:
 
     def __init__(self, store: SqliteStore, url: str, *, backoff: Backoff | None = None, session: type[Session] = Session, **settings: Any):
         self.clock = SystemClock()
-        self.vitals = Vitals(self.clock)
+        self.metrics = Metrics(self.clock)
         self.store = store
         self.key = settings.pop("key", Secret(KEY, origin="test"))
         connector = Connector(hubby, "hubby")
@@ -51,11 +51,11 @@ class Door:
         )
         self.http = hub_session(url, private=False)
         self.sessions: list[Session] = []
-        self.poller = Poller(self.source, store, self.vitals, self.clock)
+        self.poller = Poller(self.source, store, self.metrics, self.clock)
         self.realtime = Realtime(
             self.source,
             store,
-            self.vitals,
+            self.metrics,
             self.clock,
             dial=lambda subscription, ears: session(subscription, ears, self.http, self.clock),
             resync=self.poller.resync,
@@ -75,12 +75,12 @@ class Door:
 
     @property
     def state(self) -> str:
-        found = self.vitals.doors.get(("hubby", "realtime"))
+        found = self.metrics.doors.get(("hubby", "realtime"))
         return found.state if found else "off"
 
     @property
     def reason(self) -> str:
-        found = self.vitals.doors.get(("hubby", "realtime"))
+        found = self.metrics.doors.get(("hubby", "realtime"))
         return (found.reason or "") if found else ""
 
     async def up(self) -> None:
@@ -95,7 +95,7 @@ class Door:
         return self.metric("gateway_received_total", door=door, outcome=outcome)
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.vitals.registry.get_sample_value(name, {"source": "hubby", **labels}) or 0.0
+        return self.metrics.registry.get_sample_value(name, {"source": "hubby", **labels}) or 0.0
 
     async def rows(self, limit: int = 100_000) -> list[dict[str, Any]]:
         """What the store holds, in the order in which it came."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from gateway.api.errors import TransientError
 from gateway.edge.push_buffer import Intake
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.store.base import Accepted, Incoming, Store
 from gateway.testing import ManualClock
 from tests import acme
@@ -46,7 +46,7 @@ async def steps() -> None:
 async def test_what_is_read_while_the_store_takes_what_is_ready_is_stored_too(clock: ManualClock) -> None:
     confined, shop = Confined(), Shop()
     made = source(clock, doors=("realtime",), confined=cast("Any", confined))
-    intake = Intake(made, cast("Store", shop), Vitals(clock), clock)
+    intake = Intake(made, cast("Store", shop), Metrics(clock), clock)
     running = asyncio.create_task(intake.run())
     for n in range(2):  # the first is being committed, the second is ready
         await intake.put(acme.body(f"o{n}"))
@@ -78,7 +78,7 @@ async def test_what_was_read_does_not_wait_for_what_cannot_be_read_now(clock: Ma
             return await super().run(_, call)
 
     confined, shop = Stands(), Shop()
-    intake = Intake(source(clock, doors=("realtime",), confined=cast("Any", confined)), cast("Store", shop), Vitals(clock), clock)
+    intake = Intake(source(clock, doors=("realtime",), confined=cast("Any", confined)), cast("Store", shop), Metrics(clock), clock)
     confined.turns.release()
     shop.turns.release()
     await intake.put(acme.body("o1"))

@@ -18,7 +18,7 @@ from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.api.order import Message, encode
 from gateway.edge import poller as module
 from gateway.edge.poller import Poller
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source, incoming
 from gateway.store.base import Delivery, Prepared
@@ -38,7 +38,7 @@ class Bench:
         connector = Connector(acme, "acme")
         connector.settings = acme.Settings(poll_interval_s=interval_s)
         self.store = store
-        self.vitals = Vitals(clock)
+        self.metrics = Metrics(clock)
         self.asked: list[str | None] = []
         self.source = Source(
             name="acme",
@@ -52,7 +52,7 @@ class Bench:
             since=clock.now(),
             vendor="acme",
         )
-        self.poller = Poller(self.source, store, self.vitals, clock)
+        self.poller = Poller(self.source, store, self.metrics, clock)
 
     def vendor(self, *answers: Page | BaseException | Callable[[], Awaitable[Any]] | Any) -> None:
         """What the next calls bring, in order; the last one again and again."""
@@ -80,14 +80,14 @@ class Bench:
 
     @property
     def door(self) -> str:
-        return self.vitals.doors["acme", "poll"].state
+        return self.metrics.doors["acme", "poll"].state
 
     @property
     def reason(self) -> str:
-        return self.vitals.doors["acme", "poll"].reason or ""
+        return self.metrics.doors["acme", "poll"].reason or ""
 
     def counted(self, outcome: str) -> float:
-        found = self.vitals.registry.get_sample_value("gateway_received_total", {"source": "acme", "door": "poll", "outcome": outcome})
+        found = self.metrics.registry.get_sample_value("gateway_received_total", {"source": "acme", "door": "poll", "outcome": outcome})
         return found or 0.0
 
 
@@ -318,12 +318,12 @@ async def test_a_vendor_that_names_a_time_is_believed_within_bounds_and_the_door
         assert await bench.poller.round() == wait_s
     until_at = clock.now() + timedelta(seconds=wait_s)
     shown = f"maintenance; asked again at {until_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume acme`"
-    assert (bench.door, bench.reason, bench.vitals.doors["acme", "poll"].next_at) == ("down", shown, until_at)
+    assert (bench.door, bench.reason, bench.metrics.doors["acme", "poll"].next_at) == ("down", shown, until_at)
     (said,) = [json.loads(line) for line in lines if '"door.down"' in line]
     assert (said["source"], said["door"], said["reason"]) == ("acme", "poll", shown)
     bench.vendor(Page())
     await bench.poller.round()
-    assert (bench.door, bench.vitals.doors["acme", "poll"].next_at) == ("up", None)
+    assert (bench.door, bench.metrics.doors["acme", "poll"].next_at) == ("up", None)
 
 
 async def test_rate_limited_for_a_moment_waits_as_asked_and_leaves_the_door_as_it_is(bench: Bench) -> None:
@@ -525,7 +525,7 @@ async def test_the_metrics_say_whether_the_door_is_up(bench: Bench) -> None:
     for answer, up in ((Page(), b"1.0"), (TransientError("x"), b"0.0"), (Page(), b"1.0")):
         bench.vendor(answer)
         await bench.poller.round()
-        assert b'gateway_door_up{door="poll",source="acme"} ' + up in generate_latest(bench.vitals.registry)
+        assert b'gateway_door_up{door="poll",source="acme"} ' + up in generate_latest(bench.metrics.registry)
 
 
 async def test_the_first_start_of_a_source_stays_the_same_over_restarts(start, erp) -> None:

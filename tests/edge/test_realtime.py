@@ -500,7 +500,7 @@ async def test_the_metrics_say_how_it_is(tmp_path: Path) -> None:
 
 
 def _sample(door: Door, name: str) -> str:
-    return next(line for line in generate_latest(door.vitals.registry).decode().splitlines() if line.startswith(name + "{"))
+    return next(line for line in generate_latest(door.metrics.registry).decode().splitlines() if line.startswith(name + "{"))
 
 
 # --- stopping (C14, C15)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway import AuthError, Page, RateLimited, TransientError
 from gateway.edge.poller import Poller
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.store.sqlite import SqliteStore
@@ -28,7 +28,7 @@ class Bench:
             name="acme", connector=connector, doors=("poll",), on_revision="hold", destinations=(), stages=frozenset(),
             max_body_bytes=1, max_requests_per_second=1, since=clock.now(), vendor="hubby",
         )  # fmt: skip
-        self.poller = Poller(source, store, Vitals(clock), clock)
+        self.poller = Poller(source, store, Metrics(clock), clock)
         self.clock = clock
         self.began = 0
         self.at_once = 0

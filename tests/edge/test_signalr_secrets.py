@@ -57,7 +57,7 @@ async def test_the_key_is_nowhere_but_in_our_requests(tmp_path: Path, key_in: st
                     reasons.append(door.reason)
                     hub.handshake, hub.negotiate_body = b"{}" + END, None
                     await door.up()
-                metrics = generate_latest(door.vitals.registry).decode()
+                metrics = generate_latest(door.metrics.registry).decode()
                 frames = b"".join(one for line in hub.lines for one in line.records)
                 handshakes = str([line.handshake for line in hub.lines])
     finally:

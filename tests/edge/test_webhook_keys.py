@@ -15,7 +15,7 @@ import pytest
 from gateway import Envelope, UnknownKey, hookimpl
 from gateway.edge.server import Listener
 from gateway.edge.webhook import WebhookDoor
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.testing import ManualClock
@@ -56,7 +56,7 @@ async def door(store: Any, clock: ManualClock) -> AsyncIterator[Any]:
         async def make(keys: Keys | None) -> Any:
             connector = Connector(CONNECTOR, "acme")
             connector.settings = acme.Settings()
-            made = WebhookDoor(store, Vitals(clock), clock)
+            made = WebhookDoor(store, Metrics(clock), clock)
             made.sources = {
                 "acme": Source(
                     name="acme",

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from gateway import AuthError, PermanentError, RateLimited, TransientError
 from gateway.api.errors import PluginError
 from gateway.engine.acknowledge import Acknowledge
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import incoming
 from gateway.store.sqlite import SqliteStore
@@ -74,7 +74,7 @@ class Bench:
         made = source(clock, stages=frozenset({"stored"}))
         made.connector = Connector(acme, "acme")
         made.connector.settings = acme.Settings()
-        self.step = Acknowledge(made, store, Vitals(clock), clock)
+        self.step = Acknowledge(made, store, Metrics(clock), clock)
 
     async def accept(self, *refs: str) -> None:
         await self.store.accept("acme", "poll", incoming([acme.event(acme.body(ref)) for ref in refs], {"stored"}))

@@ -34,7 +34,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def condition(made: Desk) -> Condition:
-    return made.vitals.targets["erp"]
+    return made.metrics.targets["erp"]
 
 
 def waits_s(made: Desk) -> float | None:
@@ -389,7 +389,7 @@ async def test_a_maintenance_window_is_shown_with_its_end_and_is_no_complaint(tm
     async with desk(tmp_path, KEYED, flow={"maintenance": ["12:00-13:00"]}) as made:
         await made.order("o1")
         assert made.deliver._free() == 0
-        assert (condition(made).state, waits_s(made), list(made.vitals.complaints())) == ("closed", 3600, [])
+        assert (condition(made).state, waits_s(made), list(made.metrics.complaints())) == ("closed", 3600, [])
         made.clock.advance(3600)
         assert made.deliver._free() == 8
         assert condition(made).state == "up"

@@ -17,7 +17,7 @@ from gateway.api.errors import StoreFailed
 from gateway.api.order import Kind
 from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Source, incoming
 from gateway.store.sqlite import SqliteStore
@@ -479,15 +479,15 @@ class TestFetching:
                 raise AuthError("the vendor answers 401")
             return acme.body(event.order_ref)
 
-        made, vitals = bench(module=fetching(fetch)), Vitals(clock)
-        made.step = Prepare(made.step._source, made.store, clock, vitals)
+        made, metrics = bench(module=fetching(fetch)), Metrics(clock)
+        made.step = Prepare(made.step._source, made.store, clock, metrics)
         await self.thin(made)
         await made.step.turn()
-        assert list(vitals.complaints()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]
+        assert list(metrics.complaints()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]
         refused = False
         clock.advance(900)
         await made.step.turn()
-        assert list(vitals.complaints()) == []
+        assert list(metrics.complaints()) == []
 
     async def test_what_never_comes_is_held_after_a_day(self, bench: Any, clock: ManualClock) -> None:
         async def fetch(event: Any) -> bytes:

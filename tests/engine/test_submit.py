@@ -18,7 +18,7 @@ from gateway import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.engine import submit as step
 from gateway.engine.submit import Submit
 from gateway.engine.submit_outcome import CERTAIN_AFTER_S, MAX_AGE_S
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
 from gateway.service.runtime import vendor_session
@@ -38,14 +38,14 @@ class Bench:
 
     def __init__(self, registry: Registry, store: SqliteStore, clock: ManualClock, client: HttpVendorClient, path: Path) -> None:
         self.registry, self.store, self.clock, self.path = registry, store, clock, path
-        self.vitals = Vitals(clock)
+        self.metrics = Metrics(clock)
         self.source = source(clock, module=ordering, client=client, stages=frozenset({"stored"}))
         self.source.connector.settings = ordering.Settings()
-        self.step = Submit(self.source, store, self.vitals, clock)
+        self.step = Submit(self.source, store, self.metrics, clock)
 
     def again(self) -> None:
         """Another process, after a crash."""
-        self.step = Submit(self.source, self.store, self.vitals, self.clock)
+        self.step = Submit(self.source, self.store, self.metrics, self.clock)
 
     async def hand_in(self, number: str, command: str = "create_order", body: bytes | None = None) -> str:
         text = body or json.dumps({"number": number}).encode()
@@ -102,7 +102,7 @@ class Bench:
         return [row.key for row in await self.store.lease_inbox("acme", 10)]
 
     def door(self) -> str:
-        return self.vitals.doors["acme", "submit"].state
+        return self.metrics.doors["acme", "submit"].state
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +302,7 @@ async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(benc
     await bench.turn()
     later = await bench.hand_in("RX-2")
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts, bench.door()) == ("ready", 0, "down")
-    assert next(bench.vitals.complaints())["door"] == "submit"
+    assert next(bench.metrics.complaints())["door"] == "submit"
     bench.clock.advance(step.AUTH_PAUSE_S - 1)
     assert (await bench.turn(), bench.registry.seen) == (0, 1)
     bench.step.resume()
@@ -454,7 +454,7 @@ async def test_neither_bodies_nor_codes_are_in_the_log_the_metrics_and_what_is_s
         "outcome": "submitted",
     }
     labels = {"source": "acme", "command": "create_order", "outcome": "submitted"}
-    assert bench.vitals.registry.get_sample_value("gateway_submissions_total", labels) == 1
+    assert bench.metrics.registry.get_sample_value("gateway_submissions_total", labels) == 1
     assert "secret" not in " ".join(str(vars(record)) for record in caplog.records)
     shown = await bench.shown(id_)
     assert (shown["key"], shown["codes"], shown["name"]) == (id_, "pickup ***, storage ***", "create_order")

@@ -98,7 +98,7 @@ async def test_a_crash_before_anything_left_costs_no_time(tmp_path: Path) -> Non
 
 async def test_two_workers_make_one_order(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
-        other = Deliver(made.target, {}, made.store, made.vitals, made.clock)
+        other = Deliver(made.target, {}, made.store, made.metrics, made.clock)
         for n in range(30):
             await made.order(f"o{n}")
         await asyncio.gather(*(made.turn(worker, 7) for worker in (made.deliver, other) * 5))
@@ -181,8 +181,8 @@ async def test_a_look_up_that_is_set_up_wrongly_holds_the_target_and_sends_nothi
         made.erp.arm("status", status=status, on="look")
         await made.order("o1")
         await made.turn()
-        assert made.vitals.targets["erp"].state == "hold"
-        assert hint in (made.vitals.targets["erp"].reason or "")
+        assert made.metrics.targets["erp"].state == "hold"
+        assert hint in (made.metrics.targets["erp"].reason or "")
         assert made.erp.heard == []
 
 
@@ -199,7 +199,7 @@ async def test_a_condition_that_is_neither_true_nor_false_sends_nothing(tmp_path
     async with desk(tmp_path, LOOKUP.replace("$count(body.value) > 0", found)) as made:
         await made.order("o1")
         await made.turn()
-        assert (made.vitals.targets["erp"].state, made.erp.heard) == ("hold", [])
+        assert (made.metrics.targets["erp"].state, made.erp.heard) == ("hold", [])
 
 
 async def test_a_look_up_that_answers_with_an_error_sends_nothing(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ async def test_a_shutdown_in_mid_request_leaves_it_unknown(tmp_path: Path) -> No
 
 
 async def settle_with(made: Desk) -> None:
-    fresh = Deliver(made.target, {}, made.store, made.vitals, made.clock)
+    fresh = Deliver(made.target, {}, made.store, made.metrics, made.clock)
     for _ in range(20):
         made.clock.advance(30)
         await made.turn(fresh)

@@ -13,7 +13,7 @@ from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.config.decode import Report, decode
 from gateway.config.positions import read
 from gateway.engine.deliver import Deliver
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.store.base import Delivery, Incoming, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
@@ -59,8 +59,8 @@ class Desk:
         self.erp = erp
         self._path = path
         self.target = HttpTarget("erp", settings(text, erp.url, **more), clock)
-        self.vitals = Vitals(clock)
-        self.deliver = Deliver(self.target, {}, store, self.vitals, clock)
+        self.metrics = Metrics(clock)
+        self.deliver = Deliver(self.target, {}, store, self.metrics, clock)
 
     async def order(self, ref: str, n: int = 1, kind: Any = "order.placed", articles: int = 1) -> None:
         """An order that is ready to be delivered."""

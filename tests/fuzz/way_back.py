@@ -23,7 +23,7 @@ from gateway.edge.callers import Callers
 from gateway.edge.openapi import CODE_IMAGES
 from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.submit import SubmitDoor
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.command_body import Misfit, meaning
 from gateway.plugin.hook_threads import Confined
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
@@ -137,7 +137,7 @@ def headers(lines: bytes) -> CIMultiDict[str]:
 @cache
 def door() -> tuple[SubmitDoor, Shelf]:
     shelf, clock = Shelf(), ManualClock()
-    made = SubmitDoor(shelf, Vitals(clock), clock)  # type: ignore[arg-type]
+    made = SubmitDoor(shelf, Metrics(clock), clock)  # type: ignore[arg-type]
     made.serve(sources(), callers(), 4096)
     return made, shelf
 

@@ -16,7 +16,7 @@ from gateway.config.settings import CallerSettings
 from gateway.edge.callers import Callers
 from gateway.edge.submit import SubmitDoor
 from gateway.engine.submit import Submit
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
 from gateway.service.runtime import vendor_session
@@ -81,9 +81,9 @@ class Outward(World):
     async def _start(self) -> None:
         self.mortal: Any = Mortal(self.store)
         self._mortals.append(self.mortal)
-        vitals = Vitals(self.clock)
-        self.step = Submit(self._source, self.mortal, vitals, self.clock)
-        self._door = SubmitDoor(self.mortal, vitals, self.clock)
+        metrics = Metrics(self.clock)
+        self.step = Submit(self._source, self.mortal, metrics, self.clock)
+        self._door = SubmitDoor(self.mortal, metrics, self.clock)
         self._door.serve({"acme": self._source}, Callers(CALLERS), 10_000)
 
     async def _bury(self) -> None:

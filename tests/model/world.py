@@ -16,7 +16,7 @@ from gateway.api.messages import Receipt
 from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
-from gateway.metrics import Vitals
+from gateway.metrics import Metrics
 from gateway.plugin.source import incoming
 from gateway.store.base import Queue
 from gateway.store.row_names import row_name
@@ -147,9 +147,9 @@ class World:
         self._mortals.append(self.mortal)
         self._target = HttpTarget("erp", self._settings, self.clock)
         await self._target.open()
-        self.deliver = Deliver(self._target, {"acme": self._source}, self.mortal, Vitals(self.clock), self.clock)
+        self.deliver = Deliver(self._target, {"acme": self._source}, self.mortal, Metrics(self.clock), self.clock)
         self._prepare = Prepare(self._source, self.mortal, self.clock)
-        self._acknowledge = Acknowledge(self._source, self.mortal, Vitals(self.clock), self.clock)
+        self._acknowledge = Acknowledge(self._source, self.mortal, Metrics(self.clock), self.clock)
 
     # --- what happens
 

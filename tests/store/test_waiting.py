@@ -12,7 +12,7 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from gateway.clock import from_ms
-from gateway.metrics import Condition, Vitals
+from gateway.metrics import Condition, Metrics
 from gateway.store.base import Queue, Settlement, Status, statuses_of
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
@@ -167,14 +167,14 @@ def test_the_sides_are_as_the_status_says() -> None:
 
 def test_the_sides_are_told_whatever_the_gateway_complains_of(clock: ManualClock) -> None:
     """A complaint of a kind that `sides_of` does not expect would take every list, the status and the page with it."""
-    vitals = Vitals(clock)
-    vitals.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
-    vitals.targets["erp"] = Condition(state="hold", since=clock.now(), reason="held")
-    vitals.reload_refused = vitals.clock_doubt = vitals.log_held = "why"
-    vitals.hook_blocks("acme", "normalize", 2.5, everybody_waits=True)
-    kinds = {tuple(sorted(complaint)) for complaint in vitals.complaints()}
+    metrics = Metrics(clock)
+    metrics.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
+    metrics.targets["erp"] = Condition(state="hold", since=clock.now(), reason="held")
+    metrics.reload_refused = metrics.clock_doubt = metrics.log_held = "why"
+    metrics.hook_blocks("acme", "normalize", 2.5, everybody_waits=True)
+    kinds = {tuple(sorted(complaint)) for complaint in metrics.complaints()}
     assert len(kinds) == 6, "one of each kind that there is"
-    assert web_status.sides(vitals, sources=["acme"], targets=["erp"]).doors == {("acme", "poll"): Side(state="down", reason="401")}
+    assert web_status.sides(metrics, sources=["acme"], targets=["erp"]).doors == {("acme", "poll"): Side(state="down", reason="401")}
 
 
 # --- out of the store

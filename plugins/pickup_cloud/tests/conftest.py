@@ -59,7 +59,7 @@ class HubBench(Bench):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self._intake = Intake(self.source, self.store, self.vitals, self.clock)
+        self._intake = Intake(self.source, self.store, self.metrics, self.clock)
 
     async def push(self, target: str, *arguments: Any) -> None:
         """One call of the hub, committed."""
@@ -129,7 +129,7 @@ class Running:
 
     @property
     def door(self) -> tuple[str, str]:
-        found = self.gateway._vitals.doors.get(("pharmacy", "realtime"))
+        found = self.gateway._metrics.doors.get(("pharmacy", "realtime"))
         return (found.state, found.reason or "") if found else ("", "")
 
     async def hand_in(self, command: str, body: dict[str, Any] | str, key: str | None = None, **headers: str) -> tuple[int, Any]:

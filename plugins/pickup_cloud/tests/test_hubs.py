@@ -208,7 +208,7 @@ async def test_case_14_a_rest_side_that_does_not_answer_holds_nothing_up_at_the_
         await running.cloud.move(number, "READYFORINPUT")
     await running.until(
         lambda: (
-            running.gateway._vitals.registry.get_sample_value(
+            running.gateway._metrics.registry.get_sample_value(
                 "gateway_received_total", {"source": "pharmacy", "door": "realtime", "outcome": "stored"}
             )
             == 300

@@ -268,7 +268,7 @@ async def test_case_16_a_wrong_proof_is_a_401_without_detail_and_a_rise_is_logge
         assert await made.webhook(one.event, "Bearer wrong") == (401, {"status": "unauthorized"})
     assert await made.inbox() == []
     assert caplog.messages.count("webhook.refused") == 1
-    assert made.vitals.received.labels("claims", "webhook", "refused")._value.get() == 3
+    assert made.metrics.received.labels("claims", "webhook", "refused")._value.get() == 3
 
 
 async def test_an_unreadable_webhook_is_kept_and_answered_200(bench: Any, simulator: ScalepointSimulator) -> None:
