@@ -10,7 +10,7 @@ from time import perf_counter
 from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
 from gateway.api.messages import Receipt
 from gateway.clock import Clock
-from gateway.engine.batch_worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, believed_s, is_over
@@ -53,7 +53,7 @@ class Acknowledge:
                 log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         duration_ms = round((perf_counter() - began) * 1000)
         ends = [(row, self._settlement(row, row.id in confirmed, problem, began_ms, duration_ms)) for row in rows]
-        await settled(self._clock, lambda: self._store.settle_acknowledgements(ends))
+        await retry_commit(self._clock, lambda: self._store.settle_acknowledgements(ends))
         self._report(ends, duration_ms)
         return True
 

@@ -58,7 +58,7 @@ class Worker:
             except Exception as error:  # a mistake of ours may not stop the others, nor go round at full speed
                 log.error("turn.failed", exc_info=error, extra={"queue": self._queue, "lane": self._name})
                 reason = unsettled(error)
-                await settled(self._clock, lambda reason=reason: self._store.take_back(self._queue, self._name, reason))  # type: ignore[misc]
+                await retry_commit(self._clock, lambda reason=reason: self._store.take_back(self._queue, self._name, reason))  # type: ignore[misc]
                 await self._clock.sleep(_AFTER_MISTAKE_S)
                 continue
             finally:
@@ -79,7 +79,7 @@ class Worker:
             pass
 
 
-async def settled(clock: Clock, commit: Callable[[], Awaitable[T]]) -> T:
+async def retry_commit(clock: Clock, commit: Callable[[], Awaitable[T]]) -> T:
     """The result of a commit; a full disk is waited out, since what was done outside cannot be done again."""
     while True:
         try:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.clock import Clock
-from gateway.engine.batch_worker import settled, unsettled
+from gateway.engine.batch_worker import retry_commit, unsettled
 from gateway.store.base import Queue, Store
 
 Row = TypeVar("Row")
@@ -130,4 +130,4 @@ class Flight(ABC, Generic[Row]):
 
     async def _take_back(self, row_id: int, reason: str) -> None:
         """No row stays leased by an attempt that has ended, whatever it ended with."""
-        await settled(self._clock, lambda: self._store.take_back(self._queue, self._lane, reason, [row_id]))
+        await retry_commit(self._clock, lambda: self._store.take_back(self._queue, self._lane, reason, [row_id]))

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from gateway.api.errors import LeaseLost
 from gateway.clock import Clock
 from gateway.engine.adaptive_limit import Parallel
-from gateway.engine.batch_worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.concurrent_worker import Flight
 from gateway.engine.delivery_outcome import settlement
@@ -56,15 +56,15 @@ class _Journal:
         self.unclear = announces and row.unclear
 
     async def sending(self, sha256: bytes | None) -> None:
-        await settled(self._clock, lambda: self._store.sending(self._row, sha256))
+        await retry_commit(self._clock, lambda: self._store.sending(self._row, sha256))
         self.left = self.unclear = True
 
     async def finished(self, progress: Progress) -> None:
-        await settled(self._clock, lambda: self._store.finished(self._row, progress))
+        await retry_commit(self._clock, lambda: self._store.finished(self._row, progress))
         self.left, self.unclear = True, False
 
     async def claimant(self, erp_id: str) -> str | None:
-        return await settled(self._clock, lambda: self._store.claimant(self._row, erp_id))
+        return await retry_commit(self._clock, lambda: self._store.claimant(self._row, erp_id))
 
     def handed_back(self) -> Settlement:
         """The end of an attempt that is cut short."""
@@ -153,7 +153,7 @@ class Deliver(Flight[OutboxRow]):
 
     async def run(self) -> None:
         """Deliver until `drain`."""
-        held = await settled(self._clock, lambda: self._store.held_target(self.name))
+        held = await retry_commit(self._clock, lambda: self._store.held_target(self.name))
         self._held = self._held or held
         self._show()
         await super().run()
@@ -336,12 +336,12 @@ class Deliver(Flight[OutboxRow]):
 
     async def _hasten(self) -> None:
         """What waits for a far-off try goes soon, spread out."""
-        await settled(self._clock, lambda: self._store.hasten(self.name, _HASTEN_WITHIN_S))
+        await retry_commit(self._clock, lambda: self._store.hasten(self.name, _HASTEN_WITHIN_S))
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:
         source = self._sources.get(row.source)
         acknowledge = source is not None and "delivered" in source.stages
         try:
-            await settled(self._clock, lambda: self._store.settle_outbox(row, end, acknowledge=acknowledge))
+            await retry_commit(self._clock, lambda: self._store.settle_outbox(row, end, acknowledge=acknowledge))
         except LeaseLost:
             log.warning("delivery.lease_lost", extra={"target": self.name, "key": row.key})

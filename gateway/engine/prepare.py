@@ -29,7 +29,7 @@ from gateway.api.errors import (
 from gateway.api.messages import Envelope, Event
 from gateway.api.order import Kind, Message, Order, encode, encode_order, read_order
 from gateway.clock import Clock
-from gateway.engine.batch_worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.difference import differences, is_likely_new
 from gateway.metrics import Metrics
 from gateway.plugin.connector import Misread
@@ -150,7 +150,7 @@ class Prepare:
     async def _finish(self, ready: Sequence[Prepared]) -> None:
         """Commit them together; where that cannot be, one by one, so that one row costs no other its message."""
         try:
-            await settled(self._clock, lambda: self._store.prepared(ready))
+            await retry_commit(self._clock, lambda: self._store.prepared(ready))
         except StoreFailed:
             raise
         except (LeaseLost, Outdated, StoreError) as error:
@@ -201,7 +201,7 @@ class Prepare:
         except Rejected as error:
             raise PermanentError("rejected by the connector; its reason was for the sender") from error
         came = incoming(events, self._source.stages, self._source.earlier_versions)
-        accepted = await settled(self._clock, lambda: self._store.reaccept(row, came))
+        accepted = await retry_commit(self._clock, lambda: self._store.reaccept(row, came))
         warn_of_flagged(row.source, came, accepted)
 
     async def _document(self, row: InboxRow) -> bytes:
@@ -217,7 +217,7 @@ class Prepare:
     async def _fetch(self, row: InboxRow) -> bytes:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             document = await self._fetched(row)
-        await settled(self._clock, lambda: self._store.keep_document(row, document, hashlib.sha256(document).digest()))
+        await retry_commit(self._clock, lambda: self._store.keep_document(row, document, hashlib.sha256(document).digest()))
         return document
 
     async def _fetched(self, row: InboxRow) -> bytes:
@@ -236,7 +236,7 @@ class Prepare:
         """What was made of this order last, where anybody wants to know."""
         if not row.messages or not (row.version > 1 or self._takes_previous or self._compares):
             return None
-        return read_order(await settled(self._clock, lambda: self._store.newest_message(row)))
+        return read_order(await retry_commit(self._clock, lambda: self._store.newest_message(row)))
 
     async def _read(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
         """The order in a document; what was fetched by an earlier attempt and makes no sense is fetched anew.
@@ -265,7 +265,7 @@ class Prepare:
         if not self._compares or row.compared or not (row.fetch or row.document is None):
             return row
         content, sends = hashlib.sha256(encode_order(order)).digest(), self._source.earlier_versions == "send"
-        found = await settled(self._clock, lambda: self._store.compare(row, content, sends_earlier=sends))
+        found = await retry_commit(self._clock, lambda: self._store.compare(row, content, sends_earlier=sends))
         if found.verdict == "same":
             raise Ignore("the order is as it was")
         if found.verdict == "earlier":
@@ -279,7 +279,7 @@ class Prepare:
         sent: frozenset[str] = frozenset()
         supersede = policy == "replace" and row.version > 1
         if row.messages:
-            sent = await settled(self._clock, lambda: self._store.sent_before(row, supersede=supersede))
+            sent = await retry_commit(self._clock, lambda: self._store.sent_before(row, supersede=supersede))
         n = row.messages + 1
         key = f"{row.source}/{row.order_ref}/{n}"
         flags = list(order.flags)
@@ -354,7 +354,7 @@ class Prepare:
     async def _end(self, row: InboxRow, end: Settlement, began: float, began_ms: int, *, with_earlier: bool = False) -> None:
         duration_ms = round((perf_counter() - began) * 1000)
         end = msgspec.structs.replace(end, started_at_ms=began_ms, duration_ms=duration_ms)
-        await settled(self._clock, lambda: self._store.settle_inbox(row, end, with_earlier=with_earlier))
+        await retry_commit(self._clock, lambda: self._store.settle_inbox(row, end, with_earlier=with_earlier))
         log.log(
             logging.INFO if end.status == "ready" or end.outcome == "ignored" else logging.WARNING,
             "prepare.attempted",

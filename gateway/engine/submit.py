@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from gateway.api.commands import Command, Submission, Submitted
 from gateway.api.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.clock import Clock
-from gateway.engine.batch_worker import now_for_ages, settled
+from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.concurrent_worker import Flight
 from gateway.engine.submit_outcome import failed, not_there, undecidable
 from gateway.metrics import Metrics
@@ -126,7 +126,7 @@ class Submit(Flight[SubmissionRow]):
                 return await self._looked(row, submission)
             if row.unknown_since is not None and not connector.is_repeatable(row.command):
                 return None, undecidable("the vendor may have done it, and cannot be asked")
-            await settled(self._clock, lambda: self._store.submitting(row))
+            await retry_commit(self._clock, lambda: self._store.submitting(row))
             attempt.sent = True
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 made = await connector.submit(submission, self._source.client)
@@ -186,7 +186,7 @@ class Submit(Flight[SubmissionRow]):
         events = incoming(made.events, self._source.stages, self._source.earlier_versions) if made is not None else []
         kept = SubmissionEnd(answer=made.answer, codes=made.codes, events=tuple(events)) if made is not None else None
         try:
-            accepted = await settled(self._clock, lambda: self._store.settle_submission(row, end, kept))
+            accepted = await retry_commit(self._clock, lambda: self._store.settle_submission(row, end, kept))
         except LeaseLost:
             log.warning("submit.lease_lost", extra={"source": row.source, "key": row.public_id})
         except StoreFailed:
@@ -199,6 +199,6 @@ class Submit(Flight[SubmissionRow]):
                 reason=f"the store refuses what the vendor answered: {error}",
                 started_at_ms=end.started_at_ms,
             )
-            await settled(self._clock, lambda: self._store.settle_submission(row, held))
+            await retry_commit(self._clock, lambda: self._store.settle_submission(row, held))
         else:
             warn_of_flagged(row.source, events, accepted)

@@ -20,7 +20,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.edge.admission import SIDES, Gate
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
-from gateway.engine.batch_worker import settled
+from gateway.engine.batch_worker import retry_commit
 from gateway.metrics import Metrics
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.suspects import Suspects
@@ -303,7 +303,7 @@ class Gateway:
         await self.way_back.fall_silent(fresh.assembly.config, ANSWER_S)
         await old.stop(DRAIN_S)
         self._retiring = None
-        await settled(self._clock, self._store.take_over)
+        await retry_commit(self._clock, self._store.take_over)
         self._metrics.forget()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})

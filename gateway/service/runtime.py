@@ -19,7 +19,7 @@ from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
 from gateway.engine.acknowledge import Acknowledge
-from gateway.engine.batch_worker import Worker, settled
+from gateway.engine.batch_worker import Worker, retry_commit
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
@@ -94,7 +94,7 @@ class Runtime:
 
     async def build(self) -> None:
         """Make everything that can fail to be made. Raises ConfigError, StoreError."""
-        since = await settled(self._clock, lambda: self._store.register(list(self.assembly.config.sources)))
+        since = await retry_commit(self._clock, lambda: self._store.register(list(self.assembly.config.sources)))
         for name, settings in self.assembly.targets.items():
             self._targets[name] = HttpTarget(name, settings, self._clock)
             await self._targets[name].open()
