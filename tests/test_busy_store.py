@@ -28,7 +28,7 @@ LOOPS = sorted(
     if not name.startswith("_") and name not in ASKED | WAY_BACK | OTHER
 )
 # What needs something peculiar to be asked at all in a life like this one: a fetched document, a replay, an ERP of several requests.
-RARE = {"reaccept", "keep_document", "compare", "sending", "finished", "claimant", "open_orders", "newest_message", "commits"}
+RARE = {"reaccept", "keep_document", "compare", "start_request", "finished", "claimant", "open_orders", "newest_message", "commits"}
 RARE |= {"take_back"}  # a lane that failed, or an attempt that was cut short
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
 from gateway.api.messages import Envelope
 from gateway.clock import Clock
-from gateway.metrics import Received, Metrics
+from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Accepted, Incoming, Store

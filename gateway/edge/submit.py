@@ -26,7 +26,7 @@ from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
-from gateway.metrics import Received, Metrics
+from gateway.metrics import Metrics, Received
 from gateway.plugin.command_body import Misfit, meaning
 from gateway.plugin.source import Source
 from gateway.store.base import Store

@@ -25,7 +25,7 @@ from gateway.edge.connections import Seat, seat_of
 from gateway.edge.fast_response import HEADERS, Written
 from gateway.edge.not_found import Addresses
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
-from gateway.metrics import Received, Metrics
+from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread, Unverified
 from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
 from gateway.store.base import Incoming, Store

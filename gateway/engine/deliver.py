@@ -47,29 +47,29 @@ class _Journal:
         left: A request may have reached the target.
     """
 
-    def __init__(self, store: Store, row: OutboxRow, clock: Clock, *, announces: bool) -> None:
+    def __init__(self, store: Store, row: OutboxRow, clock: Clock, *, records_intent: bool) -> None:
         self._store = store
         self._row = row
         self._clock = clock
-        self._announces = announces
-        self.left = not announces
-        self.unclear = announces and row.unclear
+        self._records_intent = records_intent
+        self.left = not records_intent
+        self.in_doubt = records_intent and row.in_doubt
 
-    async def sending(self, sha256: bytes | None) -> None:
-        await retry_commit(self._clock, lambda: self._store.sending(self._row, sha256))
-        self.left = self.unclear = True
+    async def start_request(self, sha256: bytes | None) -> None:
+        await retry_commit(self._clock, lambda: self._store.start_request(self._row, sha256))
+        self.left = self.in_doubt = True
 
     async def finished(self, progress: Progress) -> None:
         await retry_commit(self._clock, lambda: self._store.finished(self._row, progress))
-        self.left, self.unclear = True, False
+        self.left, self.in_doubt = True, False
 
     async def claimant(self, erp_id: str) -> str | None:
         return await retry_commit(self._clock, lambda: self._store.claimant(self._row, erp_id))
 
     def handed_back(self) -> Settlement:
         """The end of an attempt that is cut short."""
-        status: Status = "unknown" if self.unclear else "ready"
-        return Settlement(status=status, outcome="handed_back", counts=False, maybe_taken=self.left)
+        status: Status = "unknown" if self.in_doubt else "ready"
+        return Settlement(status=status, outcome="handed_back", counts=False, maybe_delivered=self.left)
 
 
 class _Left(Struct, frozen=True):
@@ -160,12 +160,12 @@ class Deliver(Flight[OutboxRow]):
 
     async def _leased(self, limit: int) -> list[OutboxRow]:
         """What is due; where the target counts as down and it is time, also one that is not, rather another than those that failed."""
-        announces, breaker, now = self._target.announces, self._breaker, self._clock.monotonic()
-        rows = [] if breaker.stops else await self._store.lease_outbox(self.name, limit, announces=announces)
+        records_intent, breaker, now = self._target.records_intent, self._breaker, self._clock.monotonic()
+        rows = [] if breaker.stops else await self._store.lease_outbox(self.name, limit, records_intent=records_intent)
         if not rows and breaker.is_open and breaker.next_try_s(now) == 0:
             if breaker.kind == "hold":
                 self._target.once_more()
-            rows = await self._store.lease_outbox(self.name, 1, announces=announces, early=True, but_not=breaker.tried)
+            rows = await self._store.lease_outbox(self.name, 1, records_intent=records_intent, early=True, but_not=breaker.tried)
             if rows:
                 breaker.trying(now, rows[0].id)
                 self._trying = rows[0].id
@@ -208,10 +208,10 @@ class Deliver(Flight[OutboxRow]):
 
     async def _one(self, row: OutboxRow) -> None:
         began, began_ms, left = perf_counter(), self._clock.now_ms(), _Left(at=self._clock.monotonic(), beside=self._flying)
-        journal = _Journal(self._store, row, self._clock, announces=self._target.announces)
+        journal = _Journal(self._store, row, self._clock, records_intent=self._target.records_intent)
         if not self._may_leave(row):
             self._flying -= 1
-            await self._settle(row, Settlement(status="unknown" if journal.unclear else "ready", outcome="handed_back", counts=False))
+            await self._settle(row, Settlement(status="unknown" if journal.in_doubt else "ready", outcome="handed_back", counts=False))
             return
         try:
             outcome = await self._send(row, journal)
@@ -241,7 +241,7 @@ class Deliver(Flight[OutboxRow]):
         self._counter(end.outcome).inc()
         say(
             log,
-            logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and row.unclear) else logging.WARNING,
+            logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and row.in_doubt) else logging.WARNING,
             "delivery.attempted",
             source=row.source,
             target=self.name,
@@ -271,8 +271,8 @@ class Deliver(Flight[OutboxRow]):
             log.critical("store.damaged_body", extra={"target": self.name, "key": row.key})
             reason = "the stored message is damaged: its SHA-256 differs from the one it was stored with"
             return Outcome(meaning="refused", reason=reason, silent=True)
-        if row.unknown_since is not None and not self._target.announces:
-            return Outcome(meaning="held", reason=_RESTORED, unclear=True, maybe_taken=True, silent=True)
+        if row.in_doubt_since is not None and not self._target.records_intent:
+            return Outcome(meaning="held", reason=_RESTORED, in_doubt=True, maybe_delivered=True, silent=True)
         try:
             return await self._target.send(row, journal, probing=self._breaker.is_open)
         except LeaseLost:
@@ -280,7 +280,7 @@ class Deliver(Flight[OutboxRow]):
         except Exception as error:
             log.error("delivery.failed", exc_info=error, extra={"target": self.name, "key": row.key})
             reason = f"{type(error).__name__} in the gateway itself; see its log"
-            return Outcome(meaning="retry", reason=reason, maybe_taken=journal.left, unclear=journal.unclear, silent=True)
+            return Outcome(meaning="retry", reason=reason, maybe_delivered=journal.left, in_doubt=journal.in_doubt, silent=True)
 
     def _judge(self, outcome: Outcome, row_id: int, left: _Left) -> Outcome:
         """What an answer says of the target as a whole; the outcome of the order."""

@@ -15,25 +15,25 @@ from gateway.targets.settings import Retry
 def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime, began_ms: int, duration_ms: int) -> Settlement:
     """How the row ends this attempt. What is unclear stays so until it is known, or a person decides; it is never given up."""
     end = Settlement(
-        status="unknown" if outcome.unclear else "ready",
-        outcome="unknown" if outcome.unclear else "retry",
+        status="unknown" if outcome.in_doubt else "ready",
+        outcome="unknown" if outcome.in_doubt else "retry",
         reason=outcome.reason,
         http_status=outcome.http_status,
         detail=outcome.detail,
         started_at_ms=began_ms,
         duration_ms=duration_ms,
-        maybe_taken=outcome.maybe_taken,
+        maybe_delivered=outcome.maybe_delivered,
         cleared=outcome.cleared,
         looked=outcome.looked,
-        strike=outcome.strike,
+        ambiguous_failure=outcome.ambiguous_failure,
         erp_id=outcome.erp_id,
         erp_number=outcome.erp_number,
-        counts=not row.unclear or not outcome.unclear,
+        counts=not row.in_doubt or not outcome.in_doubt,
     )
     match outcome.meaning:
         case "delivered" | "duplicate":
             return replace(end, status="done", outcome=outcome.meaning, reason=None)
-        case "refused" | "held" if outcome.unclear:
+        case "refused" | "held" if outcome.in_doubt:
             return replace(end, status="held")
         case "refused":
             return replace(end, status="dead", outcome="refused")
@@ -41,11 +41,11 @@ def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime,
             return replace(end, status="held", outcome="held")
         case "hold" | "throttled":
             wait_s = outcome.retry_after_s or (0.0 if outcome.meaning == "hold" else retry.base_s)
-            return replace(end, outcome="unknown" if outcome.unclear else outcome.meaning, due_in_s=wait_s, counts=False)
-    since = row.unknown_since if outcome.unclear else row.first_attempt_at
+            return replace(end, outcome="unknown" if outcome.in_doubt else outcome.meaning, due_in_s=wait_s, counts=False)
+    since = row.in_doubt_since if outcome.in_doubt else row.first_attempt_at
     age_s = (now - since).total_seconds() if since else 0.0
     if is_over(age_s, retry.max_age_s):
-        if outcome.unclear:
+        if outcome.in_doubt:
             return replace(end, status="held", reason=f"unknown for {age_s / 3600:.0f} h: {outcome.reason}")
         reason = f"not delivered in {age_s / 3600:.0f} h of trying: {outcome.reason}"
         return replace(end, status="dead", outcome="given_up", reason=reason)

@@ -87,8 +87,8 @@ class Submit(Flight[SubmissionRow]):
             log.warning("submit.lease_lost", extra={"source": row.source, "key": row.public_id})
             return
         except asyncio.CancelledError:
-            unclear = attempt.sent or row.unknown_since is not None
-            end = Settlement(status="unknown" if unclear else "ready", outcome="handed_back", counts=attempt.sent)
+            in_doubt = attempt.sent or row.in_doubt_since is not None
+            end = Settlement(status="unknown" if in_doubt else "ready", outcome="handed_back", counts=attempt.sent)
             await asyncio.shield(self._settle(row, end, None))
             raise
         duration_s = perf_counter() - began
@@ -121,10 +121,10 @@ class Submit(Flight[SubmissionRow]):
             submission = self._submission(row, command)
             if isinstance(submission, Settlement):
                 return None, submission
-            if row.unknown_since is not None and command.look_up is not None:
+            if row.in_doubt_since is not None and command.look_up is not None:
                 attempt.looking = True
                 return await self._looked(row, submission)
-            if row.unknown_since is not None and not connector.is_repeatable(row.command):
+            if row.in_doubt_since is not None and not connector.is_repeatable(row.command):
                 return None, undecidable("the vendor may have done it, and cannot be asked")
             await retry_commit(self._clock, lambda: self._store.submitting(row))
             attempt.sent = True
@@ -149,7 +149,7 @@ class Submit(Flight[SubmissionRow]):
 
     @staticmethod
     def _unusable(row: SubmissionRow, reason: str) -> Settlement:
-        return Settlement(status="dead", outcome="refused", reason=reason) if row.unknown_since is None else undecidable(reason)
+        return Settlement(status="dead", outcome="refused", reason=reason) if row.in_doubt_since is None else undecidable(reason)
 
     async def _looked(self, row: SubmissionRow, submission: Submission) -> tuple[Submitted | None, Settlement]:
         """What became of an attempt."""

@@ -22,13 +22,13 @@ _TO_DECIDE = "`gateway release` says that the vendor has nothing of it and sends
 def failed(row: SubmissionRow, error: Exception, reason: str, *, sent: bool, now: datetime) -> Settlement:
     """How an attempt ends that raised `error`, or, where nothing was `sent`, a look-up."""
     if not sent:
-        return _not_sent(row, error, reason, now) if row.unknown_since is None else _not_found_out(row, error, reason, now)
+        return _not_sent(row, error, reason, now) if row.in_doubt_since is None else _not_found_out(row, error, reason, now)
     if isinstance(error, Hold):
         return Settlement(status="held", outcome="held", reason=reason)
     if isinstance(error, PermanentError) and not isinstance(error, TooLong):
         return Settlement(status="dead", outcome="refused", reason=reason, cleared=True)
     undone = isinstance(error, AuthError) or (isinstance(error, TransientError) and error.undone)
-    if undone and row.unknown_since is None:
+    if undone and row.in_doubt_since is None:
         return _not_sent(row, error, reason, now)
     return _unknown(row, reason, _pause_s(row.attempts, error), now, outcome="retry" if undone else "unknown")
 
@@ -40,7 +40,7 @@ def not_there(row: SubmissionRow, now: datetime, by_age: datetime) -> Settlement
         now: By the wall clock.
         by_age: The time by which it is given up; see `now_for_ages`.
     """
-    too_early_s = CERTAIN_AFTER_S - _age_s(row.unknown_since, now)
+    too_early_s = CERTAIN_AFTER_S - _age_s(row.in_doubt_since, now)
     if too_early_s > 0:
         return Settlement(status="unknown", outcome="unknown", reason="it is not there so far", due_in_s=too_early_s, counts=False)
     if is_over(_age_s(row.first_attempt_at, by_age), MAX_AGE_S):
@@ -68,12 +68,12 @@ def _not_found_out(row: SubmissionRow, error: Exception, reason: str, now: datet
     """A look-up that brought nothing: what was unknown still is."""
     if isinstance(error, (Hold, PermanentError)):
         return undecidable(reason if isinstance(error, Hold) else f"it cannot be looked up: {reason}")
-    end = _unknown(row, reason, _pause_s(row.looks + 1, error), now, outcome="unknown")
+    end = _unknown(row, reason, _pause_s(row.lookup_attempts + 1, error), now, outcome="unknown")
     return Settlement(status=end.status, outcome="unknown", reason=end.reason, due_in_s=end.due_in_s, counts=False, looked=True)
 
 
 def _unknown(row: SubmissionRow, reason: str, due_in_s: float, now: datetime, *, outcome: str) -> Settlement:
-    age_s = _age_s(row.unknown_since, now)
+    age_s = _age_s(row.in_doubt_since, now)
     if is_over(age_s, MAX_AGE_S):
         return undecidable(f"unknown for {age_s / 3600:.0f} h: {reason}")
     return Settlement(status="unknown", outcome=outcome, reason=reason, due_in_s=due_in_s)

@@ -124,10 +124,10 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     """A leased delivery.
 
     Attributes:
-        maybe_taken: An earlier attempt may have reached the target.
-        unknown_since: Since when nobody knows whether the last request was done; None where that is known.
-        looks: How many look-ups since then have not found it.
-        strikes: How many attempts ended in an answer that is believed a few times only.
+        maybe_delivered: An earlier attempt may have reached the target.
+        in_doubt_since: Since when nobody knows whether the last request was done; None where that is known.
+        lookup_attempts: How many look-ups since then have not found it.
+        ambiguous_failures: How many attempts ended in an answer that is believed a few times only.
         erp_id, erp_number: What the target calls the order, once it has said so.
         step: How many of the target's requests for this order are finished; 0: not even the first.
         item: How many requests of the step after those are finished.
@@ -149,10 +149,10 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     received_at: datetime
     body: bytes | None
     sha256: bytes
-    maybe_taken: bool = False
-    unknown_since: datetime | None = None
-    looks: int = 0
-    strikes: int = 0
+    maybe_delivered: bool = False
+    in_doubt_since: datetime | None = None
+    lookup_attempts: int = 0
+    ambiguous_failures: int = 0
     erp_id: str | None = None
     erp_number: str | None = None
     step: int = 0
@@ -160,9 +160,9 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     sent_sha256: bytes | None = None
 
     @property
-    def unclear(self) -> bool:
+    def in_doubt(self) -> bool:
         """Whether it may be at the target without anybody knowing."""
-        return self.unknown_since is not None or (self.maybe_taken and self.step == 0)
+        return self.in_doubt_since is not None or (self.maybe_delivered and self.step == 0)
 
 
 class AckRow(Struct, frozen=True, kw_only=True):
@@ -236,16 +236,16 @@ class Store(Keeping, Submissions, Deciding, Targets, Protocol):
         """End one attempt. With `with_earlier`, what has not left of the same order is held with it."""
 
     async def lease_outbox(
-        self, target: str, limit: int, *, announces: bool = False, early: bool = False, but_not: Collection[int] = ()
+        self, target: str, limit: int, *, records_intent: bool = False, early: bool = False, but_not: Collection[int] = ()
     ) -> list[OutboxRow]:
         """Take due deliveries, oldest due first, one per order; `early`, also what is due later; `but_not` those where there are others.
 
         Those others are taken from both ends in turn, by how many `but_not` names: where many that fail have come first, a newer one goes.
-        With `announces`, whoever takes them says before each request that it is `sending`: what a crash finds leased and
+        With `records_intent`, a worker records each request before it leaves (`start_request`): what a crash finds leased and
         not announced has surely not left. Without, whatever a crash finds leased may have been taken.
         """
 
-    async def sending(self, row: OutboxRow, sha256: bytes | None) -> None:
+    async def start_request(self, row: OutboxRow, sha256: bytes | None) -> None:
         """A request for this row is about to leave. If nothing more is heard of it, the row is `unknown`. Raises LeaseLost."""
 
     async def finished(self, row: OutboxRow, progress: Progress) -> None:

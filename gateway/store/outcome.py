@@ -47,10 +47,10 @@ class Settlement(_Storable, frozen=True, kw_only=True):
         outcome: One word for logs, metrics and people: `delivered`, `duplicate`, `retry` ...
         due_in_s: For `ready`, seconds from now.
         counts: False gives the attempt back (rate limited, cut short by a shutdown).
-        maybe_taken: The other side may have taken it although we cannot tell; it sticks to the row until `cleared`.
+        maybe_delivered: The other side may have taken it although we cannot tell; it sticks to the row until `cleared`.
         cleared: It is certain that the last request was not done.
         looked: A look-up did not find it; counted.
-        strike: An answer that is believed a few times only; counted.
+        ambiguous_failure: An answer that is believed a few times only; counted.
         erp_id, erp_number: What the target calls the order.
         detail: What the other side said, bounded, for the operator.
     """
@@ -60,10 +60,10 @@ class Settlement(_Storable, frozen=True, kw_only=True):
     reason: str | None = None
     due_in_s: float = 0.0
     counts: bool = True
-    maybe_taken: bool = False
+    maybe_delivered: bool = False
     cleared: bool = False
     looked: bool = False
-    strike: bool = False
+    ambiguous_failure: bool = False
     erp_id: str | None = None
     erp_number: str | None = None
     http_status: int | None = None

@@ -65,8 +65,8 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
 
     Attributes:
         sha256: Of `body`, for a bit that flipped.
-        unknown_since: Since when nobody knows whether the last attempt did it; None where that is known.
-        looks: How many look-ups since then brought nothing.
+        in_doubt_since: Since when nobody knows whether the last attempt did it; None where that is known.
+        lookup_attempts: How many look-ups since then brought nothing.
         repeated: An attempt before this one may have reached the vendor, whatever has been found out since.
     """
 
@@ -82,8 +82,8 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
     first_attempt_at: datetime | None
     body: bytes | None
     sha256: bytes
-    unknown_since: datetime | None = None
-    looks: int = 0
+    in_doubt_since: datetime | None = None
+    lookup_attempts: int = 0
     repeated: bool = False
 
 

@@ -28,7 +28,7 @@ class Attempt(Asking):
     async def run(self) -> Outcome:
         """Offer the delivery; never raises for what the ERP or the network does."""
         try:
-            if self._unclear:
+            if self._in_doubt:
                 outcome = await self._find_out()
             elif self._row.step:
                 outcome = await self._follow(self._row.step, self._row.item)
@@ -36,8 +36,8 @@ class Attempt(Asking):
                 outcome = await self._create()
         except Ended as ended:
             outcome = ended.outcome
-            if self._unclear:
-                outcome = replace(outcome, unclear=True)
+            if self._in_doubt:
+                outcome = replace(outcome, in_doubt=True)
         erp_id, erp_number = outcome.erp_id or self._erp_id, outcome.erp_number or self._erp_number
         return replace(outcome, erp_id=erp_id, erp_number=erp_number, silent=not self._asked)
 
@@ -60,11 +60,11 @@ class Attempt(Asking):
                 return await self._already(seen)
         request = await self._request()
         if not self._keyed:
-            await self._journal.sending(hashlib.sha256(request.body or b"").digest())
+            await self._journal.start_request(hashlib.sha256(request.body or b"").digest())
         outcome = await self._exchange(request, None)
         if not self._settings.steps or outcome.meaning not in ("delivered", "duplicate"):
             return outcome
-        if outcome.meaning == "duplicate" and not (self._row.maybe_taken and outcome.erp_id):
+        if outcome.meaning == "duplicate" and not (self._row.maybe_delivered and outcome.erp_id):
             return self._for_person("the target has it already, and nobody knows whether what follows it was done")
         self._erp_id, self._erp_number = outcome.erp_id, outcome.erp_number
         await self._journal.finished(Progress(step=1, erp_id=outcome.erp_id, erp_number=outcome.erp_number))
@@ -83,7 +83,7 @@ class Attempt(Asking):
         row, settings = self._row, self._settings
         if settings.preflight is None:
             if settings.idempotency.honoured or any(step.repeat for step in settings.steps[row.step - 1 : row.step]):
-                self._unclear = False
+                self._in_doubt = False
                 return await (self._follow(row.step, row.item) if row.step else self._create())
             return self._for_person("nobody knows whether the target took it, and there is no preflight to ask it")
         seen = await self._look()
@@ -130,24 +130,24 @@ class Attempt(Asking):
 
     async def _go_on(self, step: int, item: int) -> Outcome:
         await self._journal.finished(Progress(step=step, item=item, erp_id=self._erp_id, erp_number=self._erp_number))
-        self._unclear = False
+        self._in_doubt = False
         return await self._follow(step, item)
 
     def _later(self) -> Outcome | None:
         """What is not there may still come: when to look again, or None where it has been looked for long enough."""
         preflight, row = self._settings.preflight, self._row
         assert preflight is not None
-        since = row.unknown_since or row.first_attempt_at or self._now()
+        since = row.in_doubt_since or row.first_attempt_at or self._now()
         wait_s = preflight.settle_s - (self._now() - since).total_seconds()
-        waiting = Outcome(meaning="unknown", reason="the target does not show it yet", unclear=True, maybe_taken=True, wait_s=wait_s)
+        waiting = Outcome(meaning="unknown", reason="the target does not show it yet", in_doubt=True, maybe_delivered=True, wait_s=wait_s)
         if wait_s > 0:
             return waiting
-        if row.looks + 1 < preflight.attempts:
+        if row.lookup_attempts + 1 < preflight.attempts:
             return replace(waiting, looked=True, wait_s=preflight.settle_s / preflight.attempts)
         return None
 
     def _surely_not_there(self) -> Outcome:
-        if self._row.strikes >= MOST_500:
+        if self._row.ambiguous_failures >= MOST_500:
             return Outcome(meaning="refused", reason=f"the target fails on this order ({MOST_500} times 500)", cleared=True)
         return Outcome(meaning="retry", reason="it was not taken: the target does not have it", cleared=True, wait_s=0.0)
 
@@ -165,7 +165,7 @@ class Attempt(Asking):
             for k in range(item, len(items)):
                 request = self._with_key(self._rendered(step, {**context, "item": items[k]}, f"step {step.name}"), n, k)
                 if not self._keyed:
-                    await self._journal.sending(None)
+                    await self._journal.start_request(None)
                 outcome = await self._exchange(request, step)
                 if outcome.meaning not in ("delivered", "duplicate"):
                     return replace(outcome, reason=f"step {step.name}: {outcome.reason}")

@@ -26,7 +26,7 @@ _MOST_409 = 5
 class Journal(Protocol):
     """What is made durable while an attempt is under way. Each raises LeaseLost, and then nothing more may be sent."""
 
-    async def sending(self, sha256: bytes | None) -> None:
+    async def start_request(self, sha256: bytes | None) -> None:
         """A request is about to leave."""
 
     async def finished(self, progress: Progress) -> None:
@@ -81,7 +81,7 @@ class Asking:
         self._now = now
         self._probing = probing
         self._keyed = settings.idempotency.strategy == "header"
-        self._unclear = row.unclear and not self._keyed
+        self._in_doubt = row.in_doubt and not self._keyed
         self._look_first = settings.idempotency.strategy == "lookup" or probing
         self._asked = False
         self._context: Context | None = None
@@ -163,14 +163,14 @@ class Asking:
 
     async def _conflict(self, answer: Answer, step: Step | None) -> Outcome:
         """409: there already, or being written to by somebody else."""
-        said = Outcome(meaning="retry", reason="the target answers 409", http_status=409, detail=words(answer), strike=True)
+        said = Outcome(meaning="retry", reason="the target answers 409", http_status=409, detail=words(answer), ambiguous_failure=True)
         if step is None and self._settings.preflight is not None:
             seen = await self._look()
             if seen.found:
                 raise Ended(replace(await self._already(seen), http_status=409, detail=said.detail))
         elif step is None and self._settings.idempotency.strategy == "client_key":
-            return replace(said, meaning="duplicate", reason="the target has it already", strike=False)
-        if self._row.strikes + 1 >= _MOST_409:
+            return replace(said, meaning="duplicate", reason="the target has it already", ambiguous_failure=False)
+        if self._row.ambiguous_failures + 1 >= _MOST_409:
             return replace(said, meaning="refused", reason=f"the target refuses the order ({_MOST_409} times 409)")
         return said
 
@@ -203,20 +203,20 @@ class Asking:
     def _nobody_knows(self, outcome: Outcome, step: Step | None) -> Outcome:
         """A request left and its outcome is unknown: what the target's settings make of that."""
         strategy = self._settings.idempotency
-        again = replace(outcome, meaning="retry", maybe_taken=True)
+        again = replace(outcome, meaning="retry", maybe_delivered=True)
         if self._keyed:
             return again
         if self._settings.preflight is not None:
-            return replace(outcome, meaning="unknown", unclear=True, maybe_taken=True)
+            return replace(outcome, meaning="unknown", in_doubt=True, maybe_delivered=True)
         if strategy.honoured or (step is not None and step.repeat):
-            if outcome.strike and self._row.strikes + 1 >= MOST_500:
+            if outcome.ambiguous_failure and self._row.ambiguous_failures + 1 >= MOST_500:
                 return replace(outcome, meaning="refused", reason=f"the target fails on this order ({MOST_500} times 500)")
             return again
         reason = f"{outcome.reason}: nobody knows whether it was taken, and there is no preflight to ask the target"
-        return replace(outcome, meaning="held", reason=reason, unclear=True, maybe_taken=True)
+        return replace(outcome, meaning="held", reason=reason, in_doubt=True, maybe_delivered=True)
 
     def _for_person(self, reason: str) -> Outcome:
-        return Outcome(meaning="held", reason=reason, unclear=self._unclear, maybe_taken=self._unclear)
+        return Outcome(meaning="held", reason=reason, in_doubt=self._in_doubt, maybe_delivered=self._in_doubt)
 
 
 def not_sent(error: Exception) -> Outcome:

@@ -25,11 +25,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     Attributes:
         meaning: `hold` is the target's, `held` the order's: it waits for a person. `unknown`: nobody knows whether it was
             taken, and a look-up will tell.
-        maybe_taken: The ERP may have the order although it did not say so.
-        unclear: It goes on being unknown, whatever the meaning.
+        maybe_delivered: The ERP may have the order although it did not say so.
+        in_doubt: It goes on being unknown, whatever the meaning.
         cleared: It is certain that the last request was not done.
         looked: A look-up did not find it, at a time when that counts.
-        strike: An answer that is believed a few times only.
+        ambiguous_failure: An answer that is believed a few times only.
         silent: The target was asked nothing, so this says nothing about how it is.
         unwell: The target as a whole looks down; enough of these in a row open the breaker.
         detail: The ERP's words, bounded, for the operator.
@@ -44,11 +44,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     http_status: int | None = None
     detail: str | None = None
     retry_after_s: float | None = None
-    maybe_taken: bool = False
-    unclear: bool = False
+    maybe_delivered: bool = False
+    in_doubt: bool = False
     cleared: bool = False
     looked: bool = False
-    strike: bool = False
+    ambiguous_failure: bool = False
     silent: bool = False
     unwell: bool = False
     unreached: bool = False
@@ -89,7 +89,7 @@ def classify(answer: Answer, now: datetime) -> Outcome:
             http_status=status,
             detail=detail,
             retry_after_s=retry_after_s(answer.headers, now) if status == 503 else None,
-            maybe_taken=status != 425,
+            maybe_delivered=status != 425,
             unwell=status != 425,
         )
     if status in (401, 403, 404, 405) or status < 400:
@@ -120,7 +120,7 @@ def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: 
     if status == 503 and can_look:
         return replace(plain, meaning="retry", reason="the target answers 503", retry_after_s=_pause_s(answer, now), unwell=True)
     if status == 500:
-        return replace(plain, meaning="unknown", reason="the target answers 500", strike=True)
+        return replace(plain, meaning="unknown", reason="the target answers 500", ambiguous_failure=True)
     if status == 408 or (status > 501 and status != 505):
         return replace(plain, meaning="unknown", reason=f"the target answers {status}", unwell=True)
     if status in (401, 403) or status < 400 or (status in (404, 405) and creates):

@@ -27,7 +27,7 @@ from gateway.targets.settings import TargetSettings
 class NoJournal:
     """For an attempt of which nothing is kept: a target that recognises repeats, and tests."""
 
-    async def sending(self, sha256: bytes | None) -> None:
+    async def start_request(self, sha256: bytes | None) -> None:
         pass
 
     async def finished(self, progress: Progress) -> None:
@@ -49,7 +49,7 @@ class HttpTarget:
         self._names = _Names()
 
     @property
-    def announces(self) -> bool:
+    def records_intent(self) -> bool:
         """Whether each request is announced before it leaves: the ERP makes two orders of two requests."""
         return self.settings.idempotency.strategy != "header"
 

@@ -68,7 +68,7 @@ async def test_a_crash_between_two_requests_goes_on_behind_the_last_one(tmp_path
         assert (len(made.erp.made), made.erp.made[0].lines) == (1, [])
         made.erp.made[0].lines = ["A1", "A2", "A3"][: 3 if finished.step == 2 else finished.item]
         made.clock.advance(5)
-        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
+        (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.finished(row, finished)
         await made.store.take_over()
         await until_settled(made)
@@ -92,13 +92,13 @@ async def test_a_lost_answer_of_a_step_is_found_out(tmp_path: Path, which: int, 
         assert whole(made)
 
 
-@pytest.mark.parametrize("at", ["sending", "lines 2", "confirm"])
+@pytest.mark.parametrize("at", ["start_request", "lines 2", "confirm"])
 async def test_a_crash_in_mid_request_is_found_out(tmp_path: Path, at: str) -> None:
     """The process dies while a request is on its way, and the ERP does it all the same."""
     async with desk(tmp_path, text(repeat='done = "body.value[0].confirmed"')) as made:
         await made.order("o1", articles=3)
-        skips = {"sending": 0, "lines 2": 1, "confirm": 3}[at]
-        if at == "sending":
+        skips = {"start_request": 0, "lines 2": 1, "confirm": 3}[at]
+        if at == "start_request":
             made.erp.arm("slow", delay_s=0.2)
         else:
             for _ in range(skips):
@@ -200,8 +200,8 @@ async def test_an_unclear_order_that_is_another_ones_gets_no_lines(tmp_path: Pat
         await made.turn()
         made.erp.made[0].confirmed = 0
         await made.order("o2", articles=3)
-        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
-        await made.store.sending(row, None)
+        (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
+        await made.store.start_request(row, None)
         await made.store.take_over()
         await until_settled(made)
         shown = await made.row("o2")
@@ -212,9 +212,9 @@ async def test_an_unclear_order_that_is_another_ones_gets_no_lines(tmp_path: Pat
 async def test_a_configuration_that_has_fewer_steps_now_ends_the_order(tmp_path: Path) -> None:
     async with desk(tmp_path, LOOKUP) as made:
         await made.order("o1")
-        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
+        (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.finished(row, Progress(step=2, erp_id="1"))
-        await made.store.sending(row, None)
+        await made.store.start_request(row, None)
         await made.store.take_over()
         made.erp.made.append(Made(id=1, name="o1", key="acme/o1/1"))
         await made.turn()

@@ -76,8 +76,8 @@ async def test_a_crash_in_mid_request_makes_no_second_order(tmp_path: Path) -> N
     async with desk(tmp_path) as made:
         made.erp.arm("slow", delay_s=0.2)
         await made.order("o1")
-        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
-        await made.store.sending(row, None)
+        (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
+        await made.store.start_request(row, None)
         await made.store.take_over()  # what a restart does
         assert await made.state() == ("unknown", None)
         made.erp.disarm()
@@ -90,7 +90,7 @@ async def test_a_crash_in_mid_request_makes_no_second_order(tmp_path: Path) -> N
 async def test_a_crash_before_anything_left_costs_no_time(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         await made.order("o1")
-        await made.store.lease_outbox("erp", 1, announces=True)
+        await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.take_over()
         await made.turn()
         assert await made.state() == ("done", "delivered")
@@ -294,8 +294,8 @@ async def test_without_a_look_up_a_person_decides(tmp_path: Path, fault: Any) ->
 async def test_without_a_look_up_a_crash_in_mid_request_is_a_persons(tmp_path: Path) -> None:
     async with desk(tmp_path, NONE) as made:
         await made.order("o1")
-        (row,) = await made.store.lease_outbox("erp", 1, announces=True)
-        await made.store.sending(row, None)
+        (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
+        await made.store.start_request(row, None)
         await made.store.take_over()
         await made.turn()
         assert (await made.state(), made.erp.heard) == (("held", "unknown"), [])
@@ -329,7 +329,7 @@ async def test_a_shutdown_in_mid_request_leaves_it_unknown(tmp_path: Path) -> No
         made.erp.arm("slow", delay_s=0.2)
         await made.order("o1")
         await made.deliver._lease(1)
-        while not (await made.store._run(lambda db: db.execute("SELECT count(*) FROM outbox WHERE sending = 1").fetchone()[0])):
+        while not (await made.store._run(lambda db: db.execute("SELECT count(*) FROM outbox WHERE request_started = 1").fetchone()[0])):
             await asyncio.sleep(0.01)
         await made.deliver.drain(0)
         assert await made.state() == ("unknown", "handed_back")

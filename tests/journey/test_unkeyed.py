@@ -137,7 +137,7 @@ async def test_a_skipped_look_up_is_caught(tmp_path: Path) -> None:
 
 
 # After each of these one process was killed; two more are in `make test`.
-POINTS = ["lease_outbox:1", "finished:1", "sending:2", "sending:3", "settle_outbox:1"]
+POINTS = ["lease_outbox:1", "finished:1", "start_request:2", "start_request:3", "settle_outbox:1"]
 STEPS = """
 [[targets.erp.steps]]
 name = "lines"
@@ -152,7 +152,7 @@ done = "body.value[0].confirmed"
 """
 
 
-@pytest.mark.parametrize("point", [*(pytest.param(point, marks=pytest.mark.long) for point in POINTS), "sending:1", "finished:2"])
+@pytest.mark.parametrize("point", [*(pytest.param(point, marks=pytest.mark.long) for point in POINTS), "start_request:1", "finished:2"])
 async def test_an_order_of_several_requests_survives_a_kill_after(tmp_path: Path, point: str) -> None:
     """Announced and never sent, finished and never followed: each request is made once."""
     erp = ErpSimulator(honours_key=False)

@@ -132,7 +132,7 @@ class ReplacesTooEarly(SqliteStore):
 
     async def sent_before(self, row: Any, *, supersede: bool) -> frozenset[str]:
         if supersede:
-            sql = "UPDATE outbox SET status = 'done', outcome = 'dropped' WHERE order_id = ? AND maybe_taken = 0 AND status = 'ready'"
+            sql = "UPDATE outbox SET status = 'done', outcome = 'dropped' WHERE order_id = ? AND maybe_delivered = 0 AND status = 'ready'"
             await self._run(lambda db: db.execute(sql, (row.order_id,)))
         return await super().sent_before(row, supersede=supersede)
 
@@ -194,7 +194,7 @@ class SendsWhatIsUnknownAgain(SqliteStore):
     """What nobody knows the end of is just sent once more."""
 
     async def lease_submissions(self, source: str, limit: int) -> list[SubmissionRow]:
-        return [replace(row, unknown_since=None) for row in await super().lease_submissions(source, limit)]
+        return [replace(row, in_doubt_since=None) for row in await super().lease_submissions(source, limit)]
 
 
 class LetsCommandsOvertake(SqliteStore):

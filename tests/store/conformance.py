@@ -392,7 +392,7 @@ class Revising:
     async def test_supersede_leaves_what_may_have_been_taken(self, store: Store, clock: ManualClock) -> None:
         await accept(store, incoming("o1", "a"))
         await prepare(store, "erp")
-        await deliver(store, Settlement(status="ready", outcome="retry", due_in_s=5, maybe_taken=True))
+        await deliver(store, Settlement(status="ready", outcome="retry", due_in_s=5, maybe_delivered=True))
         row = await self.second(store)
         assert await store.sent_before(row, supersede=True) == {"erp"}
         await store.prepared([message(row, "erp", kind="order.revised")])
@@ -512,7 +512,7 @@ class Delivering:
         assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o1/1"]
 
 
-UNKNOWN = Settlement(status="unknown", outcome="unknown", due_in_s=30, maybe_taken=True)
+UNKNOWN = Settlement(status="unknown", outcome="unknown", due_in_s=30, maybe_delivered=True)
 RETRY = Settlement(status="ready", outcome="retry")
 
 
@@ -525,22 +525,22 @@ class Unclear:
         return await self.again(store)
 
     async def again(self, store: Store) -> OutboxRow:
-        (row,) = await store.lease_outbox("erp", 10, announces=True)
+        (row,) = await store.lease_outbox("erp", 10, records_intent=True)
         return row
 
     async def test_what_a_crash_finds_announced_is_unknown(self, store: Store, clock: ManualClock) -> None:
         row = await self.announced(store)
-        await store.sending(row, sha(b"body"))
+        await store.start_request(row, sha(b"body"))
         clock.advance(5)
         await store.take_over()
         row = await self.again(store)
-        assert (row.unclear, row.unknown_since, row.maybe_taken, row.sent_sha256) == (True, clock.now(), True, sha(b"body"))
+        assert (row.in_doubt, row.in_doubt_since, row.maybe_delivered, row.sent_sha256) == (True, clock.now(), True, sha(b"body"))
 
     async def test_what_a_crash_finds_leased_and_not_announced_has_not_left(self, store: Store) -> None:
         await self.announced(store)
         await store.take_over()
         row = await self.again(store)
-        assert (row.unclear, row.maybe_taken) == (False, False)
+        assert (row.in_doubt, row.maybe_delivered) == (False, False)
 
     async def test_what_a_crash_finds_while_it_is_looked_up_is_still_unknown(self, store: Store, clock: ManualClock) -> None:
         since = clock.now()
@@ -549,19 +549,19 @@ class Unclear:
         await self.again(store)
         await store.take_over()
         row = await self.again(store)
-        assert (row.unclear, row.unknown_since) == (True, since)
+        assert (row.in_doubt, row.in_doubt_since) == (True, since)
 
     async def test_an_unknown_row_is_due_when_it_says_and_keeps_since_when(self, store: Store, clock: ManualClock) -> None:
         since = clock.now()
         await store.settle_outbox(await self.announced(store), UNKNOWN)
-        assert await store.lease_outbox("erp", 10, announces=True) == []
+        assert await store.lease_outbox("erp", 10, records_intent=True) == []
         assert await store.next_due_s("outbox", "erp") == 30
         for looks in range(3):
             clock.advance(30)
             row = await self.again(store)
-            assert (row.unknown_since, row.looks) == (since, looks)
+            assert (row.in_doubt_since, row.lookup_attempts) == (since, looks)
             await store.settle_outbox(row, replace(UNKNOWN, looked=True, counts=False))
-        assert (row.attempts, row.unclear) == (2, True)
+        assert (row.attempts, row.in_doubt) == (2, True)
 
     async def test_an_unknown_row_stops_its_own_order_only(self, store: Store) -> None:
         await store.settle_outbox(await self.announced(store), UNKNOWN)
@@ -570,11 +570,17 @@ class Unclear:
         assert (await self.again(store)).key == "acme/o2/1"
 
     async def test_what_is_surely_not_there_is_as_new(self, store: Store, clock: ManualClock) -> None:
-        await store.settle_outbox(await self.announced(store), replace(UNKNOWN, strike=True))
+        await store.settle_outbox(await self.announced(store), replace(UNKNOWN, ambiguous_failure=True))
         clock.advance(30)
         await store.settle_outbox(await self.again(store), replace(RETRY, cleared=True))
         row = await self.again(store)
-        assert (row.unclear, row.maybe_taken, row.unknown_since, row.looks, row.strikes) == (False, False, None, 0, 1)
+        assert (row.in_doubt, row.maybe_delivered, row.in_doubt_since, row.lookup_attempts, row.ambiguous_failures) == (
+            False,
+            False,
+            None,
+            0,
+            1,
+        )
 
     async def test_a_newer_version_does_not_take_what_is_unknown_away(self, store: Store) -> None:
         await store.settle_outbox(await self.announced(store), UNKNOWN)
@@ -586,38 +592,38 @@ class Unclear:
 
     async def test_release_of_a_held_unknown_row_says_that_it_is_not_there(self, store: Store) -> None:
         await store.settle_outbox(await self.announced(store), replace(UNKNOWN, status="held"))
-        assert await store.lease_outbox("erp", 10, announces=True) == []
+        assert await store.lease_outbox("erp", 10, records_intent=True) == []
         (decided,) = await store.release(["acme/o1/1"], "anna")
         assert decided.problem is None
         row = await self.again(store)
-        assert (row.unclear, row.maybe_taken, row.attempts) == (False, False, 1)
+        assert (row.in_doubt, row.maybe_delivered, row.attempts) == (False, False, 1)
 
     async def test_a_restart_goes_on_behind_the_last_finished_request(self, store: Store) -> None:
         row = await self.announced(store)
-        await store.sending(row, None)
+        await store.start_request(row, None)
         await store.finished(row, Progress(step=1, erp_id="42", erp_number="SO-42"))
         await store.finished(row, Progress(step=1, item=2))
         await store.take_over()
         row = await self.again(store)
         assert (row.step, row.item, row.erp_id, row.erp_number) == (1, 2, "42", "SO-42")
-        assert (row.unclear, row.maybe_taken) == (False, True)
+        assert (row.in_doubt, row.maybe_delivered) == (False, True)
 
     async def test_an_unclear_later_request_leaves_the_order_taken(self, store: Store) -> None:
         row = await self.announced(store)
         await store.finished(row, Progress(step=1, erp_id="42"))
-        await store.sending(row, None)
+        await store.start_request(row, None)
         await store.take_over()
         row = await self.again(store)
-        assert (row.unclear, row.step) == (True, 1)
+        assert (row.in_doubt, row.step) == (True, 1)
         await store.settle_outbox(row, replace(RETRY, cleared=True))
         row = await self.again(store)
-        assert (row.unclear, row.maybe_taken) == (False, True)
+        assert (row.in_doubt, row.maybe_delivered) == (False, True)
 
     async def test_nobody_announces_or_finishes_after_a_lost_lease(self, store: Store) -> None:
         row = await self.announced(store)
         await store.take_over()
         with pytest.raises(LeaseLost):
-            await store.sending(row, None)
+            await store.start_request(row, None)
         with pytest.raises(LeaseLost):
             await store.finished(row, Progress(step=1))
         assert (await self.again(store)).step == 0
@@ -639,8 +645,8 @@ class Unclear:
         await store.shift_due(86_400_000, 10**9)
         clock.advance(30)
         row = await self.again(store)
-        assert row.unknown_since is not None
-        assert (row.unknown_since - since).total_seconds() == 86_400
+        assert row.in_doubt_since is not None
+        assert (row.in_doubt_since - since).total_seconds() == 86_400
 
 
 class Acknowledging:

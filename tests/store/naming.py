@@ -259,7 +259,7 @@ class Resending:
             await deliver(store)
 
     async def again(self, store: Store) -> OutboxRow:
-        (row,) = await store.lease_outbox("erp", 10, announces=True)
+        (row,) = await store.lease_outbox("erp", 10, records_intent=True)
         return row
 
     async def test_it_is_as_new_and_keeps_its_key_and_bytes(self, store: Store) -> None:
@@ -268,7 +268,7 @@ class Resending:
             said = await store.resend([name], "anna", "the ERP was put back", choice=ONE)
             assert touched(said) == ["outbox:1"], (name, said)
             row = await self.again(store)
-            assert (row.key, row.body, row.attempts, row.unclear, row.step) == ("acme/o1/1", b"message o1@1", 1, False, 0)
+            assert (row.key, row.body, row.attempts, row.in_doubt, row.step) == ("acme/o1/1", b"message o1@1", 1, False, 0)
             await store.settle_outbox(row, DONE)
 
     async def test_what_was_not_delivered_cannot_go_again(self, store: Store) -> None:
@@ -317,7 +317,7 @@ class Resending:
         later = await self.again(store)
         (said,) = await store.resend(["acme/o1/1"], "anna", "x")
         assert "outbox:2 (acme/o1/2, leased)" in str(said.problem)
-        await store.settle_outbox(later, replace(DONE, status="ready", outcome="retry", maybe_taken=True))
+        await store.settle_outbox(later, replace(DONE, status="ready", outcome="retry", maybe_delivered=True))
         (said,) = await store.resend(["acme/o1/1"], "anna", "x")
         assert "outbox:2 (acme/o1/2, retry), a later message of the order, may have reached the target" in str(said.problem)
         await store.drop(["outbox:2"], "anna", "no")

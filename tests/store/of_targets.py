@@ -13,7 +13,7 @@ from gateway.testing import ManualClock
 from tests.store import conformance as suite
 
 KINDS = get_args(Kind)
-TAKEN = Settlement(status="ready", outcome="retry", maybe_taken=True, due_in_s=60)
+TAKEN = Settlement(status="ready", outcome="retry", maybe_delivered=True, due_in_s=60)
 HALF = "Zo\u00eb \ud83d and \x00 and \udc00\ud83d"
 WHOLE = "Zo\u00eb \ufffd and \ufffd and \ufffd\ufffd"
 
@@ -87,8 +87,8 @@ class OfTargets:
         assert await move(store, same_erp=True) == {"acme/o1/1": None, "acme/o2/1": None}
         clock.advance(61)
         rows = {row.key: row for row in await store.lease_outbox("new", 10)}
-        assert rows["acme/o1/1"].maybe_taken
-        assert rows["acme/o2/1"].unknown_since is not None
+        assert rows["acme/o1/1"].maybe_delivered
+        assert rows["acme/o2/1"].in_doubt_since is not None
 
     async def test_an_order_that_the_new_target_has_a_later_message_of_stays_whole(self, store: Store) -> None:
         await suite.accept(store, suite.incoming("o1", "a"))
@@ -175,23 +175,23 @@ class OfTargets:
 
     # --- attempts without an end
 
-    @pytest.mark.parametrize(("announces", "sent", "ends"), [(False, False, "ready"), (True, False, "ready"), (True, True, "unknown")])
+    @pytest.mark.parametrize(("records_intent", "sent", "ends"), [(False, False, "ready"), (True, False, "ready"), (True, True, "unknown")])
     async def test_a_row_whose_end_could_not_be_written_goes_back(
-        self, store: Store, clock: ManualClock, announces: bool, sent: bool, ends: str
+        self, store: Store, clock: ManualClock, records_intent: bool, sent: bool, ends: str
     ) -> None:
         await suite.accept(store, suite.incoming("o1"), suite.incoming("o2"))
         await suite.prepare(store)
-        row, other = await store.lease_outbox("erp", 10, announces=announces)
+        row, other = await store.lease_outbox("erp", 10, records_intent=records_intent)
         if sent:
-            await store.sending(row, None)
+            await store.start_request(row, None)
         assert await store.take_back("outbox", "erp", "it could not be written", [row.id]) == 1
         with pytest.raises(LeaseLost):
             await store.settle_outbox(row, suite.DONE)
         assert await store.lease_outbox("erp", 10) == [], "not at once: why it went wrong may be in the row"
         clock.advance(901)
         (again,) = await store.lease_outbox("erp", 10)
-        assert (again.id, again.unknown_since is not None) == (row.id, ends == "unknown")
-        assert again.maybe_taken == (sent or not announces)
+        assert (again.id, again.in_doubt_since is not None) == (row.id, ends == "unknown")
+        assert again.maybe_delivered == (sent or not records_intent)
         await store.settle_outbox(other, suite.DONE)
 
     async def test_all_of_a_lane_that_a_turn_has_left_goes_back(self, store: Store, clock: ManualClock) -> None:

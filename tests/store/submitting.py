@@ -63,7 +63,7 @@ class Submitting:
         assert (row.public_id, row.caller, row.source, row.command, row.subject) == (id_, "erp", "acme", "create_order", "RX-1")
         assert (row.attempts, row.accepted_at, row.first_attempt_at) == (1, clock.now(), None)
         assert (row.body, row.sha256) == (b'{"order": "RX-1"}', hashlib.sha256(b'{"order": "RX-1"}').digest())
-        assert (row.unknown_since, row.looks) == (None, 0)
+        assert (row.in_doubt_since, row.lookup_attempts) == (None, 0)
 
     async def test_a_repeat_gets_the_submission_of_then_and_its_state_of_now(self, store: Store) -> None:
         (id_,) = await hand_in(store, command("k1", body='{"order":"RX-1"}', unique=True))
@@ -161,13 +161,13 @@ class Submitting:
         clock.advance(5)
         await store.take_over()
         row = await leased(store)
-        assert (row.unknown_since, row.attempts) == (clock.now(), 2)
+        assert (row.in_doubt_since, row.attempts) == (clock.now(), 2)
 
     async def test_a_command_that_a_crash_finds_leased_and_not_announced_has_not_left(self, store: Store) -> None:
         await hand_in(store, command("k1"))
         await leased(store)
         await store.take_over()
-        assert (await leased(store)).unknown_since is None
+        assert (await leased(store)).in_doubt_since is None
 
     async def test_what_is_unknown_stays_so_until_it_is_cleared(self, store: Store, clock: ManualClock) -> None:
         since = clock.now()
@@ -177,7 +177,7 @@ class Submitting:
         for looks in range(3):
             clock.advance(30)
             row = await leased(store)
-            assert (row.unknown_since, row.looks, row.attempts) == (since, looks, 2)
+            assert (row.in_doubt_since, row.lookup_attempts, row.attempts) == (since, looks, 2)
             await store.settle_submission(row, replace(UNKNOWN, looked=True, counts=False))
         clock.advance(30)
         await leased(store)  # a crash during a look-up, and one during a repeat
@@ -185,10 +185,10 @@ class Submitting:
         await store.submitting(await leased(store))
         await store.take_over()
         row = await leased(store)
-        assert row.unknown_since == since
+        assert row.in_doubt_since == since
         await store.settle_submission(row, replace(RETRY, due_in_s=0, cleared=True))
         row = await leased(store)
-        assert (row.unknown_since, row.looks) == (None, 0)
+        assert (row.in_doubt_since, row.lookup_attempts) == (None, 0)
 
     async def test_nobody_announces_or_settles_after_a_lost_lease(self, store: Store) -> None:
         await hand_in(store, command("k1"))
@@ -225,7 +225,7 @@ class Submitting:
         (decided,) = await store.release(ids, "anna")
         assert decided.problem is None
         row = await leased(store)
-        assert (row.unknown_since, row.looks, row.attempts) == (None, 0, 1)
+        assert (row.in_doubt_since, row.lookup_attempts, row.attempts) == (None, 0, 1)
 
     async def test_what_is_dropped_ends_and_lets_the_next_go(self, store: Store) -> None:
         first, second = await hand_in(store, command("k1"), command("k2"))

@@ -18,7 +18,7 @@ from tests.store import conformance as suite
 
 _ENDS = (
     *[Settlement(status="done", outcome="delivered", http_status=201, detail="taken", started_at_ms=5, duration_ms=7)] * 6,
-    Settlement(status="done", outcome="duplicate", erp_id="SO-1", erp_number="1", maybe_taken=True),
+    Settlement(status="done", outcome="duplicate", erp_id="SO-1", erp_number="1", maybe_delivered=True),
     Settlement(status="done", outcome="delivered", cleared=True),
     Settlement(status="ready", outcome="retry", reason="later", due_in_s=1),
     Settlement(status="dead", outcome="refused", reason="no"),
@@ -142,7 +142,7 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
             "_OUTBOX",
             lambda sql: sql.replace("key, kind", "kind, key"),
         ),
-        (bulk_settle, "_ENDED_WELL", lambda sql: sql.replace("maybe_taken OR column3", "maybe_taken")),
+        (bulk_settle, "_ENDED_WELL", lambda sql: sql.replace("maybe_delivered OR column3", "maybe_delivered")),
         (bulk_settle, "_WAITS", lambda sql: sql.replace("due_at_ms IS NULL", "due_at_ms = 0")),
     ],
 )

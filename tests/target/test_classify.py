@@ -53,7 +53,7 @@ def test_retry_after_is_honoured_where_the_contract_says(status: int, waits: flo
     [(408, True), (500, True), (502, True), (503, True), (504, True), (425, False), (429, False), (422, False), (401, False)],
 )
 def test_after_which_answers_the_order_may_be_there(status: int, maybe: bool) -> None:
-    assert classify(said(status), NOW).maybe_taken == maybe
+    assert classify(said(status), NOW).maybe_delivered == maybe
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ async def test_the_request_is_what_the_contract_says() -> None:
     }
     assert (heard.headers["idempotency-key"], heard.headers["content-type"]) == ("apicbase/5f0c/1", "application/json")
     assert (heard.headers["x-company"], "authorization" in heard.headers) == ("1", False)
-    assert (outcome.meaning, outcome.http_status, outcome.maybe_taken) == ("delivered", 201, False)
+    assert (outcome.meaning, outcome.http_status, outcome.maybe_delivered) == ("delivered", 201, False)
 
 
 async def test_without_a_time_of_its_own_the_event_has_the_one_it_was_received_at() -> None:
@@ -176,7 +176,7 @@ async def test_a_lost_answer_is_tried_again_and_may_have_been_taken(script: byte
     async with peer(script) as erp, target(erp.url, read_timeout_s=0.1) as made:
         outcome = await made.send(row())
     assert len(erp.heard) == 1
-    assert (outcome.meaning, outcome.maybe_taken, outcome.unwell, outcome.reason) == ("retry", True, True, reason)
+    assert (outcome.meaning, outcome.maybe_delivered, outcome.unwell, outcome.reason) == ("retry", True, True, reason)
 
 
 async def test_an_erp_that_is_not_there_has_taken_nothing() -> None:
@@ -184,14 +184,14 @@ async def test_an_erp_that_is_not_there_has_taken_nothing() -> None:
         url = erp.url
     async with target(url) as made:
         outcome = await made.send(row())
-    assert (outcome.meaning, outcome.maybe_taken, outcome.unwell) == ("retry", False, True)
+    assert (outcome.meaning, outcome.maybe_delivered, outcome.unwell) == ("retry", False, True)
     assert outcome.reason == "no connection: connection refused"
 
 
 async def test_a_credential_that_http_cannot_carry_is_no_crash() -> None:
     async with peer(answer()) as erp, target(erp.url, auth=Bearer(token=secret("two\nlines"))) as made:
         outcome = await made.send(row())
-    assert (outcome.meaning, outcome.maybe_taken, erp.heard) == ("retry", False, [])
+    assert (outcome.meaning, outcome.maybe_delivered, erp.heard) == ("retry", False, [])
     assert "two" not in outcome.reason
 
 
@@ -220,7 +220,7 @@ async def test_the_erps_words_are_the_detail_and_not_the_reason() -> None:
 async def test_the_metadata_address_is_no_erp() -> None:
     async with target("http://[::ffff:169.254.169.254]/orders") as made:
         outcome = await made.send(row())
-    assert (outcome.meaning, outcome.maybe_taken) == ("retry", False)
+    assert (outcome.meaning, outcome.maybe_delivered) == ("retry", False)
     assert "is not allowed" in outcome.reason
 
 

@@ -61,10 +61,10 @@ async def _submissions(store: SqliteStore) -> None:
 
 _END: dict[str, Settlement] = {
     "ready": Settlement(status="ready", outcome="retry", due_in_s=LATER_S, counts=False),
-    "retry": Settlement(status="ready", outcome="retry", due_in_s=LATER_S, maybe_taken=True),
+    "retry": Settlement(status="ready", outcome="retry", due_in_s=LATER_S, maybe_delivered=True),
     "held": Settlement(status="held", outcome="held", reason="look"),
     "dead": Settlement(status="dead", outcome="refused", reason="the target refuses the order (422)"),
-    "unknown": Settlement(status="unknown", outcome="unknown", due_in_s=LATER_S, maybe_taken=True),
+    "unknown": Settlement(status="unknown", outcome="unknown", due_in_s=LATER_S, maybe_delivered=True),
     "delivered": Settlement(status="done", outcome="delivered"),
 }
 

@@ -16,8 +16,10 @@ _FEW, _MANY = 3, 32
 _IDS = "(SELECT value FROM json_each(?))"
 _ROW = "(?,?,?,?,?,'ready',?,?,?,?)"
 _OUTBOX = "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, due_at_ms, created_at_ms, sha256, body) VALUES "
-_PERHAPS_SENT = "UPDATE outbox SET maybe_taken = 1, unknown_since_ms = ?, status = iif(due_at_ms IS NULL, status, 'unknown') WHERE key = ?"
-_UNSENT = "maybe_taken = 0 AND resent = 0 AND status IN ('ready', 'held', 'dead')"
+_PERHAPS_SENT = (
+    "UPDATE outbox SET maybe_delivered = 1, in_doubt_since_ms = ?, status = iif(due_at_ms IS NULL, status, 'unknown') WHERE key = ?"
+)
+_UNSENT = "maybe_delivered = 0 AND resent = 0 AND status IN ('ready', 'held', 'dead')"
 _SENT = """
     SELECT DISTINCT target FROM outbox INDEXED BY outbox_by_order
     WHERE order_id = ? AND (coalesce(outcome, '') NOT IN ('superseded', 'dropped', 'rejected') OR resent > 0)"""

@@ -11,14 +11,15 @@ from gateway.store.sqlite.core import advance_outbox, due, must_change, note_att
 from gateway.store.sqlite.writer import Connection, Together
 
 _SETTLE = """
-    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, sending = NULL,
-                      maybe_taken = CASE WHEN ? THEN step > 0 ELSE maybe_taken OR ? END,
+    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, request_started = NULL,
+                      maybe_delivered = CASE WHEN ? THEN step > 0 ELSE maybe_delivered OR ? END,
                       first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
-                      duration_ms = ?, http_status = ?, answer = ?, looks = looks + ?, strikes = strikes + ?,
+                      duration_ms = ?, http_status = ?, answer = ?,
+                      lookup_attempts = lookup_attempts + ?, ambiguous_failures = ambiguous_failures + ?,
                       erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number)
     WHERE id = ? AND lease = ?"""
-_CLEARED = "UPDATE outbox SET unknown_since_ms = NULL, looks = 0 WHERE id = ?"
-_UNCLEAR = "UPDATE outbox SET unknown_since_ms = coalesce(unknown_since_ms, ?) WHERE id = ?"
+_CLEARED = "UPDATE outbox SET in_doubt_since_ms = NULL, lookup_attempts = 0 WHERE id = ?"
+_IN_DOUBT = "UPDATE outbox SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?) WHERE id = ?"
 _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
     SELECT ?, 'delivered', ?, 'ready', ?, ?
@@ -28,9 +29,9 @@ _DELIVERED = """
 _FEW, _MANY = 3, 32
 # `sqlite3` counts the rows of what begins with UPDATE, not of what begins with WITH: so the columns have numbers.
 _ENDED_WELL = """
-    UPDATE outbox SET status = 'done', due_at_ms = NULL, lease = NULL, sending = NULL, reason = NULL,
-                      maybe_taken = maybe_taken OR column3, first_attempt_ms = coalesce(first_attempt_ms, column4), outcome = column5,
-                      settled_at_ms = column6, duration_ms = column7, http_status = column8, answer = column9,
+    UPDATE outbox SET status = 'done', due_at_ms = NULL, lease = NULL, request_started = NULL, reason = NULL,
+                      maybe_delivered = maybe_delivered OR column3, first_attempt_ms = coalesce(first_attempt_ms, column4),
+                      outcome = column5, settled_at_ms = column6, duration_ms = column7, http_status = column8, answer = column9,
                       erp_id = coalesce(column10, erp_id), erp_number = coalesce(column11, erp_number)
     FROM (VALUES {}) WHERE outbox.id = column1 AND lease = column2"""
 _WAITS = """
@@ -67,14 +68,14 @@ class Settle(Together[None]):
 
 def _is_plain(end: Settlement) -> bool:
     """Whether it ended well at once: nothing to take back, to count or to explain."""
-    return end.status == "done" and end.counts and end.reason is None and not (end.cleared or end.looked or end.strike)
+    return end.status == "done" and end.counts and end.reason is None and not (end.cleared or end.looked or end.ambiguous_failure)
 
 
 def _ended_well(db: Connection, changes: Sequence[Settle]) -> None:
     values: list[object] = []
     for one in changes:
         row, end = one.row, one.end
-        values += (row.id, row.lease, end.maybe_taken, end.started_at_ms or None, end.outcome, one.now_ms)
+        values += (row.id, row.lease, end.maybe_delivered, end.started_at_ms or None, end.outcome, one.now_ms)
         values += (end.duration_ms, end.http_status, end.detail, end.erp_id, end.erp_number)
     ended = db.execute(_ENDED_WELL.format(",".join(["(?,?,?,?,?,?,?,?,?,?,?)"] * len(changes))), values)
     if ended.rowcount != len(changes):
@@ -93,7 +94,7 @@ def _settle_one(db: Connection, row: OutboxRow, end: Settlement, now_ms: int) ->
                 due(end, now_ms),
                 0 if end.counts else 1,
                 end.cleared,
-                end.maybe_taken,
+                end.maybe_delivered,
                 end.started_at_ms or None,
                 end.outcome,
                 end.reason,
@@ -102,7 +103,7 @@ def _settle_one(db: Connection, row: OutboxRow, end: Settlement, now_ms: int) ->
                 end.http_status,
                 end.detail,
                 end.looked,
-                end.strike,
+                end.ambiguous_failure,
                 end.erp_id,
                 end.erp_number,
                 row.id,
@@ -114,7 +115,7 @@ def _settle_one(db: Connection, row: OutboxRow, end: Settlement, now_ms: int) ->
     if end.cleared:
         db.execute(_CLEARED, (row.id,))
     elif "unknown" in (end.status, end.outcome):
-        db.execute(_UNCLEAR, (now_ms, row.id))
+        db.execute(_IN_DOUBT, (now_ms, row.id))
     if end.status != "done":
         note_attempt(db, "outbox", row.id, row.attempts, end)
     else:

@@ -162,8 +162,9 @@ def _reopen(db: Connection, row: Found, now_ms: int) -> None:
     else:
         db.execute(
             "UPDATE outbox SET status = 'ready', due_at_ms = NULL, attempts = 0, first_attempt_ms = NULL, held_for = NULL, reason = NULL, "
-            "outcome = NULL, looks = 0, strikes = 0, maybe_taken = CASE WHEN unknown_since_ms IS NULL THEN maybe_taken ELSE step > 0 END, "
-            "unknown_since_ms = NULL WHERE id = ?",  # who releases what is unknown says that it is not there
+            "outcome = NULL, lookup_attempts = 0, ambiguous_failures = 0, "
+            "maybe_delivered = CASE WHEN in_doubt_since_ms IS NULL THEN maybe_delivered ELSE step > 0 END, "
+            "in_doubt_since_ms = NULL WHERE id = ?",  # who releases what is unknown says that it is not there
             (row.id,),
         )
         assert row.order_id is not None

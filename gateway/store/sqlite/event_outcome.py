@@ -13,7 +13,7 @@ from gateway.store.sqlite.writer import Connection
 _MADE = "SELECT id, target, status, outcome, reason, answer FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND inbox_id = ?"
 _END = """
     UPDATE outbox SET status = 'done', outcome = 'rejected', due_at_ms = NULL, settled_at_ms = ?
-    WHERE id = ? AND (outcome = 'refused' OR (status IN ('ready', 'held') AND maybe_taken = 0))"""
+    WHERE id = ? AND (outcome = 'refused' OR (status IN ('ready', 'held') AND maybe_delivered = 0))"""
 _SAID = 500
 _UNDER_WAY = ("ready", "leased", "unknown")
 

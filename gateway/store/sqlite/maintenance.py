@@ -75,8 +75,8 @@ def room_is_low(folder: Path) -> bool:
 
 # What was announced as being sent is unknown from now on; where nothing is announced, the lease says that it may have been sent.
 _SENT = """,
-    status = CASE WHEN sending = 1 OR unknown_since_ms IS NOT NULL THEN 'unknown' ELSE 'ready' END, due_at_ms = ?1,
-    unknown_since_ms = CASE WHEN sending = 1 THEN {since} ELSE unknown_since_ms END, sending = NULL"""
+    status = CASE WHEN request_started = 1 OR in_doubt_since_ms IS NOT NULL THEN 'unknown' ELSE 'ready' END, due_at_ms = ?1,
+    in_doubt_since_ms = CASE WHEN request_started = 1 THEN {since} ELSE in_doubt_since_ms END, request_started = NULL"""
 # A row that was being worked on when the process ended, three times by now, may be why: a plugin that blocks the event loop or
 # eats the memory over it. It comes back within 4 s and by itself, so that everything else gets through and nothing else is blamed
 # for the next end; after ten such ends later and later. (What a kill found leased goes out within 5 s of ready: CONTRACT section 5.)
@@ -87,9 +87,9 @@ _SUSPECTED = """,
                           ELSE min(900000, 5000 << min(attempts - 10, 8)) * (500 + abs(random() % 500)) / 1000 END"""
 _TAKE_BACK: dict[Queue, str] = {
     "inbox": _SUSPECTED,
-    "outbox": _SENT.format(since="?1") + ", maybe_taken = maybe_taken OR coalesce(sending, 1)",
+    "outbox": _SENT.format(since="?1") + ", maybe_delivered = maybe_delivered OR coalesce(request_started, 1)",
     "acknowledgements": ", status = 'ready', due_at_ms = ?1",
-    "submit": _SENT.format(since="coalesce(unknown_since_ms, ?1)") + ", repeated = repeated OR sending = 1",
+    "submit": _SENT.format(since="coalesce(in_doubt_since_ms, ?1)") + ", repeated = repeated OR request_started = 1",
 }
 
 
@@ -176,7 +176,7 @@ def shift_ages(db: Connection, now_ms: int, delta_ms: int) -> None:
         )
     for table in ("outbox", "submit") if delta_ms else ():
         db.execute(
-            f"UPDATE {table} SET unknown_since_ms = unknown_since_ms + ?1 WHERE {ACTIVE} AND (?1 < 0 OR unknown_since_ms <= ?2)",
+            f"UPDATE {table} SET in_doubt_since_ms = in_doubt_since_ms + ?1 WHERE {ACTIVE} AND (?1 < 0 OR in_doubt_since_ms <= ?2)",
             (delta_ms, noticed_ms),
         )
 

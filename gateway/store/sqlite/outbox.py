@@ -16,7 +16,7 @@ _FOR_EVER_MS = 2**62
 _LEASE = """
     SELECT outbox.id, target, inbox.source, outbox.order_id, orders.order_ref, outbox.inbox_id, outbox.key, kind,
            outbox.attempts + 1, first_attempt_ms, inbox.occurred_at_ms, inbox.received_at_ms, body, outbox.sha256,
-           maybe_taken, unknown_since_ms, looks, strikes, erp_id, erp_number, step, item, sent_sha256
+           maybe_delivered, in_doubt_since_ms, lookup_attempts, ambiguous_failures, erp_id, erp_number, step, item, sent_sha256
     FROM outbox INDEXED BY outbox_active JOIN inbox ON inbox.id = outbox.inbox_id JOIN orders ON orders.id = outbox.order_id
     WHERE target = ? AND outbox.status IN ('ready', 'leased', 'unknown') AND outbox.due_at_ms <= ?
     ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
@@ -40,7 +40,7 @@ class Outbox(Core):
     """See `gateway.store.base.Store`."""
 
     async def lease_outbox(
-        self, target: str, limit: int, *, announces: bool = False, early: bool = False, but_not: Collection[int] = ()
+        self, target: str, limit: int, *, records_intent: bool = False, early: bool = False, but_not: Collection[int] = ()
     ) -> list[OutboxRow]:
         now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
         until_ms = _FOR_EVER_MS if early else now_ms
@@ -54,19 +54,19 @@ class Outbox(Core):
             rows = [_row(one, lease) for one in found]
             if rows:
                 db.execute(
-                    "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, sending = ? "
+                    "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, request_started = ? "
                     "WHERE id IN (SELECT value FROM json_each(?))",
-                    (lease, 0 if announces else None, json.dumps([row.id for row in rows])),
+                    (lease, 0 if records_intent else None, json.dumps([row.id for row in rows])),
                 )
             return rows
 
         return await self._run(change)
 
-    async def sending(self, row: OutboxRow, sha256: bytes | None) -> None:
+    async def start_request(self, row: OutboxRow, sha256: bytes | None) -> None:
         def change(db: Connection) -> None:
             must_change(
                 db.execute(
-                    "UPDATE outbox SET sending = 1, sent_sha256 = coalesce(?, sent_sha256) WHERE id = ? AND lease = ?",
+                    "UPDATE outbox SET request_started = 1, sent_sha256 = coalesce(?, sent_sha256) WHERE id = ? AND lease = ?",
                     (sha256, row.id, row.lease),
                 ),
                 row.key,
@@ -78,8 +78,9 @@ class Outbox(Core):
         def change(db: Connection) -> None:
             must_change(
                 db.execute(
-                    "UPDATE outbox SET sending = sending * 0, step = ?, item = ?, maybe_taken = 1, unknown_since_ms = NULL, looks = 0, "
-                    "strikes = 0, erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number) WHERE id = ? AND lease = ?",
+                    "UPDATE outbox SET request_started = request_started * 0, step = ?, item = ?, maybe_delivered = 1, "
+                    "in_doubt_since_ms = NULL, lookup_attempts = 0, ambiguous_failures = 0, erp_id = coalesce(?, erp_id), "
+                    "erp_number = coalesce(?, erp_number) WHERE id = ? AND lease = ?",
                     (progress.step, progress.item, progress.erp_id, progress.erp_number, row.id, row.lease),
                 ),
                 row.key,
@@ -164,7 +165,7 @@ def _row(found: Any, lease: int) -> OutboxRow:
     id_, target, source, order_id, order_ref, inbox_id, key, kind, attempts, first_ms, occurred_ms, received_ms, body, sha256, *state = (
         found
     )
-    maybe_taken, unknown_ms, looks, strikes, erp_id, erp_number, step, item, sent_sha256 = state
+    maybe_delivered, in_doubt_ms, lookup_attempts, ambiguous_failures, erp_id, erp_number, step, item, sent_sha256 = state
     return OutboxRow(
         id=id_,
         lease=lease,
@@ -181,10 +182,10 @@ def _row(found: Any, lease: int) -> OutboxRow:
         received_at=from_ms(received_ms),
         body=body,
         sha256=sha256,
-        maybe_taken=bool(maybe_taken),
-        unknown_since=from_ms(unknown_ms),
-        looks=looks,
-        strikes=strikes,
+        maybe_delivered=bool(maybe_delivered),
+        in_doubt_since=from_ms(in_doubt_ms),
+        lookup_attempts=lookup_attempts,
+        ambiguous_failures=ambiguous_failures,
         erp_id=erp_id,
         erp_number=erp_number,
         step=step,

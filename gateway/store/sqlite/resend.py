@@ -17,17 +17,17 @@ from gateway.store.sqlite.writer import Connection
 
 _REOPEN = """
     UPDATE outbox SET status = 'ready', due_at_ms = NULL, attempts = 0, first_attempt_ms = NULL, held_for = NULL, reason = NULL,
-        outcome = NULL, looks = 0, strikes = 0, maybe_taken = 0, unknown_since_ms = NULL, step = 0, item = 0, erp_id = NULL,
-        sent_sha256 = NULL, resent = resent + 1
+        outcome = NULL, lookup_attempts = 0, ambiguous_failures = 0, maybe_delivered = 0, in_doubt_since_ms = NULL,
+        step = 0, item = 0, erp_id = NULL, sent_sha256 = NULL, resent = resent + 1
     WHERE id = ?"""
 # How it ended the last time stands in its own row, which the next end takes.
 _KEEP_LAST = """
     INSERT INTO attempts (queue, row_id, attempt, at_ms, duration_ms, outcome, http_status, detail)
     SELECT 'outbox', id, attempts, settled_at_ms, coalesce(duration_ms, 0), outcome, http_status, answer FROM outbox WHERE id = ?"""
 _LATER = """
-    SELECT id, key, status, coalesce(outcome, ''), maybe_taken OR resent FROM outbox INDEXED BY outbox_by_order
+    SELECT id, key, status, coalesce(outcome, ''), maybe_delivered OR resent FROM outbox INDEXED BY outbox_by_order
     WHERE order_id = ? AND target = ? AND id > ?
-          AND (coalesce(outcome, '') NOT IN ('dropped', 'superseded', 'rejected') OR maybe_taken OR resent)
+          AND (coalesce(outcome, '') NOT IN ('dropped', 'superseded', 'rejected') OR maybe_delivered OR resent)
     ORDER BY id"""
 
 
@@ -36,7 +36,7 @@ def may_resend(db: Connection, row: Found, together: Collection[Found]) -> str |
     if not db.execute("SELECT body IS NOT NULL FROM outbox WHERE id = ?", (row.id,)).fetchone()[0]:
         return "its body has been erased (store.keep_bodies_days, or gateway purge), so that there is nothing left to send"
     again = {one.id for one in together if one.queue == "outbox"}
-    for id_, key, status, outcome, maybe_taken in db.execute(_LATER, (row.order_id, row.target, row.id)).fetchall():
+    for id_, key, status, outcome, maybe_delivered in db.execute(_LATER, (row.order_id, row.target, row.id)).fetchall():
         if outcome in ("delivered", "duplicate"):
             if id_ not in again:
                 return (
@@ -44,7 +44,7 @@ def may_resend(db: Connection, row: Found, together: Collection[Found]) -> str |
                 )
         elif status in ("leased", "unknown"):
             return f"outbox:{id_} ({key}, {status}), a later message of the order, is on its way to the target; wait until it is done"
-        elif maybe_taken:
+        elif maybe_delivered:
             return f"outbox:{id_} ({key}, {outcome or status}), a later message of the order, may have reached the target"
     return None
 

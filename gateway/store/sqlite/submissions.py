@@ -24,23 +24,24 @@ from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState
 
 _STATE = "SELECT public_id, caller, source, command, status, attempts, answer, reason, codes FROM submit"
-SOLE = "sole = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
+SOLE = "unique_subject = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
 _NEW = """
-    INSERT INTO submit (public_id, caller, key, source, command, subject, sole, status, due_at_ms, accepted_at_ms,
-                        said_sha256, sha256, body, unknown_since_ms, repeated)
+    INSERT INTO submit (public_id, caller, key, source, command, subject, unique_subject, status, due_at_ms, accepted_at_ms,
+                        content_sha256, sha256, body, in_doubt_since_ms, repeated)
     VALUES (?,?,?,?,?,?,?,'ready',?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"""
 _LEASE = """
     SELECT id, public_id, caller, source, command, subject, attempts + 1, accepted_at_ms, first_attempt_ms, body, sha256,
-           unknown_since_ms, looks, repeated
+           in_doubt_since_ms, lookup_attempts, repeated
     FROM submit INDEXED BY submit_active
     WHERE source = ? AND status IN ('ready', 'leased', 'unknown') AND due_at_ms <= ? ORDER BY due_at_ms, id LIMIT ?"""
 _SETTLE = """
-    UPDATE submit SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, sending = NULL,
-                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?, looks = looks + ?,
+    UPDATE submit SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, request_started = NULL,
+                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
+                      lookup_attempts = lookup_attempts + ?,
                       answer = ?, codes = ?
     WHERE id = ? AND lease = ?"""
-_CLEARED = "UPDATE submit SET unknown_since_ms = NULL, looks = 0 WHERE id = ?"
-_UNCLEAR = "UPDATE submit SET unknown_since_ms = coalesce(unknown_since_ms, ?), repeated = 1 WHERE id = ?"
+_CLEARED = "UPDATE submit SET in_doubt_since_ms = NULL, lookup_attempts = 0 WHERE id = ?"
+_IN_DOUBT = "UPDATE submit SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?), repeated = 1 WHERE id = ?"
 # The oldest of a lane goes where nothing of the lane is on its way.
 _ADVANCE = f"""
     UPDATE submit SET due_at_ms = ?1 WHERE id = (
@@ -127,7 +128,7 @@ class Submissions(Core):
             rows = [_row(found, lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
             if rows:
                 db.execute(
-                    "UPDATE submit SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, sending = 0 "
+                    "UPDATE submit SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, request_started = 0 "
                     "WHERE id IN (SELECT value FROM json_each(?))",
                     (lease, json.dumps([row.id for row in rows])),
                 )
@@ -137,7 +138,7 @@ class Submissions(Core):
 
     async def submitting(self, row: SubmissionRow) -> None:
         def change(db: Connection) -> None:
-            must_change(db.execute("UPDATE submit SET sending = 1 WHERE id = ? AND lease = ?", (row.id, row.lease)), row.public_id)
+            must_change(db.execute("UPDATE submit SET request_started = 1 WHERE id = ? AND lease = ?", (row.id, row.lease)), row.public_id)
 
         await self._run(change)
 
@@ -169,7 +170,7 @@ class Submissions(Core):
             if end.cleared:
                 db.execute(_CLEARED, (row.id,))
             elif "unknown" in (end.status, end.outcome):
-                db.execute(_UNCLEAR, (now_ms, row.id))
+                db.execute(_IN_DOUBT, (now_ms, row.id))
             note_attempt(db, "submit", row.id, row.attempts, end)
             if end.status in _ENDED:
                 advance(db, row.source, row.subject, now_ms)
@@ -210,10 +211,10 @@ def ahead_of(db: Connection, row_id: int) -> tuple[str, str] | None:
 
 
 def standing_in(db: Connection, row_id: int) -> str | None:
-    """The public id of what now stands for the subject of a dead row that is sole: they cannot both be sent."""
+    """The public id of what now stands for the subject of a dead row that is unique_subject: they cannot both be sent."""
     found = db.execute(
         "SELECT public_id FROM submit INDEXED BY submit_sole WHERE (source, subject) = "
-        f"(SELECT source, subject FROM submit WHERE id = ?1 AND sole = 1) AND {SOLE} AND id <> ?1",
+        f"(SELECT source, subject FROM submit WHERE id = ?1 AND unique_subject = 1) AND {SOLE} AND id <> ?1",
         (row_id,),
     ).fetchone()
     return found and str(found[0])
@@ -223,7 +224,7 @@ def reopen(db: Connection, row_id: int, now_ms: int) -> None:
     """A person lets a row go again; of what is unknown they say that the vendor has nothing of it."""
     db.execute(
         "UPDATE submit SET status = 'ready', due_at_ms = CASE WHEN subject IS NULL THEN ? END, attempts = 0, first_attempt_ms = NULL, "
-        "reason = NULL, outcome = NULL, looks = 0, unknown_since_ms = NULL WHERE id = ?",
+        "reason = NULL, outcome = NULL, lookup_attempts = 0, in_doubt_since_ms = NULL WHERE id = ?",
         (now_ms, row_id),
     )
     _advance_of(db, row_id, now_ms)
@@ -245,11 +246,13 @@ def _advance_of(db: Connection, row_id: int, now_ms: int) -> None:
 
 def _known(db: Connection, new: NewSubmission) -> SubmissionAccepted:
     """Why a command was not stored."""
-    same_key = db.execute(f"{_STATE.replace('codes', 'codes, said_sha256')} WHERE caller = ? AND key = ?", (new.caller, new.key)).fetchone()
+    same_key = db.execute(
+        f"{_STATE.replace('codes', 'codes, content_sha256')} WHERE caller = ? AND key = ?", (new.caller, new.key)
+    ).fetchone()
     if same_key is not None:
-        *found, said_sha256 = same_key
+        *found, content_sha256 = same_key
         state = _state(found)
-        same = (state.source, state.command, said_sha256) == (new.source, new.command, new.sha256)
+        same = (state.source, state.command, content_sha256) == (new.source, new.command, new.sha256)
         return SubmissionAccepted(outcome="repeat" if same else "conflict", state=state)
     standing = db.execute(
         f"{_STATE} INDEXED BY submit_sole WHERE source = ? AND subject = ? AND {SOLE}", (new.source, new.subject)
@@ -275,7 +278,22 @@ def _state(found: Any) -> SubmissionState:
 
 
 def _row(found: Any, lease: int) -> SubmissionRow:
-    id_, public_id, caller, source, command, subject, attempts, accepted_ms, first_ms, body, sha256, unknown_ms, looks, repeated = found
+    (
+        id_,
+        public_id,
+        caller,
+        source,
+        command,
+        subject,
+        attempts,
+        accepted_ms,
+        first_ms,
+        body,
+        sha256,
+        in_doubt_ms,
+        lookup_attempts,
+        repeated,
+    ) = found
     return SubmissionRow(
         id=id_,
         lease=lease,
@@ -289,7 +307,7 @@ def _row(found: Any, lease: int) -> SubmissionRow:
         first_attempt_at=from_ms(first_ms),
         body=body,
         sha256=sha256,
-        unknown_since=from_ms(unknown_ms),
-        looks=looks,
+        in_doubt_since=from_ms(in_doubt_ms),
+        lookup_attempts=lookup_attempts,
         repeated=bool(repeated),
     )

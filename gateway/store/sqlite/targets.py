@@ -22,7 +22,7 @@ _ORDERS = f"""
         SELECT order_id FROM outbox INDEXED BY outbox_active WHERE target = ?1 AND {ACTIVE}
         UNION ALL SELECT order_id FROM outbox INDEXED BY outbox_waiting WHERE {WAITING} AND target = ?1) ORDER BY order_id"""
 _ROWS = """
-    SELECT id, target, key, status, kind, maybe_taken OR step > 0 FROM outbox INDEXED BY outbox_by_order
+    SELECT id, target, key, status, kind, maybe_delivered OR step > 0 FROM outbox INDEXED BY outbox_by_order
     WHERE order_id = ? AND target IN (?, ?) ORDER BY id"""
 _MOVE = """
     UPDATE outbox SET target = ?1, due_at_ms = CASE WHEN status = 'ready' THEN NULL ELSE due_at_ms END,
