@@ -45,10 +45,10 @@ bench-extras: $(READY) ## what the benchmark also compares with, into the enviro
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS)
 
 torture: $(READY) ## break it in every way, and count what was lost; ARGS="--seed 7 --budget 600 --only kills"
-	$(BIN)/python -m tests.torture $(ARGS)
+	$(BIN)/python -m tests.harness.torture $(ARGS)
 
 fuzz: $(READY)   ## hostile bytes for every parser; ARGS="--runs 2000000 --seed 7 --only config.toml"
-	$(BIN)/python -m tests.fuzz $(ARGS)
+	$(BIN)/python -m tests.harness.fuzz $(ARGS)
 
 clean:           ## throw away the environment
 	rm -rf $(VENV) .tryton .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -15,10 +15,10 @@ TOGETHER = (
     "tests/edge/test_signalr_hubs.py",
     "tests/edge/test_signalr_node.py",
     "tests/edge/test_signalr_secrets.py",
-    "tests/service/test_unit.py",
+    "tests/harness/service/test_unit.py",
     "tests/test_supply_chain.py",
     "tests/tryton/",
-    "tests/walk/",
+    "tests/harness/walk/",
 )
 deselected: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""Strangers on a live gateway: what they may cost, and that what is genuine pays for none of it (tests/torture has the floods)."""
+"""Strangers on a live gateway: what they may cost, and that what is genuine pays for none of it (tests/harness/torture has the floods)."""
 
 from __future__ import annotations
 

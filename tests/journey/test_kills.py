@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.testing import ErpSimulator
-from tests.torture.kills import SOURCE, TARGET, Kills
+from tests.harness.torture.kills import SOURCE, TARGET, Kills
 
 from .load import Load
 from .process import process

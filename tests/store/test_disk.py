@@ -20,8 +20,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import sqlite3_connect
 from gateway.testing import ErpSimulator, ManualClock
 from tests import acme
+from tests.harness.torture.disks import Small, missing, refusal
 from tests.store import conformance as suite
-from tests.torture.disks import Small, missing, refusal
 
 MiB = 1024 * 1024
 QUICK = "retry = { base_s = 0.1, cap_s = 1 }\nbreaker = { failures = 100000 }"

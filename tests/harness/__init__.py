@@ -1,0 +1,1 @@
+"""Harnesses: they break, shake or walk through the whole gateway and judge what is left."""

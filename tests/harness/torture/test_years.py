@@ -1,0 +1,25 @@
+"""A clock that is years off, in short: over a start and while it runs, ahead and behind; and the twin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.harness.torture.protocol import Tally
+from tests.harness.torture.test_network import SEED
+from tests.harness.torture.years import YearsHarness, jump_years
+
+pytestmark = pytest.mark.skipif(YearsHarness().needs() is not None, reason="needs libfaketime (apt-get install faketime)")
+
+
+@pytest.mark.parametrize(("days", "stopped"), [(1500, True), (1500, False), (-1500, False)])
+async def test_a_clock_that_is_years_off_doubles_no_order(tmp_path: Path, days: int, stopped: bool) -> None:
+    assert await jump_years(tmp_path, Random(SEED), days, Tally(name="years"), stopped=stopped) == []
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_the_twin_that_goes_by_the_wall_clock_is_caught(tmp_path: Path, stopped: bool) -> None:
+    found = await jump_years(tmp_path, Random(SEED), 1500, Tally(name="twin"), "--twin", "wall_clock_alone", stopped=stopped)
+    assert "came with 2 different bodies" in " ".join(found), "a second order under the key of the first"

@@ -1,0 +1,94 @@
+"""Jumps of the wall clock by years, of a real process that tidies up every second: a battery that is empty, a host that is wrong.
+
+What the vendor sends again while the clock is wrong, and after it is right, is a repeat: no key is forgotten, no order is in the ERP
+twice. `readyz` says that the clock is in doubt, for as long as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import aiohttp
+
+from gateway.testing import ErpSimulator
+from tests.harness.torture.clocks import ClockHarness, Wall
+from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.stuck import count_stuck
+from tests.journey.load import Load
+from tests.journey.process import Process, process
+
+TIDY_S = 0.5
+TIDIED_S = 4.0
+ORDERS = 6
+WITHIN_S = 15.0
+
+
+@asynccontextmanager
+async def _gateway(folder: Path, erp: ErpSimulator, wall: Wall, *arguments: str) -> AsyncIterator[Process]:
+    environment = {**wall.environment, "TORTURE_TIDY_S": str(TIDY_S)}
+    async with process(folder, erp.url, *arguments, driver="tests.harness.torture.driver", environment=environment) as gateway:
+        await gateway.start()
+        yield gateway
+
+
+async def jump_years(folder: Path, dice: Random, days: int, tally: Tally, *arguments: str, stopped: bool) -> list[str]:
+    """The clock goes wrong by so many days, over a start or while it runs, and right again; what was wrong."""
+    wall, erp, found = Wall(folder / "wall"), ErpSimulator(), list[str]()
+    await erp.start()
+    try:
+        async with _gateway(folder, erp, wall, *arguments) as gateway, aiohttp.ClientSession() as session:
+            load = Load(gateway, erp, dice)
+            await _send_all(session, load)
+            await load.settled()
+            for offset in (days, -days):
+                if stopped:
+                    await gateway.kill(signal.SIGTERM)
+                wall.jump(f"{offset:+d} d")
+                if stopped:
+                    await gateway.start()
+                await asyncio.sleep(TIDIED_S)
+                wrong = offset == days
+                if (await _doubts(session, gateway)) != wrong:
+                    found.append(f"{offset:+d} d: readyz {'says nothing of' if wrong else 'still doubts'} the clock")
+                await _send_all(session, load)
+                await load.settled()
+            if not gateway.lives():
+                found.append("the gateway ended")
+            found += load.problems()
+            found += [] if found else await count_stuck(tally, gateway.admin_port, offset_s=wall.offset_s)
+            tally.add(load, f"round {tally.rounds}")
+            tally.faults["over a start" if stopped else "while running"] += 2
+    finally:
+        await erp.stop()
+    return found
+
+
+async def _send_all(session: aiohttp.ClientSession, load: Load) -> None:
+    """The same orders, each time."""
+    await asyncio.gather(*(load.send(session, f"o{n}", 1) for n in range(ORDERS)))
+
+
+async def _doubts(session: aiohttp.ClientSession, gateway: Process) -> bool:
+    async with session.get(f"http://127.0.0.1:{gateway.admin_port}/readyz") as answer:
+        return any("clock" in reason for reason in (await answer.json())["reasons"])
+
+
+class YearsHarness:
+    name = "years"
+    share = 0.2
+
+    def needs(self) -> str | None:
+        return ClockHarness().needs()
+
+    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
+        while not is_over(until, tally):
+            place = folder / str(tally.rounds)
+            place.mkdir()
+            days = dice.choice((-1, 1)) * dice.randrange(1200, 4000)
+            found = await jump_years(place, dice, days, tally, stopped=dice.random() < 0.5)
+            tally.problems += [f"round {tally.rounds - 1}, {days} days: {problem}" for problem in found]
