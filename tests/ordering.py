@@ -139,7 +139,7 @@ def describe() -> Description:
             "create_order": Command(title="Create an order.", body=NewOrder, subject=subject, unique=True, look_up=look_up),
             "send_note": Command(title="Send a note.", body=NewOrder),
             "get_order": Command(title="Ask for an order.", body=Question, subject=subject, repeatable=lambda s: True),
-            # The known-bad twin: nothing is looked up, it is done again.
+            # The known-bad mutant: nothing is looked up, it is done again.
             "create_blindly": Command(title="Create an order.", body=NewOrder, subject=subject, unique=True, repeatable=lambda s: True),
         },
     )

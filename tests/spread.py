@@ -11,7 +11,7 @@ import pytest
 TOGETHER = (
     "tests/config/test_sources.py",
     "tests/edge/test_realtime.py",
-    "tests/edge/test_realtime_twins.py",
+    "tests/edge/test_realtime_mutants.py",
     "tests/edge/test_signalr_hubs.py",
     "tests/edge/test_signalr_node.py",
     "tests/edge/test_signalr_secrets.py",

@@ -67,7 +67,7 @@ async def test_the_test_of_the_manual_works_as_printed(tmp_path: Path, monkeypat
     monkeypatch.delitem(sys.modules, "gateway_acme", raising=False)
     made: dict[str, Any] = {}
     exec(test, made)
-    with nullcontext() if key == "wire.id" else pytest.raises(AssertionError):  # the other is its known-bad twin
+    with nullcontext() if key == "wire.id" else pytest.raises(AssertionError):  # the other is its known-bad mutant
         await made["test_an_order_sent_twice_reaches_the_erp_once"](tmp_path)
 
 

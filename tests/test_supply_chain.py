@@ -89,7 +89,7 @@ def test_the_locks_hold_nothing_that_the_list_knows(audit: ModuleType, capsys: p
     assert re.search(r"^\d\d packages looked up in .*advisories\.json, of 20\d\d-\d\d-\d\d: none with a known advisory$", out, re.MULTILINE)
 
 
-def test_known_bad_twin_the_pin_of_signalrcore_is_found(audit: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_known_bad_mutant_the_pin_of_signalrcore_is_found(audit: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.lock").write_text(OLD)
     assert audit.main(["--lock", str(tmp_path / "bad.lock"), "--advisories", str(audit.OFFLINE)]) == 1
     assert "msgpack 1.1.2: GHSA-6v7p-g79w-8964\n2 packages looked up" in capsys.readouterr().out
@@ -237,7 +237,7 @@ def test_nothing_of_ours_imports_msgpack_also_while_it_talks_to_a_hub() -> None:
     assert watched() == "tried [] loaded []"
 
 
-def test_known_bad_twin_a_module_that_imports_it_is_seen() -> None:
+def test_known_bad_mutant_a_module_that_imports_it_is_seen() -> None:
     said = watched("import signalrcore.protocol.messagepack_protocol")
     assert "tried ['msgpack'" in said
     assert "'msgpack'" in said.partition("loaded")[2]

@@ -35,7 +35,7 @@ def test_every_section_runs_and_every_order_arrives(tmp_path, sections):
     assert said["machine"]["synchronous"].startswith("2")
 
 
-def test_a_twin_that_answers_and_delivers_nothing_is_caught(tmp_path, monkeypatch):
+def test_a_mutant_that_answers_and_delivers_nothing_is_caught(tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "ARRIVE_S", 0.5)
     with Ground(vendor.choose(tmp_path, "acme"), 4) as ground, Plain("bare") as liar:
         with pytest.raises(Wrong, match="20 of 20 orders are lost"):

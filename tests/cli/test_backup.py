@@ -141,7 +141,7 @@ async def test_a_copy_that_is_not_what_it_should_be_is_named_and_not_put_back(st
 
 
 async def test_a_copy_that_does_not_verify_is_not_kept(start, erp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The known-bad twin of verifying: where a bit flips on the way, there is no copy."""
+    """The known-bad mutant of verifying: where a bit flips on the way, there is no copy."""
     running = await start(erp.url)
     await running.deliver(acme.body("o1"))
     real = copies.verify
@@ -237,7 +237,7 @@ async def test_what_stood_there_is_kept_beside_it(start, erp, run: Run, tmp_path
 
 
 async def test_without_the_marking_an_old_copy_sends_twice(start, plain_erp, run: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    """The known-bad twin: the same run with the copy put back as it is, against an ERP that is not asked first."""
+    """The known-bad mutant: the same run with the copy put back as it is, against an ERP that is not asked first."""
     monkeypatch.setattr(copies, "_PERHAPS_SENT", "UPDATE outbox SET id = id WHERE ? < 0")
     running = await later(start, run, tmp_path, plain_erp.url)
     await running.until(lambda: has(running, "outbox", "done", 1))

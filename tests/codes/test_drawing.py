@@ -75,7 +75,7 @@ def test_a_symbol_up_to_the_edge_is_caught() -> None:
 
 @pytest.mark.parametrize(("modules", "read"), [(1, True), (20, True), (240, False)])
 def test_flipped_modules_are_corrected_until_there_are_too_many(modules: int, read: bool) -> None:
-    """The twin of every test above: the decoder reads what is drawn, and nothing that only looks like it."""
+    """The mutant of every test above: the decoder reads what is drawn, and nothing that only looks like it."""
     laid = label(str(SAMPLE.storage), SAMPLE.number)
     picture = drawn("storage-label.png")
     side = laid.module

@@ -66,7 +66,7 @@ def test_every_form_shows_the_same_number(number: str, expected: str) -> None:
 
 
 def test_another_number_is_told_from_the_one_on_the_label() -> None:
-    """The twin: what reads the dots says what is there, not what was asked for."""
+    """The mutant: what reads the dots says what is there, not what was asked for."""
     assert read_dots(seen(file("34682734828", "png"), "png"), label(CODE, "34682734827")) == "34682734828"
 
 

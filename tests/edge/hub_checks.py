@@ -1,4 +1,4 @@
-"""Checks that a good door passes and a twin with one fault must fail: each takes the class under test (signalr.md, C20)."""
+"""Checks that a good door passes and a mutant with one fault must fail: each takes the class under test (signalr.md, C20)."""
 
 from __future__ import annotations
 

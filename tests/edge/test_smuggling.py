@@ -88,7 +88,7 @@ async def test_no_form_smuggles_a_read_past_the_operators_side(start: Any, erp: 
     assert (await running.get("/readyz"))[0] == 200
 
 
-async def test_known_bad_twin_a_lenient_server_is_found(start: Any, erp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_bad_mutant_a_lenient_server_is_found(start: Any, erp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A front that believes Content-Length, where there is Transfer-Encoding too, hands the rest on as another request."""
     running = await start(erp.url)
     running.gateway.pages._idle_timeout_s = 1

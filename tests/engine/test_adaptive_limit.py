@@ -81,7 +81,7 @@ def rounds(made: Parallel, room: int, count: int) -> int:
 
 @contextmanager
 def all_or_nothing() -> Iterator[None]:
-    """The known-bad twin: too much stops it, as a breaker does, and it begins with one again."""
+    """The known-bad mutant: too much stops it, as a breaker does, and it begins with one again."""
 
     def overloaded(self: Parallel, now: float, *, began: float, flying: int) -> bool:
         self.begin_small()
@@ -98,6 +98,6 @@ def test_a_target_with_little_room_gets_most_of_what_it_can_take(most: int, room
     assert rounds(Parallel(most), room, 400) >= 0.7 * 400 * room
 
 
-def test_the_twin_that_stops_gets_much_less() -> None:
+def test_the_mutant_that_stops_gets_much_less() -> None:
     with all_or_nothing():
         assert rounds(Parallel(16), 5, 400) < 0.7 * 400 * 5

@@ -127,7 +127,7 @@ async def test_a_busy_store_is_waited_for_wherever_it_is_met(start, erp, name: s
 
 
 async def test_without_the_net_a_task_that_meets_it_is_the_end(start, erp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The known-bad twin: a loop that does not wait for itself, and nobody who begins it again."""
+    """The known-bad mutant: a loop that does not wait for itself, and nobody who begins it again."""
 
     async def bare(self: Any, name: str, work: Any) -> None:
         await work()

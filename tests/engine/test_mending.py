@@ -287,8 +287,8 @@ async def test_many_orders_that_always_fail_delay_others_by_two_pauses(tmp_path:
         assert await made.state("good") == ("done", "delivered")
 
 
-async def test_the_twin_that_tries_the_same_order_again_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The known-bad twin: what is tried is what is due first, whoever failed before."""
+async def test_the_mutant_that_tries_the_same_order_again_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The known-bad mutant: what is tried is what is due first, whoever failed before."""
     monkeypatch.setattr(Breaker, "tried", property(lambda _: set(), lambda _self, _value: None), raising=False)
     with pytest.raises(AssertionError):
         await test_it_is_tried_with_one_order_at_a_time_and_more_and_more_seldom(tmp_path)

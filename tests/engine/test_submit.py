@@ -168,7 +168,7 @@ async def test_one_order_whatever_happens_to_the_answer(bench: Bench, ending: st
     assert await bench.events() == ["created-RX-1"] * ENDINGS[ending][1]
 
 
-async def test_the_twin_that_repeats_blindly_is_caught(bench: Bench) -> None:
+async def test_the_mutant_that_repeats_blindly_is_caught(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
     await bench.until(await bench.hand_in("RX-1", "create_blindly"), "done")
     assert bench.registry.created == ["RX-1", "RX-1"]

@@ -211,7 +211,7 @@ async def test_a_look_up_that_answers_with_an_error_sends_nothing(tmp_path: Path
 
 
 async def test_preflight_skipped_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The known-bad twin of this file: nobody looks, and a lost answer makes two orders."""
+    """The known-bad mutant of this file: nobody looks, and a lost answer makes two orders."""
 
     async def skipped(*_: Any) -> Seen:
         return Seen(found=False)

@@ -1,6 +1,6 @@
 """The gateway as a process that tests can kill at exact moments, and break in known ways.
 
-    python -m tests.journey.driver CONFIG [--die-after METHOD:COUNT] [--twin NAME]
+    python -m tests.journey.driver CONFIG [--die-after METHOD:COUNT] [--mutant NAME]
 
 Reads lines from standard input: each starts one gateway in a forked child and prints its pid. Forking from a process that
 has imported everything makes a start cheap enough for hundreds of kills; nothing is open in the parent. `dying` arms
@@ -60,7 +60,7 @@ def die_after(method: str, count: int) -> None:
 
 
 def answer_before_commit() -> None:
-    """Known-bad twin: the sender hears "stored" while the commit is still to come."""
+    """Known-bad mutant: the sender hears "stored" while the commit is still to come."""
     original = webhook.WebhookDoor._store_events
 
     async def hasty(self: Any, source: Any, events: Any, status: int, word: Any) -> web.Response:
@@ -78,7 +78,7 @@ def answer_before_commit() -> None:
 
 
 def no_unique_index() -> None:
-    """Known-bad twin: a look says whether an order is new, and then it is inserted; no index decides."""
+    """Known-bad mutant: a look says whether an order is new, and then it is inserted; no index decides."""
     accepting.repeated = accepting.why_earlier = lambda *_: None  # type: ignore[attr-defined, assignment]
     accept = SqliteStore.accept
 
@@ -95,7 +95,7 @@ def no_unique_index() -> None:
 
 
 def forget_order() -> None:
-    """Known-bad twin: messages of one order do not wait for each other, and a first try may come late."""
+    """Known-bad mutant: messages of one order do not wait for each other, and a first try may come late."""
     prepare_all = inbox.prepare_all  # type: ignore[attr-defined]
 
     def eager(db: Any, made: Any, now_ms: int, *more: Any) -> None:
@@ -108,7 +108,7 @@ def forget_order() -> None:
 
 
 def new_key_each_time() -> None:
-    """Known-bad twin: a retry goes out under another key."""
+    """Known-bad mutant: a retry goes out under another key."""
     from gateway.targets import envelope
 
     original = envelope.envelope_headers
@@ -121,7 +121,7 @@ def new_key_each_time() -> None:
 
 
 def preflight_skipped() -> None:
-    """Known-bad twin: nobody asks the ERP; what it has is never seen."""
+    """Known-bad mutant: nobody asks the ERP; what it has is never seen."""
     from gateway.targets import attempt_io
     from gateway.targets.preflight import Seen
 
@@ -132,7 +132,7 @@ def preflight_skipped() -> None:
 
 
 def look_up_left_out() -> None:
-    """Known-bad twin: nobody asks the vendor what became of a command; it is just said again."""
+    """Known-bad mutant: nobody asks the vendor what became of a command; it is just said again."""
     original = Connector.commands
 
     def blind(self: Connector) -> dict[str, Command]:
@@ -143,7 +143,7 @@ def look_up_left_out() -> None:
 
 
 def normal_synchronous() -> None:
-    """Known-bad twin: a commit that does not wait for the disk, as most programs have it."""
+    """Known-bad mutant: a commit that does not wait for the disk, as most programs have it."""
     from gateway.store.sqlite import connection
 
     full = ("synchronous", "FULL", 2)
@@ -152,13 +152,13 @@ def normal_synchronous() -> None:
 
 
 def ends_in_peace() -> None:
-    """Known-bad twin: a store that cannot be trusted any more ends the process as if nothing had happened."""
+    """Known-bad mutant: a store that cannot be trusted any more ends the process as if nothing had happened."""
     Gateway._store_failed = lambda self, error: self.end(0)  # type: ignore[method-assign]
     Gateway._task_died = lambda self, name, error: self.end(0)  # type: ignore[method-assign]
 
 
 def writer_dies_of_a_full_disk() -> None:
-    """Known-bad twin: where the disk is full, the thread that writes raises and is gone."""
+    """Known-bad mutant: where the disk is full, the thread that writes raises and is gone."""
     from gateway.store.sqlite.writer import Writer
 
     def raises(self: Any, db: Any, waiting: Any) -> bool:
@@ -169,9 +169,9 @@ def writer_dies_of_a_full_disk() -> None:
     Writer._made_room = raises  # type: ignore[method-assign]
 
 
-_TWINS = [answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped]
-_TWINS += [normal_synchronous, ends_in_peace, writer_dies_of_a_full_disk, look_up_left_out]
-TWINS = {twin.__name__: twin for twin in _TWINS}
+_MUTANTS = [answer_before_commit, no_unique_index, forget_order, new_key_each_time, preflight_skipped]
+_MUTANTS += [normal_synchronous, ends_in_peace, writer_dies_of_a_full_disk, look_up_left_out]
+MUTANTS = {mutant.__name__: mutant for mutant in _MUTANTS}
 
 
 def child(config: Path) -> int:
@@ -194,10 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("config", type=Path)
     parser.add_argument("--die-after")
-    parser.add_argument("--twin", choices=TWINS)
+    parser.add_argument("--mutant", choices=MUTANTS)
     options = parser.parse_args()
-    if options.twin:
-        TWINS[options.twin]()
+    if options.mutant:
+        MUTANTS[options.mutant]()
     ended: dict[int, int] = {}
     signal.signal(signal.SIGCHLD, lambda *_: bury(ended))
     submit_outcome.CERTAIN_AFTER_S = 0.3  # a test waits for it

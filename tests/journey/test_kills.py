@@ -1,7 +1,7 @@
 """kill -9 under load, again and again: what was answered 2xx reaches the ERP, under one key, in order.
 
 Five kills in `make test`, `KILLS` (default 200) in `make test-all`; the seed is printed, and `KILL_SEED` repeats it. The known-bad
-twins run the same until they are caught; one that is not caught within its kills fails the test, because then the harness proves nothing.
+mutants run the same until they are caught; one that is not caught within its kills fails the test, because then the harness proves nothing.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ async def test_a_gateway_that_answers_before_the_commit_is_caught(tmp_path: Path
     """What is lost shows only when everything else has arrived: a few kills, a look, and again."""
     for round_ in range(6):
         (tmp_path / str(round_)).mkdir()
-        killing = await run(tmp_path / str(round_), 2, "--twin", "answer_before_commit", wait_s=1, until_caught=True)
+        killing = await run(tmp_path / str(round_), 2, "--mutant", "answer_before_commit", wait_s=1, until_caught=True)
         if killing.load.problems():
             return
     raise AssertionError(f"the harness does not see it; KILL_SEED={SEED}")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("twin", "kills"), [("no_unique_index", 20), ("forget_order", 100), ("new_key_each_time", 100)])
-async def test_known_bad_twin_is_caught(tmp_path: Path, twin: str, kills: int) -> None:
-    killing = await run(tmp_path, kills, "--twin", twin, wait_s=3, until_caught=True)
-    assert killing.load.problems() != [], f"the harness does not see {twin}; KILL_SEED={SEED}"
+@pytest.mark.parametrize(("mutant", "kills"), [("no_unique_index", 20), ("forget_order", 100), ("new_key_each_time", 100)])
+async def test_known_bad_mutant_is_caught(tmp_path: Path, mutant: str, kills: int) -> None:
+    killing = await run(tmp_path, kills, "--mutant", mutant, wait_s=3, until_caught=True)
+    assert killing.load.problems() != [], f"the harness does not see {mutant}; KILL_SEED={SEED}"

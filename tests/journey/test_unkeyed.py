@@ -2,7 +2,7 @@
 
 60 orders and 2 kills in `make test`; `UNKEYED_ORDERS` orders (default 200; 5,000 before a release) and `UNKEYED_KILLS` kills
 (default 8) in `make test-all`. The seed is printed, and `KILL_SEED` repeats it. With a look-up each order is there exactly once;
-without, what is unclear waits for a person, and nothing is lost or doubled. The known-bad twin skips the look-up and must be caught.
+without, what is unclear waits for a person, and nothing is lost or doubled. The known-bad mutant skips the look-up and must be caught.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ async def test_without_a_look_up_what_is_unclear_waits_for_a_person(
 
 
 async def test_a_skipped_look_up_is_caught(tmp_path: Path) -> None:
-    erp, _ = await run(tmp_path, LOOKUP, "--twin", "preflight_skipped", orders=40, kills=1)
+    erp, _ = await run(tmp_path, LOOKUP, "--mutant", "preflight_skipped", orders=40, kills=1)
     assert erp.doubled() != [], f"the harness does not see it; KILL_SEED={SEED}"
 
 

@@ -92,7 +92,7 @@ async def whole(folder: Path, erp: ErpSimulator, *arguments: str) -> AsyncIterat
 
 
 def one_order(side: Erp, erp: ErpSimulator) -> bool:
-    """What every journey ends with, and its twin does not."""
+    """What every journey ends with, and its mutant does not."""
     references = {message["order"]["order_ref"] for message in erp.messages()}
     return ([one.number for one in side.cloud.creations.made], side.cloud.creations.mailed, references) == (["RX-1"], ["RX-1"], {"RX-1"})
 
@@ -146,8 +146,8 @@ async def test_an_order_whose_answer_is_lost_on_its_way_is_found_by_its_number(t
         assert one_order(side, erp)
 
 
-async def test_the_twin_that_leaves_the_look_up_out_mails_the_patient_twice(tmp_path: Path, erp: ErpSimulator) -> None:
-    async with whole(tmp_path, erp, "--twin", "look_up_left_out") as side:
+async def test_the_mutant_that_leaves_the_look_up_out_mails_the_patient_twice(tmp_path: Path, erp: ErpSimulator) -> None:
+    async with whole(tmp_path, erp, "--mutant", "look_up_left_out") as side:
         await side.done(await killed_before_the_answer(side))
         await erp.wait_for(1)
         assert not one_order(side, erp)

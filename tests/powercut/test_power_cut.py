@@ -1,7 +1,7 @@
 """Power cuts at random moments: what was acknowledged is there afterwards, the file is whole, and each order leaves once.
 
 100 cuts in `make test`, `POWER_CUTS` (default 2,000) in `make test-all`; a failure names its seed, which repeats it: `POWER_CUT_SEED=17`.
-The known-bad twin runs the same with `synchronous=NORMAL`, as most programs have it, and must lose orders.
+The known-bad mutant runs the same with `synchronous=NORMAL`, as most programs have it, and must lose orders.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def test_a_disk_that_fails_at_any_point_of_a_start_is_said_in_the_stores_w
     assert 2 <= failed < 99
 
 
-async def test_known_bad_twin_normal_synchronous_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_bad_mutant_normal_synchronous_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weak = tuple(
         ("synchronous", "NORMAL", 1) if name == "synchronous" else (name, value, back) for name, value, back in connection._PRAGMAS
     )
@@ -84,7 +84,7 @@ async def test_known_bad_twin_normal_synchronous_loses_orders(tmp_path: Path, mo
     assert lost
 
 
-async def test_known_bad_twin_that_trusts_the_log_it_finds_loses_orders(tmp_path: Path) -> None:
+async def test_known_bad_mutant_that_trusts_the_log_it_finds_loses_orders(tmp_path: Path) -> None:
     """After a sync that failed, a log reads as if it were on the disk, and is not."""
     lost: set[str] = set()
     for seed in range(200):

@@ -155,7 +155,7 @@ async def test_a_first_start_that_is_cut_short_is_gone_on_with(tmp_path: Path, m
 
 
 async def test_without_its_note_a_first_start_that_is_cut_short_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The known-bad twin: the lock alone looks like a directory that was in use."""
+    """The known-bad mutant: the lock alone looks like a directory that was in use."""
     monkeypatch.setattr(new_store, "_say", lambda folder: None)
     with pytest.raises(ConfigError, match="was in use before"):
         await store_in(tmp_path / "data").open()

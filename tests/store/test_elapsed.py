@@ -102,7 +102,7 @@ async def test_years_ahead_forget_nothing_and_say_so_until_the_clock_is_right(sh
 
 @pytest.mark.parametrize("jump", HOW)
 async def test_without_the_ledger_the_key_is_forgotten(shop: Shop, jump: Jump, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The known-bad twin: the wall clock alone."""
+    """The known-bad mutant: the wall clock alone."""
     monkeypatch.setattr(SqliteStore, "time_to_let_go", lambda self: self._clock.now())
     for ref in ("o2", "o3"):  # the newest row of a table is never let go of
         await shop.deliver(ref)

@@ -54,11 +54,13 @@ async def test_killed_at_each_system_call_it_leaves_the_old_or_the_new(data: Pat
 
 
 async def test_without_an_intent_a_restore_that_is_killed_loses_both(data: Path) -> None:
-    """The known-bad twin: the old files move away one by one, and nothing says so."""
+    """The known-bad mutant: the old files move away one by one, and nothing says so."""
     if (why := missing()) is not None:
         pytest.skip(why)
     problems = [
-        problem for nth in range(1, 6) for problem in await cut_short(data, f"t{nth}", *strace(os.devnull, "rename", nth), twin="no_intent")
+        problem
+        for nth in range(1, 6)
+        for problem in await cut_short(data, f"t{nth}", *strace(os.devnull, "rename", nth), mutant="no_intent")
     ]
     assert problems
     assert any("was in use before" in problem for problem in problems)

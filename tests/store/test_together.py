@@ -146,7 +146,7 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
         (bulk_settle, "_WAITS", lambda sql: sql.replace("due_at_ms IS NULL", "due_at_ms = 0")),
     ],
 )
-async def test_known_bad_twin_a_statement_that_does_something_else_is_seen(
+async def test_known_bad_mutant_a_statement_that_does_something_else_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any, name: str, fault: Any
 ) -> None:
     differs = False

@@ -147,7 +147,7 @@ async def test_no_command_on_the_control_socket_is_a_failure_of_ours(stocked: An
     assert not stocked.task.done()
 
 
-async def test_known_bad_twin_a_limit_that_is_read_carelessly_is_found(stocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_bad_mutant_a_limit_that_is_read_carelessly_is_found(stocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     careless: Callable[[Any], int] = lambda query: int(query.get("limit", "50"))  # noqa: E731
     monkeypatch.setattr(admin, "_limit", careless)
     assert await hostile_reads(stocked)

@@ -194,7 +194,7 @@ async def test_a_repeat_that_is_refused_for_another_reason_is_refused(out: Out, 
 
 
 async def test_a_vendor_that_makes_doubles_is_seen_to(out: Out, simulator: PickupCloudSimulator) -> None:
-    """The known-bad twin: with no look-up between, the patient has two orders and two mails."""
+    """The known-bad mutant: with no look-up between, the patient has two orders and two mails."""
     simulator.creations.duplicates = "twice"
     simulator.creations.arm("lose_answer")
     with pytest.raises(TransientError):

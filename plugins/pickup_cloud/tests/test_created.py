@@ -255,7 +255,7 @@ async def test_the_same_creation_found_twice_is_one_order(bench: Any, simulator:
 
 
 async def test_the_shape_of_a_vendor_who_forgets_the_request_is_seen(bench: Any, simulator: PickupCloudSimulator) -> None:
-    """The known-bad twin: with the answer alone, a recurrent order has no lines."""
+    """The known-bad mutant: with the answer alone, a recurrent order has no lines."""
     simulator.creations.announces = "never"
     made = await bench()
     caller = Caller(made)

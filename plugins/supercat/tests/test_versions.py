@@ -178,13 +178,13 @@ async def test_case_6_another_order_under_an_old_number_is_said_to_be_likely_a_n
 async def test_case_8_the_same_number_with_a_new_id_is_a_new_version(simulator: SupercatSimulator, bench: Any) -> None:
     made, first = await bench(), simulator.submit()
     assert len(await made.round()) == 1
-    twin = simulator.submit(again=first)
-    simulator.edit(twin, **(simulator.submitted[first].record | {"id": twin}))
+    mutant = simulator.submit(again=first)
+    simulator.edit(mutant, **(simulator.submitted[first].record | {"id": mutant}))
     assert await made.round() == []
-    assert (await made.outcome(f"{twin}@2"))[0] == "held"
+    assert (await made.outcome(f"{mutant}@2"))[0] == "held"
     await made.acknowledged()
     assert simulator.posted == [[number(simulator, first)]]
-    assert simulator.submitted[twin].marked_by == "gateway"
+    assert simulator.submitted[mutant].marked_by == "gateway"
 
 
 async def test_case_9_the_same_number_with_another_uuid_is_another_order(simulator: SupercatSimulator, bench: Any) -> None:

@@ -91,7 +91,7 @@ async def waiting(made: Town) -> list[dict[str, str]]:
         return rows
 
 
-async def test_known_bad_twin_a_log_line_with_the_body_is_found(tmp_path: Path) -> None:
+async def test_known_bad_mutant_a_log_line_with_the_body_is_found(tmp_path: Path) -> None:
     async with town(tmp_path, faulty=True) as made:
         made.vendors["apicbase"].doors = ("webhook",)
         await made.erp.wait_for(await made.orders(), 60)

@@ -279,7 +279,7 @@ async def test_no_reason_holds_what_a_field_held(name: str, sample: Sample) -> N
     assert heard > 20, "where nothing is complained of, the canary's absence says nothing"
 
 
-async def test_known_bad_twin_a_hold_that_names_the_customer_is_found() -> None:
+async def test_known_bad_mutant_a_hold_that_names_the_customer_is_found() -> None:
     made, real = connector_of("apicbase"), gateway_apicbase.normalize
 
     @hookimpl
@@ -289,9 +289,9 @@ async def test_known_bad_twin_a_hold_that_names_the_customer_is_found() -> None:
             raise Hold(f"ask {order.customer.contact}", order=order)
         return order
 
-    twin = ModuleType("twin")
-    vars(twin).update({hook: getattr(gateway_apicbase, hook) for hook in made.hooks} | {"normalize": normalize})
-    faulty = Connector(twin, "twin")
+    mutant = ModuleType("mutant")
+    vars(mutant).update({hook: getattr(gateway_apicbase, hook) for hook in made.hooks} | {"normalize": normalize})
+    faulty = Connector(mutant, "mutant")
     faulty.settings = gateway_apicbase.settings.Settings(currency="EUR", webhook_secrets=(secret(),))
     sample = load_samples(ROOT / "plugins" / "apicbase" / "samples")[0]
     assert (await leaks("apicbase", sample, faulty))[0]

@@ -64,7 +64,7 @@ def test_every_part_that_reads_from_outside_is_there() -> None:
     assert {"core", "vendors", "way_back"} <= {module.__name__.rsplit(".", 1)[-1] for module in (core, vendors, way_back)}
 
 
-# --- known-bad twins: parsers as they are written when nobody thinks of this
+# --- known-bad mutants: parsers as they are written when nobody thinks of this
 
 
 def reads_deeply(data: bytes) -> None:
@@ -83,14 +83,14 @@ def waits_as_long_as_it_says(data: bytes) -> None:
     int(json.loads(data)["Prefer"].partition("wait=")[2])
 
 
-TWINS = {
-    "depth": Target("twin", reads_deeply, (ValueError,), lambda: [b"[]", b'{"qty": 1}']),
-    "shape": Target("twin", trusts_the_shape, (ValueError,), lambda: [b'{"results": [{"id": 1}]}']),
-    "wait": Target("twin", waits_as_long_as_it_says, (json.JSONDecodeError, UnicodeDecodeError), lambda: [b'{"Prefer": "wait=10"}']),
+MUTANTS = {
+    "depth": Target("mutant", reads_deeply, (ValueError,), lambda: [b"[]", b'{"qty": 1}']),
+    "shape": Target("mutant", trusts_the_shape, (ValueError,), lambda: [b'{"results": [{"id": 1}]}']),
+    "wait": Target("mutant", waits_as_long_as_it_says, (json.JSONDecodeError, UnicodeDecodeError), lambda: [b'{"Prefer": "wait=10"}']),
 }
 
 
-@pytest.mark.parametrize("twin", TWINS)
-def test_known_bad_twin_is_found(twin: str) -> None:
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_known_bad_mutant_is_found(mutant: str) -> None:
     with pytest.raises((RecursionError, KeyError, TypeError, ValueError)):
-        fuzz(TWINS[twin], settings(limits, max_examples=3000, derandomize=True))
+        fuzz(MUTANTS[mutant], settings(limits, max_examples=3000, derandomize=True))

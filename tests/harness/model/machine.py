@@ -50,7 +50,7 @@ _DROPPABLE = ("held", "dead", "ready", "unknown")
 
 
 class Engine(RuleBasedStateMachine):
-    """One life of a gateway. A known-bad twin puts another store in `make`."""
+    """One life of a gateway. A known-bad mutant puts another store in `make`."""
 
     make: ClassVar[Callable[..., SqliteStore]] = SqliteStore
 

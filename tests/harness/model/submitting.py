@@ -55,7 +55,7 @@ _OPEN = ("ready", "leased", "unknown", "held", "dead")
 
 
 class WayBack(RuleBasedStateMachine):
-    """One life of a gateway. A known-bad twin puts another store in `make`."""
+    """One life of a gateway. A known-bad mutant puts another store in `make`."""
 
     make: ClassVar[Callable[..., SqliteStore]] = SqliteStore
 

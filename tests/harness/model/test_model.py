@@ -1,7 +1,7 @@
 """The engine against its reference, on the real store with the real steps.
 
 `make test` runs the same 8 lives of at most 40 actions each time, `make test-all` `MODEL_RUNS` others (default 100) from a seed that is
-printed; `MODEL_SEED` repeats it. A failure prints the shortest life that shows it. The known-bad twins run the same over stores with
+printed; `MODEL_SEED` repeats it. A failure prints the shortest life that shows it. The known-bad mutants run the same over stores with
 one fault in each; those that take a hundred lives to find are long.
 """
 
@@ -24,7 +24,7 @@ from gateway.targets import auth
 
 from .machine import Engine
 from .submitting import WayBack
-from .twins import OUTWARD, TWINS
+from .mutants import OUTWARD, MUTANTS
 
 RUNS = int(os.environ.get("MODEL_RUNS", "100"))
 SEED = int(os.environ.get("MODEL_SEED", random.randrange(10**6)))
@@ -64,15 +64,15 @@ def test_what_came_in_is_done_once_or_waits_or_was_ended_by_a_person(machine: ty
     run_state_machine_as_test(Seeded, settings=limits(runs, derandomize=runs == FEW))
 
 
-def twin(machine: type[Engine] | type[WayBack], made: type[SqliteStore]) -> Any:
+def mutant(machine: type[Engine] | type[WayBack], made: type[SqliteStore]) -> Any:
     marks = [pytest.mark.long] if made.__name__ in HARD_TO_FIND else []
     return pytest.param(machine, made, id=f"{machine.__name__}-{made.__name__}", marks=marks)
 
 
-@pytest.mark.parametrize(("machine", "twin"), [*(twin(Engine, one) for one in TWINS), *(twin(WayBack, one) for one in OUTWARD)])
-def test_known_bad_twin_is_found(machine: type[Engine] | type[WayBack], twin: type[SqliteStore]) -> None:
+@pytest.mark.parametrize(("machine", "mutant"), [*(mutant(Engine, one) for one in MUTANTS), *(mutant(WayBack, one) for one in OUTWARD)])
+def test_known_bad_mutant_is_found(machine: type[Engine] | type[WayBack], mutant: type[SqliteStore]) -> None:
     class Bad(machine):  # type: ignore[misc, valid-type]
-        make = twin
+        make = mutant
 
     without_shrinking = settings(limits(150), phases=[Phase.generate])
     with pytest.raises(AssertionError):

@@ -96,7 +96,7 @@ class World:
     """One machine with its gateway, its ERP and its vendor. `open()`, then anything, then `close()`.
 
     Args:
-        make: Opens a store; a known-bad twin passes one with a fault in it.
+        make: Opens a store; a known-bad mutant passes one with a fault in it.
     """
 
     queues: tuple[Queue, ...] = QUEUES

@@ -433,7 +433,7 @@ def test_nothing_can_be_done_from_inside_that_it_need_not_do(machine: Machine) -
 
 @pytest.mark.long
 def test_the_probes_succeed_where_nothing_forbids_them(machine: Machine) -> None:
-    """The known-bad twin: without the unit's directives the same program can do it, so that a refusal means something."""
+    """The known-bad mutant: without the unit's directives the same program can do it, so that a refusal means something."""
     found = _probed(machine, "bare.service", f"[Service]\nType=oneshot\nStateDirectory=bare\nExecStart={HOME}/bin/probe\n")
     refused = {name for name, outcome in found.items() if outcome == "refused"}
     # A container has no clock of its own to set, perhaps no kernel log, and what is mounted into it is read-only.

@@ -1,6 +1,6 @@
 """The driver of `tests.journey` with more to break: connectors of the torture, a resolver that can fail, and a quicker pace.
 
-    python -m tests.harness.torture.driver CONFIG [--twin NAME]
+    python -m tests.harness.torture.driver CONFIG [--mutant NAME]
 
 `TORTURE_HOSTS` names a file with the host names that can be resolved, all of them to this machine; `TORTURE_LIMIT_S` is what the
 door's limits for slow senders are cut to, `TORTURE_HTTP` changes of [http] as JSON. Pauses between two tries that are built in, and
@@ -41,7 +41,7 @@ from gateway.service.maintenance import Upkeep
 from gateway.store.sqlite import SqliteStore
 from gateway.targets import auth
 from tests import acme
-from tests.harness.torture import everyway, namesakes, rogue, timed, twins
+from tests.harness.torture import everyway, namesakes, rogue, timed, mutants
 from tests.journey import driver
 
 SUFFIX = ".torture.test"
@@ -84,16 +84,16 @@ def quicken() -> None:
     aiohttp.TCPConnector.__init__ = forgetful  # type: ignore[method-assign]
 
 
-# --- known-bad twins
+# --- known-bad mutants
 
 
 def no_timeouts() -> None:
-    """Known-bad twin: a client that waits for as long as it takes."""
+    """Known-bad mutant: a client that waits for as long as it takes."""
     session._timeout = lambda connect_s, answer_s: aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)  # type: ignore[assignment]
 
 
 def follow_redirects() -> None:
-    """Known-bad twin: a client that goes where it is sent, order and all."""
+    """Known-bad mutant: a client that goes where it is sent, order and all."""
     original = aiohttp.ClientSession.request
 
     def obedient(self: aiohttp.ClientSession, *arguments: Any, **named: Any) -> Any:
@@ -103,7 +103,7 @@ def follow_redirects() -> None:
 
 
 def marks_unheard() -> None:
-    """Known-bad twin: the vendor counts as told, whatever became of telling it."""
+    """Known-bad mutant: the vendor counts as told, whatever became of telling it."""
     original = acknowledge.Acknowledge._settlement
 
     def sure(self: Any, row: Any, confirmed: bool, *arguments: Any) -> Any:
@@ -113,7 +113,7 @@ def marks_unheard() -> None:
 
 
 def hold_untold() -> None:
-    """Known-bad twin: a target that refuses everything is never tried again by itself, and looks well, so that nobody releases it."""
+    """Known-bad mutant: a target that refuses everything is never tried again by itself, and looks well, so that nobody releases it."""
     original = Deliver._show
 
     def shown(self: Any) -> None:
@@ -127,7 +127,7 @@ def hold_untold() -> None:
 
 
 def no_resync() -> None:
-    """Known-bad twin: what a hub pushed meanwhile is not asked for after a connection."""
+    """Known-bad mutant: what a hub pushed meanwhile is not asked for after a connection."""
 
     async def done(self: Any) -> None:
         return None
@@ -136,7 +136,7 @@ def no_resync() -> None:
 
 
 def loop_blocked() -> None:
-    """Known-bad twin: a wait on the event loop where the network fails."""
+    """Known-bad mutant: a wait on the event loop where the network fails."""
     original = session.exchange
 
     async def blocking(*arguments: Any, **named: Any) -> Any:
@@ -151,7 +151,7 @@ def loop_blocked() -> None:
 
 
 def jumps_unnoticed() -> None:
-    """Known-bad twin: what is due stays where the clock was."""
+    """Known-bad mutant: what is due stays where the clock was."""
 
     async def unmoved(*_: Any) -> None:
         return None
@@ -174,7 +174,7 @@ class _Exchanged:
 
 
 def clocks_exchanged() -> None:
-    """Known-bad twin: the time of day tells how long a token is good, and the steady clock when a signature was made."""
+    """Known-bad mutant: the time of day tells how long a token is good, and the steady clock when a signature was made."""
     token, admit, clock = TokenSource.__init__, Connector.admit, _Exchanged(SystemClock())
 
     def timed_by_day(self: TokenSource, settings: Any, send: Any, clock: Clock) -> None:
@@ -188,22 +188,22 @@ def clocks_exchanged() -> None:
 
 
 def exits_let_through() -> None:
-    """Known-bad twin: what a plugin's own task ends with is not contained."""
+    """Known-bad mutant: what a plugin's own task ends with is not contained."""
     task_guard._contain = lambda coroutine, steps: coroutine
 
 
 def forgets_ends() -> None:
-    """Known-bad twin: nobody remembers over what the last process ended."""
+    """Known-bad mutant: nobody remembers over what the last process ended."""
     Suspects._learn = lambda *_: None  # type: ignore[method-assign]
 
 
 def no_deadlines() -> None:
-    """Known-bad twin: a door that waits for bodies and headers for as long as it takes."""
+    """Known-bad mutant: a door that waits for bodies and headers for as long as it takes."""
     HTTP.update(body_timeout_s=3600.0, idle_timeout_s=3600.0)
 
 
 def pace_before_proof() -> None:
-    """Known-bad twin: what is forged counts against the source, as what is genuine does; 100 a second."""
+    """Known-bad mutant: what is forged counts against the source, as what is genuine does; 100 a second."""
     original = WebhookDoor._body
 
     async def paced(self: Any, request: Any, source: Any, peer: Any) -> Any:
@@ -216,7 +216,7 @@ def pace_before_proof() -> None:
 
 
 def parse_before_proof() -> None:
-    """Known-bad twin: what came is decoded, to see whether its other form was signed."""
+    """Known-bad mutant: what came is decoded, to see whether its other form was signed."""
     original = Connector.admit
 
     def curious(self: Any, envelope: Any, *arguments: Any) -> Any:
@@ -228,23 +228,23 @@ def parse_before_proof() -> None:
 
 
 def no_part() -> None:
-    """Known-bad twin: whoever comes first has the connections."""
+    """Known-bad mutant: whoever comes first has the connections."""
     connections.Crowd.has_room = lambda self, peer, *, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
 
 
 def no_write_timeout() -> None:
-    """Known-bad twin: an answer waits for its reader for as long as it takes."""
+    """Known-bad mutant: an answer waits for its reader for as long as it takes."""
     connections.Crowd.look_round = lambda self: None  # type: ignore[method-assign]
     server._give_up_after = lambda *_: None
 
 
 def no_bound() -> None:
-    """Known-bad twin: everybody may send as much as one may."""
+    """Known-bad mutant: everybody may send as much as one may."""
     connections.Crowd.keep_within = lambda self: None  # type: ignore[method-assign]
 
 
 def a_line_each() -> None:
-    """Known-bad twin: each refusal is told."""
+    """Known-bad mutant: each refusal is told."""
     request_limits.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
     original = admission.Gate.count
 
@@ -256,11 +256,11 @@ def a_line_each() -> None:
 
 
 def wall_clock_alone() -> None:
-    """Known-bad twin: what is let go of goes by the wall clock, whatever has really passed."""
+    """Known-bad mutant: what is let go of goes by the wall clock, whatever has really passed."""
     SqliteStore.time_to_let_go = lambda self: self._clock.now()  # type: ignore[method-assign]
 
 
-MORE_TWINS = (
+MORE_MUTANTS = (
     wall_clock_alone,
     no_timeouts,
     follow_redirects,
@@ -294,7 +294,7 @@ def tidy(seconds: float) -> None:
 
 def main() -> None:
     driver.assembled = assembled
-    driver.TWINS.update({twin.__name__: twin for twin in (*MORE_TWINS, *twins.TWINS)})
+    driver.MUTANTS.update({mutant.__name__: mutant for mutant in (*MORE_MUTANTS, *mutants.MUTANTS)})
     if "TORTURE_HOSTS" in os.environ:
         resolve_by(Path(os.environ["TORTURE_HOSTS"]))
     if "TORTURE_LIMIT_S" in os.environ:

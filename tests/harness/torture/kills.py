@@ -20,7 +20,7 @@ KILLS_A_ROUND = 30
 
 
 class Kills:
-    """Kills of one gateway; `until_caught` gives a known-bad twin more load, and ends as soon as it is."""
+    """Kills of one gateway; `until_caught` gives a known-bad mutant more load, and ends as soon as it is."""
 
     def __init__(self, gateway: Process, load: Load, dice: Random, *, until_caught: bool = False) -> None:
         self.gateway = gateway

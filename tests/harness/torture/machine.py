@@ -55,18 +55,18 @@ class Address(Struct):
 
 
 class Machine:
-    """The container and its disk. `twin`: one of the driver's, put into the gateway that is installed."""
+    """The container and its disk. `mutant`: one of the driver's, put into the gateway that is installed."""
 
-    def __init__(self, folder: Path, address: Address, erp_url: str, twin: str) -> None:
+    def __init__(self, folder: Path, address: Address, erp_url: str, mutant: str) -> None:
         folder.mkdir(parents=True)
         self.disk = Volatile(folder / "disks")
-        bound = {**binds(), ROOT / "tests": f"{HOME}/lib/tests"} if twin else binds()
+        bound = {**binds(), ROOT / "tests": f"{HOME}/lib/tests"} if mutant else binds()
         self.container = nspawn.Container(folder, bound, writable={self.disk.path: DATA}, own_network=False)
         config = CONFIG.format(port=address.port, admin_port=address.admin_port, erp_url=erp_url)
         install(self.container.tree, config, {"acme-webhook": SECRET})
-        if twin:
+        if mutant:
             program = self.container.tree / HOME.lstrip("/") / "bin/gateway"
-            changed = f"from tests.journey.driver import TWINS; TWINS['{twin}'](); from gateway.cli.main import main"
+            changed = f"from tests.journey.driver import MUTANTS; MUTANTS['{mutant}'](); from gateway.cli.main import main"
             program.write_text(program.read_text().replace("from gateway.cli.main import main", changed))
 
     def power_on(self) -> None:
@@ -87,9 +87,9 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path, address: Address, erp_url: str, twin: str = "") -> Iterator[Machine]:
+def machine(folder: Path, address: Address, erp_url: str, mutant: str = "") -> Iterator[Machine]:
     """A machine that is off. Raises Unavailable, and what nspawn raises for the same."""
-    made = Machine(folder, address, erp_url, twin)
+    made = Machine(folder, address, erp_url, mutant)
     try:
         yield made
     finally:
@@ -121,7 +121,7 @@ class MachineHarness:
 
 
 async def lose_power(
-    dice: Random, until: float, tally: Tally, folder: Path, *, cuts: int = CUTS_A_ROUND, twin: str = "", patience_s: float = 20
+    dice: Random, until: float, tally: Tally, folder: Path, *, cuts: int = CUTS_A_ROUND, mutant: str = "", patience_s: float = 20
 ) -> None:
     """One machine that loses its power a few times, and then works off what it has within `patience_s`."""
     erp = ErpSimulator()
@@ -129,7 +129,7 @@ async def lose_power(
     address = Address(*free_ports(2))
     load = Load(address, erp, dice)
     try:
-        with machine(folder, address, erp.url, twin) as made:
+        with machine(folder, address, erp.url, mutant) as made:
             for cut in range(cuts + 1):
                 began = time.monotonic()
                 await asyncio.to_thread(made.power_on)

@@ -89,7 +89,7 @@ async def set_up(folder: Path) -> Path:
     return data
 
 
-def put_back(folder: Path, at: int = 0, *tracing: str, twin: str = "") -> int:
+def put_back(folder: Path, at: int = 0, *tracing: str, mutant: str = "") -> int:
     """Put the copy beside `folder` back; the exit code, minus the number of a signal."""
     command = [
         *tracing,
@@ -99,7 +99,7 @@ def put_back(folder: Path, at: int = 0, *tracing: str, twin: str = "") -> int:
         str(at),
         str(folder.parent / "copy.db"),
         str(folder / "gateway.db"),
-        *([twin] if twin else []),
+        *([mutant] if mutant else []),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     code = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
@@ -134,11 +134,11 @@ async def found(folder: Path) -> int:
     return int(events)
 
 
-async def cut_short(data: Path, name: str, *tracing: str, twin: str = "") -> list[str]:
+async def cut_short(data: Path, name: str, *tracing: str, mutant: str = "") -> list[str]:
     """What was wrong after one restore that was killed."""
     folder = data.with_name(name)
     shutil.copytree(data, folder)
-    code = put_back(folder, 0, *tracing, twin=twin)
+    code = put_back(folder, 0, *tracing, mutant=mutant)
     try:
         await found(folder)
     except (GatewayError, AssertionError, sqlite3.Error) as error:

@@ -1,4 +1,4 @@
-"""Jumps of the clock: two days back after a first start with a wrong clock; in `make test-all` every jump, and the twins."""
+"""Jumps of the clock: two days back after a first start with a wrong clock; in `make test-all` every jump, and the mutants."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ async def test_no_jump_of_the_clock_makes_orders_stick_or_storm(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("twin", "watched_s", "says"),
+    ("mutant", "watched_s", "says"),
     [
         ("jumps_unnoticed", 1.0, ["are stuck"]),
         ("clocks_exchanged", TOKEN_S, ["with a token that had run out", "signed +0 s from the gateway's time was answered 401"]),
     ],
 )
-async def test_known_bad_twins_are_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str, watched_s: float, says: list[str]
+async def test_known_bad_mutants_are_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: str, watched_s: float, says: list[str]
 ) -> None:
     monkeypatch.setattr(clocks, "WITHIN_S", 3.0)
     monkeypatch.setattr(clocks, "WATCHED_S", watched_s)
-    found = " ".join(await jump(tmp_path, Random(SEED), ["-1 h"], Tally(name="twin"), "--twin", twin))
+    found = " ".join(await jump(tmp_path, Random(SEED), ["-1 h"], Tally(name="mutant"), "--mutant", mutant))
     assert [one for one in says if one not in found] == []

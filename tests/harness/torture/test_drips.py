@@ -1,4 +1,4 @@
-"""Slow senders in short: 200 of them against a door with shorter limits, and the twin without any."""
+"""Slow senders in short: 200 of them against a door with shorter limits, and the mutant without any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_slow_senders_are_ended_and_others_are_served(
     assert found == [], f"TORTURE_SEED={SEED}"
 
 
-async def test_known_bad_twin_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_bad_mutant_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drips, "_GRACE_S", 1.0)
-    found = await drips.drip(tmp_path, Random(SEED), Tally(name="twin"), "--twin", "no_deadlines", count=20, limit_s=1.5)
+    found = await drips.drip(tmp_path, Random(SEED), Tally(name="mutant"), "--mutant", "no_deadlines", count=20, limit_s=1.5)
     assert "are still open" in " ".join(found), f"TORTURE_SEED={SEED}"

@@ -1,4 +1,4 @@
-"""Names that collide, for seconds; longer with other dice; and the twin with the old namespace."""
+"""Names that collide, for seconds; longer with other dice; and the mutant with the old namespace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_a_bare_name_ends_nothing_that_nobody_named(tmp_path: Path, second
     assert found == [], f"TORTURE_SEED={SEED}"
 
 
-async def test_the_twin_for_which_a_name_means_everything_is_caught(tmp_path: Path) -> None:
-    found = " ".join(await collide(tmp_path, Random(SEED), Tally(name="twin"), "--twin", "old_namespace", seconds=2.5))
+async def test_the_mutant_for_which_a_name_means_everything_is_caught(tmp_path: Path) -> None:
+    found = " ".join(await collide(tmp_path, Random(SEED), Tally(name="mutant"), "--mutant", "old_namespace", seconds=2.5))
     assert "and may mean" in found
     assert "without --yes" in found

@@ -1,4 +1,4 @@
-"""The network's faults: one kind on each leg and one twin in `make test`, as the seed says; in `make test-all` every kind and every twin.
+"""The network's faults: one kind on each leg in `make test`, as the seed says; every kind in `make test-all`.
 
 The seed is printed, and `TORTURE_SEED` repeats a run.
 """
@@ -67,7 +67,7 @@ async def test_no_fault_of_the_network_loses_doubles_or_overtakes(tmp_path: Path
 
 
 _TRIES = 4
-TWINS = {
+MUTANTS = {
     "new_key_each_time": ("erp", "reply lost", "is in the ERP under"),
     "no_timeouts": ("erp", "blackhole", "still not there"),
     "follow_redirects": ("vendor", "redirect", "went where a redirect pointed to"),
@@ -78,13 +78,13 @@ TWINS = {
 }
 
 
-@pytest.mark.parametrize("twin", ["new_key_each_time", *(pytest.param(one, marks=pytest.mark.long) for one in list(TWINS)[1:])])
-async def test_known_bad_twins_are_caught(tmp_path: Path, twin: str) -> None:
-    leg, kind, said = TWINS[twin]
+@pytest.mark.parametrize("mutant", ["new_key_each_time", *(pytest.param(one, marks=pytest.mark.long) for one in list(MUTANTS)[1:])])
+async def test_known_bad_mutants_are_caught(tmp_path: Path, mutant: str) -> None:
+    leg, kind, said = MUTANTS[mutant]
     found: list[str] = []
-    for n in range(_TRIES):  # whether the fault meets what the twin does wrong is chance
-        tally, place = Tally(name=twin), tmp_path / f"{twin}{n}"
-        cells = await one_leg(leg, [kind] * 12, Random(SEED + n), tally, place, "--twin", twin, patience_s=2.0, recovery_s=3.0)
+    for n in range(_TRIES):  # whether the fault meets what the mutant does wrong is chance
+        tally, place = Tally(name=mutant), tmp_path / f"{mutant}{n}"
+        cells = await one_leg(leg, [kind] * 12, Random(SEED + n), tally, place, "--mutant", mutant, patience_s=2.0, recovery_s=3.0)
         found += cells.problems
         if said in " ".join(found):
             return

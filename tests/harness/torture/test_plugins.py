@@ -1,4 +1,4 @@
-"""Plugins that misbehave: three deeds in `make test`, as the seed says, all in `make test-all`; and the twins."""
+"""Plugins that misbehave: three deeds in `make test`, as the seed says, all in `make test-all`; and the mutants."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ async def test_a_plugin_that_misbehaves_ends_in_its_own_source(
     assert found == [], f"TORTURE_SEED={SEED}"
 
 
-async def test_known_bad_twin_is_caught(tmp_path: Path) -> None:
-    found = await misbehave(tmp_path, Random(SEED), [("fetch", "task")], Tally(name="twin"), "--twin", "exits_let_through")
+async def test_known_bad_mutant_is_caught(tmp_path: Path) -> None:
+    found = await misbehave(tmp_path, Random(SEED), [("fetch", "task")], Tally(name="mutant"), "--mutant", "exits_let_through")
     assert "the process ended" in " ".join(found), f"TORTURE_SEED={SEED}"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("twin", [None, "forgets_ends"])
-async def test_an_order_that_ends_every_process_is_given_up_and_the_others_go_on(tmp_path: Path, twin: str | None) -> None:
-    found = await misbehave(tmp_path, Random(SEED), [], Tally(name="poison"), *(["--twin", twin] if twin else []), poison=True)
-    assert (found != []) is (twin is not None), found
+@pytest.mark.parametrize("mutant", [None, "forgets_ends"])
+async def test_an_order_that_ends_every_process_is_given_up_and_the_others_go_on(tmp_path: Path, mutant: str | None) -> None:
+    found = await misbehave(tmp_path, Random(SEED), [], Tally(name="poison"), *(["--mutant", mutant] if mutant else []), poison=True)
+    assert (found != []) is (mutant is not None), found

@@ -1,4 +1,4 @@
-"""Old copies sent again: for seconds under one `on_revision`, as the seed says; longer under each; and the twin that lets them back."""
+"""Old copies sent again: for seconds under one `on_revision`, as the seed says; longer under each; and the mutant that lets them back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_nothing_old_reaches_the_erp_after_something_newer(tmp_path: Path,
 
 
 @pytest.mark.parametrize("policy", [ANY, *LONG])
-async def test_the_twin_that_lets_old_ones_come_back_is_caught(tmp_path: Path, policy: str) -> None:
-    twin = ("--twin", "old_ones_come_back")
-    found = await send_again(tmp_path, Random(SEED), Tally(name="twin"), *twin, policy=one(policy), seconds=2, kills=False)
+async def test_the_mutant_that_lets_old_ones_come_back_is_caught(tmp_path: Path, policy: str) -> None:
+    mutant = ("--mutant", "old_ones_come_back")
+    found = await send_again(tmp_path, Random(SEED), Tally(name="mutant"), *mutant, policy=one(policy), seconds=2, kills=False)
     assert "and the ERP had heard version" in " ".join(found), f"TORTURE_SEED={SEED}"

@@ -1,4 +1,4 @@
-"""Reloads that are refused: five kinds in `make test`, as the seed says, all in `make test-all`; and the twin that does not show it."""
+"""Reloads that are refused: five kinds in `make test`, as the seed says, all in `make test-all`; and the mutant that does not show it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_a_refused_reload_changes_nothing_and_is_shown(tmp_path: Path, kin
     assert found == [], f"TORTURE_SEED={SEED}"
 
 
-async def test_the_twin_that_shows_no_refusal_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_mutant_that_shows_no_refusal_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reloads, "_SHOWN_WITHIN_S", 1.0)
-    found = await refuse(tmp_path, Random(SEED), ["a key nobody knows"], Tally(name="twin"), "--twin", "refusal_not_shown")
+    found = await refuse(tmp_path, Random(SEED), ["a key nobody knows"], Tally(name="mutant"), "--mutant", "refusal_not_shown")
     assert "readyz does not say that a reload was refused" in " ".join(found)

@@ -1,4 +1,4 @@
-"""Targets renamed while rows wait: once each way in `make test`, twenty times in `make test-all`; and the twin that names no strays."""
+"""Targets renamed while rows wait: once each way in `make test`, twenty times in `make test-all`; and the mutant that names no strays."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ async def test_what_waits_for_a_target_that_is_gone_says_so_and_arrives(
     assert found == [], f"TORTURE_SEED={SEED}"
 
 
-async def test_the_twin_that_names_no_strays_is_caught(tmp_path: Path) -> None:
-    tally = Tally(name="twin")
-    found = " ".join(await rename(tmp_path, Random(SEED), ["moved"], tally, "--twin", "strays_unnamed"))
+async def test_the_mutant_that_names_no_strays_is_caught(tmp_path: Path) -> None:
+    tally = Tally(name="mutant")
+    found = " ".join(await rename(tmp_path, Random(SEED), ["moved"], tally, "--mutant", "strays_unnamed"))
     assert "readyz names no erp" in found
     assert "is stuck" in found
     assert tally.stuck

@@ -1,4 +1,4 @@
-"""Strangers in short: few of each kind, and for each limit a twin without it, which must be found."""
+"""Strangers in short: few of each kind, and for each limit a mutant without it, which must be found."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.journey.process import process
 
 FEW = {"max_connections": 40, "max_connections_per_address": 10}
 SHORT = Flood(seconds=4, forged_a_second=300, idle=40, unread=10, unfinished=12, large=1, http=FEW, write_timeout_s=1.5, limit_s=5)
-TWINS = {
-    # the twin, what shows it, and the words of the problem
+MUTANTS = {
+    # the mutant, what shows it, and the words of the problem
     "pace_before_proof": (Flood(seconds=2, forged_a_second=400, http=FEW, limit_s=5), "genuine orders were answered"),
     "no_part": (Flood(seconds=2, idle=60, http=FEW, limit_s=5), "genuine orders were answered"),
     "no_write_timeout": (Flood(seconds=8, unread=3, http=FEW, write_timeout_s=1.0, limit_s=5), "that read nothing are still open"),
@@ -40,10 +40,10 @@ async def test_what_comes_through_a_proxy_that_names_nobody_is_served_too(tmp_pa
     assert await flooded(tmp_path, Random(SEED), Tally(name="strangers"), flood, least=0.95) == [], f"TORTURE_SEED={SEED}"
 
 
-@pytest.mark.parametrize("twin", TWINS)
-async def test_known_bad_twins_are_caught(tmp_path: Path, twin: str) -> None:
-    flood, words = TWINS[twin]
-    found = await flooded(tmp_path, Random(SEED), Tally(name="twin"), flood, "--twin", twin, patience_s=0)
+@pytest.mark.parametrize("mutant", MUTANTS)
+async def test_known_bad_mutants_are_caught(tmp_path: Path, mutant: str) -> None:
+    flood, words = MUTANTS[mutant]
+    found = await flooded(tmp_path, Random(SEED), Tally(name="mutant"), flood, "--mutant", mutant, patience_s=0)
     assert words in " ".join(found), f"TORTURE_SEED={SEED}"
 
 
@@ -73,5 +73,5 @@ async def test_nothing_of_a_body_is_parsed_before_its_proof(tmp_path: Path) -> N
     assert await costs(tmp_path) < 5
 
 
-async def test_known_bad_twin_that_parses_first_is_caught(tmp_path: Path) -> None:
-    assert await costs(tmp_path, "--twin", "parse_before_proof") > 5
+async def test_known_bad_mutant_that_parses_first_is_caught(tmp_path: Path) -> None:
+    assert await costs(tmp_path, "--mutant", "parse_before_proof") > 5

@@ -120,15 +120,15 @@ async def test_what_waits_says_why(deed: Deed, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("twin", "deed", "says"),
+    ("mutant", "deed", "says"),
     [
         ("leases_kept", _killed, "is being worked on since"),
         ("reasons_swallowed", _refused, "nobody knows why"),
         ("lanes_forgotten", _behind, "is a fault in the gateway"),
     ],
 )
-async def test_known_bad_twins_are_caught(twin: str, deed: Deed, says: str, tmp_path: Path) -> None:
-    tally, found = await stuck_after(deed, tmp_path, "--twin", twin)
+async def test_known_bad_mutants_are_caught(mutant: str, deed: Deed, says: str, tmp_path: Path) -> None:
+    tally, found = await stuck_after(deed, tmp_path, "--mutant", mutant)
     assert says in " ".join(found)
     assert tally.stuck == len(found) > 0
 

@@ -1,4 +1,4 @@
-"""A clock that is years off, in short: over a start and while it runs, ahead and behind; and the twin."""
+"""A clock that is years off, in short: over a start and while it runs, ahead and behind; and the mutant."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ async def test_a_clock_that_is_years_off_doubles_no_order(tmp_path: Path, days: 
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-async def test_the_twin_that_goes_by_the_wall_clock_is_caught(tmp_path: Path, stopped: bool) -> None:
-    found = await jump_years(tmp_path, Random(SEED), 1500, Tally(name="twin"), "--twin", "wall_clock_alone", stopped=stopped)
+async def test_the_mutant_that_goes_by_the_wall_clock_is_caught(tmp_path: Path, stopped: bool) -> None:
+    found = await jump_years(tmp_path, Random(SEED), 1500, Tally(name="mutant"), "--mutant", "wall_clock_alone", stopped=stopped)
     assert "came with 2 different bodies" in " ".join(found), "a second order under the key of the first"

@@ -294,10 +294,10 @@ async def test_no_action_takes_an_undelivered_order_away(start: Any, folder: Pat
             assert still(folder, before) == before, arguments
 
 
-# --- known-bad twins
+# --- known-bad mutants
 
 
-async def test_known_bad_twin_a_command_that_nobody_walks_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_bad_mutant_a_command_that_nobody_walks_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = cli._parser
 
     def with_one_more() -> argparse.ArgumentParser:
@@ -311,7 +311,7 @@ async def test_known_bad_twin_a_command_that_nobody_walks_over_is_found(monkeypa
         test_every_command_is_in_the_table()
 
 
-async def test_known_bad_twin_a_route_that_nobody_walks_over_is_found(start: Any, erp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_bad_mutant_a_route_that_nobody_walks_over_is_found(start: Any, erp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway.web.admin import Admin
 
     whole = Admin._add_reads
@@ -333,7 +333,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_known_bad_twin_a_command_that_takes_an_order_is_found(folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_bad_mutant_a_command_that_takes_an_order_is_found(folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, method, sql = FAULTS[fault]
     whole = getattr(SqliteStore, method)
 

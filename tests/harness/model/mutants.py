@@ -137,7 +137,7 @@ class ReplacesTooEarly(SqliteStore):
         return await super().sent_before(row, supersede=supersede)
 
 
-TWINS: tuple[type[SqliteStore], ...] = (
+MUTANTS: tuple[type[SqliteStore], ...] = (
     SettlesWithoutItsLease,
     AnswersBeforeItCommits,
     HasNoUniqueIndex,

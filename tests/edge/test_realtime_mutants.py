@@ -1,4 +1,4 @@
-"""Known-bad twins: our code with one fault put in. A check that passes one of them tests nothing (signalr.md, C20)."""
+"""Known-bad mutants: our code with one fault put in. A check that passes one of them tests nothing (signalr.md, C20)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known-bad twins of a gateway that names things wrong, lets the old come back, or stands still and does not say so."""
+"""Known-bad mutants of a gateway that names things wrong, lets the old come back, or stands still and does not say so."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gateway.store.sqlite.reader import SqliteReader
 
 
 def leases_kept() -> None:
-    """Known-bad twin: what the last process was at when it ended is not handed back."""
+    """Known-bad mutant: what the last process was at when it ended is not handed back."""
     sqlite.recover = maintenance.recover = lambda *_: None  # type: ignore[attr-defined]
 
 
 def reasons_swallowed() -> None:
-    """Known-bad twin: a message ends, and nobody keeps why."""
+    """Known-bad mutant: a message ends, and nobody keeps why."""
     original = SqliteStore.settle_outbox
 
     async def wordless(self: Any, row: Any, end: Any, **more: Any) -> None:
@@ -29,12 +29,12 @@ def reasons_swallowed() -> None:
 
 
 def lanes_forgotten() -> None:
-    """Known-bad twin: what waits behind a message is not let go when that is done."""
+    """Known-bad mutant: what waits behind a message is not let go when that is done."""
     bulk_settle.advance_outbox = lambda *_: None  # type: ignore[attr-defined]
 
 
 def old_namespace() -> None:
-    """Known-bad twin: a name means everything that it could, as it did once, and all of it is decided."""
+    """Known-bad mutant: a name means everything that it could, as it did once, and all of it is decided."""
 
     def everything(db: Any, text: str, fits: Any, wanted: str) -> Any:
         rows = {row.name: row for one in row_names.readings(db, text) for row in (*one.rows, *one.made)}
@@ -51,7 +51,7 @@ def old_namespace() -> None:
 
 
 def old_ones_come_back() -> None:
-    """Known-bad twin: what an order was before is a revision, as anything else is."""
+    """Known-bad mutant: what an order was before is a revision, as anything else is."""
     original = SqliteStore.accept
 
     async def accept(self: Any, source: str, door: Any, events: Sequence[Any], **more: Any) -> Any:
@@ -61,7 +61,7 @@ def old_ones_come_back() -> None:
 
 
 def strays_unnamed() -> None:
-    """Known-bad twin: rows for a target that is configured no more wait as others do."""
+    """Known-bad mutant: rows for a target that is configured no more wait as others do."""
     original = waiting._side
 
     async def none(*_: Any) -> list[Any]:
@@ -76,11 +76,11 @@ def strays_unnamed() -> None:
 
 
 def refusal_not_shown() -> None:
-    """Known-bad twin: a reload that was refused is a line in the log."""
+    """Known-bad mutant: a reload that was refused is a line in the log."""
     reload._in_a_line = lambda problems: None
 
 
-TWINS: tuple[Callable[[], None], ...] = (
+MUTANTS: tuple[Callable[[], None], ...] = (
     leases_kept,
     reasons_swallowed,
     lanes_forgotten,
