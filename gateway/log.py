@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 import traceback
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
 Form = Literal["json", "plain"]
-_ours: logging.StreamHandler[Any] | None = None
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
 _MOST_CAUSES = 5
@@ -31,37 +28,16 @@ def set_up(form: Form, level: str = "info", *, journal: bool = False) -> None:
     Args:
         journal: Put syslog's `<priority>` in front, which systemd understands.
     """
-    global _ours
-    _ours = logging.StreamHandler(sys.stderr)
-    _ours.setFormatter(formatter(form, journal=journal))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(form, journal=journal))
     root = logging.getLogger()
-    root.handlers[:] = [_ours]
+    root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("gateway").setLevel(level.upper())
     logging.captureWarnings(True)
     # Nothing of this is printed, and a line an order is many lines (Python's logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-
-
-def say(logger: logging.Logger, level: int, event: str, **told: object) -> None:
-    """The same as `logger.log(level, event, extra=told)`, for what happens with every order.
-
-    Where nobody but `set_up`'s handler hears it, it is written without a LogRecord: 8 us in place of 30 (measured).
-    """
-    if not logger.isEnabledFor(level):
-        return
-    if _ours is None or logging.root.handlers != [_ours] or not isinstance(_ours.formatter, _Json):
-        logger.log(level, event, extra=told)
-        return
-    entry = {name: value for name, value in told.items() if value is not None}
-    text = _ours.formatter.prefix(level) + _json(time.time(), logging.getLevelName(level), event, entry)
-    with _ours.lock or nullcontext():
-        try:
-            _ours.stream.write(text + "\n")
-            _ours.stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more
-            pass
 
 
 def formatter(form: Form, *, journal: bool = False) -> logging.Formatter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import re
@@ -16,7 +15,7 @@ import msgspec
 import pytest
 
 from gateway import AuthError, Event, Page, Unreadable
-from gateway.log import formatter, say, set_up
+from gateway.log import formatter, set_up
 from tests import acme
 from tests.loglines import log_lines
 from tests.wire import post, wire
@@ -134,31 +133,6 @@ def test_set_up_writes_to_standard_error_and_keeps_others_quiet(
     assert out == ""
     assert [json.loads(line)["event"] for line in err.splitlines()] == ["ours", "their warning"]
     assert sys.stderr is not sys.stdout
-
-
-@pytest.mark.parametrize("form", ["json", "plain"])
-@pytest.mark.parametrize("journal", [True, False])
-@pytest.mark.usefixtures("untouched")
-def test_a_line_that_is_written_without_a_record_is_the_same_line(monkeypatch: pytest.MonkeyPatch, form: Any, journal: bool) -> None:
-    told = {"key": "acme/o1/1", "attempt": 1, "status": None, "reason": "lone \ud800 and \x07", "after_s": 0.5}
-    lines = []
-    for write in (say, lambda logger, level, event, **extra: logger.log(level, event, extra=extra)):
-        out = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", out)
-        set_up(form, journal=journal)
-        write(logging.getLogger("gateway.deliver"), logging.WARNING, "delivery.attempted", **told)
-        write(logging.getLogger("gateway.deliver"), logging.DEBUG, "delivery.attempted", **told)
-        lines.append(re.sub(r"\d\d:\d\d:\d\d\.\d+", "", out.getvalue()))
-    assert lines[0] == lines[1]
-    assert lines[0].count("\n") == 1
-
-
-@pytest.mark.usefixtures("untouched")
-def test_whoever_listens_beside_our_handler_hears_it_too() -> None:
-    set_up("json")
-    with log_lines() as lines:
-        say(logging.getLogger("gateway.deliver"), logging.INFO, "delivery.attempted", key="o1")
-    assert [json.loads(line)["key"] for line in lines] == ["o1"]
 
 
 # --- canaries

@@ -21,7 +21,6 @@ from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.concurrent_worker import Flight
 from gateway.engine.delivery_outcome import settlement
-from gateway.log import say
 from gateway.metrics import Metrics, as_text
 from gateway.plugin.source import Source
 from gateway.retry import believed_s
@@ -239,20 +238,19 @@ class Deliver(Flight[OutboxRow]):
         )
         self._durations.observe(duration_s)
         self._counter(end.outcome).inc()
-        say(
-            log,
-            logging.INFO if end.status in ("done", "ready") or (end.status == "unknown" and row.in_doubt) else logging.WARNING,
-            "delivery.attempted",
-            source=row.source,
-            target=self.name,
-            order_ref=row.order_ref,
-            key=row.key,
-            attempt=row.attempts,
-            outcome=end.outcome,
-            status=outcome.http_status,
-            duration_s=round(duration_s, 4),
-            next_in_s=round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
-        )
+        expected = end.status in ("done", "ready") or (end.status == "unknown" and row.in_doubt)
+        told = {
+            "source": row.source,
+            "target": self.name,
+            "order_ref": row.order_ref,
+            "key": row.key,
+            "attempt": row.attempts,
+            "outcome": end.outcome,
+            "status": outcome.http_status,
+            "duration_s": round(duration_s, 4),
+            "next_in_s": round(end.due_in_s, 1) if end.status in ("ready", "unknown") else None,
+        }
+        log.log(logging.INFO if expected else logging.WARNING, "delivery.attempted", extra=told)
         await self._settle(row, end)
 
     def _may_leave(self, row: OutboxRow) -> bool:
