@@ -1,4 +1,4 @@
-"""Time, as an argument: the wall clock for what people and vendors see, the monotonic one for durations."""
+"""Clock of the gateway: wall time for people and vendors, monotonic time for durations."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Protocol, overload
 
 
 class Clock(Protocol):
-    """What the core asks about time; tests pass a `ManualClock` (gateway.testing)."""
+    """Source of time; tests pass a `ManualClock` (gateway.testing)."""
 
     def now(self) -> datetime:
-        """Wall clock, aware, UTC."""
+        """Return wall time, aware, in UTC."""
 
     def now_ms(self) -> int:
-        """Wall clock in whole milliseconds since 1970, as the store keeps it."""
+        """Return wall time in whole milliseconds since 1970, the store's unit."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never jumps."""
+        """Return seconds since an arbitrary start; this clock never jumps."""
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait; 0 lets other tasks run."""
+        """Sleep for `delay_s` seconds; 0 lets other tasks run."""
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """Clocks of the machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -48,7 +48,7 @@ def to_ms(instant: datetime) -> int: ...
 @overload
 def to_ms(instant: datetime | None) -> int | None: ...
 def to_ms(instant: datetime | None) -> int | None:
-    """Milliseconds since 1970 of an aware instant."""
+    """Convert an aware instant to milliseconds since 1970."""
     return None if instant is None else (instant - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -57,5 +57,5 @@ def from_ms(ms: int) -> datetime: ...
 @overload
 def from_ms(ms: int | None) -> datetime | None: ...
 def from_ms(ms: int | None) -> datetime | None:
-    """The instant of a stored millisecond count, in UTC."""
+    """Convert stored milliseconds to an instant in UTC."""
     return None if ms is None else _EPOCH + timedelta(milliseconds=ms)

@@ -1,4 +1,4 @@
-"""What to say of a word that is not known: the known one that is most like it."""
+"""Suggestions for unknown words."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence on an unknown word: the known one that is most like it, or all there are."""
+    """Return the end of an error text: the most similar known word, or else all of them."""
     return likely(word, known) or (f"; there is {', '.join(sorted(known))}" if known else "; there is none")
 
 
 def likely(word: str, known: Iterable[str]) -> str:
-    """The same, but nothing where none is like it."""
+    """Return the end of an error text: the most similar known word, or else nothing."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
