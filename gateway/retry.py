@@ -18,7 +18,7 @@ def backoff_s(attempt: int, *, base_s: float, cap_s: float, dice: Callable[[], f
     return max(base_s / 10, dice() * limit_s)
 
 
-def believed_s(asked_s: float | None, own_pause_s: float) -> float:
+def capped_retry_after_s(asked_s: float | None, own_pause_s: float) -> float:
     """Return the part of a `Retry-After` to obey: at most an hour or three of our own pauses, whichever is longer; 0 without one."""
     return min(asked_s or 0.0, max(_MAX_RETRY_AFTER_S, 3 * own_pause_s))
 

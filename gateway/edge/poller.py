@@ -20,7 +20,7 @@ from gateway.api.order import read_order
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source, incoming, warn_of_flagged
-from gateway.retry import backoff_s, believed_s
+from gateway.retry import backoff_s, capped_retry_after_s
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.poll")
@@ -120,7 +120,7 @@ class Poller:
         except Exception as error:
             if not isinstance(error, (GatewayError, TimeoutError)):
                 log.error("poll.failed", exc_info=error, extra={"source": self._source.name})
-            asked_s = believed_s(error.retry_after_s, interval_s) if isinstance(error, TransientError) else 0.0
+            asked_s = capped_retry_after_s(error.retry_after_s, interval_s) if isinstance(error, TransientError) else 0.0
             self._failures += 1
             self._quiet(asked_s)
             return self._down(error, max(asked_s, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
@@ -131,7 +131,7 @@ class Poller:
     def _throttle(self, error: RateLimited, interval_s: float) -> float:
         """A short wait now and then is how it should be; a long one, or one after the other, is a door that does not work."""
         self._throttled += 1
-        wait_s = max(believed_s(error.retry_after_s, interval_s) or _SHORT_WAIT_S, 1.0)
+        wait_s = max(capped_retry_after_s(error.retry_after_s, interval_s) or _SHORT_WAIT_S, 1.0)
         if wait_s > max(interval_s, _SHORT_WAIT_S) or self._throttled >= _MOST_THROTTLED:
             self._down(error, wait_s)
         return self._quiet(wait_s)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from gateway.api.subscription import Reconnect
-from gateway.retry import believed_s
+from gateway.retry import capped_retry_after_s
 
 Cause = Literal[
     "unreachable",  # nothing there: no name, no route, refused
@@ -91,7 +91,7 @@ class Backoff:
         self._steps = min(self._steps + 1, _MOST_STEPS)
         if ended.cause == "sent_away":
             wait_s = max(wait_s, self._sent_away_s)
-        return max(wait_s, self._least_s, believed_s(ended.retry_after_s, reconnect.cap_s))
+        return max(wait_s, self._least_s, capped_retry_after_s(ended.retry_after_s, reconnect.cap_s))
 
     def _roof_s(self, reconnect: Reconnect) -> float:
         try:

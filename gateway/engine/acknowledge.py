@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
-from gateway.retry import backoff_s, believed_s, is_over
+from gateway.retry import backoff_s, capped_retry_after_s, is_over
 from gateway.store.base import AckRow, Settlement, Store
 
 log = logging.getLogger("gateway.acknowledge")
@@ -65,7 +65,7 @@ class Acknowledge:
         passing = problem is None or isinstance(problem, (TransientError, AuthError, TimeoutError))
         if not passing or is_over(age_s, _MAX_AGE_S):
             return Settlement(status="dead", outcome="dead", reason=reason, started_at_ms=began_ms, duration_ms=duration_ms)
-        asked_s = believed_s(getattr(problem, "retry_after_s", None), _CAP_S)
+        asked_s = capped_retry_after_s(getattr(problem, "retry_after_s", None), _CAP_S)
         return Settlement(
             status="ready",
             outcome="retry",

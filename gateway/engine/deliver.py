@@ -23,7 +23,7 @@ from gateway.engine.concurrent_worker import Flight
 from gateway.engine.delivery_outcome import settlement
 from gateway.metrics import Metrics, as_text
 from gateway.plugin.source import Source
-from gateway.retry import believed_s
+from gateway.retry import capped_retry_after_s
 from gateway.store.base import OutboxRow, Progress, Settlement, Status, Store
 from gateway.store.targets import Held
 from gateway.targets.classify import Outcome
@@ -225,7 +225,7 @@ class Deliver(Flight[OutboxRow]):
             self._changed.set()
         duration_s = perf_counter() - began
         if outcome.retry_after_s:
-            believed = believed_s(outcome.retry_after_s, self._target.settings.retry.cap_s)
+            believed = capped_retry_after_s(outcome.retry_after_s, self._target.settings.retry.cap_s)
             outcome = replace(outcome, retry_after_s=believed)
         outcome = self._judge(outcome, row.id, left)
         end = settlement(

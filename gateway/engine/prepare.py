@@ -34,7 +34,7 @@ from gateway.engine.difference import differences, is_likely_new
 from gateway.metrics import Metrics
 from gateway.plugin.connector import Misread
 from gateway.plugin.source import Source, incoming, warn_of_flagged
-from gateway.retry import backoff_s, believed_s, is_over
+from gateway.retry import backoff_s, capped_retry_after_s, is_over
 from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
 
 log = logging.getLogger("gateway.prepare")
@@ -334,14 +334,14 @@ class Prepare:
             case Ignore():
                 return Settlement(status="done", outcome="flagged" if error.flag else "ignored", reason=error.reason)
             case RateLimited():
-                wait_s = believed_s(error.retry_after_s, _RETRY_CAP_S) or 60.0
+                wait_s = capped_retry_after_s(error.retry_after_s, _RETRY_CAP_S) or 60.0
                 return Settlement(status="ready", outcome="rate_limited", due_in_s=wait_s, reason=str(error), counts=False)
             case TransientError() | AuthError() | TimeoutError():
                 age_s = (now_for_ages(self._store) - row.received_at).total_seconds()
                 reason = str(error) or "no answer in time"
                 if is_over(age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s):
                     return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
-                asked_s = believed_s(getattr(error, "retry_after_s", None), _RETRY_CAP_S)
+                asked_s = capped_retry_after_s(getattr(error, "retry_after_s", None), _RETRY_CAP_S)
                 wait_s = max(asked_s, self._pause_s(row.attempts))
                 return Settlement(status="ready", outcome="retry", due_in_s=wait_s, reason=reason)
         return Settlement(status="dead", outcome="dead", reason=str(error)[:1000])

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from gateway.api.errors import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.outbound.session import TooLong
-from gateway.retry import backoff_s, believed_s, is_over
+from gateway.retry import backoff_s, capped_retry_after_s, is_over
 from gateway.store.base import Settlement
 from gateway.store.submissions import SubmissionRow
 
@@ -84,7 +84,7 @@ def _pause_s(times: int, error: Exception) -> float:
 
 
 def _believed_s(error: Exception) -> float:
-    return believed_s(error.retry_after_s if isinstance(error, TransientError) else None, CAP_S)
+    return capped_retry_after_s(error.retry_after_s if isinstance(error, TransientError) else None, CAP_S)
 
 
 def _given_up(row: SubmissionRow, reason: str, now: datetime) -> str:

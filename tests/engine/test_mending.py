@@ -15,7 +15,7 @@ from gateway.api.secrets import Secret
 from gateway.engine import deliver as deliver_module
 from gateway.engine.breaker import Breaker
 from gateway.metrics import Condition
-from gateway.retry import believed_s
+from gateway.retry import capped_retry_after_s
 from gateway.store.base import Settlement
 from gateway.store.targets import Held
 from gateway.targets.auth_settings import Basic, Bearer, ClientCredentials, Login
@@ -396,7 +396,12 @@ async def test_a_maintenance_window_is_shown_with_its_end_and_is_no_complaint(tm
 
 
 def test_how_long_a_pace_is_believed() -> None:
-    assert (believed_s(20, 2), believed_s(9999, 2), believed_s(9999, 900), believed_s(99999, 10_000)) == (20, 3600, 3600, 30_000)
+    assert (
+        capped_retry_after_s(20, 2),
+        capped_retry_after_s(9999, 2),
+        capped_retry_after_s(9999, 900),
+        capped_retry_after_s(99999, 10_000),
+    ) == (20, 3600, 3600, 30_000)
 
 
 # --- settlements that cannot be written
