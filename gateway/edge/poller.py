@@ -19,7 +19,8 @@ from gateway.api.messages import OpenOrder, Page, Unreadable
 from gateway.api.order import read_order
 from gateway.clock import Clock
 from gateway.metrics import Metrics
-from gateway.plugin.source import Source, incoming, warn_of_flagged
+from gateway.plugin.incoming import incoming, warn_of_flagged
+from gateway.plugin.source import Source
 from gateway.retry import backoff_s, capped_retry_after_s
 from gateway.store.base import Store
 

@@ -19,7 +19,8 @@ from gateway.api.messages import Envelope
 from gateway.clock import Clock
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread
-from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
+from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
+from gateway.plugin.source import Source
 from gateway.store.base import Accepted, Incoming, Store
 
 log = logging.getLogger("gateway.realtime")

@@ -27,7 +27,8 @@ from gateway.edge.not_found import Addresses
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread, Unverified
-from gateway.plugin.source import Source, dead_letter, incoming, warn_of_flagged
+from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
+from gateway.plugin.source import Source
 from gateway.store.base import Incoming, Store
 
 log = logging.getLogger("gateway.webhook")

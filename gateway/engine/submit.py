@@ -23,7 +23,8 @@ from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.concurrent_worker import Flight
 from gateway.engine.submit_outcome import failed, not_there, undecidable
 from gateway.metrics import Metrics
-from gateway.plugin.source import Source, incoming, warn_of_flagged
+from gateway.plugin.incoming import incoming, warn_of_flagged
+from gateway.plugin.source import Source
 from gateway.store.base import Settlement, Store
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from gateway.api.messages import Door, Event, Stage, Unreadable
+from gateway.api.messages import Door, Stage
 from gateway.api.order import Kind
 from gateway.api.vendor_client import VendorClient
 from gateway.config.settings import EarlierVersions, OnRevision
 from gateway.plugin.connector import Connector
 from gateway.plugin.hook_threads import Confined
-from gateway.store.base import Accepted, Incoming
-
-log = logging.getLogger("gateway")
 
 
 def _everything(_: bytes) -> bool:
@@ -73,52 +68,3 @@ class Source(Struct, kw_only=True):
     client: VendorClient | None = None
     keys: Keys | None = None
     confined: Confined = field(default_factory=Confined)
-
-
-def incoming(
-    events: Iterable[Event | Unreadable], stages: Collection[Stage] = (), earlier_versions: EarlierVersions = "flag"
-) -> list[Incoming]:
-    """Events as the store takes them, with their digests and, of the source's `stages`, what is to be acknowledged."""
-    sends = earlier_versions == "send"
-    return [
-        dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event, stages, sends) for event in events
-    ]
-
-
-def dead_letter(document: bytes, reason: str) -> Incoming:
-    """Something genuine that cannot be read; the same bytes are the same dead letter."""
-    digest = hashlib.sha256(document).digest()
-    return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
-
-
-def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> Incoming:
-    at_once: Stage | None = "stored" if "stored" in stages else None
-    if event.ignored is not None and stages:  # it will reach no other stage
-        at_once = at_once or "delivered"
-    return Incoming(
-        key=event.key,
-        order_ref=event.order_ref,
-        document=event.document,
-        sha256=None if event.document is None else hashlib.sha256(event.document).digest(),
-        content=None if event.content is None else hashlib.sha256(event.content).digest(),
-        sequence=event.sequence,
-        as_of=event.as_of,
-        sends_earlier=sends_earlier,
-        occurred_at=event.occurred_at,
-        reference=event.reference,
-        fetch=event.fetch or event.document is None,
-        ignored=event.ignored,
-        flagged=event.flagged,
-        acknowledge=at_once,
-    )
-
-
-def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[Accepted]) -> None:
-    """One warning for each event that is new, and that a person should look at."""
-    for event, one in zip(events, accepted, strict=True):
-        reason = event.ignored if event.flagged else one.flagged
-        if reason is not None and one.outcome == "stored":
-            log.warning("event.flagged", extra={"source": source, "key": one.key, "reason": reason})
-
-
-__all__: Sequence[str] = ["Destination", "Keys", "Source", "dead_letter", "incoming", "warn_of_flagged"]

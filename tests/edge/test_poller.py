@@ -20,7 +20,8 @@ from gateway.edge import poller as module
 from gateway.edge.poller import Poller
 from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
-from gateway.plugin.source import Source, incoming
+from gateway.plugin.incoming import incoming
+from gateway.plugin.source import Source
 from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader

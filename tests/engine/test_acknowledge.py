@@ -14,7 +14,7 @@ from gateway.api.errors import PluginError
 from gateway.engine.acknowledge import Acknowledge
 from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
-from gateway.plugin.source import incoming
+from gateway.plugin.incoming import incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from tests import acme

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.plugin.source import incoming
+from gateway.plugin.incoming import incoming
 from gateway.testing import ErpSimulator
 from gateway.web.admin import Command
 from tests import acme

@@ -19,7 +19,8 @@ from gateway.engine import prepare
 from gateway.engine.prepare import Prepare
 from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
-from gateway.plugin.source import Destination, Source, incoming
+from gateway.plugin.incoming import incoming
+from gateway.plugin.source import Destination, Source
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock

@@ -12,7 +12,7 @@ from gateway_pickup_cloud.constructed import CUSTOMER, article, response
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Customer, Event, Ignore, Order, PermanentError, Submission
-from gateway.plugin.source import incoming
+from gateway.plugin.incoming import incoming
 from gateway.store.submissions import SubmissionEnd
 from gateway.testing import ManualClock
 

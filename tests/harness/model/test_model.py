@@ -23,8 +23,8 @@ from gateway.store.sqlite import SqliteStore
 from gateway.targets import auth
 
 from .machine import Engine
+from .mutants import MUTANTS, OUTWARD
 from .submitting import WayBack
-from .mutants import OUTWARD, MUTANTS
 
 RUNS = int(os.environ.get("MODEL_RUNS", "100"))
 SEED = int(os.environ.get("MODEL_SEED", random.randrange(10**6)))

@@ -17,7 +17,7 @@ from gateway.engine.acknowledge import Acknowledge
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.metrics import Metrics
-from gateway.plugin.source import incoming
+from gateway.plugin.incoming import incoming
 from gateway.store.base import Queue
 from gateway.store.row_names import row_name
 from gateway.store.sqlite import SqliteStore

@@ -41,7 +41,7 @@ from gateway.service.maintenance import Upkeep
 from gateway.store.sqlite import SqliteStore
 from gateway.targets import auth
 from tests import acme
-from tests.harness.torture import everyway, namesakes, rogue, timed, mutants
+from tests.harness.torture import everyway, mutants, namesakes, rogue, timed
 from tests.journey import driver
 
 SUFFIX = ".torture.test"

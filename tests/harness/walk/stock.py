@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.clock import SystemClock
-from gateway.plugin.source import dead_letter, incoming
+from gateway.plugin.incoming import dead_letter, incoming
 from gateway.store.base import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.submissions import NewSubmission

@@ -1,0 +1,59 @@
+"""Conversion of a connector's events to the inbox rows that the store accepts."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterable
+
+from gateway.api.messages import Event, Stage, Unreadable
+from gateway.config.settings import EarlierVersions
+from gateway.store.base import Accepted, Incoming
+
+log = logging.getLogger("gateway")
+
+
+def incoming(
+    events: Iterable[Event | Unreadable], stages: Collection[Stage] = (), earlier_versions: EarlierVersions = "flag"
+) -> list[Incoming]:
+    """Events as the store takes them, with their digests and, of the source's `stages`, what is to be acknowledged."""
+    sends = earlier_versions == "send"
+    return [
+        dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event, stages, sends) for event in events
+    ]
+
+
+def dead_letter(document: bytes, reason: str) -> Incoming:
+    """Something genuine that cannot be read; the same bytes are the same dead letter."""
+    digest = hashlib.sha256(document).digest()
+    return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
+
+
+def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> Incoming:
+    at_once: Stage | None = "stored" if "stored" in stages else None
+    if event.ignored is not None and stages:  # it will reach no other stage
+        at_once = at_once or "delivered"
+    return Incoming(
+        key=event.key,
+        order_ref=event.order_ref,
+        document=event.document,
+        sha256=None if event.document is None else hashlib.sha256(event.document).digest(),
+        content=None if event.content is None else hashlib.sha256(event.content).digest(),
+        sequence=event.sequence,
+        as_of=event.as_of,
+        sends_earlier=sends_earlier,
+        occurred_at=event.occurred_at,
+        reference=event.reference,
+        fetch=event.fetch or event.document is None,
+        ignored=event.ignored,
+        flagged=event.flagged,
+        acknowledge=at_once,
+    )
+
+
+def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[Accepted]) -> None:
+    """One warning for each event that is new, and that a person should look at."""
+    for event, one in zip(events, accepted, strict=True):
+        reason = event.ignored if event.flagged else one.flagged
+        if reason is not None and one.outcome == "stored":
+            log.warning("event.flagged", extra={"source": source, "key": one.key, "reason": reason})
