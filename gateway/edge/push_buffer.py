@@ -141,7 +141,7 @@ class Intake:
             return _unreadable(pushed.body, pushed.broken)
         envelope = Envelope(source=source.name, door="realtime", body=pushed.body, received_at=pushed.received_at)
         try:
-            found = await source.confined.run("read", lambda: source.connector.read(envelope))
+            found = await source.hook_runner.run("read", lambda: source.connector.read(envelope))
             return _Read(pushed.body, incoming(found, source.stages, source.earlier_versions))
         except Rejected:  # nobody is there to hear it, and a hub does not ask again
             return _unreadable(pushed.body, "rejected by the connector; its reason was for the sender", "rejected")

@@ -192,7 +192,7 @@ class SubmitDoor:
     async def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
         connector, now = source.connector, self._clock.now()
         try:
-            subject = await source.confined.run("check", lambda: connector.checked(command, body, now))
+            subject = await source.hook_runner.run("check", lambda: connector.checked(command, body, now))
         except Misfit as no:
             self._count(source, "rejected")
             raise _problems(no.problems) from None

@@ -194,7 +194,7 @@ class WebhookDoor:
         """Large ones go one at a time, so that small ones come between them; while they wait, they may have to make room (NoRoom)."""
 
         async def admit() -> Sequence[Event | Unreadable]:
-            return await source.confined.run("admit", lambda: source.connector.admit(envelope, envelope.received_at, *keys))
+            return await source.hook_runner.run("admit", lambda: source.connector.admit(envelope, envelope.received_at, *keys))
 
         if len(envelope.body) <= _LARGE:
             return await admit()

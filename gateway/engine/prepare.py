@@ -198,7 +198,7 @@ class Prepare:
         assert row.door != "submit"  # what a connector makes of an answer can be read
         envelope = Envelope(source=row.source, door=row.door, body=row.document or b"", received_at=row.received_at)
         try:
-            events = await self._source.confined.run("read", lambda: self._source.connector.read(envelope))
+            events = await self._source.hook_runner.run("read", lambda: self._source.connector.read(envelope))
         except Rejected as error:
             raise PermanentError("rejected by the connector; its reason was for the sender") from error
         came = incoming(events, self._source.stages, self._source.earlier_versions)
@@ -254,7 +254,7 @@ class Prepare:
     async def _order(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
         try:
             normalize = self._source.connector.normalize
-            return await self._source.confined.run("normalize", lambda: normalize(_event(row), document, previous))
+            return await self._source.hook_runner.run("normalize", lambda: normalize(_event(row), document, previous))
         except Hold as hold:
             if hold.order is not None and (row.released or (hold.revision and self._source.on_revision != "hold")):
                 return hold.order
@@ -300,7 +300,7 @@ class Prepare:
             if destination.target not in sent and not destination.wants(body):  # who has an order hears of its changes
                 continue
             deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
-        is_open = self._tells_open and await self._source.confined.run("is_open", lambda: self._source.connector.is_open(order))
+        is_open = self._tells_open and await self._source.hook_runner.run("is_open", lambda: self._source.connector.is_open(order))
         return Prepared(
             row=row,
             key=key,

@@ -13,7 +13,7 @@ from gateway.api.order import Kind
 from gateway.api.vendor_client import VendorClient
 from gateway.config.settings import EarlierVersions, OnRevision
 from gateway.plugin.connector import Connector
-from gateway.plugin.hook_threads import Confined
+from gateway.plugin.hook_runner import HookRunner
 
 
 def _everything(_: bytes) -> bool:
@@ -50,7 +50,7 @@ class Source(Struct, kw_only=True):
         client: None where the vendor is never called.
         answer_wait_s: How long a webhook's answer waits for what the targets say; 0 for not at all.
         keys: None where nothing is signed with keys that are kept elsewhere.
-        confined: Where its plain hooks are called from.
+        hook_runner: Where its plain hooks are called from.
     """
 
     name: str
@@ -67,4 +67,4 @@ class Source(Struct, kw_only=True):
     answer_wait_s: float = 0.0
     client: VendorClient | None = None
     keys: Keys | None = None
-    confined: Confined = field(default_factory=Confined)
+    hook_runner: HookRunner = field(default_factory=HookRunner)

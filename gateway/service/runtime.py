@@ -27,7 +27,7 @@ from gateway.metrics import PLUGIN, Metrics
 from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
-from gateway.plugin.hook_threads import Confined
+from gateway.plugin.hook_runner import HookRunner
 from gateway.plugin.source import Destination, Source
 from gateway.service.assembly import Assembly, Broken, SourcePart
 from gateway.store.base import Store
@@ -131,7 +131,7 @@ class Runtime:
             since=since,
             client=client,
             keys=self._keys(name, part),
-            confined=Confined(self.assembly.suspects),
+            hook_runner=HookRunner(self.assembly.suspects),
         )
 
     def start(self) -> None:
@@ -232,7 +232,7 @@ class Runtime:
     async def close(self) -> None:
         """Close every connection."""
         for source in self.sources.values():
-            source.confined.close()
+            source.hook_runner.close()
         for target in self._targets.values():
             await target.close()
         for session in self._sessions:

@@ -14,7 +14,7 @@ from tests import acme
 from tests.engine.test_prepare import source
 
 
-class Confined:
+class HookRunner:
     """Calls come back when the test says so, as from a thread."""
 
     def __init__(self) -> None:
@@ -44,22 +44,22 @@ async def steps() -> None:
 
 
 async def test_what_is_read_while_the_store_takes_what_is_ready_is_stored_too(clock: ManualClock) -> None:
-    confined, shop = Confined(), Shop()
-    made = source(clock, doors=("realtime",), confined=cast("Any", confined))
+    hook_runner, shop = HookRunner(), Shop()
+    made = source(clock, doors=("realtime",), hook_runner=cast("Any", hook_runner))
     intake = Intake(made, cast("Store", shop), Metrics(clock), clock)
     running = asyncio.create_task(intake.run())
     for n in range(2):  # the first is being committed, the second is ready
         await intake.put(acme.body(f"o{n}"))
-        confined.turns.release()
+        hook_runner.turns.release()
         await steps()
     for n in range(2, 4):
         await intake.put(acme.body(f"o{n}"))
         await steps()
     shop.turns.release()  # the second is taken while the third is being read
     await steps()
-    confined.turns.release()
+    hook_runner.turns.release()
     await steps()
-    confined.turns.release()
+    hook_runner.turns.release()
     for _ in range(4):
         shop.turns.release()
         await steps()
@@ -71,15 +71,15 @@ async def test_what_is_read_while_the_store_takes_what_is_ready_is_stored_too(cl
 
 
 async def test_what_was_read_does_not_wait_for_what_cannot_be_read_now(clock: ManualClock) -> None:
-    class Stands(Confined):
+    class Stands(HookRunner):
         async def run(self, _: str, call: Any) -> Any:
             if self.turns.locked():
                 raise TransientError("the connector does not come back within 10 s")
             return await super().run(_, call)
 
-    confined, shop = Stands(), Shop()
-    intake = Intake(source(clock, doors=("realtime",), confined=cast("Any", confined)), cast("Store", shop), Metrics(clock), clock)
-    confined.turns.release()
+    hook_runner, shop = Stands(), Shop()
+    intake = Intake(source(clock, doors=("realtime",), hook_runner=cast("Any", hook_runner)), cast("Store", shop), Metrics(clock), clock)
+    hook_runner.turns.release()
     shop.turns.release()
     await intake.put(acme.body("o1"))
     await intake.put(acme.body("o2"))

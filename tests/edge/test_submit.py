@@ -14,7 +14,7 @@ from gateway.api.commands import Codes
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.edge import submit
 from gateway.engine.submit import Submit
-from gateway.plugin import hook_threads
+from gateway.plugin import hook_runner
 from gateway.store.submissions import SubmissionEnd
 from tests import pharma
 from tests.badcommands import BAD, good
@@ -67,7 +67,7 @@ async def test_a_check_that_does_not_come_back_is_503_and_holds_up_nobody_else(r
     erp = Caller(running)
     with monkeypatch.context() as patch:
         patch.setattr(connector, "checked", lambda *_: free.wait())
-        patch.setattr(hook_threads, "PATIENCE_S", 0.5)
+        patch.setattr(hook_runner, "PATIENCE_S", 0.5)
         stuck = asyncio.create_task(erp.hand_in())
         while not stuck.done():
             assert (await running.get("/healthz"))[0] == 200

@@ -25,7 +25,7 @@ from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S, accepts_as
 from gateway.edge.submit import SubmitDoor
 from gateway.metrics import Metrics
 from gateway.plugin.command_body import Misfit, meaning
-from gateway.plugin.hook_threads import Confined
+from gateway.plugin.hook_runner import HookRunner
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
 from gateway.testing import ManualClock
 from tests.asked import Asked
@@ -80,7 +80,7 @@ def sources() -> dict[str, Any]:
 
 class _Source:
     def __init__(self, name: str, connector: Any) -> None:
-        self.name, self.connector, self.confined = name, connector, Confined()
+        self.name, self.connector, self.hook_runner = name, connector, HookRunner()
 
 
 class Shelf:

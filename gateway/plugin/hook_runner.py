@@ -31,7 +31,7 @@ MOST_LEFT_BEHIND = 8
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
-class Confined:
+class HookRunner:
     """One source's. Its thread begins with the first call that needs it, and ends with the process or with `close`."""
 
     def __init__(self, suspects: Suspects | None = None) -> None:

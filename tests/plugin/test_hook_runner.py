@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from gateway.api.errors import PluginError, TransientError
-from gateway.plugin import hook_threads as module
+from gateway.plugin import hook_runner as module
 from gateway.plugin import hook_watch
-from gateway.plugin.hook_threads import TRIALS, Confined
+from gateway.plugin.hook_runner import TRIALS, HookRunner
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.suspects import MOST_ENDS, Call, Suspects
 from gateway.plugin.task_guard import inside_hook, make_task, stepped
@@ -23,31 +23,31 @@ from tests.loglines import log_lines
 
 
 @pytest.fixture
-def confined() -> Iterator[Confined]:
-    made = Confined()
+def hook_runner() -> Iterator[HookRunner]:
+    made = HookRunner()
     yield made
     made.close()
 
 
-async def where(confined: Confined, kind: str = "x") -> bool:
+async def where(hook_runner: HookRunner, kind: str = "x") -> bool:
     """Whether a call runs on the loop."""
-    return await confined.run(kind, threading.get_ident) == threading.get_ident()
+    return await hook_runner.run(kind, threading.get_ident) == threading.get_ident()
 
 
-async def test_a_kind_that_proves_quick_runs_on_the_loop(confined: Confined) -> None:
-    assert [await where(confined) for _ in range(TRIALS + 2)] == [False] * TRIALS + [True, True]
-    assert not await where(confined, "another kind")
+async def test_a_kind_that_proves_quick_runs_on_the_loop(hook_runner: HookRunner) -> None:
+    assert [await where(hook_runner) for _ in range(TRIALS + 2)] == [False] * TRIALS + [True, True]
+    assert not await where(hook_runner, "another kind")
 
 
-async def test_a_kind_that_was_slow_once_stays_beside_the_loop(confined: Confined, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_kind_that_was_slow_once_stays_beside_the_loop(hook_runner: HookRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SOON_S", 0.01)
     for _ in range(TRIALS):
-        await where(confined)
-    await confined.run("x", lambda: time.sleep(0.02))  # on the loop, this once
-    assert [await where(confined) for _ in range(2 * TRIALS)] == [False] * 2 * TRIALS
+        await where(hook_runner)
+    await hook_runner.run("x", lambda: time.sleep(0.02))  # on the loop, this once
+    assert [await where(hook_runner) for _ in range(2 * TRIALS)] == [False] * 2 * TRIALS
 
 
-async def test_the_loop_goes_on_while_a_hook_sleeps_and_one_runs_at_a_time(confined: Confined) -> None:
+async def test_the_loop_goes_on_while_a_hook_sleeps_and_one_runs_at_a_time(hook_runner: HookRunner) -> None:
     running, most = 0, 0
 
     def slow() -> None:
@@ -57,7 +57,7 @@ async def test_the_loop_goes_on_while_a_hook_sleeps_and_one_runs_at_a_time(confi
         time.sleep(0.05)
         running -= 1
 
-    calls = [asyncio.create_task(confined.run(kind, slow)) for kind in ("a", "b", "a")]
+    calls = [asyncio.create_task(hook_runner.run(kind, slow)) for kind in ("a", "b", "a")]
     turns = 0
     while not all(call.done() for call in calls):
         turns += 1
@@ -66,14 +66,14 @@ async def test_the_loop_goes_on_while_a_hook_sleeps_and_one_runs_at_a_time(confi
     assert turns > 10
 
 
-async def test_what_a_call_raises_is_its_answer(confined: Confined) -> None:
+async def test_what_a_call_raises_is_its_answer(hook_runner: HookRunner) -> None:
     def raising() -> None:
         raise ValueError("x")
 
     for _ in range(2):
         with pytest.raises(ValueError, match="x"):
-            await confined.run("x", raising)
-    assert await confined.run("x", lambda: 7) == 7
+            await hook_runner.run("x", raising)
+    assert await hook_runner.run("x", lambda: 7) == 7
 
 
 async def _awaited(call: Any) -> Any:
@@ -82,7 +82,7 @@ async def _awaited(call: Any) -> Any:
 
 async def test_one_that_does_not_come_back_is_left_behind_and_those_after_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     suspects, free = Suspects(), threading.Event()
-    confined = Confined(suspects)
+    hook_runner = HookRunner(suspects)
 
     def stuck(body: bytes) -> None:
         before = suspects.enter("bad", "normalize", body)
@@ -92,32 +92,32 @@ async def test_one_that_does_not_come_back_is_left_behind_and_those_after_it_go_
     for _ in range(MOST_ENDS):
         monkeypatch.setattr(module, "PATIENCE_S", 0.05)
         with pytest.raises(TransientError, match="does not come back"):
-            await confined.run("x", lambda: stuck(b"order"))
+            await hook_runner.run("x", lambda: stuck(b"order"))
         monkeypatch.setattr(module, "PATIENCE_S", 5)
-        assert await confined.run("x", lambda: 7) == 7
+        assert await hook_runner.run("x", lambda: 7) == 7
     with pytest.raises(PluginError, match="normalize never came back"):
-        await confined.run("x", lambda: stuck(b"order"))
+        await hook_runner.run("x", lambda: stuck(b"order"))
     free.set()
-    await confined.run("x", lambda: stuck(b"another order"))
+    await hook_runner.run("x", lambda: stuck(b"another order"))
     with pytest.raises(PluginError):  # one that comes back at last has still held up its source three times
-        await confined.run("x", lambda: stuck(b"order"))
-    confined.close()
+        await hook_runner.run("x", lambda: stuck(b"order"))
+    hook_runner.close()
 
 
-async def test_after_too_many_that_never_came_back_it_says_so_at_once(confined: Confined, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_too_many_that_never_came_back_it_says_so_at_once(hook_runner: HookRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.02)
     free = threading.Event()
     for _ in range(module.MOST_LEFT_BEHIND):
         with pytest.raises(TransientError, match="does not come back"):
-            await confined.run("x", free.wait)
+            await hook_runner.run("x", free.wait)
     with pytest.raises(TransientError, match="8 calls of the connector never came back; restart"):
-        await confined.run("x", lambda: 7)
-    left_behind = list(confined._left_behind)
+        await hook_runner.run("x", lambda: 7)
+    left_behind = list(hook_runner._left_behind)
     free.set()
     for thread in left_behind:
         thread.join(timeout=5)
     monkeypatch.setattr(module, "PATIENCE_S", 5)
-    assert await confined.run("x", lambda: 7) == 7  # they came back at last
+    assert await hook_runner.run("x", lambda: 7) == 7  # they came back at last
 
 
 async def test_a_hook_that_sleeps_delays_no_other_source(start, erp) -> None:
@@ -273,10 +273,10 @@ async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
 
 async def test_a_source_that_is_gone_leaves_no_thread_behind() -> None:
     for _ in range(5):
-        confined = Confined()
-        assert await confined.run("read", lambda: 1) == 1
-    thread = confined._thread
-    del confined
+        hook_runner = HookRunner()
+        assert await hook_runner.run("read", lambda: 1) == 1
+    thread = hook_runner._thread
+    del hook_runner
     gc.collect()
     assert thread is not None
     thread.join(timeout=5)
