@@ -16,7 +16,7 @@ log = logging.getLogger("gateway")
 def incoming(
     events: Iterable[Event | Unreadable], stages: Collection[Stage] = (), earlier_versions: EarlierVersions = "flag"
 ) -> list[Incoming]:
-    """Events as the store takes them, with their digests and, of the source's `stages`, what is to be acknowledged."""
+    """Convert events to rows for the store, with their digests and the `stages` to acknowledge at once."""
     sends = earlier_versions == "send"
     return [
         dead_letter(event.document, event.reason) if isinstance(event, Unreadable) else _event(event, stages, sends) for event in events
@@ -24,7 +24,7 @@ def incoming(
 
 
 def dead_letter(document: bytes, reason: str) -> Incoming:
-    """Something genuine that cannot be read; the same bytes are the same dead letter."""
+    """Make a dead letter of an authentic document that cannot be read; its key is a digest, so that equal documents are one dead letter."""
     digest = hashlib.sha256(document).digest()
     return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
 
@@ -52,7 +52,7 @@ def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> Inco
 
 
 def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[Accepted]) -> None:
-    """One warning for each event that is new, and that a person should look at."""
+    """Log a warning for each new event that an operator should look at."""
     for event, one in zip(events, accepted, strict=True):
         reason = event.ignored if event.flagged else one.flagged
         if reason is not None and one.outcome == "stored":

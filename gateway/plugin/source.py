@@ -1,4 +1,4 @@
-"""A configured source at run time: one connector, its client, its doors and where its orders go."""
+"""Configured source at run time: its connector, vendor client, doors and destinations."""
 
 from __future__ import annotations
 
@@ -16,41 +16,36 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.hook_runner import HookRunner
 
 
-def _everything(_: bytes) -> bool:
-    return True
-
-
 class Destination(Struct, frozen=True, kw_only=True):
-    """A target as a source sees it: its name, which kinds it takes, and whether it wants the order of a message.
+    """Target of a source's orders, the kinds it accepts, and the filter that decides by a message's body whether it gets the order.
 
-    `wants` raises PermanentError where it cannot say.
+    `wants` raises PermanentError if it cannot decide.
     """
 
     target: str
     accepts: frozenset[Kind]
-    wants: Callable[[bytes], bool] = _everything
+    wants: Callable[[bytes], bool] = lambda _: True
 
 
 class Keys(Protocol):
-    """The public keys that a source's webhooks are signed with, kept fresh by somebody."""
+    """Public keys that verify the signatures of a source's webhooks."""
 
     @property
     def current(self) -> Mapping[str, Any]:
-        """The keys of now, by `kid`; empty before the first were had."""
+        """Current keys by `kid`; empty until the first fetch succeeds."""
 
     async def look_again(self) -> bool:
-        """Fetch them anew, unless that was done just now; whether `current` can be relied on."""
+        """Fetch the keys again unless the last fetch was just now; return whether `current` can be relied on."""
 
 
 class Source(Struct, kw_only=True):
-    """What the doors and the engine need to know of one source.
+    """One source, as doors and engine use it.
 
     Attributes:
-        since: When it was first started.
-        client: None where the vendor is never called.
-        answer_wait_s: How long a webhook's answer waits for what the targets say; 0 for not at all.
-        keys: None where nothing is signed with keys that are kept elsewhere.
-        hook_runner: Where its plain hooks are called from.
+        since: Time of its first start.
+        client: None if the gateway never calls the vendor.
+        answer_wait_s: Longest wait of a webhook's answer for the targets' answers; 0 for none.
+        keys: None unless `verify` needs keys that the vendor publishes.
     """
 
     name: str
