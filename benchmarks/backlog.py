@@ -16,7 +16,9 @@ from benchmarks.contestants import SOURCE
 from benchmarks.orders import PLACE, body, order_id
 from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.clock import SystemClock
-from gateway.store.base import Delivery, InboxRow, Incoming, Prepared, Settlement
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Delivery, InboxRow, Prepared
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 
 _AT_ONCE = 1000

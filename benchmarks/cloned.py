@@ -20,7 +20,7 @@ from benchmarks import backlog
 from benchmarks.backlog import incoming, prepared
 from benchmarks.contestants import SOURCE
 from gateway.clock import SystemClock
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 
 WAITING_BYTES, DELIVERED_BYTES = 3000, 550  # of one order in the file, all of its rows and indexes

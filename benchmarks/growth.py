@@ -18,7 +18,7 @@ from benchmarks.measures import spread
 from benchmarks.report import Entry, Section, Verdict
 from gateway.config.settings import StoreSettings
 from gateway.service.retention import Housekeeping
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import WAL_LIMIT_BYTES
 from gateway.testing import ManualClock

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.plugin.discovery import Plugin
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
-from gateway.store.base import Queue
+from gateway.store.row_names import Queue
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ErpSimulator, ManualClock
 from tests import acme, pharma

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from gateway.api.commands import Codes
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
 from tests.badcommands import good
 

@@ -21,7 +21,8 @@ from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
-from gateway.store.base import Accepted, Incoming, Store
+from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.base import Store
 
 log = logging.getLogger("gateway.realtime")
 

@@ -29,7 +29,8 @@ from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread, Unverified
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
-from gateway.store.base import Incoming, Store
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Store
 
 log = logging.getLogger("gateway.webhook")
 

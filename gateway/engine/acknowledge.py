@@ -14,7 +14,8 @@ from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
-from gateway.store.base import AckRow, Settlement, Store
+from gateway.store.base import AckRow, Store
+from gateway.store.outcome import Settlement
 
 log = logging.getLogger("gateway.acknowledge")
 

@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 
 from gateway.api.errors import GatewayError, StoreBusy, StoreFailed
 from gateway.clock import Clock
-from gateway.store.base import Queue, Store
+from gateway.store.base import Store
+from gateway.store.row_names import Queue
 
 T = TypeVar("T")
 log = logging.getLogger("gateway.worker")

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 from gateway.api.errors import StoreBusy, StoreFailed
 from gateway.clock import Clock
 from gateway.engine.batch_worker import retry_commit, unsettled
-from gateway.store.base import Queue, Store
+from gateway.store.base import Store
+from gateway.store.row_names import Queue
 
 Row = TypeVar("Row")
 

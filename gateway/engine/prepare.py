@@ -36,7 +36,8 @@ from gateway.plugin.connector import Misread
 from gateway.plugin.incoming import incoming, warn_of_flagged
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
-from gateway.store.base import Delivery, InboxRow, Prepared, Settlement, Store
+from gateway.store.base import Delivery, InboxRow, Prepared, Store
+from gateway.store.outcome import Settlement
 
 log = logging.getLogger("gateway.prepare")
 

@@ -25,7 +25,8 @@ from gateway.engine.submit_outcome import failed, not_there, undecidable
 from gateway.metrics import Metrics
 from gateway.plugin.incoming import incoming, warn_of_flagged
 from gateway.plugin.source import Source
-from gateway.store.base import Settlement, Store
+from gateway.store.base import Store
+from gateway.store.outcome import Settlement
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
 
 log = logging.getLogger("gateway.submit")

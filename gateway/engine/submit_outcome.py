@@ -10,7 +10,7 @@ from datetime import datetime
 from gateway.api.errors import AuthError, Hold, PermanentError, RateLimited, TransientError
 from gateway.outbound.session import TooLong
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.submissions import SubmissionRow
 
 CERTAIN_AFTER_S = 10.0

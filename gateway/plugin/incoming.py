@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 from gateway.api.messages import Event, Stage, Unreadable
 from gateway.config.settings import EarlierVersions
-from gateway.store.base import Accepted, Incoming
+from gateway.store.arrivals import Accepted, Incoming
 
 log = logging.getLogger("gateway")
 

@@ -9,8 +9,9 @@ from typing import Any
 from gateway.api.errors import GatewayError
 from gateway.clock import Clock
 from gateway.service.runtime import Runtime
-from gateway.store.base import Status, Store
+from gateway.store.base import Store
 from gateway.store.decisions import Choice
+from gateway.store.row_names import Status
 from gateway.store.targets import Moved
 from gateway.web.admin import Command
 

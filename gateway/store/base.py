@@ -23,15 +23,11 @@ from msgspec import Struct
 
 from gateway.api.messages import Door, Stage
 from gateway.api.order import Kind
-from gateway.store.arrivals import Accepted as Accepted
-from gateway.store.arrivals import Compared as Compared
-from gateway.store.arrivals import Incoming as Incoming
+from gateway.store.arrivals import Accepted, Compared, Incoming
 from gateway.store.decisions import Deciding
-from gateway.store.outcome import Progress as Progress
-from gateway.store.outcome import Settlement as Settlement
+from gateway.store.outcome import Progress, Settlement
 from gateway.store.retention import Disk, Keeping
-from gateway.store.row_names import Queue as Queue  # words of this page, too
-from gateway.store.row_names import Status as Status
+from gateway.store.row_names import Queue, Status
 from gateway.store.submissions import Submissions
 from gateway.store.targets import Held, Stray, Targets
 from gateway.store.waiting import Sides

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
-from gateway.store.base import Progress
+from gateway.store.outcome import Progress
 from gateway.targets.attempt_io import MOST_500, Asking, Builder, Journal, Make, not_sent
 from gateway.targets.classify import Outcome
 from gateway.targets.envelope import in_format

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted
-from gateway.store.base import OutboxRow, Progress
+from gateway.store.base import OutboxRow
+from gateway.store.outcome import Progress
 from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
 from gateway.targets.expressions import answer_document
 from gateway.targets.policy import Step

@@ -23,7 +23,7 @@ from gateway.engine.prepare import Prepare
 from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.source import Destination, Keys, Source
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing.vendor import vendor_client

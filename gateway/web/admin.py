@@ -14,7 +14,8 @@ from msgspec import Meta, Struct
 from gateway import __version__
 from gateway.api.errors import GatewayError
 from gateway.api.urls import is_loopback
-from gateway.store.base import Queue, Reader, Status, statuses_of
+from gateway.store.base import Reader, statuses_of
+from gateway.store.row_names import Queue, Status
 from gateway.store.waiting import Sides
 from gateway.web.status import room
 
@@ -35,7 +36,7 @@ StatusOf = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Command(Struct, forbid_unknown_fields=True):
-    """What the command line asks of a running gateway; the fields from `status` on are those of `gateway.store.base.Choice`."""
+    """What the command line asks of a running gateway; the fields from `status` on are those of `gateway.store.decisions.Choice`."""
 
     action: str
     who: Annotated[str, Meta(pattern=r"\S", max_length=200)]

@@ -11,7 +11,7 @@ from typing import Any
 from gateway import Event, Page, Reconnect
 from gateway.edge.realtime import Realtime
 from gateway.edge.reconnect import Backoff, Ended
-from gateway.store.base import Accepted, Incoming
+from gateway.store.arrivals import Accepted, Incoming
 from gateway.testing import ManualClock
 from gateway.testing.hub import FaultHub
 from tests import hubby

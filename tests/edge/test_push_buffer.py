@@ -8,7 +8,8 @@ from typing import Any, cast
 from gateway.api.errors import TransientError
 from gateway.edge.push_buffer import Intake
 from gateway.metrics import Metrics
-from gateway.store.base import Accepted, Incoming, Store
+from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.base import Store
 from gateway.testing import ManualClock
 from tests import acme
 from tests.engine.test_prepare import source

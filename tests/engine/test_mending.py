@@ -16,7 +16,7 @@ from gateway.engine import deliver as deliver_module
 from gateway.engine.breaker import Breaker
 from gateway.metrics import Condition
 from gateway.retry import capped_retry_after_s
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.targets import Held
 from gateway.targets.auth_settings import Basic, Bearer, ClientCredentials, Login
 from gateway.targets.templates import Template

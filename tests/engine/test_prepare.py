@@ -167,7 +167,7 @@ class TestRevisions:
         assert "resubmitted" in second["order"]["flags"]
 
     async def settle(self, made: Any) -> None:
-        from gateway.store.base import Settlement
+        from gateway.store.outcome import Settlement
 
         for row in await made.store.lease_outbox("erp", 10):
             await made.store.settle_outbox(row, Settlement(status="done", outcome="delivered"))

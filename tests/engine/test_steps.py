@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.base import Progress
+from gateway.store.outcome import Progress
 from gateway.testing.erp import Made
 
 from .unkeyed import LOOKUP, Desk, desk

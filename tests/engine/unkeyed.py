@@ -14,7 +14,8 @@ from gateway.config.decode import Report, decode
 from gateway.config.positions import read
 from gateway.engine.deliver import Deliver
 from gateway.metrics import Metrics
-from gateway.store.base import Delivery, Incoming, Prepared
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.http import HttpTarget

@@ -30,7 +30,7 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
-from gateway.store.base import Accepted
+from gateway.store.arrivals import Accepted
 from gateway.store.sqlite import SqliteStore, inbox
 from gateway.store.sqlite import accept as accepting
 from tests import acme

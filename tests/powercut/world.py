@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.api.errors import StoreError
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from tests.store import conformance as suite

@@ -13,7 +13,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.api.errors import LeaseLost, Outdated
-from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Progress, Settlement, Store
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Delivery, InboxRow, OutboxRow, Prepared, Store
+from gateway.store.outcome import Progress, Settlement
 from gateway.testing import ManualClock
 from tests.store.naming import Choosing, Naming, Resending
 from tests.store.of_targets import OfTargets

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.store.base import Delivery, InboxRow, Incoming, OutboxRow, Prepared, Settlement, Store
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Delivery, InboxRow, OutboxRow, Prepared, Store
 from gateway.store.decisions import AT_ONCE, Choice, Decided
+from gateway.store.outcome import Settlement
 from gateway.store.submissions import NewSubmission
 from gateway.testing import ManualClock
 

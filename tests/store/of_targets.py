@@ -8,7 +8,9 @@ import pytest
 
 from gateway.api.errors import LeaseLost
 from gateway.api.order import Kind
-from gateway.store.base import Incoming, Progress, Settlement, Store
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Store
+from gateway.store.outcome import Progress, Settlement
 from gateway.testing import ManualClock
 from tests.store import conformance as suite
 

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from gateway.api.commands import Codes
 from gateway.api.errors import LeaseLost
-from gateway.store.base import Incoming, Settlement, Store
+from gateway.store.arrivals import Incoming
+from gateway.store.base import Store
+from gateway.store.outcome import Settlement
 from gateway.store.submissions import NewSubmission, SubmissionEnd, SubmissionRow
 from gateway.testing import ManualClock
 

@@ -11,7 +11,7 @@ from gateway.clock import to_ms
 from gateway.config.settings import StoreSettings
 from gateway.service.operations import Operations
 from gateway.service.retention import Housekeeping
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.trusted_time import DAY_MS, Ledger
 from gateway.testing import ManualClock

@@ -13,7 +13,8 @@ import pytest
 
 from gateway.api.errors import StoreBusy
 from gateway.config.settings import StoreSettings
-from gateway.store.base import Incoming, Settlement
+from gateway.store.arrivals import Incoming
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import retention
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.sqlite.retention import days_left

@@ -18,7 +18,8 @@ import pytest
 
 from gateway.api.errors import ConfigError, StoreBusy, StoreError, StoreFailed
 from gateway.clock import SystemClock
-from gateway.store.base import Incoming, Settlement
+from gateway.store.arrivals import Incoming
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import APPLICATION_ID, migrations, open_database, sqlite3_connect
 from gateway.store.sqlite.maintenance import Reserve

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.store.base import Incoming, Settlement
+from gateway.store.arrivals import Incoming
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore, accept, bulk_insert, bulk_settle
 from gateway.testing import ManualClock
 from tests.store import conformance as suite

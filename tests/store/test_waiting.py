@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from gateway.clock import from_ms
 from gateway.metrics import Condition, Metrics
-from gateway.store.base import Queue, Settlement, Status, statuses_of
+from gateway.store.base import statuses_of
+from gateway.store.outcome import Settlement
+from gateway.store.row_names import Queue, Status
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why

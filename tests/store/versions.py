@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.store.base import Accepted, Delivery, InboxRow, Incoming, Prepared, Settlement, Store
+from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.base import Delivery, InboxRow, Prepared, Store
+from gateway.store.outcome import Settlement
 from gateway.testing import ManualClock
 
 DAYS = [datetime(2026, 11, day, tzinfo=UTC) for day in range(1, 11)]

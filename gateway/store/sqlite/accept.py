@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from gateway.clock import to_ms
-from gateway.store.base import Accepted, Came, Incoming
+from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.base import Came
 from gateway.store.sqlite.versions import kept_earlier, known_order, make_newest, number_of_earlier, repeated, say_again, to_us, why_earlier
 from gateway.store.sqlite.writer import Connection, Together
 

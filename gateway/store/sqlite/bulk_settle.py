@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 
 from gateway.api.errors import LeaseLost
-from gateway.store.base import OutboxRow, Settlement
+from gateway.store.base import OutboxRow
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite.core import advance_outbox, due, must_change, note_attempt
 from gateway.store.sqlite.writer import Connection, Together
 

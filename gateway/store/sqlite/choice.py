@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from gateway.store.base import Queue, Status
 from gateway.store.decisions import AT_ONCE, Choice
-from gateway.store.row_names import read
+from gateway.store.row_names import Queue, Status, read
 from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.row_names import Found, load
 from gateway.store.sqlite.writer import Connection

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from gateway.api.errors import LeaseLost
 from gateway.clock import Clock, from_ms
-from gateway.store.base import Queue, Settlement
+from gateway.store.outcome import Settlement
+from gateway.store.row_names import Queue
 from gateway.store.sqlite.writer import Change, Connection, Writer
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct
 
-from gateway.store.base import Status
 from gateway.store.decisions import ANY, Choice, Decided
 from gateway.store.outcome import storable
+from gateway.store.row_names import Status
 from gateway.store.sqlite import submissions
 from gateway.store.sqlite.choice import chosen
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox

@@ -12,7 +12,9 @@ from typing import Any, Literal
 from gateway.api.errors import StoreBusy
 from gateway.api.messages import Door
 from gateway.clock import from_ms
-from gateway.store.base import Accepted, Compared, InboxRow, Incoming, Open, Prepared, Settlement
+from gateway.store.arrivals import Accepted, Compared, Incoming
+from gateway.store.base import InboxRow, Open, Prepared
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite.accept import Accept, accept_all
 from gateway.store.sqlite.bulk_insert import prepare_all, sent_before
 from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, must_change, new_lease, note_attempt

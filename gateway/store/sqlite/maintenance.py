@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway.api.errors import StoreBusy
-from gateway.store.base import Queue
+from gateway.store.row_names import Queue
 from gateway.store.sqlite.core import ACTIVE, Core
 from gateway.store.sqlite.retention import erase
 from gateway.store.sqlite.writer import Connection

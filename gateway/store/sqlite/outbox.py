@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.clock import from_ms
-from gateway.store.base import AckRow, OutboxRow, Progress, Settlement
+from gateway.store.base import AckRow, OutboxRow
+from gateway.store.outcome import Progress, Settlement
 from gateway.store.sqlite.bulk_settle import Settle
 from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gateway.clock import to_ms
-from gateway.store.base import Queue
+from gateway.store.row_names import Queue
 from gateway.store.sqlite.core import Core
 from gateway.store.sqlite.writer import Connection
 

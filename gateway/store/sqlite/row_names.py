@@ -12,8 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.store.base import Status
-from gateway.store.row_names import Name, Queue, read, row_name
+from gateway.store.row_names import Name, Queue, Status, read, row_name
 from gateway.store.sqlite.accept import shown_key
 from gateway.store.sqlite.writer import Connection
 

@@ -17,7 +17,8 @@ import msgspec
 from gateway.api.commands import Codes
 from gateway.api.errors import StoreBusy, StoreError
 from gateway.clock import from_ms
-from gateway.store.base import Accepted, Settlement
+from gateway.store.arrivals import Accepted
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite.accept import accept_all
 from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease, note_attempt
 from gateway.store.sqlite.writer import Connection

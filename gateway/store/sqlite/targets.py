@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.clock import from_ms
-from gateway.store.base import Queue
 from gateway.store.outcome import storable
+from gateway.store.row_names import Queue
 from gateway.store.sqlite.core import ACTIVE, WAITING, Core, advance_outbox
 from gateway.store.sqlite.maintenance import take_back
 from gateway.store.sqlite.writer import Connection

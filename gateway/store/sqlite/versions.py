@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from gateway.store.base import Incoming
+from gateway.store.arrivals import Incoming
 from gateway.store.sqlite.writer import Connection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,8 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.store.base import Queue
-from gateway.store.row_names import row_name
+from gateway.store.row_names import Queue, row_name
 from gateway.store.sqlite.core import ACTIVE, WAITING, is_overtaken, leased_ms
 from gateway.store.sqlite.row_names import Found, load
 from gateway.store.sqlite.writer import Connection

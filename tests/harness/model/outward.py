@@ -20,7 +20,7 @@ from gateway.metrics import Metrics
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.connector import Connector
 from gateway.service.runtime import vendor_session
-from gateway.store.base import Queue
+from gateway.store.row_names import Queue
 from gateway.store.sqlite import SqliteStore
 from tests import ordering
 from tests.asked import Asked

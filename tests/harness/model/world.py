@@ -18,8 +18,7 @@ from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.metrics import Metrics
 from gateway.plugin.incoming import incoming
-from gateway.store.base import Queue
-from gateway.store.row_names import row_name
+from gateway.store.row_names import Queue, row_name
 from gateway.store.sqlite import SqliteStore
 from gateway.targets.http import HttpTarget
 from gateway.testing import ManualClock

@@ -19,7 +19,7 @@ from random import Random
 
 from gateway.api.errors import GatewayError
 from gateway.clock import SystemClock
-from gateway.store.base import Incoming
+from gateway.store.arrivals import Incoming
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite import backup as copies
 from tests.harness.torture.protocol import Tally, is_over

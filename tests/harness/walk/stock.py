@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.clock import SystemClock
 from gateway.plugin.incoming import dead_letter, incoming
-from gateway.store.base import Settlement
+from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.submissions import NewSubmission
 from tests import acme
