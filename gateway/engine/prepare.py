@@ -45,7 +45,7 @@ BATCH = 50
 # Of what must be fetched: so many at the same time, and no more in one turn while the vendor is slow.
 _FETCHES, _SLOW_S = 4, 0.05
 _SLICE = 10
-_TURN_S, _GIVES_WAY_S = 0.01, 1.0
+_GIVES_WAY_S = 1.0
 FETCH_TIMEOUT_S = 60.0
 _AFTER_MISTAKE_S = 60.0
 _RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
@@ -82,9 +82,9 @@ class Prepare:
 
     async def turn(self) -> bool:
         """Lease and prepare one batch; False where there was nothing."""
-        if not self._behind:
-            await self._let_senders_go_first()
-        rows = await self._store.lease_inbox(self._source.name, self._limit)
+        # Under a burst, senders wait for their answer, and this step gives way; for no longer than what they sent may wait: after that
+        # they take turns, a batch here for a round of answers there, so that the inbox does not grow however long the burst.
+        rows = await self._store.lease_inbox(self._source.name, self._limit, give_way_s=0.0 if self._behind else _GIVES_WAY_S)
         self._behind = bool(rows) and (self._clock.now() - rows[0].received_at).total_seconds() > _GIVES_WAY_S
         await self._at_once([row for row in rows if not _is_outside(row)])
         await self._fetching([row for row in rows if _is_outside(row)])
@@ -137,17 +137,6 @@ class Prepare:
             )
             await self._end(row, end, perf_counter(), self._clock.now_ms())
             return None
-
-    async def _let_senders_go_first(self) -> None:
-        """Senders wait for their answer, what they sent does not: under a burst this step gives way.
-
-        For no longer than what they sent may wait: after that they take turns, a batch here for a round of answers there, so that
-        the inbox does not grow however long the burst.
-        """
-        for _ in range(round(_GIVES_WAY_S / _TURN_S)):
-            if not self._store.is_crowded():
-                return
-            await asyncio.sleep(_TURN_S)  # it is this machine's time that they compete for, whatever the clock says
 
     async def _finish(self, ready: Sequence[Prepared]) -> None:
         """Commit them together; where that cannot be, one by one, so that one row costs no other its message."""

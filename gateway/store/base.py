@@ -201,8 +201,11 @@ class Store(Keeping, Submissions, Deciding, Targets, Protocol):
         What the vendor does not date is as old as the dead letter: an earlier version where a newer one came meanwhile.
         """
 
-    async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
-        """Take due rows, oldest first, one per order."""
+    async def lease_inbox(self, source: str, limit: int, *, give_way_s: float = 0.0) -> list[InboxRow]:
+        """Lease due rows, oldest first, one per order.
+
+        With `give_way_s`, wait up to so many seconds while several events wait for their commit: their senders wait for an answer.
+        """
 
     async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
         """Keep what `fetch` brought, so that no later attempt fetches again."""
@@ -271,9 +274,6 @@ class Store(Keeping, Submissions, Deciding, Targets, Protocol):
     async def take_over(self) -> None:
         """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken, what was
         announced as being sent is `unknown`."""
-
-    def is_crowded(self) -> bool:
-        """Whether several events wait for their commit, now or a moment ago: whoever sent them waits for an answer, or for room."""
 
     async def wait(self, queue: Queue, name: str, timeout_s: float) -> None:
         """Return when rows of a source or target may have become ready, at the latest after the timeout."""

@@ -713,7 +713,7 @@ class TestSendersFirst:
         made = bench()
         await made.accept(acme.body("o1"))
         monkeypatch.setattr(prepare, "_GIVES_WAY_S", 0.05)
-        monkeypatch.setattr(made.store, "is_crowded", lambda: True)
+        monkeypatch.setattr(made.store, "_is_crowded", lambda: True)
         turn = asyncio.create_task(made.step.turn())
         await asyncio.sleep(0.01)
         assert not turn.done()
@@ -723,9 +723,9 @@ class TestSendersFirst:
     async def test_many_events_at_once_are_a_crowd_for_a_moment(self, bench: Any) -> None:
         made = bench()
         await made.accept(*(acme.body(f"o{n}") for n in range(5)))
-        assert made.store.is_crowded()
+        assert made.store._is_crowded()
         await asyncio.sleep(0.03)
-        assert not made.store.is_crowded()
+        assert not made.store._is_crowded()
 
     async def test_what_has_waited_long_does_not_give_way(self, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         made = bench()
@@ -734,6 +734,6 @@ class TestSendersFirst:
         made.clock.advance(7200)
         await asyncio.sleep(0.03)
         assert await made.step.turn()
-        monkeypatch.setattr(made.store, "is_crowded", lambda: True)
+        monkeypatch.setattr(made.store, "_is_crowded", lambda: True)
         assert await made.step.turn()
         assert not await made.store.lease_inbox("acme", 10)

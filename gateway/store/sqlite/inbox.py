@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ _OPEN = """
 
 
 _COMPARED = "UPDATE inbox SET compared = 1, version = ?, content = ? WHERE id = ? AND lease = ?"
-_CROWD, _CROWD_S = 4, 0.02
+_CROWD, _CROWD_S, _TURN_S = 4, 0.02, 0.01
 _OFTEN = 3
 
 
@@ -90,9 +91,6 @@ class Inbox(Core):
             self._ring("acknowledgements", source)
         return accepted
 
-    def is_crowded(self) -> bool:
-        return self._arriving >= _CROWD or time.monotonic() - self._crowded_at < _CROWD_S
-
     async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         now_ms = self._clock.now_ms()
 
@@ -115,7 +113,14 @@ class Inbox(Core):
         self._ring("inbox", row.source)
         return accepted
 
-    async def lease_inbox(self, source: str, limit: int) -> list[InboxRow]:
+    def _is_crowded(self) -> bool:
+        return self._arriving >= _CROWD or time.monotonic() - self._crowded_at < _CROWD_S
+
+    async def lease_inbox(self, source: str, limit: int, *, give_way_s: float = 0.0) -> list[InboxRow]:
+        for _ in range(round(give_way_s / _TURN_S)):
+            if not self._is_crowded():
+                break
+            await asyncio.sleep(_TURN_S)  # they compete for this machine's time, whatever the clock says
         now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[InboxRow]:
