@@ -17,9 +17,9 @@ from gateway.did_you_mean import nearest
 from gateway.service.assembly import assemble
 from gateway.store.base import Reader
 from gateway.store.sqlite.reader import SqliteReader
+from gateway.targets.delivery_settings import Rate
 from gateway.targets.flow import Pace
 from gateway.targets.http import HttpTarget
-from gateway.targets.policy import Rate
 from gateway.targets.preflight import Ended, Seen
 
 _PAGE = 200

@@ -17,13 +17,13 @@ from gateway.cli.output import one_line, plain, print_json
 from gateway.clock import SystemClock
 from gateway.outbound.session import Answer
 from gateway.service.assembly import assemble_target
-from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder, with_rows
 from gateway.targets.envelope import with_envelope
+from gateway.targets.examples import Sample, read_sample
 from gateway.targets.preflight import Ended, look
 from gateway.targets.request import Context, Refused, Request, Unknown
 from gateway.targets.request_settings import RequestTable
-from gateway.targets.sample_orders import Sample, read_sample
+from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
 
 Options = argparse.Namespace

@@ -20,7 +20,7 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.discovery import Plugin, installed
 from gateway.plugin.suspects import Suspects
 from gateway.service.config_warnings import warn_of_doubtful
-from gateway.targets.sample_orders import body_problems, watch
+from gateway.targets.examples import body_problems, watch
 from gateway.targets.settings import TargetSettings
 
 

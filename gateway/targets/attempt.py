@@ -16,8 +16,8 @@ from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, Tr
 from gateway.store.outcome import Progress
 from gateway.targets.attempt_io import MOST_500, Asking, Builder, Journal, Make, not_sent
 from gateway.targets.classify import Outcome
+from gateway.targets.delivery_settings import Step
 from gateway.targets.envelope import in_format
-from gateway.targets.policy import Step
 from gateway.targets.preflight import Ended, Seen
 from gateway.targets.request import Context, Request
 

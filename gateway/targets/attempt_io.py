@@ -13,8 +13,8 @@ from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Unt
 from gateway.store.base import OutboxRow
 from gateway.store.outcome import Progress
 from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
+from gateway.targets.delivery_settings import Step
 from gateway.targets.expressions import answer_document
-from gateway.targets.policy import Step
 from gateway.targets.preflight import Ended, Seen, captured, look
 from gateway.targets.request import Context, Request, Sender
 from gateway.targets.request_settings import RequestTable

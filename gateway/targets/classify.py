@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.outbound.session import Answer, retry_after_s
-from gateway.targets.policy import Class, Rule
+from gateway.targets.delivery_settings import Class, Rule
 
 Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "hold", "unknown", "held"]
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.api.order import Message
 from gateway.store.base import OutboxRow
-from gateway.targets.policy import Idempotency
+from gateway.targets.delivery_settings import Idempotency
 from gateway.targets.request import Request
 
 # CloudEvents 1.0, HTTP binding 3.1.3.2: what is not printable ASCII, and space, quote and percent, is percent-encoded.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Clock
-from gateway.targets.policy import Flow, Rate
+from gateway.targets.delivery_settings import Flow, Rate
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES = 24 * 60

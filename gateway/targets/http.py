@@ -14,7 +14,6 @@ from gateway.outbound.session import Answer, any_unicast, takes_connections
 from gateway.store.base import OutboxRow
 from gateway.store.outcome import Progress
 from gateway.targets.attempt import Attempt, Journal
-from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome
 from gateway.targets.envelope import envelope_headers, with_envelope
@@ -22,6 +21,7 @@ from gateway.targets.flow import Pace, closed_for_s
 from gateway.targets.preflight import Ended, Seen, look
 from gateway.targets.request import Context, Request
 from gateway.targets.request_settings import address_of
+from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
 
 

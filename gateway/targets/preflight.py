@@ -12,8 +12,8 @@ from msgspec import Struct
 from gateway.api.errors import AuthError, MappingError, PermanentError, TransientError
 from gateway.outbound.session import Answer, TooLong, Unreached, Untrusted, retry_after_s
 from gateway.targets.classify import Outcome, advice, has_error, words
+from gateway.targets.delivery_settings import FromHeader, Preflight
 from gateway.targets.expressions import answer_document
-from gateway.targets.policy import FromHeader, Preflight
 from gateway.targets.request import Context, Request, Sender
 
 

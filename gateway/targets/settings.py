@@ -16,8 +16,8 @@ from gateway.config.settings import Positive, PositiveInt
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
 from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
+from gateway.targets.delivery_settings import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
 from gateway.targets.expressions import Jsonata, read_whole
-from gateway.targets.policy import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
 from gateway.targets.request_settings import RequestTable, address_of, header_problems, origin_of, request_problems
 from gateway.targets.templates import RESERVED_NAMES, Template, UrlTemplate
 

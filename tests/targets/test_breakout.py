@@ -13,10 +13,10 @@ from aiohttp import web
 
 from gateway.api.order import encode
 from gateway.config.decode import Report, decode
-from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder
+from gateway.targets.examples import read_sample
 from gateway.targets.request import Refused
-from gateway.targets.sample_orders import read_sample
+from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
 from gateway.testing import ManualClock
 from tests.doors import erp

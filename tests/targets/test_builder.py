@@ -18,12 +18,12 @@ from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.order import Message, Order, encode
 from gateway.config.decode import Report, decode
 from gateway.mapping.functions import Exact
-from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder
 from gateway.targets.encoding import encode_body
+from gateway.targets.examples import read_sample
 from gateway.targets.functions import shown
 from gateway.targets.request import Refused, Unknown
-from gateway.targets.sample_orders import read_sample
+from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
 from gateway.testing import ManualClock
 from tests.doors import Erp, erp

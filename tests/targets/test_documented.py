@@ -14,11 +14,11 @@ from aiohttp import web
 
 from gateway.api.order import encode
 from gateway.service.assembly import assemble_target
-from gateway.targets.auth import AuthSender
 from gateway.targets.builder import Builder
+from gateway.targets.examples import read_sample
 from gateway.targets.expressions import BOUND
 from gateway.targets.request import Refused
-from gateway.targets.sample_orders import read_sample
+from gateway.targets.sender import AuthSender
 from gateway.targets.templates import _FILTERS
 from gateway.testing import ManualClock
 from tests.doors import erp

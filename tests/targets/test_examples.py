@@ -11,7 +11,7 @@ import pytest
 
 from gateway.api.errors import ConfigError
 from gateway.service.assembly import assemble_target
-from gateway.targets.sample_orders import bare, read_sample
+from gateway.targets.examples import bare, read_sample
 from gateway.targets.settings import ClientCredentials, Login, OAuth1
 from tests.peers import certificate
 

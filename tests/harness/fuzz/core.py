@@ -29,10 +29,10 @@ from gateway.mapping.fields import to_order
 from gateway.outbound.oauth2 import _code, _reason
 from gateway.outbound.session import Answer, date_of, retry_after_s
 from gateway.targets.classify import by_rule, classify, classify_unkeyed
+from gateway.targets.examples import read_sample
 from gateway.targets.expressions import Jsonata, answer_document
 from gateway.targets.preflight import Ended as Over
 from gateway.targets.preflight import captured, read
-from gateway.targets.sample_orders import read_sample
 from gateway.targets.templates import Template, Unfilled
 from gateway.testing import ManualClock
 from tests.engine.unkeyed import LOOKUP, message, settings

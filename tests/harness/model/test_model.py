@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from gateway.outbound.session import tls_context
 from gateway.store.sqlite import SqliteStore
-from gateway.targets import auth
+from gateway.targets import sender
 
 from .machine import Engine
 from .mutants import MUTANTS, OUTWARD
@@ -35,7 +35,7 @@ HARD_TO_FIND = ("LetsCommandsOvertake", "SettlesWithoutItsLease", "ErasesWhatHas
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Thousands of targets are opened here: reading the system's certificates for each, and logging, would be most of the time."""
-    monkeypatch.setattr(auth, "tls_context", cache(tls_context))
+    monkeypatch.setattr(sender, "tls_context", cache(tls_context))
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

@@ -39,7 +39,7 @@ from gateway.service import retention
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.maintenance import Upkeep
 from gateway.store.sqlite import SqliteStore
-from gateway.targets import auth
+from gateway.targets import sender
 from tests import acme
 from tests.harness.torture import everyway, mutants, namesakes, rogue, timed
 from tests.journey import driver
@@ -147,7 +147,7 @@ def loop_blocked() -> None:
             raise
 
     vendor.exchange = blocking  # type: ignore[attr-defined]
-    auth.exchange = blocking  # type: ignore[attr-defined]
+    sender.exchange = blocking  # type: ignore[attr-defined]
 
 
 def jumps_unnoticed() -> None:

@@ -18,11 +18,11 @@ from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.secrets import Secret
 from gateway.api.urls import Url
 from gateway.outbound.session import Answer, Unanswered
-from gateway.targets.auth import AuthSender
 from gateway.targets.auth_settings import PemFile
 from gateway.targets.expressions import Jsonata
 from gateway.targets.request import Request
 from gateway.targets.request_settings import RequestTable
+from gateway.targets.sender import AuthSender
 from gateway.targets.settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, TargetSettings
 from gateway.targets.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
@@ -539,7 +539,7 @@ async def test_the_address_leaves_as_it_was_made() -> None:
 
 
 async def test_an_erp_that_does_not_answer_the_logout_keeps_nobody_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.targets.auth._LOGOUT_S", 0.1)
+    monkeypatch.setattr("gateway.targets.sender._LOGOUT_S", 0.1)
     door = Expiring("session")
 
     over = asyncio.Event()

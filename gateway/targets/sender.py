@@ -20,11 +20,11 @@ from gateway.api.errors import AuthError, ConfigError, MappingError, TransientEr
 from gateway.clock import Clock
 from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
 from gateway.targets.auth_settings import Csrf, NoAuth
+from gateway.targets.credentials import Proof, keep_cookies, signer_for, with_cookies
 from gateway.targets.expressions import Jsonata, answer_document
 from gateway.targets.request import Request
 from gateway.targets.secrets_in_bodies import unmarked
 from gateway.targets.settings import TargetSettings
-from gateway.targets.signing import Proof, keep_cookies, signer_for, with_cookies
 from gateway.targets.templates import Unfilled
 
 _MAX_ANSWER_BYTES = 5 * 1024 * 1024
