@@ -33,6 +33,7 @@ THIRD_PARTY = {
     "jinja2": {"web"},
     "jsonata": {"mapping"},
     "jsonschema": {"targets"},
+    "oauthlib": {"targets"},
     "jwt": {"api", "testing"},
     "cryptography": {"api"},
     "tomllib": {"config"},

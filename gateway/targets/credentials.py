@@ -6,14 +6,15 @@ import base64
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from oauthlib import oauth1
 
 from gateway.api.errors import AuthError, MappingError, RateLimited, TransientError
 from gateway.clock import Clock
 from gateway.mapping.functions import is_nothing
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
-from gateway.targets import oauth1
 from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Header, Login, NoAuth, OAuth1
 from gateway.targets.encoding import encode_body
 from gateway.targets.expressions import answer_document
@@ -100,24 +101,29 @@ class _Constant:
 
 
 class _Signatures(_Constant):
+    """OAuth1: a signature of its own for each request."""
+
     def __init__(self, auth: OAuth1, clock: Clock) -> None:
         super().__init__(NoAuth())
         self._keys = auth
         self._clock = clock
 
     def headers(self, proof: Proof, request: Request) -> dict[str, str]:
-        signed = oauth1.authorization(
-            request.method,
-            request.url,
-            consumer_key=self._keys.consumer_key.reveal(),
-            consumer_secret=self._keys.consumer_secret.reveal(),
-            token=self._keys.token.reveal(),
-            token_secret=self._keys.token_secret.reveal(),
+        client = oauth1.Client(
+            self._keys.consumer_key.reveal(),
+            client_secret=self._keys.consumer_secret.reveal(),
+            resource_owner_key=self._keys.token.reveal(),
+            resource_owner_secret=self._keys.token_secret.reveal(),
+            signature_method=oauth1.SIGNATURE_HMAC_SHA256,
             realm=self._keys.realm,
             nonce=secrets.token_hex(16),
-            timestamp=self._clock.now_ms() // 1000,
+            timestamp=str(self._clock.now_ms() // 1000),
         )
-        return {"Authorization": signed}
+        parts = urlsplit(request.url)
+        # The signature covers the decoded query; oauthlib refuses some characters that an address may hold, such as [ and ].
+        query = urlencode(parse_qsl(parts.query, keep_blank_values=True))
+        _, headers, _ = client.sign(urlunsplit(parts._replace(query=query)), request.method)
+        return {"Authorization": headers["Authorization"]}
 
 
 class _Tokens:

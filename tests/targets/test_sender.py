@@ -501,7 +501,8 @@ async def test_each_oauth1_request_is_signed_anew_with_the_address_that_leaves()
         for _ in range(2):
             await made.send(Request(method="GET", url=f"{peer.url}/salesOrder?q=externalId%20IS%20%22a%27%27b%22"))
         one, two = (headers["authorization"] for _, headers, _ in peer.heard)
-        assert one.startswith('OAuth realm="1234567_SB1", oauth_consumer_key="ck"')
+        assert one.startswith('OAuth realm="1234567_SB1", ')
+        assert 'oauth_consumer_key="ck"' in one
         assert one != two
         assert 'oauth_signature_method="HMAC-SHA256"' in one
         assert peer.heard[0][0] == "GET /salesOrder?q=externalId%20IS%20%22a%27%27b%22"
