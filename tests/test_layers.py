@@ -8,7 +8,7 @@ import pytest
 
 from tests.imports import FILES, imports, module, room
 
-CORNER_STONES = {"clock", "did_you_mean", "log", "metrics", "retry"}
+CORNER_STONES = {"clock", "did_you_mean", "log", "metrics", "rate_limit", "retry"}
 MAY_IMPORT: dict[str, set[str]] = {
     "api": set(),
     "codes": {"api"},

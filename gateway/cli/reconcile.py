@@ -14,11 +14,10 @@ from gateway.api.errors import ConfigError, GatewayError
 from gateway.cli.output import print_json, print_table
 from gateway.clock import Clock, SystemClock, to_ms
 from gateway.did_you_mean import nearest
+from gateway.rate_limit import RateLimiter
 from gateway.service.assembly import assemble
 from gateway.store.base import Reader
 from gateway.store.sqlite.reader import SqliteReader
-from gateway.targets.delivery_settings import Rate
-from gateway.targets.flow import Pace
 from gateway.targets.http import HttpTarget
 from gateway.targets.preflight import Ended, Seen
 
@@ -94,7 +93,7 @@ async def compare(target: HttpTarget, reader: Reader, clock: Clock, *, days: flo
     Raises:
         GatewayError: The ERP cannot be asked; nothing is said of the orders that are left.
     """
-    report, pace, owners = Report(), Pace(Rate(calls=per_minute), clock), dict[str, str]()
+    report, limiter, owners = Report(), RateLimiter(per_minute, 60.0, clock), dict[str, str]()
     preflight = target.settings.preflight
     assert preflight is not None
     seen_orders: set[int] = set()
@@ -105,7 +104,7 @@ async def compare(target: HttpTarget, reader: Reader, clock: Clock, *, days: flo
             report.erased += 1
             continue
         seen_orders.add(row["order_id"])
-        await pace.take()
+        await limiter.take()
         try:
             seen = await _look(target, row, clock)
         except Ended as ended:

@@ -66,22 +66,6 @@ async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> b
     return bytes(body)
 
 
-class Pace:
-    """How many came in this second, by name."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._seconds: dict[str, tuple[int, int]] = {}
-
-    def allows(self, name: str, most: int) -> bool:
-        """Count one more; whether it is among the `most` that this second has room for."""
-        second = int(self._monotonic())
-        at, count = self._seconds.get(name, (second, 0))
-        count = count + 1 if at == second else 1
-        self._seconds[name] = (second, count)
-        return count <= most
-
-
 class Seldom:
     """For what strangers can cause as often as they like: one line a minute, with how many there were."""
 

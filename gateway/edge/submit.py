@@ -24,11 +24,12 @@ from gateway.edge.admission import Gate, Over
 from gateway.edge.callers import Caller, Callers
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.command_body import Misfit, meaning
 from gateway.plugin.source import Source
+from gateway.rate_limit import RateCounter
 from gateway.store.base import Store
 from gateway.store.submissions import NewSubmission, SubmissionState
 
@@ -71,7 +72,7 @@ class SubmitDoor:
         self._max_body_bytes = 0
         self._document = b""
         self._closing = asyncio.Event()
-        self._pace = Pace(clock.monotonic)
+        self._rate = RateCounter(clock.monotonic)
         self._refusals = Seldom(clock.monotonic)
 
     def serve(self, sources: Mapping[str, Source], callers: Callers, max_body_bytes: int, broken: Collection[str] = ()) -> None:
@@ -96,7 +97,7 @@ class SubmitDoor:
                 log.warning("submit.refused", extra={"status": 401, "since_last_line": count})
             return _answer(401, {"problem": "a token that is known here is needed"}, {"WWW-Authenticate": "Bearer"})
         self._gate.strangers.proven(peer)
-        if caller.most_per_second is not None and not self._pace.allows(caller.name, caller.most_per_second):
+        if caller.most_per_second is not None and not self._rate.allows(caller.name, caller.most_per_second):
             return _answer(429, {"problem": f"more than {caller.most_per_second} requests a second"}, {"Retry-After": "1"})
         return (await self.answer(request, caller))[0]
 

@@ -24,11 +24,12 @@ from gateway.edge.admission import Gate, Over
 from gateway.edge.connections import Seat, seat_of
 from gateway.edge.fast_response import HEADERS, Written
 from gateway.edge.not_found import Addresses
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Pace, Seldom, TooLong, path_of, read_body
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Misread, Unverified
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
+from gateway.rate_limit import RateCounter
 from gateway.store.arrivals import Incoming
 from gateway.store.base import Store
 
@@ -61,7 +62,7 @@ class WebhookDoor:
         self._clock = clock
         self._body_timeout_s = body_timeout_s
         self._gate = gate or Gate("http", metrics, clock, HttpSettings())
-        self._pace = Pace(clock.monotonic)
+        self._rate = RateCounter(clock.monotonic)
         self._lines = Seldom(clock.monotonic)
         self._large = asyncio.Lock()
         self._counters: dict[tuple[str, Received], Counter] = {}
@@ -158,7 +159,7 @@ class WebhookDoor:
     def _paced(self, source: Source, peer: str | None) -> web.Response | None:
         """What a genuine request is answered where its source has had too many in this second."""
         self._gate.strangers.proven(peer)
-        if self._pace.allows(source.name, source.max_requests_per_second):
+        if self._rate.allows(source.name, source.max_requests_per_second):
             return None
         return self._busy(source, "too many requests", 1)
 

@@ -14,9 +14,9 @@ import msgspec
 from gateway.api.errors import AuthError, PermanentError, RateLimited, TransientError
 from gateway.api.vendor_client import Api, BasicAuth, HeaderAuth, OAuth2, Response
 from gateway.clock import Clock
-from gateway.outbound.call_budget import CallBudget
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import Answer, exchange, retry_after_s
+from gateway.rate_limit import RateLimiter
 
 
 class HttpVendorClient:
@@ -26,7 +26,7 @@ class HttpVendorClient:
         self._api = api
         self._session = session
         self._clock = clock
-        self._budget = CallBudget(api.calls_per_minute, clock)
+        self._budget = RateLimiter(api.calls_per_minute, 60.0, clock)
         self._one_at_a_time = asyncio.Lock()
         self._refusals = 0
         self._tokens: dict[str, TokenSource] = {}

@@ -1,42 +1,14 @@
-"""When a target may be asked: a rate for all its requests, and windows in which it is left alone."""
+"""Maintenance windows of a target, in which the gateway sends nothing."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from gateway.clock import Clock
-from gateway.targets.delivery_settings import Flow, Rate
+from gateway.targets.delivery_settings import Flow
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES = 24 * 60
-
-
-class Pace:
-    """At most so many calls in any stretch of time; first come, first served."""
-
-    def __init__(self, rate: Rate | None, clock: Clock) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._calls: deque[float] = deque()
-        self._turn = asyncio.Lock()
-
-    async def take(self) -> None:
-        """Return when one more call fits."""
-        rate = self._rate
-        if rate is None:
-            return
-        async with self._turn:
-            while True:
-                now = self._clock.monotonic()
-                while self._calls and self._calls[0] <= now - rate.per_s:
-                    self._calls.popleft()
-                if len(self._calls) < rate.calls:
-                    break
-                await self._clock.sleep(max(self._calls[0] + rate.per_s - now, 0.001))
-            self._calls.append(self._clock.monotonic())
 
 
 def closed_for_s(flow: Flow, now: datetime) -> float:

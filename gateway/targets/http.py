@@ -17,7 +17,7 @@ from gateway.targets.attempt import Attempt, Journal
 from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome
 from gateway.targets.envelope import envelope_headers, with_envelope
-from gateway.targets.flow import Pace, closed_for_s
+from gateway.targets.flow import closed_for_s
 from gateway.targets.preflight import Ended, Seen, look
 from gateway.targets.request import Context, Request
 from gateway.targets.request_settings import address_of
@@ -45,7 +45,7 @@ class HttpTarget:
         self.name = name
         self.settings = settings
         self._clock = clock
-        self._sender = AuthSender(name, settings, clock, Pace(settings.flow.rate, clock).take)
+        self._sender = AuthSender(name, settings, clock)
         self._builder = Builder(settings, self._sender, clock)
         self._names = _Names()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import lru_cache
 
@@ -19,6 +18,7 @@ from yarl import URL
 from gateway.api.errors import AuthError, ConfigError, MappingError, TransientError
 from gateway.clock import Clock
 from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
+from gateway.rate_limit import RateLimiter
 from gateway.targets.auth_settings import Csrf, NoAuth
 from gateway.targets.credentials import Proof, keep_cookies, signer_for, with_cookies
 from gateway.targets.expressions import Jsonata, answer_document
@@ -31,21 +31,16 @@ _MAX_ANSWER_BYTES = 5 * 1024 * 1024
 _SAFE = ("GET", "HEAD")
 _LOGOUT_S = 3.0
 
-Pace = Callable[[], Awaitable[None]]
-
 
 class AuthSender:
-    """`gateway.targets.request.Sender` for one target. `open()` inside the running loop, `close()` at the end.
+    """Sender of one target, within its rate. `open()` inside the running loop, `close()` at the end."""
 
-    Args:
-        pace: Awaited before every request, those for signing in included.
-    """
-
-    def __init__(self, name: str, settings: TargetSettings, clock: Clock, pace: Pace | None = None) -> None:
+    def __init__(self, name: str, settings: TargetSettings, clock: Clock) -> None:
         self._name = name
         self._settings = settings
         self._clock = clock
-        self._pace = pace
+        rate = settings.flow.rate
+        self._limiter = RateLimiter(rate.calls if rate else None, rate.per_s if rate else 60.0, clock)
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._signer = signer_for(settings.auth, self._ask, settings.vars, clock)
@@ -196,8 +191,7 @@ class AuthSender:
     async def _ask(self, request: Request) -> Answer:
         """One request as it stands."""
         assert self._session is not None
-        if self._pace:
-            await self._pace()
+        await self._limiter.take()
         return await exchange(
             self._session,
             request.method,

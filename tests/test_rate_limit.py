@@ -1,4 +1,4 @@
-"""The call budget: in no minute more calls than the vendor allows, whoever asks and however time passes."""
+"""The rate limiter: in no minute more calls than allowed, whoever asks and however time passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.outbound.call_budget import CallBudget
+from gateway.rate_limit import RateLimiter
 from gateway.testing import ManualClock
 
 
@@ -23,7 +23,7 @@ class Callers:
 
     def __init__(self, per_minute: int | None) -> None:
         self.clock = ManualClock()
-        self.budget = CallBudget(per_minute, self.clock)
+        self.budget = RateLimiter(per_minute, 60.0, self.clock)
         self.through: list[tuple[int, float]] = []
         self.tasks: list[asyncio.Task[None]] = []
 
