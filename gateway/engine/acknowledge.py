@@ -33,7 +33,7 @@ class Acknowledge:
         self._metrics = metrics
         self._clock = clock
 
-    async def turn(self) -> bool:
+    async def run_once(self) -> bool:
         """Lease and send one batch; False where there was nothing."""
         rows = await self._store.lease_acknowledgements(self._source.name, BATCH)
         if not rows:

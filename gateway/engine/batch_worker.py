@@ -1,10 +1,12 @@
-"""The loop round a step that works in turns: work while there is work, then wait until there may be some."""
+"""Worker loop: lease rows and work on them while there are any, then wait; `BatchWorker` runs one batch at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
@@ -16,72 +18,90 @@ from gateway.store.row_names import Queue
 T = TypeVar("T")
 log = logging.getLogger("gateway.worker")
 
-_LOOK_S = 5.0
 _AFTER_MISTAKE_S = 5.0
 
 
-class Step(Protocol):
-    """`turn` leases, works and settles; it says whether there was anything to do."""
+class Worker(ABC):
+    """Task that works on the rows of one queue; `run()` is its body.
 
-    async def turn(self) -> bool: ...
-
-
-class Worker:
-    """One step's task.
-
-    A turn that is cut short leaves its rows leased; `Store.take_over` gives them back. What a turn that failed has left, goes back at once.
+    Args:
+        name: The source or the target whose rows it leases.
     """
 
-    def __init__(self, queue: Queue, name: str, step: Step, store: Store, clock: Clock) -> None:
+    poll_s = 5.0
+
+    def __init__(self, queue: Queue, name: str, store: Store, clock: Clock) -> None:
         self._queue = queue
         self._name = name
-        self._step = step
         self._store = store
         self._clock = clock
         self._stopping = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._running = asyncio.Lock()
+
+    @abstractmethod
+    async def run_once(self) -> int:
+        """Lease what is due, up to a limit, and work on it. Return 0 if there was nothing to lease."""
 
     async def run(self) -> None:
         """Work until `drain`."""
         while not self._stopping:
-            self._idle.clear()
             try:
-                busy = await self._step.turn()
-                self._idle.set()
-                if not busy and not self._stopping:
+                if not await self.run_once() and not self._stopping:
                     await self._wait()
             except StoreBusy as error:
                 await self._clock.sleep(min(error.retry_after_s, 1.0))
-                continue
-            except StoreFailed:
-                raise
-            except Exception as error:  # a mistake of ours may not stop the others, nor go round at full speed
-                log.error("turn.failed", exc_info=error, extra={"queue": self._queue, "lane": self._name})
-                reason = unsettled(error)
-                await retry_commit(self._clock, lambda reason=reason: self._store.take_back(self._queue, self._name, reason))  # type: ignore[misc]
-                await self._clock.sleep(_AFTER_MISTAKE_S)
-                continue
-            finally:
-                self._idle.set()
 
     async def _wait(self) -> None:
+        """Wait until a row is due, at most for the polling interval."""
         due_s = await self._store.next_due_s(self._queue, self._name)
         if due_s is None or due_s > 0:
-            await self._store.wait(self._queue, self._name, _LOOK_S if due_s is None else min(due_s, _LOOK_S))
+            await self._store.wait(self._queue, self._name, self.poll_s if due_s is None else min(due_s, self.poll_s))
+
+    async def _take_back(self, error: BaseException, row_ids: Sequence[int] | None = None) -> None:
+        """Release the leases of these rows, or of all, so that no row stays leased by an attempt that has ended."""
+        said = str(error) if isinstance(error, GatewayError) else type(error).__name__
+        reason = f"the result of the last attempt could not be stored ({said}); it is tried again, and the log says more"
+        await retry_commit(self._clock, lambda: self._store.take_back(self._queue, self._name, reason, row_ids))
+
+
+class Step(Protocol):
+    """Work of a `BatchWorker`: `run_once` leases a batch, works on it and settles it; False if nothing was due."""
+
+    async def run_once(self) -> bool: ...
+
+
+class BatchWorker(Worker):
+    """Worker that runs a step batch by batch.
+
+    A batch that is cut short leaves its rows leased, and `Store.take_over` releases them. After an error it releases them itself.
+    """
+
+    def __init__(self, queue: Queue, name: str, step: Step, store: Store, clock: Clock) -> None:
+        super().__init__(queue, name, store, clock)
+        self._step = step
+
+    async def run_once(self) -> int:
+        async with self._running:
+            try:
+                return await self._step.run_once()
+            except (StoreBusy, StoreFailed):
+                raise
+            except Exception as error:  # a mistake of ours may not stop the others, nor go round at full speed
+                log.error("batch.failed", exc_info=error, extra={"queue": self._queue, "worker": self._name})
+                await self._take_back(error)
+                await self._clock.sleep(_AFTER_MISTAKE_S)
+                return True
 
     async def drain(self, timeout_s: float) -> None:
-        """Begin no further turn; wait for the current one for at most `timeout_s`."""
+        """Start no further batch; wait at most `timeout_s` for the current one."""
         self._stopping = True
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._running:
+                pass
 
 
 async def retry_commit(clock: Clock, commit: Callable[[], Awaitable[T]]) -> T:
-    """The result of a commit; a full disk is waited out, since what was done outside cannot be done again."""
+    """Repeat a commit while the store is busy, and return its result: what was done outside cannot be done again."""
     while True:
         try:
             return await commit()
@@ -89,15 +109,9 @@ async def retry_commit(clock: Clock, commit: Callable[[], Awaitable[T]]) -> T:
             await clock.sleep(1.0)
 
 
-def unsettled(error: BaseException) -> str:
-    """Why a row is given back, for people: how its attempt ended could not be written."""
-    said = str(error) if isinstance(error, GatewayError) else type(error).__name__
-    return f"how the last try ended could not be written ({said}); it is tried again, and the log says more"
-
-
 def now_for_ages(store: Store) -> datetime:
-    """The time by which something has been tried for too long: that which has really passed, whatever the wall clock says.
+    """Return the time by which a row is too old, counted in time that has really passed.
 
-    Where the wall clock is in doubt, nothing is too old.
+    While the wall clock is in doubt, no row is too old.
     """
     return store.time_to_let_go() or datetime.min.replace(tzinfo=UTC)

@@ -19,7 +19,7 @@ from gateway.clock import Clock
 from gateway.engine.adaptive_limit import Parallel
 from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
-from gateway.engine.concurrent_worker import Flight
+from gateway.engine.concurrent_worker import ConcurrentWorker
 from gateway.engine.delivery_outcome import settlement
 from gateway.metrics import Metrics, as_text
 from gateway.plugin.source import Source
@@ -80,7 +80,7 @@ class _Left(Struct, frozen=True):
     beside: int
 
 
-class Deliver(Flight[OutboxRow]):
+class Deliver(ConcurrentWorker[OutboxRow]):
     """One target's deliveries; `run()` is its task.
 
     In flight are at most as many as the target's concurrency, what it has taken so far, and its breaker allow; a finished request makes
@@ -100,7 +100,7 @@ class Deliver(Flight[OutboxRow]):
         self._held: Held | None = None
         self._trouble = self._pace = ""
         self._closed_s = 0.0
-        self._flying = 0
+        self._in_flight = 0
         self._trying: int | None = None
         self._knocks = True
 
@@ -159,7 +159,7 @@ class Deliver(Flight[OutboxRow]):
         self._show()
         await super().run()
 
-    async def _leased(self, limit: int) -> list[OutboxRow]:
+    async def _lease(self, limit: int) -> list[OutboxRow]:
         """What is due; where the target counts as down and it is time, also one that is not, rather another than those that failed."""
         records_intent, breaker, now = self._target.records_intent, self._breaker, self._clock.monotonic()
         rows = [] if breaker.stops else await self._store.lease_outbox(self.name, limit, records_intent=records_intent)
@@ -173,10 +173,10 @@ class Deliver(Flight[OutboxRow]):
         return rows
 
     def _start(self, row: OutboxRow) -> None:
-        self._flying += 1
+        self._in_flight += 1
         self._spawn(self._one(row), f"deliver {row.key}", row.id)
 
-    def _free(self) -> int:
+    def _allowance(self) -> int:
         now = self._clock.monotonic()
         self._mind_the_window()
         if self._held is not None or self._closed_s > 0 or now < self._quiet_until:
@@ -184,8 +184,8 @@ class Deliver(Flight[OutboxRow]):
         if len(self._tasks) >= _UNSETTLED * self._target.settings.concurrency:
             return 0
         if self._breaker.stops:
-            return 1 - self._flying if self._breaker.next_try_s(now) == 0 else 0
-        return self._parallel.size - self._flying
+            return 1 - self._in_flight if self._breaker.next_try_s(now) == 0 else 0
+        return self._parallel.size - self._in_flight
 
     def _mind_the_window(self) -> None:
         """What is configured as closed, and quiet that is over, are shown as they are now."""
@@ -208,10 +208,10 @@ class Deliver(Flight[OutboxRow]):
         return max(self._breaker.next_try_s(now) if self._breaker.stops else 0.0, self._quiet_until - now, self._closed_s)
 
     async def _one(self, row: OutboxRow) -> None:
-        began, began_ms, left = perf_counter(), self._clock.now_ms(), _Left(at=self._clock.monotonic(), beside=self._flying)
+        began, began_ms, left = perf_counter(), self._clock.now_ms(), _Left(at=self._clock.monotonic(), beside=self._in_flight)
         journal = _Journal(self._store, row, self._clock, records_intent=self._target.records_intent)
         if not self._may_leave(row):
-            self._flying -= 1
+            self._in_flight -= 1
             await self._settle(row, Settlement(status="unknown" if journal.in_doubt else "ready", outcome="handed_back", counts=False))
             return
         try:
@@ -223,7 +223,7 @@ class Deliver(Flight[OutboxRow]):
             await asyncio.shield(self._settle(row, journal.handed_back()))
             raise
         finally:
-            self._flying -= 1
+            self._in_flight -= 1
             self._changed.set()
         duration_s = perf_counter() - began
         if outcome.retry_after_s:
@@ -286,7 +286,7 @@ class Deliver(Flight[OutboxRow]):
         """What an answer says of the target as a whole; the outcome of the order."""
         now, began = self._clock.monotonic(), left.at
         lowered = outcome.http_status in _TOO_MANY and self._parallel.overloaded(
-            now, began=began, flying=max(left.beside, self._flying + 1)
+            now, began=began, flying=max(left.beside, self._in_flight + 1)
         )
         if outcome.meaning == "hold":
             return self._refused(outcome, row_id, began)

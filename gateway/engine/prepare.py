@@ -42,7 +42,7 @@ from gateway.store.outcome import Settlement
 log = logging.getLogger("gateway.prepare")
 
 BATCH = 50
-# Of what must be fetched: so many at the same time, and no more in one turn while the vendor is slow.
+# Of what must be fetched: so many at the same time, and no more in one batch while the vendor is slow.
 _FETCHES, _SLOW_S = 4, 0.05
 _SLICE = 10
 _GIVES_WAY_S = 1.0
@@ -80,7 +80,7 @@ class Prepare:
         self._tells_open = source.connector.description.is_open is not None
         self._takes_previous = source.connector.takes("normalize", "previous")
 
-    async def turn(self) -> bool:
+    async def run_once(self) -> bool:
         """Lease and prepare one batch; False where there was nothing."""
         # Under a burst, senders wait for their answer, and this step gives way; for no longer than what they sent may wait: after that
         # they take turns, a batch here for a round of answers there, so that the inbox does not grow however long the burst.

@@ -20,7 +20,7 @@ from gateway.api.commands import Command, Submission, Submitted
 from gateway.api.errors import AuthError, GatewayError, LeaseLost, PluginError, RateLimited, StoreError, StoreFailed
 from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, retry_commit
-from gateway.engine.concurrent_worker import Flight
+from gateway.engine.concurrent_worker import ConcurrentWorker
 from gateway.engine.submit_outcome import failed, not_there, undecidable
 from gateway.metrics import Metrics
 from gateway.plugin.incoming import incoming, warn_of_flagged
@@ -45,7 +45,7 @@ class _Attempt(Struct):
     looking: bool = False
 
 
-class Submit(Flight[SubmissionRow]):
+class Submit(ConcurrentWorker[SubmissionRow]):
     """One source's submit step; `run()` is its task. Some are under way at the same time, of one subject one."""
 
     def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
@@ -65,13 +65,13 @@ class Submit(Flight[SubmissionRow]):
         self._metrics.door(self._source.name, "submit", "up")
         await super().run()
 
-    async def _leased(self, limit: int) -> list[SubmissionRow]:
+    async def _lease(self, limit: int) -> list[SubmissionRow]:
         return await self._store.lease_submissions(self._source.name, limit)
 
     def _start(self, row: SubmissionRow) -> None:
         self._spawn(self._one(row), f"submit {row.public_id}", row.id)
 
-    def _free(self) -> int:
+    def _allowance(self) -> int:
         now = self._clock.monotonic()
         if now < self._quiet_until or (self._paused_until is not None and now < self._paused_until):
             return 0

@@ -19,7 +19,7 @@ from gateway.edge.poller import Poller
 from gateway.edge.realtime import Realtime
 from gateway.edge.signalr import Session
 from gateway.engine.acknowledge import Acknowledge
-from gateway.engine.batch_worker import Worker, retry_commit
+from gateway.engine.batch_worker import BatchWorker, retry_commit
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
@@ -88,7 +88,7 @@ class Runtime:
         self.listeners: dict[str, Realtime] = {}
         self._hubs: dict[str, aiohttp.ClientSession] = {}
         self._prepares: dict[str, Prepare] = {}
-        self._workers: list[Worker] = []
+        self._workers: list[BatchWorker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -143,10 +143,10 @@ class Runtime:
             self.deliver[name] = deliver
             self._run(f"deliver {name}", deliver.run)
         for name, source in self.sources.items():
-            self._work(Worker("inbox", name, self._prepares[name], self._store, self._clock), f"prepare {name}")
+            self._work(BatchWorker("inbox", name, self._prepares[name], self._store, self._clock), f"prepare {name}")
             if source.stages:
                 step = Acknowledge(source, self._store, self._metrics, self._clock)
-                self._work(Worker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
+                self._work(BatchWorker("acknowledgements", name, step, self._store, self._clock), f"acknowledge {name}")
             if source.connector.description.commands:
                 self.submit[name] = Submit(source, self._store, self._metrics, self._clock)
                 self._run(f"submit {name}", self.submit[name].run)
@@ -257,7 +257,7 @@ class Runtime:
         settings = {name: self.assembly.targets[name] for name in names}
         return tuple(Destination(target=name, accepts=frozenset(one.accepts), wants=one.wants) for name, one in settings.items())
 
-    def _work(self, worker: Worker, name: str) -> None:
+    def _work(self, worker: BatchWorker, name: str) -> None:
         self._workers.append(worker)
         self._run(name, worker.run)
 

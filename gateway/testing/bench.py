@@ -37,8 +37,8 @@ class Bench:
     Attributes:
         url: Where its webhook door listens; empty where it has none.
         poller: `round()` asks the vendor once, page after page.
-        prepare: `turn()` makes canonical orders of some of what is stored.
-        acknowledge: `turn()` tells the vendor of some.
+        prepare: `run_once()` makes canonical orders of some of what is stored.
+        acknowledge: `run_once()` tells the vendor of some.
         reader: What an operator is shown, by `rows(queue)` and `show(key)`.
     """
 
@@ -58,12 +58,12 @@ class Bench:
 
     async def prepared(self) -> None:
         """Prepare all that is due."""
-        while await self.prepare.turn():
+        while await self.prepare.run_once():
             pass
 
     async def acknowledged(self) -> None:
         """Tell the vendor all that is due."""
-        while await self.acknowledge.turn():
+        while await self.acknowledge.run_once():
             pass
 
     async def sent(self) -> list[dict[str, Any]]:

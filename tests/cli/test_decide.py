@@ -111,11 +111,11 @@ async def test_what_was_purged_is_not_sent_again(start, erp, run: Run) -> None:
 async def test_sending_again_under_every_strategy(tmp_path: Path, text: str, is_there: bool, end: str, made: int) -> None:
     async with desk(tmp_path, text) as bench:
         await bench.order("o1")
-        await bench.turn()
+        await bench.run_once()
         if not is_there:
             bench.erp.made[0].name = "gone"
         await bench.store.resend(["acme/o1/1"], "anna", "the ERP was put back")
-        await bench.turn()
+        await bench.run_once()
         assert await bench.state() == ("done", end)
         assert len(bench.erp.made) == made
 

@@ -34,7 +34,7 @@ async def test_what_is_as_it_should_be_is_not_mentioned(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         for n in range(3):
             await made.order(f"o{n}")
-        await made.turn()
+        await made.run_once()
         report = await compared(made)
         assert (report.looked, report.findings) == (3, [])
 
@@ -43,7 +43,7 @@ async def test_what_is_there_twice_or_not_at_all_is_named(tmp_path: Path) -> Non
     async with desk(tmp_path) as made:
         for n in range(4):
             await made.order(f"o{n}")
-        await made.turn()
+        await made.run_once()
         one, two = made.erp.made[1], made.erp.made[2]
         made.erp.made.append(Made(id=99, name=one.name, key="by hand"))
         two.name = "renamed"
@@ -75,7 +75,7 @@ async def test_look_ups_are_at_a_bounded_rate(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         for n in range(5):
             await made.order(f"o{n}")
-        await made.turn()
+        await made.run_once()
         looks = made.erp.looks
         task = asyncio.create_task(compared(made, per_minute=2))
         for expected in (2, 4, 5):
@@ -89,17 +89,17 @@ async def test_look_ups_are_at_a_bounded_rate(tmp_path: Path) -> None:
 async def test_older_orders_are_left_alone(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         await made.order("old")
-        await made.turn()
+        await made.run_once()
         made.clock.advance(2 * 86400)
         await made.order("new")
-        await made.turn()
+        await made.run_once()
         assert (await compared(made)).looked == 1
 
 
 async def test_an_erp_that_cannot_be_asked_ends_it_with_its_reason(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.erp.arm("status", status=401, on="look")
         with pytest.raises(GatewayError, match=r"erp cannot be asked, stopped at acme/o1/1: preflight: it answers 401"):
             await compared(made)
@@ -108,7 +108,7 @@ async def test_an_erp_that_cannot_be_asked_ends_it_with_its_reason(tmp_path: Pat
 async def test_orders_whose_contents_are_erased_are_counted(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.clock.advance(10)
         await made.store.erase_bodies(made.clock.now(), 10)
         report = await compared(made)
@@ -134,7 +134,7 @@ async def test_the_command_prints_and_fails_where_something_is_wrong(tmp_path: P
         path = configuration(tmp_path, LOOKUP, made.erp.url)
         arguments = ["target", "reconcile", "erp", "--config", str(path), "--days", "36500"]
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await asyncio.to_thread(cli.main, arguments) == 0
         assert capsys.readouterr().out == "1 orders of 36500 days looked up at erp: all of them as they should be\n"
         made.erp.made.clear()

@@ -108,10 +108,10 @@ def answers(*outcomes: Any) -> list[list[str]]:
 async def test_only_the_unconfirmed_are_tried_again(bench: Bench, clock: ManualClock) -> None:
     asked = answers({"o1"}, {"o2"})
     await bench.accept("o1", "o2")
-    assert await bench.step.turn()
-    assert not await bench.step.turn()
+    assert await bench.step.run_once()
+    assert not await bench.step.run_once()
     clock.advance(3600)
-    assert await bench.step.turn()
+    assert await bench.step.run_once()
     assert asked == [["o1", "o2"], ["o2"]]
     assert await bench.counts() == {"done": 2}
 
@@ -120,10 +120,10 @@ async def test_only_the_unconfirmed_are_tried_again(bench: Bench, clock: ManualC
 async def test_a_passing_failure_loses_none(bench: Bench, clock: ManualClock, error: Exception) -> None:
     asked = answers(error, {"o1", "o2"})
     await bench.accept("o1", "o2")
-    await bench.step.turn()
+    await bench.step.run_once()
     assert await bench.counts() == {"ready": 2}
     clock.advance(3600)
-    await bench.step.turn()
+    await bench.step.run_once()
     assert asked == [["o1", "o2"], ["o1", "o2"]]
 
 
@@ -131,7 +131,7 @@ async def test_a_passing_failure_loses_none(bench: Bench, clock: ManualClock, er
 async def test_what_can_never_work_is_a_dead_letter(bench: Bench, error: BaseException) -> None:
     answers(error)
     await bench.accept("o1")
-    await bench.step.turn()
+    await bench.step.run_once()
     assert await bench.counts() == {"dead": 1}
 
 
@@ -139,7 +139,7 @@ async def test_a_vendor_that_is_away_for_a_week_is_given_up(bench: Bench, clock:
     answers(*[TransientError("503")] * 400)
     await bench.accept("o1")
     for _ in range(300):
-        await bench.step.turn()
+        await bench.step.run_once()
         clock.advance(3600)
     assert await bench.counts() == {"dead": 1}
 

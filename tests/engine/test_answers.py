@@ -34,7 +34,7 @@ async def test_the_erps_id_is_read_from_where_it_is(tmp_path: Path, text: str, a
     async with desk(tmp_path, text) as made:
         made.erp.arm("status", **answer)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["outcome"], row["erp_id"]) == ("done", "delivered", erp_id)
 
@@ -44,7 +44,7 @@ async def test_a_success_without_an_id_is_looked_up(tmp_path: Path, body: str) -
     async with desk(tmp_path) as made:
         made.erp.arm("status", status=200, body=body)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("unknown", "unknown")
 
 
@@ -52,7 +52,7 @@ async def test_a_success_that_speaks_of_an_error_is_a_refusal(tmp_path: Path) ->
     async with desk(tmp_path) as made:
         made.erp.arm("status", status=200, body='{"jsonrpc": "2.0", "error": {"message": "no such customer"}}')
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["outcome"], row["reason"]) == ("dead", "refused", "the target's answer holds an error")
 
@@ -61,7 +61,7 @@ async def test_202_is_looked_up(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         made.erp.arm("status", status=202)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("unknown", "unknown")
 
 
@@ -106,7 +106,7 @@ async def test_rules_come_first(tmp_path: Path, strategy: str, answer: dict[str,
     async with desk(tmp_path, text) as made:
         made.erp.arm("status", **answer)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == state
 
 
@@ -114,7 +114,7 @@ async def test_a_rule_that_cannot_be_evaluated_leaves_the_answer_unknown(tmp_pat
     async with desk(tmp_path, LOOKUP + '[[classify]]\nstatus = 200\nwhere = "$mul(body.id, text) = 1"\nclass = "success"\n') as made:
         made.erp.arm("status", status=200, body='{"id": "x"}')
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("unknown", "unknown")
 
 
@@ -122,7 +122,7 @@ async def test_the_rules_message_is_shown_with_the_row_and_in_no_list(tmp_path: 
     async with desk(tmp_path, LOOKUP + RULES) as made:
         made.erp.arm("status", status=500, body='{"message": "could not convert string to Decimal"}')
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert row["reason"] == "the target answers 500: refused by its classify rule"
         assert "Decimal" not in str(row)
@@ -142,15 +142,15 @@ async def test_a_slower_pace_is_kept_and_costs_no_attempt(tmp_path: Path, how: s
         }[how]
         made.erp.arm("status", status=429, headers=headers)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["outcome"], row["attempts"]) == ("ready", "throttled", 0)
         wait_s = 2 if how == "absent" else 30
         assert await made.store.next_due_s("outbox", "erp") == wait_s
-        assert made.deliver._free() == 0
+        assert made.deliver._allowance() == 0
         made.clock.advance(wait_s)
-        assert made.deliver._free() == 8
-        await made.turn()
+        assert made.deliver._allowance() == 8
+        await made.run_once()
         assert (await made.state(), made.erp.doubled()) == (("done", "delivered"), [])
 
 
@@ -159,7 +159,7 @@ async def test_a_backlog_drains_within_the_rate(tmp_path: Path) -> None:
     async with desk(tmp_path, KEY.replace("KIND", "none") + "[flow]\nrate = { calls = 10, per_s = 60 }\n") as made:
         for n in range(25):
             await made.order(f"o{n:02}")
-        await made.deliver._lease(100)
+        await made.deliver._start_up_to(100)
         arrived = []
         for _ in range(5):
             for _ in range(50):
@@ -189,9 +189,9 @@ async def test_nothing_is_sent_in_a_maintenance_window(tmp_path: Path, windows: 
     async with desk(tmp_path, flow=flow) as made:
         made.clock._wall = datetime.fromisoformat(at + "+01:00").astimezone(UTC)
         assert made.target.closed_for_s() == closed_s
-        assert (made.deliver._free() == 0) == (closed_s > 0)
+        assert (made.deliver._allowance() == 0) == (closed_s > 0)
         made.clock.advance(closed_s)
-        assert made.deliver._free() == 8
+        assert made.deliver._allowance() == 8
 
 
 @pytest.mark.parametrize(("condition", "wanted"), [("order.currency = 'EUR'", True), ("$count(order.lines) > 5", False)])

@@ -229,7 +229,7 @@ async def test_a_target_that_can_be_reached_again_is_tried_within_seconds_whatev
     start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is knocked at while nothing can be reached, and asked nothing; one order tries once the port opens."""
-    monkeypatch.setattr("gateway.engine.concurrent_worker._LOOK_S", 0.1)
+    monkeypatch.setattr("gateway.engine.batch_worker.Worker.poll_s", 0.1)
     await erp.stop()
     running = await start(
         erp.url, target="retry = { base_s = 600, cap_s = 900 }\nbreaker = { failures = 3, cooldown_s = 600 }\nconcurrency = 4"
@@ -245,7 +245,7 @@ async def test_a_target_that_can_be_reached_again_is_tried_within_seconds_whatev
 async def test_a_port_that_opens_and_serves_nothing_is_left_to_the_breaker(
     start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.engine.concurrent_worker._LOOK_S", 0.05)
+    monkeypatch.setattr("gateway.engine.batch_worker.Worker.poll_s", 0.05)
     await erp.stop()
     running = await start(erp.url, target="retry = { base_s = 600, cap_s = 900 }\nbreaker = { failures = 2, cooldown_s = 600 }")
     for n in range(5):

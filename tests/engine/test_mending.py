@@ -52,7 +52,7 @@ async def test_one_answer_that_speaks_of_the_set_up_stops_it_for_half_a_minute(t
         made.erp.arm("status", status=status)
         for n in range(3):
             await made.order(f"o{n}")
-        await made.turn(limit=1)
+        await made.run_once(limit=1)
         assert (condition(made).state, waits_s(made)) == ("hold", 30)
         await made.pass_time(25, 5)
         assert len(made.erp.heard) == 1
@@ -81,13 +81,13 @@ async def test_what_is_leased_while_it_is_stopped_does_not_leave(
             return rows
 
         monkeypatch.setattr(made.store, "lease_outbox", meanwhile)
-        await made.turn()
+        await made.run_once()
         monkeypatch.undo()
         assert (made.erp.heard, await made.state("o1")) == ([], ("ready", "handed_back"))
         assert (await made.rows())["acme/o1/1"]["attempts"] == 0
         assert waits_s(made) == (None if stops == "person" else 30)
         made.deliver.release(person=True)
-        await made.turn()
+        await made.run_once()
         assert await made.state("o1") == ("done", "delivered")
 
 
@@ -96,15 +96,15 @@ async def test_it_is_tried_with_one_order_at_a_time_and_more_and_more_seldom(tmp
         made.erp.arm("status", status=404, times=1000)
         for n in range(20):
             await made.order(f"o{n}")
-        await made.turn(limit=1)
+        await made.run_once(limit=1)
         pauses = []
         for _ in range(7):
-            assert made.deliver._free() == 0
+            assert made.deliver._allowance() == 0
             pauses.append(waits_s(made))
             made.clock.advance(pauses[-1] or 0)
             heard = len(made.erp.heard)
-            assert made.deliver._free() == 1
-            await made.turn()
+            assert made.deliver._allowance() == 1
+            await made.run_once()
             assert len(made.erp.heard) == heard + 1
         assert pauses == [30, 60, 120, 240, 480, 600, 600]
         assert len({heard.key for heard in made.erp.heard}) == 8, "each time another order"
@@ -114,12 +114,12 @@ async def test_where_there_is_a_look_up_it_is_tried_with_that(tmp_path: Path) ->
     async with desk(tmp_path) as made:
         made.erp.arm("status", status=404, times=2, on="look")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.clock.advance(30)
-        await made.turn()
+        await made.run_once()
         assert (made.erp.heard, condition(made).state, waits_s(made)) == ([], "hold", 60)
         made.clock.advance(60)
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -130,9 +130,9 @@ async def test_an_order_that_the_target_alone_answers_so_is_held_and_the_others_
         await made.order("odd")
         for n in range(12):
             await made.order(f"o{n}")
-            await made.turn()
+            await made.run_once()
             made.clock.advance(31)
-            await made.turn()
+            await made.run_once()
         assert await made.state("odd") == ("held", "held")
         assert "of this order alone" in (await made.row("odd"))["reason"]
         await made.pass_time(60)
@@ -167,15 +167,15 @@ async def test_a_refused_token_is_tried_soon_and_then_once_an_hour(tmp_path: Pat
     async with desk(tmp_path, KEYED, auth={"kind": "bearer", "token": IN_ENV}) as made:
         made.erp.arm("status", status=status, times=4)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         pauses = [waits_s(made)]
         for _ in range(3):
             made.clock.advance(pauses[-1] or 0)
-            await made.turn()
+            await made.run_once()
             pauses.append(waits_s(made))
         assert (pauses, len(made.erp.heard)) == ([30, 3600, 3600, 3600], 4)
         made.clock.advance(3600)
-        await made.turn()
+        await made.run_once()
         assert (await made.state(), condition(made).state) == (("done", "delivered"), "up")
 
 
@@ -183,17 +183,17 @@ async def test_a_refused_password_is_tried_once_more_and_then_not_before_a_perso
     async with desk(tmp_path, KEYED, auth={"kind": "basic", "username": "u", "password": IN_ENV}) as made:
         made.erp.arm("status", status=401, times=1000)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert waits_s(made) == 30
         made.clock.advance(30)
-        await made.turn()
+        await made.run_once()
         assert (condition(made).state, waits_s(made), len(made.erp.heard)) == ("hold", None, 2)
         assert "locked" in (condition(made).reason or "")
         await made.pass_time(86400, 3600)
         assert len(made.erp.heard) == 2
         made.erp.disarm()
         made.deliver.release()
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -209,14 +209,14 @@ async def test_a_password_that_may_be_tried_once_is_tried_once(tmp_path: Path) -
 async def test_a_password_that_was_accepted_before_outlives_a_firewall(tmp_path: Path) -> None:
     async with desk(tmp_path, KEYED, auth={"kind": "basic", "username": "u", "password": IN_ENV}) as made:
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         for status in (401, 403):
             made.erp.arm("status", status=status)
             await made.order(f"after-{status}")
-            await made.turn()
+            await made.run_once()
             assert condition(made).state == "hold"
             made.clock.advance(30)
-            await made.turn()
+            await made.run_once()
             assert await made.state(f"after-{status}") == ("done", "delivered")
 
 
@@ -256,7 +256,7 @@ async def test_one_order_that_always_fails_delays_no_other(tmp_path: Path) -> No
         await made.pass_time(1800, 5)
         for n in range(20):
             await made.order(f"o{n}")
-            await made.turn()
+            await made.run_once()
             assert await made.state(f"o{n}") == ("done", "delivered"), "it waits for nothing"
             await made.pass_time(60, 5)
 
@@ -266,7 +266,7 @@ async def test_several_orders_that_always_fail_delay_others_by_one_pause(tmp_pat
         for n in range(8):
             made.erp.arm("status", status=500, times=100_000, only=f"acme/odd{n}/1")
             await made.order(f"odd{n}")
-        await made.turn()
+        await made.run_once()
         assert made.deliver._breaker.stops
         await made.order("good")
         await made.pass_time(30, 5)
@@ -280,7 +280,7 @@ async def test_many_orders_that_always_fail_delay_others_by_two_pauses(tmp_path:
         for n in range(before):
             made.erp.arm("status", status=500, times=100_000, only=f"acme/odd{n}/1")
             await made.order(f"odd{n}")
-        await made.turn(limit=8)
+        await made.run_once(limit=8)
         assert made.deliver._breaker.stops
         await made.order("good")
         await made.pass_time(61, 5)
@@ -325,7 +325,7 @@ async def test_a_target_that_refuses_more_gets_fewer_at_a_time_and_is_not_stoppe
             await made.order(f"o{n}")
         lowest = 16
         for _ in range(100):
-            await made.turn(limit=made.deliver._free())
+            await made.run_once(limit=made.deliver._allowance())
             made.clock.advance(0.5)
             lowest = min(lowest, made.deliver._parallel.size)
             assert not made.deliver._breaker.is_open
@@ -341,7 +341,7 @@ async def test_a_target_that_answers_nothing_but_503_is_down(tmp_path: Path) -> 
         for n in range(100):
             await made.order(f"o{n}")
         for _ in range(40):
-            await made.turn(limit=made.deliver._free())
+            await made.run_once(limit=made.deliver._allowance())
             made.clock.advance(0.5)
         assert (condition(made).state, made.deliver._breaker.stops) == ("down", True)
         assert len(made.erp.heard) < 45, "16, 8, 4, 2, and then one at a time"
@@ -353,14 +353,14 @@ async def test_a_pace_is_believed_for_an_hour_and_shown(tmp_path: Path, asked: s
     async with desk(tmp_path, KEYED) as made:
         made.erp.arm("status", status=429, headers={"Retry-After": asked})
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert (condition(made).state, waits_s(made)) == ("paced", 3600)
         until = (made.clock.now() + timedelta(hours=1)).astimezone(UTC).isoformat().replace("+00:00", "Z")
         assert f"paced until {until}" in (condition(made).reason or "")
         made.clock.advance(3600)
-        assert made.deliver._free() > 0
+        assert made.deliver._allowance() > 0
         assert condition(made).state == "up"
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -369,11 +369,11 @@ async def test_a_person_ends_a_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     async with desk(tmp_path, KEYED) as made:
         made.erp.arm("status", status=429, headers={"Retry-After": "3000"})
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.deliver.release(person=True)
         await made.deliver.idle()
         made.clock.advance(0.01)
-        await made.turn()
+        await made.run_once()
         assert (await made.state(), condition(made).state) == (("done", "delivered"), "up")
 
 
@@ -381,17 +381,17 @@ async def test_a_short_pace_is_no_complaint(tmp_path: Path) -> None:
     async with desk(tmp_path, KEYED) as made:
         made.erp.arm("status", status=429, headers={"Retry-After": "20"})
         await made.order("o1")
-        await made.turn()
-        assert (condition(made).state, made.deliver._free()) == ("up", 0)
+        await made.run_once()
+        assert (condition(made).state, made.deliver._allowance()) == ("up", 0)
 
 
 async def test_a_maintenance_window_is_shown_with_its_end_and_is_no_complaint(tmp_path: Path) -> None:
     async with desk(tmp_path, KEYED, flow={"maintenance": ["12:00-13:00"]}) as made:
         await made.order("o1")
-        assert made.deliver._free() == 0
+        assert made.deliver._allowance() == 0
         assert (condition(made).state, waits_s(made), list(made.metrics.complaints())) == ("closed", 3600, [])
         made.clock.advance(3600)
-        assert made.deliver._free() == 8
+        assert made.deliver._allowance() == 8
         assert condition(made).state == "up"
 
 
@@ -416,11 +416,11 @@ async def test_an_end_that_cannot_be_written_leaves_no_row_leased(tmp_path: Path
             raise TypeError("nobody thought of this")
 
         monkeypatch.setattr(made.store, "settle_outbox", broken)
-        await made.deliver.take()
+        await made.deliver.run_once()
         while made.deliver._tasks:
             await asyncio.wait(made.deliver._tasks)
         row = await made.row()
-        assert (row["status"], "could not be written (TypeError)" in row["reason"]) == ("ready", True)
+        assert (row["status"], "could not be stored (TypeError)" in row["reason"]) == ("ready", True)
         monkeypatch.setattr(made.store, "settle_outbox", original)
         await made.pass_time(900, 60)
         assert await made.state() == ("done", "delivered")
@@ -442,7 +442,7 @@ async def test_giving_a_row_back_waits_for_room_as_a_settlement_does(tmp_path: P
 
         monkeypatch.setattr(made.store, "take_back", take_back)
         monkeypatch.setattr(made.store, "settle_outbox", broken)
-        await made.deliver.take()
+        await made.deliver.run_once()
         while made.deliver._tasks:
             made.clock.advance(1)
             await asyncio.sleep(0.01)

@@ -82,7 +82,7 @@ async def test_whether_an_order_is_open_is_asked_beside_the_loop(bench: Any) -> 
     connector.description = told
     made.step = Prepare(made.step._source, made.store, made.clock)
     await made.accept(acme.body("o1"))
-    assert await made.step.turn()
+    assert await made.step.run_once()
     assert len(asked) == 1
     assert asked[0] != threading.get_ident()
 
@@ -90,7 +90,7 @@ async def test_whether_an_order_is_open_is_asked_beside_the_loop(bench: Any) -> 
 async def test_a_row_becomes_the_message_of_the_contract(bench: Any) -> None:
     made = bench()
     await made.accept(acme.body("o1", 3, "12.3450"))
-    assert await made.step.turn()
+    assert await made.step.run_once()
     (message,) = await made.messages()
     assert message["schema"] == "order-gateway/1"
     assert (message["key"], message["kind"], message["source"], message["vendor"]) == ("acme/o1/1", "order.placed", "acme", "acme")
@@ -101,7 +101,7 @@ async def test_a_row_becomes_the_message_of_the_contract(bench: Any) -> None:
 
 
 async def test_nothing_to_do_says_so(bench: Any) -> None:
-    assert not await bench().step.turn()
+    assert not await bench().step.run_once()
 
 
 async def test_every_target_gets_what_it_accepts(bench: Any) -> None:
@@ -111,7 +111,7 @@ async def test_every_target_gets_what_it_accepts(bench: Any) -> None:
     )
     made = bench(destinations=destinations, on_revision="send")
     await made.accept(acme.body("o1"))
-    await made.step.turn()
+    await made.step.run_once()
     assert len(await made.messages("erp")) == 1
     assert await made.messages("archive") == []
 
@@ -127,12 +127,12 @@ async def test_a_target_gets_the_orders_that_it_wants_and_every_change_of_those(
     for ref, quantities in (("o1", (1, 1)), ("o2", (2, 3)), ("o3", (1, 2))):
         for n, quantity in enumerate(quantities):
             await made.accept(acme.body(ref, quantity, f"1.{n}"))
-            await made.step.turn()
+            await made.step.run_once()
     found = await made.messages()
     await made.store.take_over()
     assert {(message["key"], message["kind"]) for message in found} == {("acme/o2/1", "order.placed"), ("acme/o3/2", "order.placed")}
     await made.accept(acme.body("odd"))
-    await made.step.turn()
+    await made.step.run_once()
     (row,) = [row for row in await made.rows() if row["key"].endswith("odd")]
     assert (row["status"], "neither true nor false" in row["reason"]) == ("dead", True)
 
@@ -141,25 +141,25 @@ class TestRevisions:
     async def test_hold_waits_for_a_person(self, bench: Any) -> None:
         made = bench()
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         await made.accept(acme.body("o1", 2))
-        await made.step.turn()
+        await made.step.run_once()
         assert await made.messages() == []  # the first one waits as well
         assert [row["status"] for row in await made.rows()] == ["done", "held"]
         await made.store.release(["o1@2"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         (first,) = await made.messages()
         assert (first["key"], first["order"]["revision"]) == ("acme/o1/1", 1)
 
     async def test_a_released_revision_goes_as_one(self, bench: Any) -> None:
         made = bench()
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         await made.messages()
         await made.accept(acme.body("o1", 2))
-        await made.step.turn()
+        await made.step.run_once()
         await made.store.release(["o1@2"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         await made.store.take_over()
         await self.settle(made)
         (second,) = await made.messages()
@@ -175,19 +175,19 @@ class TestRevisions:
     async def test_replace_sends_the_newest_as_placed_where_nothing_left(self, bench: Any) -> None:
         made = bench(on_revision="replace")
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         await made.accept(acme.body("o1", 2))
-        await made.step.turn()
+        await made.step.run_once()
         (only,) = await made.messages()
         assert (only["key"], only["kind"], only["order"]["lines"][0]["quantity"]) == ("acme/o1/2", "order.placed", "2")
 
     async def test_replace_sends_a_revision_after_a_delivered_one(self, bench: Any) -> None:
         made = bench(on_revision="replace")
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         await self.settle(made)
         await made.accept(acme.body("o1", 2))
-        await made.step.turn()
+        await made.step.run_once()
         (only,) = await made.messages()
         assert (only["key"], only["kind"]) == ("acme/o1/2", "order.revised")
 
@@ -196,7 +196,7 @@ class TestRevisions:
         await made.accept(acme.body("o1"))
         await made.accept(acme.body("o1", 2))
         await made.accept(acme.body("o1", 3))
-        while await made.step.turn():
+        while await made.step.run_once():
             pass
         kinds = []
         for _ in range(3):
@@ -215,7 +215,7 @@ class TestRevisions:
         made = bench(on_revision="replace", destinations=(Destination(target="erp", accepts=EVERY_KIND, wants=wants),))
         for quantity in (1, 2):
             await made.accept(acme.body("o1", quantity))
-            await made.step.turn()
+            await made.step.run_once()
         assert [row["status"] for row in await made.rows()] == ["done", "dead"]
         (good,) = await made.messages()
         assert (good["key"], good["order"]["revision"]) == ("acme/o1/1", 1)
@@ -223,7 +223,7 @@ class TestRevisions:
     async def test_a_message_is_made_anew_where_the_one_that_it_replaces_left_meanwhile(self, bench: Any) -> None:
         made = bench(on_revision="replace")
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         await made.accept(acme.body("o1", 2))
         real = made.store.prepared
 
@@ -233,7 +233,7 @@ class TestRevisions:
             await real(ready)
 
         made.store.prepared = late
-        await made.step.turn()
+        await made.step.run_once()
         (only,) = await made.messages()
         assert (only["key"], only["kind"]) == ("acme/o1/2", "order.revised")
 
@@ -242,11 +242,11 @@ class TestRevisions:
         made = bench(on_revision=policy)
         for quantity in (1, 2, 1, 1):
             await made.accept(acme.body("o1", quantity))
-            await made.step.turn()
+            await made.step.run_once()
         earlier = [row for row in await made.rows() if row["outcome"] == "earlier_version"]
         assert [(row["status"], row["key"]) for row in earlier] == [("done", "acme/o1@earlier-1")]
         assert earlier[0]["reason"] == "the order had this content before, as version 1; version 2 is newer"
-        assert not await made.step.turn()
+        assert not await made.step.run_once()
 
 
 class TestFailures:
@@ -256,7 +256,7 @@ class TestFailures:
 
         acme.faults["normalize"] = fail
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         (row,) = await made.rows()
         return dict(row)
 
@@ -285,7 +285,7 @@ class TestFailures:
         await self.outcome(made, ValueError("no"))
         acme.faults.clear()
         await made.store.replay(["o1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
 
     async def test_hold_waits_and_its_order_goes_after_the_release(self, bench: Any) -> None:
@@ -293,7 +293,7 @@ class TestFailures:
         row = await self.outcome(made, Hold("ask the customer", order=Order(order_number="held one")))
         assert (row["status"], row["reason"]) == ("held", "ask the customer")
         await made.store.release(["o1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         (message,) = await made.messages()
         assert message["order"]["order_number"] == "held one"
 
@@ -305,7 +305,7 @@ class TestFailures:
         assert (message["kind"], message["order"]["order_number"]) == ("order.placed", "N-1")
         made = bench()
         await made.accept(acme.body("o2"))
-        await made.step.turn()
+        await made.step.run_once()
         assert [row["status"] for row in await made.rows()] == ["done", "held"]
 
     async def test_hold_without_an_order_asks_again(self, bench: Any) -> None:
@@ -313,7 +313,7 @@ class TestFailures:
         await self.outcome(made, Hold("ask the customer"))
         acme.faults.clear()
         await made.store.release(["o1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         assert len(await made.messages()) == 1
 
     async def test_an_order_that_is_no_json_is_a_dead_letter(self, bench: Any) -> None:
@@ -325,7 +325,7 @@ class TestFailures:
 
         made = bench(module=SimpleNamespace(**hooks, normalize=normalize))
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         (row,) = await made.rows()
         assert row["status"] == "dead"
         assert "no place for" in row["reason"]
@@ -339,14 +339,14 @@ class TestFailures:
 
         acme.faults["normalize"] = fail_once
         await made.accept(*(acme.body(f"o{n}") for n in range(5)))
-        await made.step.turn()
+        await made.step.run_once()
         assert len(await made.messages()) == 4
 
     async def test_a_damaged_document_is_not_forwarded(self, bench: Any) -> None:
         made = bench()
         await made.accept(acme.body("o1"))
         await made.store._run(lambda db: db.execute("UPDATE inbox SET document = x'00'"))
-        await made.step.turn()
+        await made.step.run_once()
         (row,) = await made.rows()
         assert row["status"] == "dead"
         assert "SHA-256" in row["reason"]
@@ -379,7 +379,7 @@ class TestFetching:
 
         made = bench(module=fetching(fetch))
         await self.thin(made)
-        await made.step.turn()
+        await made.step.run_once()
         assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
 
     async def many(self, made: Any, count: int) -> None:
@@ -401,7 +401,7 @@ class TestFetching:
         made = bench(module=fetching(fetch))
         made.step._limit = prepare.BATCH
         await self.many(made, 20)
-        turn = asyncio.create_task(made.step.turn())
+        turn = asyncio.create_task(made.step.run_once())
         async with asyncio.timeout(30):
             while len(await made.rows("outbox")) < 19:
                 await asyncio.sleep(0.01)
@@ -423,7 +423,7 @@ class TestFetching:
 
         made = bench(module=fetching(fetch))
         await self.many(made, 30)
-        while await made.step.turn():
+        while await made.step.run_once():
             pass
         assert 1 < most <= 4
         assert len(await made.messages()) == 30
@@ -440,7 +440,7 @@ class TestFetching:
         await self.many(made, 60)
         for slow_s, then in ((-1.0, 4), (-1.0, 8), (1e9, 12), (1e9, 60)):
             monkeypatch.setattr(prepare, "_SLOW_S", slow_s)
-            await made.step.turn()
+            await made.step.run_once()
             assert len(asked) == then
 
     async def test_a_store_that_fails_in_a_fetch_ends_the_step(self, bench: Any) -> None:
@@ -454,7 +454,7 @@ class TestFetching:
         await self.many(made, 2)
         made.store.keep_document = fail
         with pytest.raises(StoreFailed):
-            await made.step.turn()
+            await made.step.run_once()
 
     @pytest.mark.parametrize(
         ("error", "attempts"), [(TransientError("not there yet"), 1), (AuthError("401"), 1), (RateLimited("429", retry_after_s=7), 0)]
@@ -465,12 +465,12 @@ class TestFetching:
 
         made = bench(module=fetching(fetch))
         await self.thin(made)
-        await made.step.turn()
+        await made.step.run_once()
         (row,) = await made.rows()
         assert (row["status"], row["attempts"]) == ("ready", attempts)
-        assert not await made.step.turn()
+        assert not await made.step.run_once()
         clock.advance(900)
-        assert await made.step.turn()
+        assert await made.step.run_once()
 
     async def test_credentials_that_the_vendor_does_not_take_are_a_complaint(self, bench: Any, clock: ManualClock) -> None:
         refused = True
@@ -483,11 +483,11 @@ class TestFetching:
         made, metrics = bench(module=fetching(fetch)), Metrics(clock)
         made.step = Prepare(made.step._source, made.store, clock, metrics)
         await self.thin(made)
-        await made.step.turn()
+        await made.step.run_once()
         assert list(metrics.complaints()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]
         refused = False
         clock.advance(900)
-        await made.step.turn()
+        await made.step.run_once()
         assert list(metrics.complaints()) == []
 
     async def test_what_never_comes_is_held_after_a_day(self, bench: Any, clock: ManualClock) -> None:
@@ -497,7 +497,7 @@ class TestFetching:
         made = bench(module=fetching(fetch))
         await self.thin(made)
         for _ in range(200):
-            await made.step.turn()
+            await made.step.run_once()
             clock.advance(900)
         (row,) = await made.rows()
         assert (row["status"], row["outcome"]) == ("held", "given_up")
@@ -512,10 +512,10 @@ class TestFetching:
         made = bench(module=fetching(fetch))
         await self.thin(made)
         acme.faults["normalize"] = broken_connector
-        await made.step.turn()
+        await made.step.run_once()
         acme.faults.clear()
         await made.store.replay(["e1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
         assert calls == ["e1"]
 
@@ -527,11 +527,11 @@ class TestFetching:
 
         made = bench(module=fetching(fetch))
         await self.thin(made)
-        await made.step.turn()
+        await made.step.run_once()
         assert [row["status"] for row in await made.rows()] == ["dead"]
         assert len(pages) == 1, "what does not make sense waits for a person, at once"
         await made.store.replay(["e1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
 
     async def test_one_that_cannot_be_had_again_stays_as_it_was_kept(self, bench: Any) -> None:
@@ -546,12 +546,12 @@ class TestFetching:
         made = bench(module=fetching(fetch))
         await self.thin(made)
         acme.faults["normalize"] = broken_connector
-        await made.step.turn()
+        await made.step.run_once()
         await made.store.replay(["e1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         acme.faults.clear()
         await made.store.replay(["e1"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         assert [m["key"] for m in await made.messages()] == ["acme/o1/1"]
 
     async def test_the_connector_may_have_a_schedule_of_its_own(self, bench: Any, clock: ManualClock) -> None:
@@ -562,12 +562,12 @@ class TestFetching:
         made = bench(module=fetching(fetch, description))
         await self.thin(made)
         for wait_s in (5, 60, 60):
-            assert await made.step.turn()
+            assert await made.step.run_once()
             clock.advance(wait_s - 1)
-            assert not await made.step.turn()
+            assert not await made.step.run_once()
             clock.advance(1)
         clock.advance(100)
-        await made.step.turn()
+        await made.step.run_once()
         (row,) = await made.rows()
         assert (row["status"], row["outcome"]) == ("held", "given_up")
 
@@ -577,7 +577,7 @@ class TestFetching:
 
         made = bench(module=fetching(fetch))
         await made.store.accept("acme", "webhook", incoming([Event(key="e1", order_ref="o1", document=b"thin", fetch=True)]))
-        await made.step.turn()
+        await made.step.run_once()
         (message,) = await made.messages()
         assert message["order"]["lines"][0]["quantity"] == "4"
 
@@ -590,14 +590,14 @@ class TestFetching:
         made = bench(module=fetching(fetch, msgspec.structs.replace(acme.describe(), compares_fetched=True)))
         for n, quantity in enumerate((1, 1, 2)):  # noqa: B007 - fetch reads it
             await made.store.accept("acme", "webhook", incoming([Event(key=f"e{n}", order_ref="o1")]))
-            await made.step.turn()
+            await made.step.run_once()
         assert [(row["status"], row["outcome"]) for row in await made.rows()] == [
             ("done", "prepared"),
             ("done", "ignored"),
             ("held", "revision"),
         ]
         await made.store.release(["e2@2"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         assert [row["outcome"] for row in await made.rows()] == ["prepared", "ignored", "prepared"]
 
 
@@ -612,9 +612,9 @@ async def test_a_fetched_order_that_is_as_it_was_before_goes_only_where_the_sour
     made = bench(module=module, on_revision="send", earlier_versions=policy)
     for n, quantity in enumerate((1, 2, 1)):  # noqa: B007 - fetch reads it
         await made.store.accept("acme", "webhook", incoming([Event(key=f"e{n}", order_ref="o1")]))
-        await made.step.turn()
+        await made.step.run_once()
     assert [row["outcome"] for row in await made.rows()] == ["prepared", "prepared", then]
-    assert not await made.step.turn()
+    assert not await made.step.run_once()
 
 
 def knowing(normalize: Any, **described: Any) -> Any:
@@ -635,7 +635,7 @@ class TestWhatCameBefore:
         made = bench(module=knowing(normalize), on_revision="send")
         for quantity in (1, 2):
             await made.accept(acme.body("o1", quantity))
-            await made.step.turn()
+            await made.step.run_once()
         assert seen == [None, acme.body("o1", 1).decode()]
 
     @pytest.mark.parametrize(("flag", "outcome"), [(False, "ignored"), (True, "flagged")])
@@ -645,7 +645,7 @@ class TestWhatCameBefore:
 
         made = bench(module=knowing(normalize))
         await made.accept(acme.body("o1"))
-        await made.step.turn()
+        await made.step.run_once()
         (row,) = await made.rows()
         assert (row["status"], row["outcome"], row["reason"]) == ("done", outcome, "it is known")
         assert await made.messages() == []
@@ -654,14 +654,14 @@ class TestWhatCameBefore:
         made = bench(module=knowing(acme.normalize, is_open=lambda order: order.lines[0].quantity == 1), on_revision="send")
         for quantity, count in ((1, 1), (2, 0)):
             await made.accept(acme.body("o1", quantity))
-            await made.step.turn()
+            await made.step.run_once()
             assert len(await made.store.open_orders("acme", 0, 10)) == count
 
     async def test_a_held_revision_says_what_is_different(self, bench: Any, tmp_path: Path) -> None:
         made = bench()
         for quantity in (1, 2):
             await made.accept(acme.body("o1", quantity))
-            await made.step.turn()
+            await made.step.run_once()
         reader = SqliteReader(tmp_path / "gateway.db")
         await reader.open()
         first, *_ = [row for row in await reader.show("o1@2") if row["queue"] == "inbox"]
@@ -678,10 +678,10 @@ class TestWhatCameBefore:
         made = bench(module=knowing(normalize))
         for quantity in (1, 2):
             await made.accept(acme.body("o1", quantity))
-            await made.step.turn()
+            await made.step.run_once()
         assert "looks like another order" in (await made.rows())[1]["reason"]
         await made.store.release(["o1@2"], "anna")
-        await made.step.turn()
+        await made.step.run_once()
         await TestRevisions().settle(made)
         (message,) = await made.messages()
         assert message["order"]["flags"] == ["resubmitted", "likely_new_order"]
@@ -698,7 +698,7 @@ async def test_a_lost_lease_costs_only_its_own_row(bench: Any, store: SqliteStor
         await original(ready)
 
     store.prepared = meanwhile  # type: ignore[method-assign, assignment]
-    await made.step.turn()
+    await made.step.run_once()
     assert [m["key"] for m in await made.messages()] == ["acme/o2/1"]
 
 
@@ -714,7 +714,7 @@ class TestSendersFirst:
         await made.accept(acme.body("o1"))
         monkeypatch.setattr(prepare, "_GIVES_WAY_S", 0.05)
         monkeypatch.setattr(made.store, "_is_crowded", lambda: True)
-        turn = asyncio.create_task(made.step.turn())
+        turn = asyncio.create_task(made.step.run_once())
         await asyncio.sleep(0.01)
         assert not turn.done()
         assert await turn
@@ -733,7 +733,7 @@ class TestSendersFirst:
         await made.accept(*(acme.body(f"o{n}") for n in range(60)))
         made.clock.advance(7200)
         await asyncio.sleep(0.03)
-        assert await made.step.turn()
+        assert await made.step.run_once()
         monkeypatch.setattr(made.store, "_is_crowded", lambda: True)
-        assert await made.step.turn()
+        assert await made.step.run_once()
         assert not await made.store.lease_inbox("acme", 10)

@@ -46,7 +46,7 @@ def whole(made: Desk) -> bool:
 async def test_lines_and_the_confirmation_follow_the_order(tmp_path: Path) -> None:
     async with desk(tmp_path, text()) as made:
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
         assert whole(made)
 
@@ -54,7 +54,7 @@ async def test_lines_and_the_confirmation_follow_the_order(tmp_path: Path) -> No
 async def test_a_step_whose_condition_is_not_true_is_left_out(tmp_path: Path) -> None:
     async with desk(tmp_path, text().replace("'EUR'", "'USD'")) as made:
         await made.order("o1", articles=2)
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
         assert (made.erp.made[0].lines, made.erp.made[0].confirmed) == (["A1", "A2"], 0)
 
@@ -64,7 +64,7 @@ async def test_a_crash_between_two_requests_goes_on_behind_the_last_one(tmp_path
     async with desk(tmp_path, text()) as made:
         made.erp.arm("status", status=503, on="step", times=1)  # the order itself is made
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         assert (len(made.erp.made), made.erp.made[0].lines) == (1, [])
         made.erp.made[0].lines = ["A1", "A2", "A3"][: 3 if finished.step == 2 else finished.item]
         made.clock.advance(5)
@@ -85,7 +85,7 @@ async def test_a_lost_answer_of_a_step_is_found_out(tmp_path: Path, which: int, 
             made.erp.arm("slow", delay_s=0, on="step")
         made.erp.arm(fault, on="step")
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         assert (await made.state())[0] == "unknown"
         await until_settled(made)
         assert await made.state() == ("done", "delivered")
@@ -104,7 +104,7 @@ async def test_a_crash_in_mid_request_is_found_out(tmp_path: Path, at: str) -> N
             for _ in range(skips):
                 made.erp.arm("slow", delay_s=0, on="step")
             made.erp.arm("slow", delay_s=0.2, on="step")
-        await made.deliver._lease(1)
+        await made.deliver._start_up_to(1)
         (task,) = made.deliver._tasks
         while not (made.erp.looks and not made.erp._armed):  # the slow request is with the ERP
             await asyncio.sleep(0.005)
@@ -122,7 +122,7 @@ async def test_a_step_that_may_be_repeated_is_simply_repeated(tmp_path: Path) ->
             made.erp.arm("slow", delay_s=0, on="step")
         made.erp.arm("lose_answer", on="step")
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         await until_settled(made)
         assert await made.state() == ("done", "delivered")
         assert (len(made.erp.made), made.erp.made[0].lines) == (1, ["A1", "A2", "A3"])
@@ -132,7 +132,7 @@ async def test_an_unclear_step_that_nobody_can_tell_is_a_persons(tmp_path: Path)
     async with desk(tmp_path, text(done="")) as made:
         made.erp.arm("lose_answer", on="step")
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         await until_settled(made)
         row = await made.row()
         assert (row["status"], row["outcome"], made.erp.made[0].lines) == ("held", "unknown", ["A1"])
@@ -144,7 +144,7 @@ async def test_a_refused_step_is_a_dead_letter_and_a_replay_goes_on_there(tmp_pa
         made.erp.arm("slow", delay_s=0, on="step")
         made.erp.arm("status", status=422, body="unknown article", on="step")
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["erp_number"]) == ("dead", "SO-000001")
         assert row["reason"] == "step lines: the target refuses the order (422)"
@@ -158,7 +158,7 @@ async def test_an_order_that_was_made_and_lost_before_its_steps_gets_them(tmp_pa
     async with desk(tmp_path, text()) as made:
         made.erp.arm("lose_answer")
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         assert (await made.state())[0] == "unknown"
         await until_settled(made)
         assert (await made.state())[0] == "done"
@@ -168,10 +168,10 @@ async def test_an_order_that_was_made_and_lost_before_its_steps_gets_them(tmp_pa
 async def test_a_half_made_order_of_somebody_else_is_a_persons(tmp_path: Path) -> None:
     async with desk(tmp_path, text()) as made:
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         made.erp.made[0].name, made.erp.made[0].confirmed = "o2", 0
         await made.order("o2", articles=3)
-        await made.turn()
+        await made.run_once()
         row = await made.row("o2")
         assert (row["status"], row["outcome"], len(made.erp.made)) == ("held", "held", 1)
         assert "not all of it" in row["reason"]
@@ -188,7 +188,7 @@ async def test_an_order_that_is_there_without_a_word_on_its_steps_is_a_persons(t
         assert await made.state() == ("held", "unknown")
         made.erp.disarm()
         await made.store.release(["acme/o1/1"], "anna")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], len(made.erp.made)) == ("held", 1)
         assert "nobody knows whether what follows it was done" in row["reason"]
@@ -197,7 +197,7 @@ async def test_an_order_that_is_there_without_a_word_on_its_steps_is_a_persons(t
 async def test_an_unclear_order_that_is_another_ones_gets_no_lines(tmp_path: Path) -> None:
     async with desk(tmp_path, text().replace("{order.order_ref}", "{order.currency}")) as made:
         await made.order("EUR", articles=1)
-        await made.turn()
+        await made.run_once()
         made.erp.made[0].confirmed = 0
         await made.order("o2", articles=3)
         (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
@@ -217,7 +217,7 @@ async def test_a_configuration_that_has_fewer_steps_now_ends_the_order(tmp_path:
         await made.store.start_request(row, None)
         await made.store.take_over()
         made.erp.made.append(Made(id=1, name="o1", key="acme/o1/1"))
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -228,7 +228,7 @@ async def test_the_last_request_is_found_out_by_whether_the_order_is_complete(tm
             made.erp.arm("slow", delay_s=0, on="step")
         made.erp.arm(fault, on="step")
         await made.order("o1", articles=3)
-        await made.turn()
+        await made.run_once()
         assert (await made.state())[0] == "unknown"
         await until_settled(made)
         assert await made.state() == ("done", "delivered")

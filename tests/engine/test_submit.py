@@ -64,8 +64,8 @@ class Bench:
         assert accepted.outcome == "stored"
         return accepted.state.id
 
-    async def turn(self) -> int:
-        started = await self.step.take()
+    async def run_once(self) -> int:
+        started = await self.step.run_once()
         await self.step.idle()
         return started
 
@@ -77,7 +77,7 @@ class Bench:
     async def until(self, id_: str, *ends: str) -> SubmissionState:
         """Let time pass until it has come to one of these states."""
         for _ in range(200):
-            await self.turn()
+            await self.run_once()
             if (state := await self.state(id_)).state in ends:
                 return state
             due_s = await self.store.next_due_s("submit", "acme")
@@ -129,7 +129,7 @@ async def bench(store: SqliteStore, clock: ManualClock, tmp_path: Path) -> Async
 
 async def test_a_created_order_is_done_with_its_answer_its_codes_and_its_event(bench: Bench) -> None:
     id_ = await bench.hand_in("RX-1")
-    await bench.turn()
+    await bench.run_once()
     state = await bench.state(id_)
     assert (state.state, state.attempts, state.error) == ("done", 1, None)
     assert json.loads(state.answer or b"") == ordering.answer("RX-1")
@@ -177,7 +177,7 @@ async def test_the_mutant_that_repeats_blindly_is_caught(bench: Bench) -> None:
 async def test_a_lost_answer_is_found_by_a_look_up_and_nothing_is_sent_again(bench: Bench) -> None:
     bench.registry.behaviours = ["do, reset"]
     id_ = await bench.hand_in("RX-1")
-    await bench.turn()
+    await bench.run_once()
     assert (await bench.state(id_)).state == "unknown"
     state = await bench.until(id_, "done")
     assert (bench.registry.seen, bench.registry.asked, state.attempts) == (1, ["RX-1"], 1)
@@ -188,9 +188,9 @@ async def test_a_lost_answer_is_found_by_a_look_up_and_nothing_is_sent_again(ben
 async def test_that_nothing_is_there_counts_once_the_attempt_cannot_be_on_its_way(bench: Bench) -> None:
     bench.registry.behaviours = ["not, reset"]
     id_ = await bench.hand_in("RX-1")
-    await bench.turn()
+    await bench.run_once()
     bench.clock.advance(CERTAIN_AFTER_S / 2)
-    await bench.turn()
+    await bench.run_once()
     bench.registry.created = ["RX-1"]  # it was slow, and is done now
     state = await bench.until(id_, "done")
     assert (bench.registry.seen, bench.registry.created, state.attempts) == (1, ["RX-1"], 1)
@@ -207,7 +207,7 @@ async def test_what_is_surely_not_there_is_sent_again_and_counted(bench: Bench) 
 async def test_a_vendor_that_is_not_reached_has_done_nothing(bench: Bench) -> None:
     id_ = await bench.hand_in("RX-1")
     await bench.registry.stop()
-    await bench.turn()
+    await bench.run_once()
     state = await bench.state(id_)
     assert (state.state, bench.registry.asked) == ("ready", [])
     assert "no connection" in (state.error or "")
@@ -216,9 +216,9 @@ async def test_a_vendor_that_is_not_reached_has_done_nothing(bench: Bench) -> No
 async def test_what_never_reached_the_vendor_is_given_up_in_the_end(bench: Bench) -> None:
     id_ = await bench.hand_in("RX-1")
     await bench.registry.stop()
-    await bench.turn()
+    await bench.run_once()
     bench.clock.advance(MAX_AGE_S)
-    await bench.turn()
+    await bench.run_once()
     state = await bench.state(id_)
     assert state.state == "dead"
     assert (state.error or "").startswith("not done in 168 h of trying: ")
@@ -228,18 +228,18 @@ async def test_what_is_unknown_is_never_given_up(bench: Bench) -> None:
     bench.registry.behaviours, bench.registry.looks = ["do, reset"], ["500"] * 10
     id_ = await bench.hand_in("RX-1")
     for _ in range(5):
-        await bench.turn()
+        await bench.run_once()
         bench.clock.advance(1000)
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts) == ("unknown", 1)
     bench.clock.advance(MAX_AGE_S)
-    await bench.turn()
+    await bench.run_once()
     state = await bench.state(id_)
     assert state.state == "held"
     assert (state.error or "").startswith("unknown for 169 h: ")
     (decided,) = await bench.store.release([id_], "anna")  # she has looked, and it is not there
     assert decided.problem is None
     bench.registry.created = []
-    await bench.turn()
+    await bench.run_once()
     assert ((await bench.state(id_)).state, bench.registry.created) == ("done", ["RX-1"])
 
 
@@ -269,12 +269,12 @@ async def test_what_does_no_harm_is_just_done_again(bench: Bench) -> None:
 async def test_too_many_calls_cost_no_attempt_and_the_vendor_gets_its_quiet(bench: Bench) -> None:
     first, second = await bench.hand_in("RX-1"), await bench.hand_in("RX-2", "send_note")
     bench.registry.behaviours = ["429", "429"]
-    await bench.turn()
+    await bench.run_once()
     assert [(await bench.state(id_)).attempts for id_ in (first, second)] == [0, 0]
     bench.clock.advance(76)
-    assert await bench.turn() == 0
+    assert await bench.run_once() == 0
     bench.clock.advance(1)
-    assert await bench.turn() == 2
+    assert await bench.run_once() == 2
     assert [(await bench.state(id_)).state for id_ in (first, second)] == ["done", "done"]
 
 
@@ -288,25 +288,25 @@ async def test_what_a_vendor_asks_for_is_believed_up_to_an_hour(
     id_ = await bench.hand_in("RX-1", "send_note")
     with monkeypatch.context() as patch:
         patch.setattr(bench.source.connector, "submit", refuses)
-        await bench.turn()
+        await bench.run_once()
     bench.clock.advance(3590)
-    assert await bench.turn() == 0
+    assert await bench.run_once() == 0
     bench.clock.advance(20)
-    await bench.turn()
+    await bench.run_once()
     assert (await bench.state(id_)).state == "done"
 
 
 async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(bench: Bench) -> None:
     bench.registry.behaviours = ["401"]
     id_ = await bench.hand_in("RX-1")
-    await bench.turn()
+    await bench.run_once()
     later = await bench.hand_in("RX-2")
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts, bench.door()) == ("ready", 0, "down")
     assert next(bench.metrics.complaints())["door"] == "submit"
     bench.clock.advance(step.AUTH_PAUSE_S - 1)
-    assert (await bench.turn(), bench.registry.seen) == (0, 1)
+    assert (await bench.run_once(), bench.registry.seen) == (0, 1)
     bench.step.resume()
-    await bench.turn()
+    await bench.run_once()
     assert [(await bench.state(one)).state for one in (id_, later)] == ["done", "done"]
     assert bench.door() == "up"
 
@@ -314,13 +314,13 @@ async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(benc
 async def test_after_a_long_pause_one_row_tries_by_itself(bench: Bench) -> None:
     bench.registry.behaviours = ["403", "403"]
     ids = [await bench.hand_in("RX-1")]
-    await bench.turn()
+    await bench.run_once()
     ids += [await bench.hand_in("RX-2")]
     bench.clock.advance(step.AUTH_PAUSE_S)
-    assert (await bench.turn(), bench.door()) == (1, "down")
+    assert (await bench.run_once(), bench.door()) == (1, "down")
     bench.clock.advance(step.AUTH_PAUSE_S)
-    assert (await bench.turn(), bench.door()) == (1, "up")
-    await bench.turn()
+    assert (await bench.run_once(), bench.door()) == (1, "up")
+    await bench.run_once()
     assert [(await bench.state(id_)).state for id_ in ids] == ["done", "done"]
 
 
@@ -338,7 +338,7 @@ async def test_what_a_connector_says_is_what_the_caller_reads(bench: Bench, erro
 
     ordering.faults["before"] = fails
     id_ = await bench.hand_in("RX-1")
-    await bench.turn()
+    await bench.run_once()
     assert ((await bench.state(id_)).state, (await bench.state(id_)).error) == (state, says)
 
 
@@ -356,13 +356,13 @@ async def test_a_connector_that_breaks_behind_its_request_is_looked_up(bench: Be
 async def test_a_slow_order_does_not_hold_up_the_others(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
     slow = await bench.hand_in("RX-0")
-    await bench.step.take()
+    await bench.step.run_once()
     while not bench.registry.seen:
         await asyncio.sleep(0.001)
     others = [await bench.hand_in(f"RX-{n}") for n in range(1, 8)]
     async with asyncio.timeout(0.45):  # less than the vendor's own timeout
         while not all([(await bench.state(id_)).state == "done" for id_ in others]):
-            await bench.step.take()
+            await bench.step.run_once()
             await asyncio.sleep(0.001)
     assert (await bench.state(slow)).state == "leased"
     await bench.step.idle()
@@ -370,21 +370,21 @@ async def test_a_slow_order_does_not_hold_up_the_others(bench: Bench) -> None:
 
 async def test_commands_of_one_subject_go_one_after_the_other(bench: Bench) -> None:
     create, ask = await bench.hand_in("RX-1"), await bench.hand_in("RX-1", "get_order")
-    assert await bench.turn() == 1
+    assert await bench.run_once() == 1
     assert ((await bench.state(create)).state, (await bench.state(ask)).state) == ("done", "ready")
-    assert await bench.turn() == 1
+    assert await bench.run_once() == 1
     assert (await bench.state(ask)).state == "done"
 
 
 async def test_a_shutdown_hands_back_what_is_not_announced_and_leaves_the_rest_unknown(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
     id_ = await bench.hand_in("RX-1")
-    await bench.step.take()
+    await bench.step.run_once()
     while not bench.registry.seen:
         await asyncio.sleep(0.001)
     await bench.step.drain(0)
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts) == ("unknown", 1)
-    assert await bench.step.take() == 0
+    assert await bench.step.run_once() == 0
     bench.again()
     await bench.until(id_, "done")
     assert bench.registry.created == ["RX-1"]
@@ -399,7 +399,7 @@ async def test_a_shutdown_before_the_announcement_costs_nothing(bench: Bench, mo
 
     id_ = await bench.hand_in("RX-1")
     monkeypatch.setattr(bench.store, "submitting", never)
-    await bench.step.take()
+    await bench.step.run_once()
     await announcing.wait()
     await bench.step.drain(0)
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts, bench.registry.seen) == ("ready", 0, 0)
@@ -442,7 +442,7 @@ async def test_neither_bodies_nor_codes_are_in_the_log_the_metrics_and_what_is_s
 ) -> None:
     caplog.set_level(logging.DEBUG, "gateway")
     id_ = await bench.hand_in("RX-1")
-    await bench.turn()
+    await bench.run_once()
     (line,) = [record for record in caplog.records if record.message == "submit.attempted"]
     fields = {name: vars(line)[name] for name in ("source", "command", "order_ref", "key", "attempt", "outcome")}
     assert fields == {

@@ -27,7 +27,7 @@ async def settle(made: Desk) -> None:
 async def test_an_order_is_looked_for_and_then_made(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["outcome"], row["erp_id"], row["erp_number"]) == ("done", "delivered", "1", "SO-000001")
         assert (made.erp.looks, len(made.erp.made)) == (1, 1)
@@ -38,7 +38,7 @@ async def test_what_was_taken_and_not_answered_is_found(tmp_path: Path, fault: A
     async with desk(tmp_path) as made:
         made.erp.arm(fault)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("unknown", "unknown")
         await settle(made)
         row = await made.row()
@@ -51,7 +51,7 @@ async def test_what_was_not_taken_is_sent_again_once_that_is_sure(tmp_path: Path
     async with desk(tmp_path) as made:
         made.erp.arm(**fault)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         await made.pass_time(110)
         assert await made.state() == ("unknown", "unknown"), "not before the ERP has had its time"
         await settle(made)
@@ -63,9 +63,9 @@ async def test_an_order_that_the_erp_takes_after_we_gave_up_is_found(tmp_path: P
     async with desk(tmp_path) as made:
         made.erp.arm("slow", delay_s=0.8)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.clock.advance(5)
-        await made.turn()  # too early: it is not there yet
+        await made.run_once()  # too early: it is not there yet
         assert (await made.state(), len(made.erp.made)) == (("unknown", "unknown"), 0)
         await asyncio.sleep(0.8)
         await settle(made)
@@ -81,7 +81,7 @@ async def test_a_crash_in_mid_request_makes_no_second_order(tmp_path: Path) -> N
         await made.store.take_over()  # what a restart does
         assert await made.state() == ("unknown", None)
         made.erp.disarm()
-        await made.turn()
+        await made.run_once()
         assert len(made.erp.made) == 0, "nothing is sent before it is known that the first one was not taken"
         await settle(made)
         assert (await made.state(), made.erp.doubled()) == (("done", "delivered"), [])
@@ -92,7 +92,7 @@ async def test_a_crash_before_anything_left_costs_no_time(tmp_path: Path) -> Non
         await made.order("o1")
         await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.take_over()
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -101,7 +101,7 @@ async def test_two_workers_make_one_order(tmp_path: Path) -> None:
         other = Deliver(made.target, {}, made.store, made.metrics, made.clock)
         for n in range(30):
             await made.order(f"o{n}")
-        await asyncio.gather(*(made.turn(worker, 7) for worker in (made.deliver, other) * 5))
+        await asyncio.gather(*(made.run_once(worker, 7) for worker in (made.deliver, other) * 5))
         assert (len(made.erp.made), made.erp.doubled()) == (30, [])
 
 
@@ -111,7 +111,7 @@ async def test_two_orders_under_one_name_are_made_once_and_the_second_is_a_perso
     async with desk(tmp_path, text) as made:
         for ref in ("EUR", "o2"):
             await made.order(ref)
-        await made.turn()
+        await made.run_once()
         states = sorted([await made.state("EUR"), await made.state("o2")])
         assert (states, len(made.erp.made)) == ([("done", "delivered"), ("held", "held")], 1)
         held = next(row for row in (await made.rows()).values() if row["status"] == "held")
@@ -121,9 +121,9 @@ async def test_two_orders_under_one_name_are_made_once_and_the_second_is_a_perso
 async def test_a_change_of_an_order_that_is_there_is_a_persons(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         await made.order("o1", 2, "order.revised")
-        await made.turn()
+        await made.run_once()
         row = (await made.rows())["acme/o1/2"]
         assert (row["status"], len(made.erp.made)) == ("held", 1)
         assert "make it there by hand" in row["reason"]
@@ -134,7 +134,7 @@ async def test_several_orders_under_one_name_are_a_persons(tmp_path: Path) -> No
     async with desk(tmp_path) as made:
         made.erp.made += [Made(id=1, name="o1", key="by hand"), Made(id=2, name="o1", key="by hand")]
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["reason"]) == ("held", "the target has 2 orders under this name: 1, 2; look at them")
 
@@ -143,16 +143,16 @@ async def test_the_next_message_waits_while_one_is_unknown(tmp_path: Path) -> No
     async with desk(tmp_path) as made:
         made.erp.arm("lose_answer")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         await made.order("o1", 2, "order.revised")
-        assert await made.turn() == 0
+        assert await made.run_once() == 0
 
 
 async def test_a_look_up_that_fails_decides_nothing(tmp_path: Path) -> None:
     async with desk(tmp_path, breaker={"failures": 1000}) as made:
         made.erp.arm("drop_before")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.erp.arm("status", status=503, times=1000, on="look")
         await settle(made)
         assert (await made.state(), len(made.erp.made)) == (("unknown", "unknown"), 0)
@@ -165,13 +165,13 @@ async def test_what_stays_unknown_for_too_long_waits_for_a_person(tmp_path: Path
     async with desk(tmp_path, breaker={"failures": 1000}, retry={"max_age_s": 300.0}) as made:
         made.erp.arm("lose_answer")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         made.erp.arm("status", status=503, times=1000, on="look")
         await settle(made)
         assert await made.state() == ("held", "unknown")
         made.erp.disarm()
         await made.store.release(["acme/o1/1"], "anna")
-        await made.turn()
+        await made.run_once()
         assert (await made.state(), len(made.erp.made)) == (("done", "duplicate"), 1)
 
 
@@ -180,7 +180,7 @@ async def test_a_look_up_that_is_set_up_wrongly_holds_the_target_and_sends_nothi
     async with desk(tmp_path) as made:
         made.erp.arm("status", status=status, on="look")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert made.metrics.targets["erp"].state == "hold"
         assert hint in (made.metrics.targets["erp"].reason or "")
         assert made.erp.heard == []
@@ -190,7 +190,7 @@ async def test_404_can_mean_that_it_is_not_there(tmp_path: Path) -> None:
     async with desk(tmp_path, LOOKUP.replace("[preflight]", "[preflight]\nabsent = [404]")) as made:
         made.erp.arm("status", status=404, on="look")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -198,7 +198,7 @@ async def test_404_can_mean_that_it_is_not_there(tmp_path: Path) -> None:
 async def test_a_condition_that_is_neither_true_nor_false_sends_nothing(tmp_path: Path, found: str) -> None:
     async with desk(tmp_path, LOOKUP.replace("$count(body.value) > 0", found)) as made:
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert (made.metrics.targets["erp"].state, made.erp.heard) == ("hold", [])
 
 
@@ -206,7 +206,7 @@ async def test_a_look_up_that_answers_with_an_error_sends_nothing(tmp_path: Path
     async with desk(tmp_path) as made:
         made.erp.arm("status", status=200, body='{"error": {"code": 1}}', on="look")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert (await made.state(), made.erp.heard) == (("held", "held"), [])
 
 
@@ -220,7 +220,7 @@ async def test_preflight_skipped_would_be_noticed(tmp_path: Path, monkeypatch: p
     async with desk(tmp_path) as made:
         made.erp.arm("lose_answer")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         await settle(made)
         assert made.erp.doubled() == ["acme/o1/1"]
 
@@ -234,7 +234,7 @@ async def test_409_is_a_duplicate_where_it_is_there(tmp_path: Path) -> None:
         await made.order("o1")
         made.erp.made.append(Made(id=1, name="o1", key="by hand"))
         made.erp.arm("status", status=409)
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "duplicate")
 
 
@@ -263,7 +263,7 @@ async def test_500_is_believed_three_times(tmp_path: Path) -> None:
         assert len([heard for heard in made.erp.heard if heard.status == 500]) == 3
         made.erp.disarm()
         await made.store.replay(["acme/o1/1"], "anna")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("done", "delivered")
 
 
@@ -275,7 +275,7 @@ async def test_without_a_look_up_a_person_decides(tmp_path: Path, fault: Any) ->
     async with desk(tmp_path, NONE) as made:
         made.erp.arm(fault)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         row = await made.row()
         assert (row["status"], row["outcome"]) == ("held", "unknown")
         assert "nobody knows whether it was taken" in row["reason"]
@@ -283,7 +283,7 @@ async def test_without_a_look_up_a_person_decides(tmp_path: Path, fault: Any) ->
         assert len(made.erp.heard) == 1
         if fault == "drop_before":
             await made.store.release(["acme/o1/1"], "anna")
-            await made.turn()
+            await made.run_once()
             assert await made.state() == ("done", "delivered")
         else:
             await made.store.drop(["acme/o1/1"], "anna", "it is there")
@@ -297,7 +297,7 @@ async def test_without_a_look_up_a_crash_in_mid_request_is_a_persons(tmp_path: P
         (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.start_request(row, None)
         await made.store.take_over()
-        await made.turn()
+        await made.run_once()
         assert (await made.state(), made.erp.heard) == (("held", "unknown"), [])
 
 
@@ -305,7 +305,7 @@ async def test_without_a_look_up_what_never_left_is_tried_again(tmp_path: Path) 
     async with desk(tmp_path, NONE, breaker={"failures": 1000}) as made:
         await made.erp.stop()
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("ready", "retry")
         await made.erp.start()
         await settle(made)
@@ -318,7 +318,7 @@ async def test_an_erp_that_knows_a_key_of_ours_is_sent_the_order_again(tmp_path:
         made.erp.honours_key = True
         made.erp.arm("lose_answer")
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("ready", "retry")
         await settle(made)
         assert (await made.state(), len(made.erp.orders)) == (("done", "delivered"), 1)
@@ -328,7 +328,7 @@ async def test_a_shutdown_in_mid_request_leaves_it_unknown(tmp_path: Path) -> No
     async with desk(tmp_path) as made:
         made.erp.arm("slow", delay_s=0.2)
         await made.order("o1")
-        await made.deliver._lease(1)
+        await made.deliver._start_up_to(1)
         while not (await made.store._run(lambda db: db.execute("SELECT count(*) FROM outbox WHERE request_started = 1").fetchone()[0])):
             await asyncio.sleep(0.01)
         await made.deliver.drain(0)
@@ -342,7 +342,7 @@ async def settle_with(made: Desk) -> None:
     fresh = Deliver(made.target, {}, made.store, made.metrics, made.clock)
     for _ in range(20):
         made.clock.advance(30)
-        await made.turn(fresh)
+        await made.run_once(fresh)
 
 
 # --- the breaker
@@ -354,16 +354,16 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
         for n in range(5):
             await made.order(f"o{n}")
         for _ in range(3):
-            await made.turn(limit=1)
+            await made.run_once(limit=1)
         assert made.deliver._breaker.is_open
         made.clock.advance(31)
-        assert made.deliver._free() == 1
+        assert made.deliver._allowance() == 1
         looks = made.erp.looks
-        await made.turn(limit=1)
-        assert (made.erp.looks, made.erp.heard, made.deliver._free()) == (looks + 1, [], 0)
+        await made.run_once(limit=1)
+        assert (made.erp.looks, made.erp.heard, made.deliver._allowance()) == (looks + 1, [], 0)
         made.erp.disarm()
         made.clock.advance(31)
-        await made.turn(limit=1)
+        await made.run_once(limit=1)
         assert (made.deliver._breaker.is_open, len(made.erp.made)) == (False, 1)
 
 
@@ -373,7 +373,7 @@ async def test_an_order_that_never_reaches_the_target_says_nothing_about_it(tmp_
         made.deliver._breaker.failed(made.clock.monotonic(), 99, began=0.0)
         made.clock.advance(31)
         await made.order("o1")
-        await made.turn()
+        await made.run_once()
         assert await made.state() == ("dead", "refused")
         assert "order.notes" in (await made.row())["reason"]
         assert made.deliver._breaker.is_open

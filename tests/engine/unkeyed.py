@@ -72,10 +72,10 @@ class Desk:
         delivery = Delivery(target="erp", kind=kind, body=body, sha256=digest)
         await self.store.prepared([Prepared(row=row, key=f"acme/{ref}/{n}", n=n, deliveries=(delivery,))])
 
-    async def turn(self, worker: Deliver | None = None, limit: int = 100) -> int:
+    async def run_once(self, worker: Deliver | None = None, limit: int = 100) -> int:
         """Everything that is due is tried once."""
         worker = worker or self.deliver
-        leased = await worker._lease(limit)
+        leased = await worker._start_up_to(limit)
         while worker._tasks:
             await asyncio.gather(*worker._tasks)
         return leased
@@ -84,7 +84,7 @@ class Desk:
         """Time goes by, and whatever comes due is tried."""
         for _ in range(round(seconds / step_s)):
             self.clock.advance(step_s)
-            await self.turn()
+            await self.run_once()
 
     async def rows(self) -> dict[str, dict[str, Any]]:
         reader = SqliteReader(self._path)

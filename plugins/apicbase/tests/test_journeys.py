@@ -39,7 +39,7 @@ async def test_case_1_an_order_sent_again_because_the_answer_got_lost_is_one_ord
 async def test_case_2_an_edited_order_waits_for_a_person_together_with_what_has_not_left(bench: Any, simulator: ApicbaseSimulator) -> None:
     made, order = await bench(), simulator.new()
     await made.webhook(*signed(order))
-    await made.prepare.turn()
+    await made.prepare.run_once()
     status, answer = await made.webhook(*signed(order | {"packages": [line(0, 6)], "theoretical_price": "74.07"}))
     assert (status, answer["key"]) == (200, f"{order['id']}@2")
     assert await made.sent() == []
@@ -56,7 +56,7 @@ async def test_case_2_an_edited_order_waits_for_a_person_together_with_what_has_
 async def test_case_2_an_edited_order_replaces_what_has_not_left_where_that_is_configured(bench: Any, simulator: ApicbaseSimulator) -> None:
     made, order = await bench(on_revision="replace"), simulator.new()
     await made.webhook(*signed(order))
-    await made.prepare.turn()
+    await made.prepare.run_once()
     await made.webhook(*signed(order | {"order_remarks": "edited"}))
     assert [(m["kind"], m["order"]["revision"], m["order"]["notes"]) for m in await made.sent()] == [("order.placed", 2, "edited")]
 
@@ -172,10 +172,10 @@ async def test_marks_follow_what_is_stored_and_what_the_erp_has_taken(bench: Any
     made, order = await bench(mark_fetched="stored", mark_viewed="delivered"), simulator.new()
     await made.webhook(*signed(order))
     simulator.enlist(order)
-    await made.acknowledge.turn()
+    await made.acknowledge.run_once()
     assert set(simulator.listed[order["id"]].marks) == {"fetched_by_supplier"}
     await made.sent()
-    await made.acknowledge.turn()
+    await made.acknowledge.run_once()
     assert set(simulator.listed[order["id"]].marks) == {"fetched_by_supplier", "viewed_by_supplier"}
     await made.poller.round()
     assert await made.sent() == []

@@ -105,7 +105,7 @@ async def test_what_one_batch_confirmed_is_kept_where_the_next_failed(simulator:
         return original(number)
 
     simulator._received = once  # type: ignore[method-assign]
-    await made.acknowledge.turn()
+    await made.acknowledge.run_once()
     assert marked(simulator) == {numbers[0]}
     statuses = [row["status"] for row in await made.reader.rows("acknowledgements")]
     assert sorted(statuses) == ["done", "ready", "ready"]

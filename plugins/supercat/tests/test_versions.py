@@ -25,7 +25,7 @@ async def test_case_1_what_was_stored_and_not_marked_comes_again_and_is_a_repeat
     made, id = await bench(), simulator.submit()
     simulator.acknowledging = False
     assert len(await made.round()) == 1
-    await made.acknowledge.turn()
+    await made.acknowledge.run_once()
     for _ in range(3):
         assert await made.round() == []
     assert await made.inbox("outcome") == [("prepared",)]
@@ -65,7 +65,7 @@ async def test_case_3_nothing_leaves_while_the_later_version_waits_to_be_looked_
     made, first = await bench(), simulator.submit()
     simulator.submit(again=first, lines=[line(0, 4)])
     await made.poller.round()
-    await made.prepare.turn()
+    await made.prepare.run_once()
     assert await made.inbox("status") == [("done",), ("ready",)]
     assert await made.store.lease_outbox("erp", 10) == []
 

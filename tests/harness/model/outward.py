@@ -106,7 +106,7 @@ class Outward(World):
     async def send(self, does: Mapping[str, Does], answers: Mapping[str, Looks]) -> int:  # type: ignore[override]
         """Lease and say what may be said; returns when each has its answer or hangs."""
         self.pharmacy.turn(does, answers)
-        started = await self.step.take()
+        started = await self.step.run_once()
         while busy := [task for task in self.step._tasks if task.get_name().split(" ")[1] not in self.pharmacy.hanging]:
             hangs = asyncio.ensure_future(self.pharmacy.hangs.wait())
             await asyncio.wait([*busy, hangs], return_when=asyncio.FIRST_COMPLETED)

@@ -157,11 +157,11 @@ class World:
         return said.key, said.outcome
 
     async def prepare(self) -> bool:
-        return await self._prepare.turn()
+        return await self._prepare.run_once()
 
     async def acknowledge(self, confirms: Callable[[Receipt], bool] = lambda _: True) -> bool:
         self.vendor.confirms = confirms
-        return await self._acknowledge.turn()
+        return await self._acknowledge.run_once()
 
     async def released(self) -> None:
         """Somebody says that a held target is mended."""
@@ -170,8 +170,8 @@ class World:
     async def send(self, answers: Mapping[str, Answer], limit: int = 100) -> int:
         """Lease and deliver what may fly; returns when each has its answer or stalls."""
         self.erp.answers = dict(answers)
-        free = min(limit, self.deliver._free())
-        leased = await self.deliver._lease(free) if free > 0 else 0
+        free = min(limit, self.deliver._allowance())
+        leased = await self.deliver._start_up_to(free) if free > 0 else 0
         while busy := [task for task in self.deliver._tasks if task.get_name().split(" ")[1] not in self.erp.stalled]:
             stalls = asyncio.ensure_future(self.erp.stalls.wait())
             await asyncio.wait([*busy, stalls], return_when=asyncio.FIRST_COMPLETED)
