@@ -306,7 +306,7 @@ async def test_replay_of_everything_dead(start, erp, run: Run) -> None:
 
 
 async def test_thousands_of_dead_letters_are_replayed_in_parts(start, erp, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("decide_commands", "store.sqlite.choosing"):
+    for module in ("cli.decide", "store.sqlite.choice"):
         monkeypatch.setattr(f"gateway.{module}.AT_ONCE", 7)
     running = await start(erp.url)
     for n in range(25):
