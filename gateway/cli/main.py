@@ -244,7 +244,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     try:
-        from gateway.cli.demo import main as demo
+        from gateway.testing.demo import main as demo
     except ImportError as error:
         raise GatewayError(f"the demo needs its extra packages: {error}") from error
     return demo(once=options.once)

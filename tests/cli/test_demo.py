@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from gateway.cli.demo import judged
 from gateway.plugin.discovery import installed
 from gateway.testing import Sent
 from gateway.testing.compare import Row, compare
+from gateway.testing.demo import judged
 from gateway.testing.toml import to_toml
 from gateway.testing.wishes import Wish, hand_in
 

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from gateway import hookimpl
-from gateway.cli.demo import simulators
+from gateway.testing.demo import simulators
 from gateway.clock import SystemClock, to_ms
 from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import assemble

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.cli.demo import simulators
+from gateway.testing.demo import simulators
 from gateway.testing import ErpSimulator
 from gateway.testing.toml import to_toml
 from tests.ports import free_port

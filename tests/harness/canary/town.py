@@ -20,7 +20,7 @@ from gateway_apicbase import constructed as apicbase
 from gateway_pickup_cloud import constructed as pickup
 from gateway_supercat import constructed as supercat
 
-from gateway.cli.demo import Demo, simulators
+from gateway.testing.demo import Demo, simulators
 from tests.ports import free_ports
 
 READS = ("inbox", "outbox", "acknowledgements", "orders")

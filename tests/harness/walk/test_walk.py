@@ -247,7 +247,7 @@ def test_drop_takes_a_reason_and_leaves_an_audit_row(folder: Path) -> None:
 def test_the_demo_is_told_of_no_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes a data directory of its own, and cannot know of ours."""
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr("gateway.cli.demo.main", lambda **options: told.append(options) or 0)
+    monkeypatch.setattr("gateway.testing.demo.main", lambda **options: told.append(options) or 0)
     assert command(folder, "demo", ["--once"]) == 0
     assert told == [{"once": True}]
 
