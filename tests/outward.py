@@ -35,7 +35,7 @@ class Caller:
     """Somebody with a token."""
 
     def __init__(self, running: Any, token: str | None = ERP) -> None:
-        self.url = f"http://127.0.0.1:{running.gateway.way_back.listener.port}"
+        self.url = f"http://127.0.0.1:{running.gateway.command_api.listener.port}"
         self.session: aiohttp.ClientSession = running.session
         self.token = token
 

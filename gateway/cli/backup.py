@@ -9,11 +9,11 @@ import msgspec
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.cli.commands import RESTORED, Options, config_of, operate
 from gateway.cli.output import print_json
+from gateway.cli.running_gateway import is_running
 from gateway.clock import SystemClock
-from gateway.service.control_socket import is_running, who
+from gateway.service.operations import Operation, operator_name
 from gateway.store.sqlite.backup import Contents, put_back, verify, write_copy
 from gateway.store.sqlite.connection import DirectoryLock
-from gateway.web.admin import Command
 
 _NAME = "gateway-%Y%m%dT%H%M%SZ.db"
 _NAMES = "gateway-*T*Z.db"
@@ -28,7 +28,7 @@ def backup(options: Options) -> int:
     folder = to if to.is_dir() else None
     if folder is not None:
         to = folder / clock.now().strftime(_NAME)
-    made = write_copy(config.database, to, who=who(), now_ms=clock.now_ms())
+    made = write_copy(config.database, to, who=operator_name(), now_ms=clock.now_ms())
     gone = _oldest(to, options.keep) if folder is not None and options.keep is not None else []
     for old in gone:
         old.unlink()
@@ -41,7 +41,7 @@ def restore(options: Options) -> int:
     if options.finish == (options.copy is not None):
         raise ConfigError(["gateway restore: give the copy to put back, or --finish"])
     if options.finish:
-        was_open = operate(options, Command(action="finish-restore", who=who()))
+        was_open = operate(options, Operation(action="finish-restore", who=operator_name()))
         print("finished: events from before are like others again" if was_open else "nothing is being restored")
         return 0
     config = config_of(options)
@@ -53,7 +53,7 @@ def restore(options: Options) -> int:
     if not lock.take():
         raise GatewayError("another process has the data directory; stop it first")
     try:
-        aside = put_back(copy, config.database, who=who(), now_ms=SystemClock().now_ms())
+        aside = put_back(copy, config.database, who=operator_name(), now_ms=SystemClock().now_ms())
     finally:
         lock.free()
     kept = f"\nthe database from before is {aside}" if aside else ""

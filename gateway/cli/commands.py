@@ -18,17 +18,16 @@ from gateway.api.messages import Door
 from gateway.api.order import Kind, json_schema
 from gateway.cli.output import one_line, plain, print_json, print_table
 from gateway.cli.reconcile import reconcile
+from gateway.cli.running_gateway import ask, is_running
 from gateway.clock import SystemClock
 from gateway.config.settings import Config, load
-from gateway.service.control_socket import ask, is_running, who
-from gateway.service.operations import Operations
+from gateway.service.operations import Operation, Operations, operator_name
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.new_store import is_empty, missing
 from gateway.store.sqlite.reader import SqliteReader, as_text
 from gateway.store.sqlite.row_names import NOTHING
 from gateway.store.targets import Moved
 from gateway.store.waiting import Side, Sides, sides_of
-from gateway.web.admin import Command
 from gateway.web.status import room
 from gateway.web.status import status as status_of
 
@@ -200,14 +199,14 @@ def _everything(row: dict[str, Any]) -> str:
 def purge(options: Options) -> int:
     """Erase old bodies."""
     days = options.older_than_days if options.older_than_days is not None else config_of(options).store.keep_bodies_days
-    erased = operate(options, Command(action="purge", who=who(), days=days))
+    erased = operate(options, Operation(action="purge", who=operator_name(), days=days))
     _done(options, {"erased": erased}, f"{erased} rows: bodies erased, keys kept")
     return 0
 
 
 def resume(options: Options) -> int:
     """Resume a source."""
-    operate(options, Command(action="resume", who=who(), name=options.source))
+    operate(options, Operation(action="resume", who=operator_name(), name=options.source))
     _done(options, {"resumed": options.source}, f"resumed: {options.source}")
     return 0
 
@@ -218,7 +217,7 @@ def reload(options: Options) -> int:
         if not is_running(config_of(options)):
             _signal_main()
             raise GatewayError("no gateway runs on gateway.data_dir; it reads its configuration when it starts")
-        operate(options, Command(action="reload", who=who()))
+        operate(options, Operation(action="reload", who=operator_name()))
     except ConfigError as error:  # it does not say where the gateway is: the gateway finds the same, and says so from then on
         _signal_main()
         raise GatewayError("\n".join((*error.problems, _NOT_RELOADED))) from error
@@ -237,7 +236,7 @@ def _signal_main() -> None:
 
 def clock(options: Options) -> int:
     """A person says that the clock is right."""
-    was_in_doubt = operate(options, Command(action="confirm-clock", who=who()))
+    was_in_doubt = operate(options, Operation(action="confirm-clock", who=operator_name()))
     print("confirmed: what is old is let go of again" if was_in_doubt else "the clock is not in doubt")
     return 0
 
@@ -246,14 +245,16 @@ def target(options: Options) -> int:
     """Hold or release a target, or compare what is there."""
     if options.action == "reconcile":
         return reconcile(options)
-    operate(options, Command(action=f"target-{options.action}", who=who(), name=options.name, reason=options.reason))
+    operate(options, Operation(action=f"target-{options.action}", who=operator_name(), name=options.name, reason=options.reason))
     _done(options, {options.action: options.name}, f"{options.action}: {options.name}")
     return 0
 
 
 def target_move(options: Options) -> int:
     """Give what waits for a target that is configured no more to another one; 1 where some of it cannot go."""
-    command = Command(action="target-move", who=who(), name=options.name, to=options.to, same_erp=options.same_erp, dry_run=True)
+    command = Operation(
+        action="target-move", who=operator_name(), name=options.name, to=options.to, same_erp=options.same_erp, dry_run=True
+    )
     moved = msgspec.convert(operate(options, command), list[Moved])
     going = [one for one in moved if one.problem is None]
     if len(going) > 1 and not (options.yes or options.dry_run):
@@ -335,7 +336,7 @@ async def reading(config: Config, read: Callable[[SqliteReader], Awaitable[T]]) 
         await reader.close()
 
 
-def operate(options: Options, command: Command) -> Any:
+def operate(options: Options, command: Operation) -> Any:
     config = config_of(options)
     if is_running(config):
         answer = asyncio.run(ask(config, "POST", "/control", msgspec.to_builtins(command)))

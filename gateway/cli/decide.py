@@ -11,9 +11,8 @@ import msgspec
 from gateway.api.errors import ConfigError
 from gateway.cli.commands import config_of, operate, reading
 from gateway.cli.output import one_line, plain, print_json
-from gateway.service.control_socket import who
+from gateway.service.operations import Operation, operator_name
 from gateway.store.decisions import AT_ONCE, Choice, Decided
-from gateway.web.admin import Command
 
 _SHOWN = 20
 
@@ -60,9 +59,9 @@ def _decided(options: argparse.Namespace, choice: Choice) -> list[Decided]:
     keys, left = list(options.keys), True
     while left:
         some, keys = (keys[:AT_ONCE], keys[AT_ONCE:]) if options.yes else (keys, [])
-        command = Command(
+        command = Operation(
             action=options.action,
-            who=who(),
+            who=operator_name(),
             keys=some,
             reason=options.reason,
             status=choice.status,

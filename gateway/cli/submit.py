@@ -14,10 +14,11 @@ import msgspec
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.cli.map import read_file
 from gateway.cli.output import one_line, print_json, readable_json
+from gateway.cli.running_gateway import Heard, is_running, send
 from gateway.config.settings import load
 from gateway.plugin.command_body import meaning
 from gateway.service.assembly import Assembly
-from gateway.service.control_socket import Heard, is_running, send, who
+from gateway.service.operations import operator_name
 
 _KEY = "cli-"
 
@@ -33,7 +34,7 @@ def submit(options: argparse.Namespace) -> int:
     headers = {
         "Content-Type": "application/json",
         "Idempotency-Key": options.key or default_key(options.source, options.command, body),
-        "X-Operator": quote(who(), safe=" "),
+        "X-Operator": quote(operator_name(), safe=" "),
         **({"Prefer": f"wait={options.wait}"} if options.wait is not None else {}),
     }
     path = f"/out/{quote(options.source, safe='')}/{quote(options.command, safe='')}"

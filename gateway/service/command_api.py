@@ -1,4 +1,4 @@
-"""`[submit]` while the gateway runs: the door, its listener, and the operators' own way to it through the control socket."""
+"""API of `[submit]` while the gateway runs: its listener, and the same requests on the control socket for operators."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Listen = Callable[[Listener, tuple[str, int], str], Awaitable[None]]
 _LONGEST_NAME = 200
 
 
-class WayBack:
-    """What takes commands. It is listened for on the network only where there is a caller."""
+class CommandApi:
+    """Commands for vendors from callers and operators. The port is open only while a caller is configured."""
 
     def __init__(self, store: Store, metrics: Metrics, clock: Clock, gate: Gate) -> None:
         self._store = store
@@ -36,43 +36,42 @@ class WayBack:
         self.listener: Listener | None = None
 
     async def listen(self, settings: SubmitSettings, listen: Listen) -> None:
-        """Have the address where there is somebody to listen to. Raises ConfigError."""
+        """Open the port if a caller is configured. Raises ConfigError."""
         if settings.callers and self.listener is None:
             listener = Listener(self.door.receive, max_connections=settings.max_connections, gate=self._gate)
             await listen(listener, settings.address, "submit.listen")
             self.listener = listener
 
     def serve(self, runtime: Runtime) -> None:
-        """Hand in at these sources from now on."""
+        """Take commands for the sources of this configuration from now on."""
         settings = runtime.assembly.config.submit
         self.door.serve(runtime.sources, Callers(settings.callers), settings.max_body_bytes, runtime.broken.keys())
 
-    async def fall_silent(self, config: Config, timeout_s: float) -> None:
-        """Let the address go where there is nobody left to listen to."""
+    async def close_if_unused(self, config: Config, timeout_s: float) -> None:
+        """Close the port if no caller is configured any more."""
         if not config.submit.callers:
-            await self._hang_up(timeout_s)
+            await self._close_port(timeout_s)
 
     async def close(self, timeout_s: float) -> None:
-        """Take nothing more; what is being answered is answered."""
+        """Refuse new commands; requests under way are answered."""
         self.door.close()
-        await self._hang_up(timeout_s)
+        await self._close_port(timeout_s)
 
-    async def _hang_up(self, timeout_s: float) -> None:
+    async def _close_port(self, timeout_s: float) -> None:
         listener, self.listener = self.listener, None
         if listener is not None:
             await listener.close(timeout_s)
 
     def add_to(self, control: web.Application) -> None:
-        """The same requests on the control socket: who may open it may hand in everything, and the audit says who it was."""
+        """Add the same requests to the control socket: an operator may submit every command, and the audit names the operator."""
+        control.router.add_route("*", "/out/{tail:.*}", self._by_operator)
 
-        async def ask(request: web.Request) -> web.StreamResponse:
-            answer, stored = await self.door.answer(request, OPERATORS)
-            if stored is not None:
-                who = unquote(request.headers.get("X-Operator", ""))[:_LONGEST_NAME] or "?"
-                try:
-                    await self._store.note(who, "submit", stored, request.path.removeprefix("/out/"))
-                except StoreBusy as error:  # it is stored, and says that it is an operator's
-                    log.warning("submit.not_noted", extra={"key": stored, "who": who, "reason": str(error)})
-            return answer
-
-        control.router.add_route("*", "/out/{tail:.*}", ask)
+    async def _by_operator(self, request: web.Request) -> web.StreamResponse:
+        answer, stored = await self.door.answer(request, OPERATORS)
+        if stored is not None:
+            who = unquote(request.headers.get("X-Operator", ""))[:_LONGEST_NAME] or "?"
+            try:
+                await self._store.note(who, "submit", stored, request.path.removeprefix("/out/"))
+            except StoreBusy as error:  # the command is stored, and its caller says that it is an operator's
+                log.warning("submit.not_noted", extra={"key": stored, "who": who, "reason": str(error)})
+        return answer

@@ -1,97 +1,67 @@
-"""The command line's side of the control socket: is a gateway running, and what it answers."""
+"""Control socket of a running gateway: what the command line asks for, on a file that only its owner and root may open."""
 
 from __future__ import annotations
 
-import fcntl
-import getpass
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import msgspec
-from msgspec import Struct
+from aiohttp import web
 
-from gateway.api.errors import GatewayError
-from gateway.config.settings import Config
+from gateway.api.errors import ConfigError, GatewayError, StoreFailed
+from gateway.edge.admission import Gate
+from gateway.edge.server import Listener
+from gateway.service.command_api import CommandApi
+from gateway.service.operations import Operation, Operations
+from gateway.store.sqlite.connection import DISK_ERRORS
+from gateway.web.admin import Admin
 
-_LOOK_TIMEOUT_S = 10.0
-_WORK_TIMEOUT_S = 60.0
-
-
-class Heard(Struct, frozen=True, kw_only=True):
-    """What the running gateway answers; `said` is decoded."""
-
-    status: int
-    headers: Mapping[str, str]
-    said: Any
+_MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
-def is_running(config: Config) -> bool:
-    """Whether a process has the data directory. Looks only: makes no file, and holds no lock that a start could meet."""
-    try:
-        descriptor = os.open(config.gateway.data_dir / "gateway.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise GatewayError(f"{config.gateway.data_dir}: {error.strerror}; run this as root (sudo) or as the service's user") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+def socket_path(data_dir: Path) -> Path:
+    """Return the path of the socket of the gateway that runs on `data_dir`."""
+    return data_dir / "control.sock"
 
 
-def socket_path(config: Config) -> Path:
-    """Where a running gateway listens for its operators."""
-    return config.gateway.data_dir / "control.sock"
+class ControlSocket:
+    """Listener for operators: the reads of the page, operations, and commands for vendors. Opening the file is the permission."""
 
+    def __init__(self, admin: Admin, operations: Operations, commands: CommandApi, gate: Gate) -> None:
+        self._operations = operations
+        application = web.Application(client_max_size=_MAX_BODY_BYTES)
+        application.router.add_post("/control", self._operate)
+        admin.add_reads(application)
+        commands.add_to(application)
+        self.listener = Listener(application, max_connections=16, gate=gate)
 
-async def ask(config: Config, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
-    """Ask the running gateway; the decoded answer.
+    async def open(self, data_dir: Path) -> None:
+        """Listen. Raises ConfigError, and StoreFailed where the disk is the reason."""
+        path = socket_path(data_dir)
+        before = os.umask(0o177)
+        try:
+            path.unlink(missing_ok=True)
+            await self.listener.start_unix(str(path))
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise StoreFailed(f"{path}: cannot be made: {error.strerror}; look at the disk") from error
+            raise ConfigError([f"{path}: cannot be made: {error}; a shorter gateway.data_dir may help"]) from error
+        finally:
+            os.umask(before)
 
-    Raises:
-        GatewayError: It refuses, with its sentence, or it cannot be asked.
-    """
-    sent = {} if body is None else {"json": body}
-    heard = await _exchange(config, method, path, timeout_s or (_LOOK_TIMEOUT_S if body is None else _WORK_TIMEOUT_S), **sent)
-    if heard.status != 200:
-        raise GatewayError(heard.said.get("problem", f"the gateway answers {heard.status}"))
-    return heard.said
+    async def close(self, data_dir: Path) -> None:
+        """Stop listening and remove the file."""
+        await self.listener.close(1)
+        with suppress(OSError):  # the disk may be read-only by now; the next start replaces the file
+            socket_path(data_dir).unlink(missing_ok=True)
 
-
-async def send(config: Config, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Heard:
-    """Ask it with a body of one's own; whatever it answers. Raises GatewayError where it cannot be asked."""
-    return await _exchange(config, method, path, timeout_s, data=body, headers=headers)
-
-
-async def _exchange(config: Config, method: str, path: str, timeout_s: float, **sent: Any) -> Heard:
-    connector = aiohttp.UnixConnector(path=str(socket_path(config)))
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
-    try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            async with session.request(method, f"http://gateway{path}", **sent) as response:
-                text = await response.read()
-    except TimeoutError as error:
-        raise GatewayError(f"the gateway runs and does not answer within {timeout_s:g} s; look at its log and at the disk") from error
-    except (aiohttp.ClientError, OSError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it hung up"
-        raise GatewayError(
-            f"the gateway runs, and its control socket {socket_path(config)} cannot be used ({reason}); "
-            "run this as root (sudo) or as the service's user, or wait until it has started"
-        ) from error
-    try:
-        return Heard(status=response.status, headers=response.headers, said=msgspec.json.decode(text))
-    except msgspec.MsgspecError as error:
-        raise GatewayError(f"the gateway failed over it ({response.status}); its log says where") from error
-
-
-def who() -> str:
-    """The person behind the command: who called sudo, where somebody did."""
-    with suppress(KeyError, OSError):
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    return f"uid {os.getuid()}"
+    async def _operate(self, request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.json.decode(await request.read(), type=Operation)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            return web.json_response({"problem": f"not an operation: {error}"}, status=400)
+        try:
+            return web.json_response({"result": msgspec.to_builtins(await self._operations(asked))})
+        except GatewayError as error:
+            return web.json_response({"problem": str(error)}, status=400)

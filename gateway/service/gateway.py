@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,13 @@ from gateway.plugin.suspects import Suspects
 from gateway.plugin.task_guard import make_task
 from gateway.service import systemd
 from gateway.service.assembly import Assembly, assemble, is_same_machinery
-from gateway.service.command_api import WayBack
-from gateway.service.control_socket import who
+from gateway.service.command_api import CommandApi
+from gateway.service.control_socket import ControlSocket
 from gateway.service.maintenance import Upkeep
-from gateway.service.operations import Operations
+from gateway.service.operations import Operations, operator_name
 from gateway.service.reload import Problems, Reloads
 from gateway.service.runtime import Runtime
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite.connection import DISK_ERRORS
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.waiting import Sides
 from gateway.web.admin import Admin
@@ -47,11 +45,6 @@ ANSWER_S = 3.0
 DRAIN_S = 10.0
 _SWITCH_S = 0.001
 _RESTART = "[gateway], [store], [http], [admin] and the addresses and limits of [submit] change with a restart only; nothing was reloaded"
-
-
-def control_socket(data_dir: Path) -> Path:
-    """Where the command line finds a running gateway."""
-    return data_dir / "control.sock"
 
 
 class Gateway:
@@ -100,10 +93,8 @@ class Gateway:
             self._door.receive, max_connections=config.http.max_connections, max_per_address=config.http.per_address, gate=gates["http"]
         )
         self.pages = Listener(pages, max_connections=64, gate=gates["admin"])
-        self.way_back = WayBack(self._store, self._metrics, self._clock, gates["submit"])
-        control = self._admin.control(self._operations)
-        self.way_back.add_to(control)
-        self._control = Listener(control, max_connections=16, gate=gates["control"])
+        self.command_api = CommandApi(self._store, self._metrics, self._clock, gates["submit"])
+        self._control = ControlSocket(self._admin, self._operations, self.command_api, gates["control"])
 
     async def run(self) -> int:
         """Start, serve until SIGTERM or SIGINT, drain; the exit code.
@@ -150,7 +141,7 @@ class Gateway:
         try:
             self._metrics.clock_doubt = self._store.clock_doubt()
             if self._new_store:
-                await self._store.note(who(), "new-store", str(config.database))
+                await self._store.note(operator_name(), "new-store", str(config.database))
             await self._reader.open()
             self._suspects.open(config.gateway.data_dir, make=True)
             self._hooks.start()
@@ -158,11 +149,11 @@ class Gateway:
             await self._runtime.build()
             self._runtime.start()
             self._open_webhooks()
-            self.way_back.serve(self._runtime)
+            self.command_api.serve(self._runtime)
             await self._listen(self.pages, config.admin.address, "admin.listen")
-            await self._listen_for_commands(config.gateway.data_dir)
+            await self._control.open(config.gateway.data_dir)
             await self._listen(self.vendors, config.http.address, "http.listen")
-            await self.way_back.listen(config.submit, self._listen)
+            await self.command_api.listen(config.submit, self._listen)
         except BaseException:
             await self._stop()
             raise
@@ -181,11 +172,9 @@ class Gateway:
         log.info("gateway.stopping")
         self._door.closing = True
         await self._reloads.end()
-        await asyncio.gather(self.vendors.close(ANSWER_S), self.way_back.close(ANSWER_S))
+        await asyncio.gather(self.vendors.close(ANSWER_S), self.command_api.close(ANSWER_S))
         await asyncio.gather(*(runtime.stop(DRAIN_S) for runtime in (self._retiring, self._runtime) if runtime is not None))
-        await self._control.close(1)
-        with suppress(OSError):  # a disk that is read-only by now; the next start makes it anew
-            control_socket(self._runtime.assembly.config.gateway.data_dir).unlink(missing_ok=True)
+        await self._control.close(self._runtime.assembly.config.gateway.data_dir)
         await self.pages.close(1)
         await self._reader.close()
         await self._store.close()
@@ -198,19 +187,6 @@ class Gateway:
             await listener.start(*address)
         except OSError as error:
             raise ConfigError([f"{self._config_path}: {key}: cannot listen on {address[0]}:{address[1]}: {_reason(error)}"]) from error
-
-    async def _listen_for_commands(self, data_dir: Path) -> None:
-        path = control_socket(data_dir)
-        before = os.umask(0o177)
-        try:
-            path.unlink(missing_ok=True)
-            await self._control.start_unix(str(path))
-        except OSError as error:
-            if error.errno in DISK_ERRORS:
-                raise StoreFailed(f"{path}: cannot be made: {error.strerror}; look at the disk") from error
-            raise ConfigError([f"{path}: cannot be made: {error}; a shorter gateway.data_dir may help"]) from error
-        finally:
-            os.umask(before)
 
     def _open_webhooks(self) -> None:
         self._door.sources = {name: source for name, source in self._runtime.sources.items() if "webhook" in source.doors}
@@ -276,7 +252,7 @@ class Gateway:
             try:
                 await fresh.build()
                 self._refuse_loss(fresh)
-                await self.way_back.listen(assembly.config.submit, self._listen)
+                await self.command_api.listen(assembly.config.submit, self._listen)
             except BaseException:
                 await fresh.close()
                 raise
@@ -299,8 +275,8 @@ class Gateway:
         self._runtime = fresh
         self._operations.runtime = fresh
         self._open_webhooks()
-        self.way_back.serve(fresh)
-        await self.way_back.fall_silent(fresh.assembly.config, ANSWER_S)
+        self.command_api.serve(fresh)
+        await self.command_api.close_if_unused(fresh.assembly.config, ANSWER_S)
         await old.stop(DRAIN_S)
         self._retiring = None
         await retry_commit(self._clock, self._store.take_over)
@@ -331,6 +307,3 @@ async def serve(config_path: Path, *, new_store: bool = False) -> int:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
     return code
-
-
-__all__ = ["Gateway", "StoreError", "control_socket", "serve"]

@@ -1,10 +1,15 @@
-"""What an operator can do, once: beside a running gateway through its control socket, without one on the locked store."""
+"""Operations that change something, for operators: through a running gateway's control socket, or on the locked store without one."""
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from gateway.api.errors import GatewayError
 from gateway.clock import Clock
@@ -13,14 +18,33 @@ from gateway.store.base import Store
 from gateway.store.decisions import Choice
 from gateway.store.row_names import Status
 from gateway.store.targets import Moved
-from gateway.web.admin import Command
 
 _ERASE_AT_ONCE = 500
 _MOST_DAYS = 36500
 
 
+class Operation(Struct, forbid_unknown_fields=True):
+    """One request of an operator, as the control socket takes it; the fields from `status` on are those of `Choice`."""
+
+    action: str
+    who: Annotated[str, Meta(pattern=r"\S", max_length=200)]
+    keys: Annotated[list[str], Meta(max_length=100_000)] = []
+    reason: Annotated[str, Meta(max_length=2000)] = ""
+    name: str = ""
+    to: str = ""
+    same_erp: bool = False
+    days: float = 0
+    status: Status | None = None
+    source: str | None = None
+    target: str | None = None
+    older_than_s: Annotated[float, Meta(ge=0, le=3.2e9)] | None = None
+    after: str | None = None
+    yes: bool = False
+    dry_run: bool = False
+
+
 class Operations:
-    """Carries out commands.
+    """Carries out operations.
 
     Args:
         runtime: None where the gateway does not run.
@@ -43,33 +67,33 @@ class Operations:
         self.runtime = runtime
         self._reload = reload
 
-    async def __call__(self, command: Command) -> Any:
+    async def __call__(self, asked: Operation) -> Any:
         """Do it; raises GatewayError with a sentence for the operator where it cannot be done."""
-        match command.action:
+        match asked.action:
             case "replay":
-                return await self._store.replay(command.keys, command.who, choice=_choice(command, "dead"))
+                return await self._store.replay(asked.keys, asked.who, choice=_choice(asked, "dead"))
             case "release":
-                return await self._store.release(command.keys, command.who, choice=_choice(command, "held"))
+                return await self._store.release(asked.keys, asked.who, choice=_choice(asked, "held"))
             case "drop":
-                choice = _choice(command, "held", "dead", "ready", "unknown", always=True)
-                return await self._store.drop(command.keys, command.who, _reason(command), choice=choice)
+                choice = _choice(asked, "held", "dead", "ready", "unknown", always=True)
+                return await self._store.drop(asked.keys, asked.who, _reason(asked), choice=choice)
             case "resend":
-                return await self._store.resend(command.keys, command.who, _reason(command), choice=_choice(command))
+                return await self._store.resend(asked.keys, asked.who, _reason(asked), choice=_choice(asked))
             case "resume":
-                return await self._resume(command)
+                return await self._resume(asked)
             case "target-release" | "target-hold":
-                return await self._target(command)
+                return await self._target(asked)
             case "target-move":
-                return await self._move(command)
+                return await self._move(asked)
             case "finish-restore":
-                return await self._store.finish_restore(command.who)
+                return await self._store.finish_restore(asked.who)
             case "confirm-clock":
-                return await self._store.confirm_clock(command.who)
+                return await self._store.confirm_clock(asked.who)
             case "reload":
                 return await self._reloaded()
             case "purge":
-                return await self.purge(command.days, command.who)
-        raise GatewayError(f"unknown action {command.action!r}")
+                return await self.purge(asked.days, asked.who)
+        raise GatewayError(f"unknown action {asked.action!r}")
 
     async def _reloaded(self) -> None:
         if self._reload is None:
@@ -91,18 +115,18 @@ class Operations:
             await self._store.note(who, "purge", f"{erased} rows", f"older than {days:g} days")
         return erased
 
-    async def _resume(self, command: Command) -> str:
+    async def _resume(self, asked: Operation) -> str:
         runtime = self._running()
-        if command.name not in (known := runtime.doors()):
-            raise GatewayError(f"there is no source {command.name!r}; there is {', '.join(known)}")
-        await self._store.note(command.who, "resume", command.name)
-        connector = runtime.assembly.config.sources[command.name].connector
-        runtime.assembly.suspects.forgive(command.name, f"plugin {connector}")
-        if command.name in runtime.broken:
-            await self._load_anew(command.name)
+        if asked.name not in (known := runtime.doors()):
+            raise GatewayError(f"there is no source {asked.name!r}; there is {', '.join(known)}")
+        await self._store.note(asked.who, "resume", asked.name)
+        connector = runtime.assembly.config.sources[asked.name].connector
+        runtime.assembly.suspects.forgive(asked.name, f"plugin {connector}")
+        if asked.name in runtime.broken:
+            await self._load_anew(asked.name)
         else:
-            runtime.resume(command.name)
-        return command.name
+            runtime.resume(asked.name)
+        return asked.name
 
     async def _load_anew(self, source: str) -> None:
         """A source whose plugin could not be used: a reload tries to load it once more."""
@@ -111,31 +135,29 @@ class Operations:
         if (still := self._running().broken.get(source)) is not None:
             raise GatewayError(f"{source}: {still.reason}; where it has been mended, restart the gateway")
 
-    async def _target(self, command: Command) -> str:
-        name, targets = command.name, self._targets()
-        if name not in targets and (command.action == "target-hold" or await self._store.held_target(name) is None):
+    async def _target(self, asked: Operation) -> str:
+        name, targets = asked.name, self._targets()
+        if name not in targets and (asked.action == "target-hold" or await self._store.held_target(name) is None):
             raise GatewayError(f"there is no target {name!r}; there is {', '.join(targets)}")
         deliver = self.runtime.deliver.get(name) if self.runtime else None
-        if command.action == "target-hold":
-            held = await self._store.hold_target(name, command.who, command.reason or None)
+        if asked.action == "target-hold":
+            held = await self._store.hold_target(name, asked.who, asked.reason or None)
             if deliver is not None:
                 deliver.held(held)
             return name
-        await self._store.release_target(name, command.who)
+        await self._store.release_target(name, asked.who)
         if deliver is not None:
             deliver.release(person=True)
         return name
 
-    async def _move(self, command: Command) -> Sequence[Moved]:
+    async def _move(self, asked: Operation) -> Sequence[Moved]:
         """Give what waits for a target that is configured no more to one that is."""
-        old, new, targets = command.name, command.to, self._targets()
+        old, new, targets = asked.name, asked.to, self._targets()
         if new not in targets:
             raise GatewayError(f"there is no target {new!r}; there is {', '.join(targets)}")
         if old in targets:
             raise GatewayError(f"{old} is configured, and delivers itself; take it out of the configuration first, then reload")
-        return await self._store.move_target(
-            old, new, command.who, accepts=targets[new], same_erp=command.same_erp, dry_run=command.dry_run
-        )
+        return await self._store.move_target(old, new, asked.who, accepts=targets[new], same_erp=asked.same_erp, dry_run=asked.dry_run)
 
     def _targets(self) -> Mapping[str, Collection[str]]:
         """The configured targets, and the kinds that each accepts."""
@@ -147,31 +169,38 @@ class Operations:
         return self.runtime
 
 
-def _reason(command: Command) -> str:
-    if not command.reason.strip():
-        raise GatewayError(f"a {command.action} needs a reason: --reason TEXT")
-    return command.reason
+def _reason(asked: Operation) -> str:
+    if not asked.reason.strip():
+        raise GatewayError(f"a {asked.action} needs a reason: --reason TEXT")
+    return asked.reason
 
 
-def _choice(command: Command, *statuses: Status, always: bool = False) -> Choice:
+def _choice(asked: Operation, *statuses: Status, always: bool = False) -> Choice:
     """What a command says of rows that it does not name. With `always`, it must say their status."""
     choice = Choice(
-        status=command.status,
-        source=command.source,
-        target=command.target,
-        older_than_s=command.older_than_s,
-        after=command.after,
-        yes=command.yes,
-        dry_run=command.dry_run,
+        status=asked.status,
+        source=asked.source,
+        target=asked.target,
+        older_than_s=asked.older_than_s,
+        after=asked.after,
+        yes=asked.yes,
+        dry_run=asked.dry_run,
     )
     if choice.filters and not statuses:
-        raise GatewayError(f"{command.action} takes names alone, not --status, --source, --target or --older-than")
-    if choice.filters and command.keys:
-        raise GatewayError(f"{command.action}: give names, or --status, --source, --target and --older-than, not both")
-    if not choice.filters and not command.keys:
-        raise GatewayError(f"{command.action}: give names" + (f", or --status {statuses[0]} and the like" if statuses else ""))
+        raise GatewayError(f"{asked.action} takes names alone, not --status, --source, --target or --older-than")
+    if choice.filters and asked.keys:
+        raise GatewayError(f"{asked.action}: give names, or --status, --source, --target and --older-than, not both")
+    if not choice.filters and not asked.keys:
+        raise GatewayError(f"{asked.action}: give names" + (f", or --status {statuses[0]} and the like" if statuses else ""))
     if choice.filters and always and choice.status is None:
-        raise GatewayError(f"{command.action}: say of what status: --status {', '.join(statuses)}")
+        raise GatewayError(f"{asked.action}: say of what status: --status {', '.join(statuses)}")
     if choice.status not in (None, *statuses):
-        raise GatewayError(f"{command.action} is for what is {' or '.join(statuses)}, not for what is {choice.status}")
+        raise GatewayError(f"{asked.action} is for what is {' or '.join(statuses)}, not for what is {choice.status}")
     return choice
+
+
+def operator_name() -> str:
+    """Return the name of the person behind this process: the user who called sudo, where there is one."""
+    with suppress(KeyError, OSError):
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    return f"uid {os.getuid()}"

@@ -1,18 +1,15 @@
-"""The operators' side: the page, the read-only API behind it, and, on the control socket only, what changes something."""
+"""Status page of `[admin]` and the read-only API behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
-import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
 
 from gateway import __version__
-from gateway.api.errors import GatewayError
 from gateway.api.urls import is_loopback
 from gateway.store.base import Reader, statuses_of
 from gateway.store.row_names import Queue, Status
@@ -33,29 +30,6 @@ _MOST_ROWS = 1000
 _SHOWN_ROWS = 50
 
 StatusOf = Callable[[], Awaitable[dict[str, Any]]]
-
-
-class Command(Struct, forbid_unknown_fields=True):
-    """What the command line asks of a running gateway; the fields from `status` on are those of `gateway.store.decisions.Choice`."""
-
-    action: str
-    who: Annotated[str, Meta(pattern=r"\S", max_length=200)]
-    keys: Annotated[list[str], Meta(max_length=100_000)] = []
-    reason: Annotated[str, Meta(max_length=2000)] = ""
-    name: str = ""
-    to: str = ""
-    same_erp: bool = False
-    days: float = 0
-    status: Status | None = None
-    source: str | None = None
-    target: str | None = None
-    older_than_s: Annotated[float, Meta(ge=0, le=3.2e9)] | None = None
-    after: str | None = None
-    yes: bool = False
-    dry_run: bool = False
-
-
-Operate = Callable[[Command], Awaitable[Any]]
 
 
 class Admin:
@@ -86,28 +60,11 @@ class Admin:
         application.router.add_get("/", self.page)
         application.router.add_get("/style.css", self.style)
         application.router.add_get("/icon.svg", self.icon)
-        self._add_reads(application)
+        self.add_reads(application)
         return application
 
-    def control(self, operate: Operate) -> web.Application:
-        """The application of the control socket: the same reads, and `POST /control`. Who may open the socket may do it."""
-
-        async def command(request: web.Request) -> web.Response:
-            try:
-                asked = msgspec.json.decode(await request.read(), type=Command)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                return web.json_response({"problem": f"not a command: {error}"}, status=400)
-            try:
-                return web.json_response({"result": msgspec.to_builtins(await operate(asked))})
-            except GatewayError as error:
-                return web.json_response({"problem": str(error)}, status=400)
-
-        application = web.Application(client_max_size=64 * 1024 * 1024)
-        application.router.add_post("/control", command)
-        self._add_reads(application)
-        return application
-
-    def _add_reads(self, application: web.Application) -> None:
+    def add_reads(self, application: web.Application) -> None:
+        """Add the routes that only read."""
         application.router.add_get("/api/status", self.api_status)
         application.router.add_get("/api/orders", self.api_orders)
         application.router.add_get("/api/{queue:inbox|outbox|acknowledgements|submit}", self.api_rows)

@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from gateway import AuthError, Hold, PermanentError
 from gateway.cli import main as cli
-from gateway.service import control_socket
+from gateway.cli import running_gateway
+from gateway.service import operations
 from gateway.testing import ErpSimulator
 from tests import acme
 
@@ -343,9 +344,9 @@ async def test_drop_ends_a_row_and_keeps_who_and_why(start, erp, run: Run, monke
 async def test_who_decided_is_the_one_behind_sudo_or_the_one_who_is_here(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("LOGNAME", "here")
-    assert control_socket.who() == "here"
+    assert operations.operator_name() == "here"
     monkeypatch.setenv("SUDO_USER", "behind")
-    assert control_socket.who() == "behind"
+    assert operations.operator_name() == "behind"
 
 
 async def test_decisions_that_cannot_be_made_say_why(start, erp, run: Run) -> None:
@@ -623,8 +624,8 @@ async def test_a_foreign_file_is_not_touched(start, erp, run: Run, tmp_path: Pat
 
 async def test_a_gateway_that_hangs_is_said_to_hang(start, erp, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await start(erp.url)).stop()
-    monkeypatch.setattr(control_socket, "_LOOK_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(control_socket, "_WORK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(running_gateway, "_LOOK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(running_gateway, "_WORK_TIMEOUT_S", 0.1)
     with (tmp_path / "data" / "gateway.lock").open() as lock, socket.socket(socket.AF_UNIX) as silent:
         fcntl.flock(lock, fcntl.LOCK_EX)
         silent.bind(str(tmp_path / "data" / "control.sock"))

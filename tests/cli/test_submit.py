@@ -126,7 +126,7 @@ async def test_a_conflict_and_an_unknown_command_say_so(running, capsys) -> None
 
 async def test_no_caller_is_needed_for_it(start, erp, capsys) -> None:
     running = await start(erp.url, more=with_callers(""))
-    assert running.gateway.way_back.listener is None
+    assert running.gateway.command_api.listener is None
     assert await run(running) == 0
 
 

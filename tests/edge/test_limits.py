@@ -172,7 +172,7 @@ async def test_the_connection_that_is_idle_longest_makes_room_for_another() -> N
 
 async def test_the_limits_come_from_the_configuration(start, erp) -> None:
     running = await start(erp.url, http=SMALLER)
-    vendors, submit = running.gateway.vendors, running.gateway.way_back
+    vendors, submit = running.gateway.vendors, running.gateway.command_api
     limits = vendors.crowd.limits
     assert (limits.connections, limits.per_address, limits.unfinished_bytes, limits.write_timeout_s) == (7, 3, 4_000_000, 5.0)
     assert (vendors._idle_timeout_s, running.gateway._door._body_timeout_s, submit.door._body_timeout_s) == (4.0, 3.0, 3.0)

@@ -13,9 +13,9 @@ import pytest
 from gateway.cli import check as check_commands
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
+from gateway.service.operations import Operation
 from gateway.testing import ErpSimulator
 from gateway.testing.hub import FaultHub
-from gateway.web.admin import Command
 from tests import hubby
 from tests.conftest import plugins
 from tests.edge.listening import KEY, fault_hub, missed
@@ -122,7 +122,7 @@ async def test_resume_connects_at_once(start: Start, erp: ErpSimulator) -> None:
         hub.refuse("any", 503, retry_after="600")
         await hub.close(allow_reconnect=True)
         await hub.until(lambda: len(hub.heard) == 3)
-        await gateway._operations(Command(action="resume", name="pharmacy", who="test"))
+        await gateway._operations(Operation(action="resume", name="pharmacy", who="test"))
         await until_up(gateway)
 
 

@@ -166,8 +166,8 @@ async def test_a_stranger_that_names_somebody_else_is_not_believed(stopped_clock
 
 async def test_guessing_at_tokens_is_slowed_down_too(start, erp) -> None:
     running = await start(erp.url, http=FEW, more=with_callers())
-    listener = running.gateway.way_back.listener
-    running.gateway.way_back._gate._clock = running.gateway.way_back._gate.strangers._clock = ManualClock()
+    listener = running.gateway.command_api.listener
+    running.gateway.command_api._gate._clock = running.gateway.command_api._gate.strangers._clock = ManualClock()
     async with from_there(listener.port) as line:
         for _ in range(3):
             assert await status(line, post(b"", path="/out/pharmacy/create_order")) == 401

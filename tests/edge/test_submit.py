@@ -421,7 +421,7 @@ async def test_a_store_that_is_slow_is_503_in_time(running, monkeypatch) -> None
 
 
 async def test_who_closes_takes_nothing_more(running) -> None:
-    running.gateway.way_back.door.close()
+    running.gateway.command_api.door.close()
     status, _, headers = await Caller(running).hand_in()
     assert (status, headers["Retry-After"]) == (503, "5")
     assert not await running.rows_of("submit")
@@ -488,17 +488,17 @@ async def test_no_token_key_body_or_code_stands_in_the_log(running, caplog) -> N
 
 async def test_callers_come_and_go_with_a_reload(start, erp) -> None:
     running = await start(erp.url, more=with_callers())
-    text, port = running.config.read_text(), running.gateway.way_back.listener.port
+    text, port = running.config.read_text(), running.gateway.command_api.listener.port
     running.config.write_text(text.replace(with_callers(), with_callers(caller("new", "another-token-constructed", "kiosk/*"))))
     await running.gateway._reload()
     assert (await Caller(running).ask("GET", "/openapi.json"))[0] == 401
     assert (await Caller(running, "another-token-constructed").ask("GET", "/openapi.json"))[0] == 200
-    assert running.gateway.way_back.listener.port == port
+    assert running.gateway.command_api.listener.port == port
 
 
 async def test_the_address_is_there_while_there_is_a_caller(start, erp) -> None:
     running = await start(erp.url, more=with_callers(""))
-    way_back = running.gateway.way_back
+    way_back = running.gateway.command_api
     text = running.config.read_text()
     assert way_back.listener is None
     running.config.write_text(text + caller("erp", ERP, "pharmacy/*"))
@@ -515,6 +515,6 @@ async def test_an_address_that_cannot_be_had_changes_nothing(start, erp, caplog)
         running = await start(erp.url, more=with_callers("").replace("127.0.0.1:0", f"127.0.0.1:{port}"))
         running.config.write_text(running.config.read_text() + caller("erp", ERP, "pharmacy/*"))
         await running.gateway._reload()
-    assert running.gateway.way_back.listener is None
+    assert running.gateway.command_api.listener is None
     (refused,) = [record for record in caplog.records if record.getMessage() == "config.refused"]
     assert f"submit.listen: cannot listen on 127.0.0.1:{port}" in vars(refused)["problem"]

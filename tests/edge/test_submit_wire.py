@@ -38,7 +38,7 @@ async def running(start, erp) -> Any:
 
 
 def port(running: Any) -> int:
-    return int(running.gateway.way_back.listener.port)
+    return int(running.gateway.command_api.listener.port)
 
 
 async def test_a_body_over_the_limit_is_413_before_it_is_sent(running) -> None:
@@ -75,7 +75,7 @@ async def test_a_body_at_the_limit_is_read(running) -> None:
 
 
 async def test_a_body_that_does_not_come_ends_the_connection(running) -> None:
-    door = running.gateway.way_back.door
+    door = running.gateway.command_api.door
     assert door._body_timeout_s == BODY_TIMEOUT_S == 10
     door._body_timeout_s = 0.1
     async with wire(port(running)) as line:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.plugin.incoming import incoming
+from gateway.service.operations import Operation
 from gateway.testing import ErpSimulator
-from gateway.web.admin import Command
 from tests import acme
 
 FAST = "retry = { base_s = 0.05, cap_s = 0.2 }\nbreaker = { failures = 1000 }\nread_timeout_s = 0.3"
@@ -377,7 +377,7 @@ async def failed_of(running: Any, key: str) -> bool:
 
 
 async def hold(running: Any, reason: str = "stocktaking") -> None:
-    await running.gateway._operations(Command(action="target-hold", who="anna", name="erp", reason=reason))
+    await running.gateway._operations(Operation(action="target-hold", who="anna", name="erp", reason=reason))
 
 
 async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_when_and_why(start: Any, erp: ErpSimulator) -> None:
@@ -404,7 +404,7 @@ async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_w
         assert "held by anna: stocktaking" in (await running.get("/"))[1]
         assert 'gateway_target_up{target="erp"} 0.0' in (await running.get("/metrics"))[1]
     assert erp.heard == []
-    await running.gateway._operations(Command(action="target-release", who="bert", name="erp"))
+    await running.gateway._operations(Operation(action="target-release", who="bert", name="erp"))
     await erp.wait_for(3)
     assert (await running.get("/readyz"))[0] == 200
     await running.stop()
@@ -447,7 +447,7 @@ async def test_rows_of_a_target_that_is_configured_no_more_are_named_everywhere_
     assert (await running.get("/api/status"))[1]["reasons"] == said["reasons"]
     assert "3 rows wait in the outbox for the target erp" in (await running.get("/"))[1]
     assert 'gateway_stray_rows{name="erp",queue="outbox"} 3.0' in (await running.get("/metrics"))[1]
-    moved = await running.gateway._operations(Command(action="target-move", who="anna", name="erp", to="new"))
+    moved = await running.gateway._operations(Operation(action="target-move", who="anna", name="erp", to="new"))
     assert [one.problem for one in moved] == [None] * 3
     await erp.wait_for(3)
     assert (await running.get("/readyz"))[0] == 200

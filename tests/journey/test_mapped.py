@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.web.admin import Command
+from gateway.service.operations import Operation
 from tests import acme
 from tests.doors import Erp, erp
 
@@ -102,7 +102,7 @@ async def test_an_unknown_article_is_a_dead_letter_that_names_it_and_goes_once_i
     assert row["reason"] == 'line 1: products: the ERP has no "A-1"'
     assert erp_.orders == []
     erp_.articles["A-1"] = 71
-    await running.gateway._operations(Command(action="replay", who="a test", keys=[row["key"]]))
+    await running.gateway._operations(Operation(action="replay", who="a test", keys=[row["key"]]))
     await running.until(lambda: has(running, "done"))
     assert erp_.orders == [{"ref": "PO-1", "lines": [{"product": 71, "price": 1.5}]}]
 

@@ -19,12 +19,12 @@ import aiohttp
 import pytest
 
 from gateway import hookimpl
-from gateway.testing.demo import simulators
 from gateway.clock import SystemClock, to_ms
 from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import assemble
 from gateway.service.gateway import Gateway
 from gateway.testing import ErpSimulator, Sent, Simulator
+from gateway.testing.demo import simulators
 from gateway.testing.toml import to_toml
 
 from .process import driven

@@ -19,8 +19,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.testing.demo import simulators
 from gateway.testing import ErpSimulator
+from gateway.testing.demo import simulators
 from gateway.testing.toml import to_toml
 from tests.ports import free_port
 

@@ -19,7 +19,7 @@ from gateway import Description, Order, Page, hookimpl
 from gateway.api.errors import ConfigError, GatewayError
 from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import assemble
-from gateway.web.admin import Command
+from gateway.service.operations import Operation
 from tests import acme
 from tests.loglines import log_lines
 
@@ -164,7 +164,7 @@ async def test_deliveries_go_on_and_a_resume_finds_the_plugin_mended(start, erp,
     await erp.wait_for(1)
     assert (await running.deliver(acme.body("o2")))[0] == 503
     del too["acme"]
-    assert await running.gateway._operations(Command(action="resume", who="me", name="acme")) == "acme"
+    assert await running.gateway._operations(Operation(action="resume", who="me", name="acme")) == "acme"
     assert (await running.deliver(acme.body("o2")))[0] == 200
     await erp.wait_for(2)
     assert (await running.get("/readyz"))[0] == 200
@@ -187,7 +187,7 @@ async def test_resuming_one_that_is_still_broken_says_so(start, erp, too) -> Non
     too["bad"] = unusable()
     running = await start(erp.url, more=BAD)
     with pytest.raises(GatewayError, match="no module named x; where it has been mended, restart"):
-        await running.gateway._operations(Command(action="resume", who="me", name="bad"))
+        await running.gateway._operations(Operation(action="resume", who="me", name="bad"))
 
 
 # --- what is imported

@@ -9,13 +9,12 @@ import pytest
 
 from gateway.clock import to_ms
 from gateway.config.settings import StoreSettings
-from gateway.service.operations import Operations
+from gateway.service.operations import Operation, Operations
 from gateway.service.retention import Housekeeping
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.trusted_time import DAY_MS, Ledger
 from gateway.testing import ManualClock
-from gateway.web.admin import Command
 from tests.store import conformance as suite
 
 DAY_S, YEARS_S = 86_400.0, 1500 * 86_400.0
@@ -143,10 +142,10 @@ async def test_a_person_confirms_and_it_is_kept_in_the_audit(shop: Shop) -> None
     operations = Operations(shop.store, shop.clock, None)
     await while_running(shop, 40 * DAY_S)
     with pytest.raises(Exception, match="nothing is erased: the clock says"):
-        await operations(Command(action="purge", who="eva", days=30))
-    assert await operations(Command(action="confirm-clock", who="eva"))
-    assert not await operations(Command(action="confirm-clock", who="eva")), "there is nothing to confirm now"
-    assert await operations(Command(action="purge", who="eva", days=30)) == 2
+        await operations(Operation(action="purge", who="eva", days=30))
+    assert await operations(Operation(action="confirm-clock", who="eva"))
+    assert not await operations(Operation(action="confirm-clock", who="eva")), "there is nothing to confirm now"
+    assert await operations(Operation(action="purge", who="eva", days=30)) == 2
     found = await shop.store.outside(
         lambda db: db.execute("SELECT who, action, reason FROM audit WHERE action = 'clock-confirm'").fetchall()
     )

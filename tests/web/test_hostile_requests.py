@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from gateway.service.gateway import control_socket
+from gateway.service.control_socket import socket_path
 from gateway.web import admin
 from tests import acme
 
@@ -138,9 +138,9 @@ def control_bodies() -> st.SearchStrategy[bytes]:
 
 async def test_no_command_on_the_control_socket_is_a_failure_of_ours(stocked: Any) -> None:
     gateway = stocked.gateway
-    connector = aiohttp.UnixConnector(path=str(control_socket(stocked.folder / "data")))
+    connector = aiohttp.UnixConnector(path=str(socket_path(stocked.folder / "data")))
     async with aiohttp.ClientSession(connector=connector) as session:
-        requests = drawn(paths_of(gateway._control._answers), control_bodies(), "POST", "POST", "GET")
+        requests = drawn(paths_of(gateway._control.listener._answers), control_bodies(), "POST", "POST", "GET")
         requests += drawn(["/control"], control_bodies(), "POST")
         assert await send(session, "http://gateway", requests) == {}
     await stocked.deliver(acme.body("afterwards"))
@@ -155,7 +155,7 @@ async def test_known_bad_mutant_a_limit_that_is_read_carelessly_is_found(stocked
 
 @pytest.mark.parametrize("days", [1e300, 1e9, 800_000.0, 10**400, -1, -1e300])
 async def test_a_purge_of_impossibly_many_days_is_refused(stocked: Any, days: float) -> None:
-    connector = aiohttp.UnixConnector(path=str(control_socket(stocked.folder / "data")))
+    connector = aiohttp.UnixConnector(path=str(socket_path(stocked.folder / "data")))
     async with aiohttp.ClientSession(connector=connector) as session:
         async with session.post("http://gateway/control", json={"action": "purge", "who": "anna", "days": days}) as answer:
             assert answer.status == 400

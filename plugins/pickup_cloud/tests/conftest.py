@@ -148,8 +148,8 @@ class Running:
 
     @property
     def out(self) -> str:
-        assert self.gateway.way_back.listener is not None
-        return f"http://127.0.0.1:{self.gateway.way_back.listener.port}"
+        assert self.gateway.command_api.listener is not None
+        return f"http://127.0.0.1:{self.gateway.command_api.listener.port}"
 
     async def until(self, condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
         async with asyncio.timeout(timeout_s):

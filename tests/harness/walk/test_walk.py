@@ -25,10 +25,10 @@ from aiohttp import web
 
 from gateway.cli import main as cli
 from gateway.edge.server import Listener
-from gateway.service.command_api import WayBack
-from gateway.service.control_socket import who
-from gateway.service.gateway import Gateway, control_socket
-from gateway.service.operations import Operations
+from gateway.service.command_api import CommandApi
+from gateway.service.control_socket import ControlSocket, socket_path
+from gateway.service.gateway import Gateway
+from gateway.service.operations import Operations, operator_name
 from gateway.store.sqlite import SqliteStore
 from tests import acme
 from tests.conftest import SECRET, config_text
@@ -120,8 +120,8 @@ READS = ["/api/status", "/api/orders", "/api/{queue}"]
 ROUTES: dict[str, list[str]] = {
     "vendors": ["/", "/in/acme", "/in/acme/out-dead", "/in/other", "/out/acme", "/api/inbox", "/control"],
     "pages": ["/", "/style.css", "/icon.svg", "/healthz", "/readyz", "/metrics", *READS],
-    "_control": ["/control", "/out/{tail}", *READS],
-    "way_back.listener": ["/openapi.json", "/out/pharmacy/create_order", "/out/s1", "/out/s1/pickup-code.svg", "/in/acme", "/control"],
+    "_control.listener": ["/control", "/out/{tail}", *READS],
+    "command_api.listener": ["/openapi.json", "/out/pharmacy/create_order", "/out/s1", "/out/s1/pickup-code.svg", "/in/acme", "/control"],
 }
 
 
@@ -210,7 +210,12 @@ async def test_every_listener_and_route_is_in_the_table(start: Any, erp: Any) ->
 def listeners(gateway: Gateway) -> dict[str, list[str]]:
     """Every address that is listened on, with the paths of its routes."""
     found = {}
-    inner = {f"{name}.{more}": one for name, part in vars(gateway).items() if isinstance(part, WayBack) for more, one in vars(part).items()}
+    inner = {
+        f"{name}.{more}": one
+        for name, part in vars(gateway).items()
+        if isinstance(part, CommandApi | ControlSocket)
+        for more, one in vars(part).items()
+    }
     for name, value in {**vars(gateway), **inner}.items():
         if isinstance(value, Listener):
             answers = value._answers
@@ -241,7 +246,7 @@ def test_drop_takes_a_reason_and_leaves_an_audit_row(folder: Path) -> None:
     assert audited(folder / "data") == []
     assert command(folder, "drop", ["acme/out-dead", "--reason", "ordered by telephone"]) == 0
     assert undelivered(folder / "data") == {name: state for name, state in before.items() if name != "out-dead@1"}
-    assert audited(folder / "data") == [("drop", who(), "ordered by telephone")]
+    assert audited(folder / "data") == [("drop", operator_name(), "ordered by telephone")]
 
 
 def test_the_demo_is_told_of_no_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,10 +277,10 @@ async def asked(running: Any, base: str, session: aiohttp.ClientSession, path: s
 async def test_no_route_takes_an_undelivered_order_away(start: Any, folder: Path, listener: str) -> None:
     before = undelivered(folder / "data")
     running = await start(NOBODY, more=CALLER)
-    connector = aiohttp.UnixConnector(path=str(control_socket(folder / "data"))) if listener == "_control" else aiohttp.TCPConnector()
-    base = {"vendors": running.vendors_url, "pages": running.admin_url, "_control": "http://gateway"}.get(listener)
+    connector = aiohttp.UnixConnector(path=str(socket_path(folder / "data"))) if listener == "_control.listener" else aiohttp.TCPConnector()
+    base = {"vendors": running.vendors_url, "pages": running.admin_url, "_control.listener": "http://gateway"}.get(listener)
     if base is None:
-        base = f"http://127.0.0.1:{running.gateway.way_back.listener.port}"
+        base = f"http://127.0.0.1:{running.gateway.command_api.listener.port}"
     async with aiohttp.ClientSession(connector=connector) as session:
         for path in ROUTES[listener]:
             await asked(running, base, session, path)
@@ -287,7 +292,7 @@ async def test_no_route_takes_an_undelivered_order_away(start: Any, folder: Path
 async def test_no_action_takes_an_undelivered_order_away(start: Any, folder: Path, action: str) -> None:
     before = undelivered(folder / "data")
     await start(NOBODY)
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(control_socket(folder / "data")))) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(socket_path(folder / "data")))) as session:
         for arguments in ACTIONS[action]:
             async with session.post("http://gateway/control", json={"action": action, "who": "anna", **arguments}) as answer:
                 assert answer.status == (400 if action == "drop" else 200), arguments
@@ -314,13 +319,13 @@ async def test_known_bad_mutant_a_command_that_nobody_walks_over_is_found(monkey
 async def test_known_bad_mutant_a_route_that_nobody_walks_over_is_found(start: Any, erp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway.web.admin import Admin
 
-    whole = Admin._add_reads
+    whole = Admin.add_reads
 
     def with_one_more(self: Admin, application: web.Application) -> None:
         whole(self, application)
         application.router.add_delete("/api/orders/{ref}", self.api_orders)
 
-    monkeypatch.setattr(Admin, "_add_reads", with_one_more)
+    monkeypatch.setattr(Admin, "add_reads", with_one_more)
     with pytest.raises(AssertionError):
         await test_every_listener_and_route_is_in_the_table(start, erp)
 
