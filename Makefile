@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
 EXTRAS := huey==3.5.4 dbos==3.4.0
-# A worker a core, at most four; tests/spread.py keeps together what shares costly fixtures.
+# A worker a core, at most four; tests/suite.py keeps together what shares costly fixtures.
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadscope
 

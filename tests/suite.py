@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         made = [one[-1] for one in item._fixtureinfo.name2fixturedefs.values()] if isinstance(item, pytest.Function) else []
         kept = [one.argname for one in made if one.scope != "function" and one.baseid]
         if kept and not item.nodeid.startswith(TOGETHER):
-            raise pytest.UsageError(f"{item.nodeid}: the fixture {kept[0]} outlives the test; add the file to TOGETHER in tests/spread.py")
+            raise pytest.UsageError(f"{item.nodeid}: the fixture {kept[0]} outlives the test; add the file to TOGETHER in tests/suite.py")
 
 
 @pytest.hookimpl(optionalhook=True)
