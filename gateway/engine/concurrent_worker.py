@@ -86,7 +86,8 @@ class ConcurrentWorker(Worker, Generic[Row]):
     async def _wait(self) -> None:
         """Wait until a row is due, one in flight has finished, or a pause is over."""
         if self._allowance() > 0:
-            return await super()._wait()
+            await super()._wait()
+            return
         pause_s = max(self._pause_s(), 0.0) or self.poll_s
         self._changed.clear()
         with suppress(TimeoutError):
