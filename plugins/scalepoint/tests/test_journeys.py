@@ -200,8 +200,8 @@ async def test_check_online_fetches_the_keys_and_signs_in(
 
 
 async def publish(gateway: Gateway, key: str = "k1", wait_s: int = 20) -> tuple[int, Any]:
-    assert gateway.service.command_api.listener is not None
-    address = f"http://127.0.0.1:{gateway.service.command_api.listener.port}/out/claims/publish_event"
+    assert gateway.command_api.listener is not None
+    address = f"http://127.0.0.1:{gateway.command_api.listener.port}/out/claims/publish_event"
     headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": key, "Prefer": f"wait={wait_s}"}
     body = {"eventType": "order_shipped", "orderToken": "0A1B-Beef", "attributes": {"status": "sent", "quantity": 2}}
     async with aiohttp.request("POST", address, json=body, headers=headers) as answer:

@@ -44,13 +44,13 @@ from gateway.store.sqlite.backup import put_back
 for name in ("open", "write", "fsync", "rename", "replace", "unlink", "link", "chmod", "chown"):
     setattr(os, name, killing(getattr(os, name)))
 def one_by_one(new, database, aside):
-    there = [end for end in exchange.ENDS if Path(f"{database}{end}").exists()]
+    there = [end for end in file_exchange.ENDS if Path(f"{database}{end}").exists()]
     for end in there:
         os.rename(f"{database}{end}", f"{aside}{end}")
     os.rename(new, database)
     return bool(there)
 if sys.argv[4:] == ["no_intent"]:
-    exchange.exchange = one_by_one
+    file_exchange.exchange = one_by_one
 put_back(Path(sys.argv[2]), Path(sys.argv[3]), who="test", now_ms=1_800_000_000_000)
 """
 CALLS = (
