@@ -59,3 +59,8 @@ def from_ms(ms: int | None) -> datetime | None: ...
 def from_ms(ms: int | None) -> datetime | None:
     """Convert stored milliseconds to an instant in UTC."""
     return None if ms is None else _EPOCH + timedelta(milliseconds=ms)
+
+
+def utc_text(at: datetime) -> str:
+    """Write an instant in UTC to the second: `2026-12-01T08:00:30Z`."""
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.imports import FILES, imports, module, room
 
-CORNER_STONES = {"clock", "did_you_mean", "log", "metrics", "rate_limit", "retry"}
+CORNER_STONES = {"clock", "did_you_mean", "health", "log", "metrics", "rate_limit", "retry"}
 MAY_IMPORT: dict[str, set[str]] = {
     "api": set(),
     "codes": {"api"},
@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "aiosqlite": {"store"},
     "sqlite3": {"store"},
     "pluggy": {"api", "plugin"},
-    "prometheus_client": {"metrics", "web", "edge", "engine"},
+    "prometheus_client": {"health", "metrics", "web", "edge", "engine"},
     "jinja2": {"web"},
     "jsonata": {"mapping"},
     "jsonschema": {"targets"},

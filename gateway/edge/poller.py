@@ -78,7 +78,7 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled; a cancelled call leaves the cursor where the last commit put it."""
-        self._metrics.door(self._source.name, "poll", "up")
+        self._metrics.health.set_door(self._source.name, "poll", "up")
         while True:
             wait_s = await self._round_for_those_who_asked()
             if self._went_well and self._asked:  # while it was under way
@@ -126,7 +126,7 @@ class Poller:
             self._quiet(asked_s)
             return self._down(error, max(asked_s, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
         self._failures, self._throttled, self._went_well, self._quiet_until = 0, 0, True, 0.0
-        self._metrics.door(self._source.name, "poll", "up")
+        self._metrics.health.set_door(self._source.name, "poll", "up")
         return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
 
     def _throttle(self, error: RateLimited, interval_s: float) -> float:
@@ -200,7 +200,7 @@ class Poller:
         next_at = self._clock.now() + timedelta(seconds=wait_s)
         if isinstance(error, TransientError) and (error.retry_after_s or 0.0) > _SHORT_WAIT_S:
             reason += f"; asked again at {next_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume {self._source.name}`"
-        self._metrics.door(self._source.name, "poll", "down", reason, next_at=next_at)
+        self._metrics.health.set_door(self._source.name, "poll", "down", reason, next_at=next_at)
         if isinstance(error, PluginError):
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         return wait_s

@@ -81,7 +81,7 @@ class Realtime:
     async def run(self) -> None:
         """Listen until `stop`. Raises StoreFailed."""
         name = self._source.name
-        self._metrics.door(name, "realtime", "down", "connecting", starting=True)
+        self._metrics.health.set_door(name, "realtime", "down", "connecting", starting=True)
         self._metrics.realtime.watch(name, self._clock)
         self._listening = asyncio.create_task(self._listen(), name=f"realtime listen {name}")
         self._accepting = asyncio.create_task(self._intake.run(), name=f"realtime accept {name}")
@@ -122,17 +122,19 @@ class Realtime:
         self._online_at = self._clock.monotonic()
         self._metrics.realtime.state.labels(self._source.name).set(2)
         self._metrics.realtime.connects.labels(self._source.name, "online").inc()
-        self._metrics.door(self._source.name, "realtime", "down", "connected; what was missed meanwhile is being polled", starting=True)
+        self._metrics.health.set_door(
+            self._source.name, "realtime", "down", "connected; what was missed meanwhile is being polled", starting=True
+        )
         log.info("realtime.online", extra={"source": self._source.name})
         self._catching_up = asyncio.create_task(self._catch_up(), name=f"resync {self._source.name}")
 
     def heard(self) -> None:
         """See `Ears`."""
-        self._metrics.realtime.heard(self._source.name)
+        self._metrics.realtime.on_message(self._source.name)
 
     async def put(self, target: str, arguments: bytes) -> None:
         """See `Ears`."""
-        self._metrics.realtime.event(self._source.name)
+        self._metrics.realtime.on_event(self._source.name)
         head = self._heads.get(target)
         if head is None:
             head = _head(target)
@@ -186,7 +188,7 @@ class Realtime:
         await self._resync()
         took_s = self._clock.monotonic() - began
         self._metrics.realtime.resync.labels(self._source.name).set(took_s)
-        self._metrics.door(self._source.name, "realtime", "up")
+        self._metrics.health.set_door(self._source.name, "realtime", "up")
         log.info("realtime.resynced", extra={"source": self._source.name, "duration_s": round(took_s, 3)})
 
     async def _stop_catching_up(self) -> None:
@@ -209,7 +211,7 @@ class Realtime:
         else:
             metrics.realtime.ended.labels(name, ended.cause).inc()
         metrics.realtime.state.labels(name).set(3)
-        metrics.door(name, "realtime", "down", reason, next_at=self._clock.now() + timedelta(seconds=wait_s))
+        metrics.health.set_door(name, "realtime", "down", reason, next_at=self._clock.now() + timedelta(seconds=wait_s))
         log.log(
             logging.WARNING if ended.cause == "sent_away" or self._not_found == 2 else logging.INFO,
             "realtime.ended",

@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from gateway.api.errors import LeaseLost
-from gateway.clock import Clock
+from gateway.clock import Clock, utc_text
 from gateway.engine.adaptive_limit import Parallel
 from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.engine.concurrent_worker import ConcurrentWorker
 from gateway.engine.delivery_outcome import settlement
-from gateway.metrics import Metrics, as_text
+from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.retry import capped_retry_after_s
 from gateway.store.base import OutboxRow, Store
@@ -134,7 +134,7 @@ class Deliver(ConcurrentWorker[OutboxRow]):
 
     def _show(self) -> None:
         """How the target is, and when it is tried again. What a person said comes first, whatever the target answers meanwhile."""
-        now, show = self._clock.monotonic(), self._metrics.target
+        now, show = self._clock.monotonic(), self._metrics.health.set_target
         quiet_s = self._quiet_until - now
         if self._held is not None:
             show(self.name, "hold", self._held.words, since=self._held.at)
@@ -144,7 +144,7 @@ class Deliver(ConcurrentWorker[OutboxRow]):
             show(self.name, "closed", "a maintenance window of its configuration", self._at(self._closed_s))
         elif quiet_s > self._target.settings.breaker.cooldown_s:
             until = self._at(quiet_s)
-            show(self.name, "paced", f"paced until {until and as_text(until)}: {self._pace}", until)
+            show(self.name, "paced", f"paced until {until and utc_text(until)}: {self._pace}", until)
         else:
             lowered = self._parallel.lowered
             show(self.name, "up", lowered and f"sends {lowered[0]} at a time of {lowered[1]}, since it refuses more ({self._pace})")
@@ -190,7 +190,7 @@ class Deliver(ConcurrentWorker[OutboxRow]):
     def _mind_the_window(self) -> None:
         """What is configured as closed, and quiet that is over, are shown as they are now."""
         was_closed, self._closed_s = self._closed_s > 0, self._target.closed_for_s()
-        is_paced = self._metrics.targets.get(self.name)
+        is_paced = self._metrics.health.targets.get(self.name)
         over = is_paced is not None and is_paced.state == "paced" and self._quiet_until <= self._clock.monotonic()
         if was_closed != (self._closed_s > 0) or over:
             self._show()

@@ -217,10 +217,10 @@ class Prepare:
             document = await self._source.connector.fetch(_event(row), self._source.client)
         except AuthError as error:
             if self._metrics is not None:
-                self._metrics.door(self._source.name, "fetch", "down", str(error))
+                self._metrics.health.set_door(self._source.name, "fetch", "down", str(error))
             raise
         if self._metrics is not None:
-            self._metrics.door(self._source.name, "fetch", "up")
+            self._metrics.health.set_door(self._source.name, "fetch", "up")
         return document
 
     async def _previous(self, row: InboxRow) -> Order | None:

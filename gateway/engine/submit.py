@@ -57,12 +57,12 @@ class Submit(ConcurrentWorker[SubmissionRow]):
     def resume(self) -> None:
         """Go on: the credentials changed, or an operator says so."""
         self._paused_until, self._quiet_until = None, 0.0
-        self._metrics.door(self._source.name, "submit", "up")
+        self._metrics.health.set_door(self._source.name, "submit", "up")
         self._changed.set()
 
     async def run(self) -> None:
         """Work until `drain`."""
-        self._metrics.door(self._source.name, "submit", "up")
+        self._metrics.health.set_door(self._source.name, "submit", "up")
         await super().run()
 
     async def _lease(self, limit: int) -> list[SubmissionRow]:
@@ -178,7 +178,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
     def _pause(self, reason: str) -> None:
         """Nothing more is said until somebody says so, or after a long while: a vendor locks accounts that knock too often."""
         self._paused_until = self._clock.monotonic() + AUTH_PAUSE_S
-        self._metrics.door(self._source.name, "submit", "down", reason)
+        self._metrics.health.set_door(self._source.name, "submit", "down", reason)
 
     def _went_well(self) -> None:
         if self._paused_until is not None:

@@ -82,7 +82,7 @@ class Gateway:
         self._runtime = Runtime(assembly, self._store, self._metrics, self._clock, self._task_died)
         self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
         self._suspects = assembly.suspects
-        self._hooks = HookWatch(self._suspects, self._metrics.hook_blocks)
+        self._hooks = HookWatch(self._suspects, self._metrics.health.slow_hook)
         self._upkeep = Upkeep(self._store, self._metrics, self._clock, lambda: self._runtime)
         gates = {side: Gate(side, self._metrics, self._clock, config.http) for side in SIDES}
         self._door = WebhookDoor(self._store, self._metrics, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
@@ -139,7 +139,7 @@ class Gateway:
         config = self._runtime.assembly.config
         await self._store.open(new=self._new_store, waits=True)
         try:
-            self._metrics.clock_doubt = self._store.clock_doubt()
+            self._metrics.health.clock_doubt = self._store.clock_doubt()
             if self._new_store:
                 await self._store.note(operator_name(), "new-store", str(config.database))
             await self._reader.open()
@@ -280,7 +280,7 @@ class Gateway:
         await old.stop(DRAIN_S)
         self._retiring = None
         await retry_commit(self._clock, self._store.take_over)
-        self._metrics.forget()
+        self._metrics.health.reset()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
         await self._name_strays()

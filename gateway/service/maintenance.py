@@ -67,7 +67,7 @@ class Upkeep:
         try:
             await self._store.note_time()
         finally:
-            self._metrics.clock_doubt = self._store.clock_doubt()
+            self._metrics.health.clock_doubt = self._store.clock_doubt()
 
     async def _write_back(self) -> None:
         self._mind_the_log(await self._store.checkpoint())
@@ -79,9 +79,9 @@ class Upkeep:
             if log_bytes > WAL_LIMIT_BYTES
             else None
         )
-        if held and not self._metrics.log_held:
+        if held and not self._metrics.health.log_not_emptied:
             log.warning("store.log_held", extra={"reason": held})
-        self._metrics.log_held = held
+        self._metrics.health.log_not_emptied = held
 
     async def _prove(self) -> None:
         try:

@@ -74,7 +74,7 @@ class Reloads:
             problems: Problems = ("the gateway is stopping",)
             try:
                 problems = await self._reload()
-                self._metrics.reload_refused = _in_a_line(problems)
+                self._metrics.health.reload_refused = _in_a_line(problems)
             finally:
                 self._answer(waiting, problems)
         systemd.notify("READY=1")

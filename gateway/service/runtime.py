@@ -23,7 +23,8 @@ from gateway.engine.batch_worker import BatchWorker, retry_commit
 from gateway.engine.deliver import Deliver
 from gateway.engine.prepare import Prepare
 from gateway.engine.submit import Submit
-from gateway.metrics import PLUGIN, Metrics
+from gateway.health import PLUGIN
+from gateway.metrics import Metrics
 from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
@@ -158,13 +159,13 @@ class Runtime:
                 self._run(f"realtime {name}", self.listeners[name].run)
             for door in source.connector.doors:
                 if door not in source.doors:
-                    self._metrics.door(name, door, "off")
+                    self._metrics.health.set_door(name, door, "off")
             if "webhook" in source.doors:
-                self._metrics.door(name, "webhook", "up")
+                self._metrics.health.set_door(name, "webhook", "up")
             if name in self._key_sets:
                 self._run(f"keys {name}", self._key_sets[name].run)
         for name, one in self.broken.items():
-            self._metrics.broken(name, one.doors, one.reason)
+            self._metrics.health.set_broken(name, one.doors, one.reason)
             if one.trace:
                 log.error("plugin.broken", extra={"source": name, "reason": one.reason, "trace": one.trace})
 
@@ -199,8 +200,8 @@ class Runtime:
             self.listeners[source].resume()
         if source in self.submit:
             self.submit[source].resume()
-        if (source, "fetch") in self._metrics.doors:  # nothing may be left to fetch that would show it: its rows were dropped
-            self._metrics.door(source, "fetch", "up")
+        if (source, "fetch") in self._metrics.health.doors:  # nothing may be left to fetch that would show it: its rows were dropped
+            self._metrics.health.set_door(source, "fetch", "up")
 
     async def clock_jumped(self) -> None:
         """Learn anew when each source was first started. Raises StoreError."""
@@ -247,7 +248,7 @@ class Runtime:
         self._sessions.append(session)
 
         def noted(problem: str | None) -> None:
-            self._metrics.door(name, "webhook", "up" if problem is None else "down", problem)
+            self._metrics.health.set_door(name, "webhook", "up" if problem is None else "down", problem)
 
         self._key_sets[name] = KeySet(url, session, self._clock, noted)
         return self._key_sets[name]

@@ -95,7 +95,7 @@ class Bench:
 
     def door(self, door: str = "poll") -> tuple[str, str]:
         """The state of a door and the reason for it, as in `gateway status`."""
-        condition = self.metrics.doors[self.source.name, door]
+        condition = self.metrics.health.doors[self.source.name, door]
         return condition.state, condition.reason or ""
 
 

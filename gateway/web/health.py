@@ -65,7 +65,7 @@ class Health:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200 when the store commits and every door and target is up, else 503 with the reasons."""
-        reasons: list[dict[str, Any]] = [*self._metrics.complaints()]
+        reasons: list[dict[str, Any]] = [*self._metrics.health.problems()]
         refusing = self._refusing()
         if refusing:
             reasons.append({"store": "refuses new orders", "reason": refusing})

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.metrics import Metrics, as_text
+from gateway.clock import utc_text
+from gateway.metrics import Metrics
 from gateway.store.base import Reader, statuses_of
 from gateway.store.targets import Held
 from gateway.store.waiting import Sides, sides_of
@@ -36,11 +37,11 @@ async def status(
     held = await reader.held_targets()
     said: dict[str, Any] = {
         "running": metrics is not None,
-        "started_at": as_text(metrics.started_at) if metrics else None,
+        "started_at": utc_text(metrics.health.started_at) if metrics else None,
         "sources": {name: {"doors": _doors(name, known, metrics), "last_message_at": last.get(name)} for name, known in doors.items()},
         "disk": msgspec.to_builtins(await reader.disk()),
         "restored_at": await reader.restored_at(),
-        "reasons": [*(metrics.complaints() if metrics else ()), *refusal, *await strays(reader, sources, targets)],
+        "reasons": [*(metrics.health.problems() if metrics else ()), *refusal, *await strays(reader, sources, targets)],
         "targets": {name: _target(name, metrics, held.get(name)) for name in targets},
         **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},
     }
@@ -49,12 +50,12 @@ async def status(
 
 def sides(metrics: Metrics, *, sources: Sequence[str], targets: Sequence[str]) -> Sides:
     """How the other sides are, for whoever explains rows."""
-    doors = {name: {door: one.state for (source, door), one in metrics.doors.items() if source == name} for name in sources}
+    doors = {name: {door: one.state for (source, door), one in metrics.health.doors.items() if source == name} for name in sources}
     said = {
         "running": True,
         "sources": {name: {"doors": doors[name]} for name in sources},
         "targets": {name: _target(name, metrics, None) for name in targets},
-        "reasons": list(metrics.complaints()),
+        "reasons": list(metrics.health.problems()),
     }
     return sides_of(said)
 
@@ -66,7 +67,7 @@ def room(disk: Mapping[str, Any]) -> str:
 
 
 def _doors(source: str, known: Sequence[str], metrics: Metrics | None) -> dict[str, str]:
-    conditions = metrics.doors if metrics else {}
+    conditions = metrics.health.doors if metrics else {}
     return {door: conditions[source, door].state if (source, door) in conditions else "off" for door in known}
 
 
@@ -78,8 +79,8 @@ async def strays(reader: Reader, sources: Collection[str], targets: Collection[s
 
 
 def _target(name: str, metrics: Metrics | None, held: Held | None) -> dict[str, str | None]:
-    condition = metrics.targets.get(name) if metrics else None
+    condition = metrics.health.targets.get(name) if metrics else None
     if condition is None:
-        return {"state": "off", **({"reason": held.words, "since": as_text(held.at)} if held else {})}
-    next_at = as_text(condition.next_at) if condition.next_at else None
-    return {"state": condition.state, "reason": condition.reason, "since": as_text(condition.since), "next_at": next_at}
+        return {"state": "off", **({"reason": held.words, "since": utc_text(held.at)} if held else {})}
+    next_at = utc_text(condition.next_at) if condition.next_at else None
+    return {"state": condition.state, "reason": condition.reason, "since": utc_text(condition.since), "next_at": next_at}

@@ -75,12 +75,12 @@ class Door:
 
     @property
     def state(self) -> str:
-        found = self.metrics.doors.get(("hubby", "realtime"))
+        found = self.metrics.health.doors.get(("hubby", "realtime"))
         return found.state if found else "off"
 
     @property
     def reason(self) -> str:
-        found = self.metrics.doors.get(("hubby", "realtime"))
+        found = self.metrics.health.doors.get(("hubby", "realtime"))
         return (found.reason or "") if found else ""
 
     async def up(self) -> None:

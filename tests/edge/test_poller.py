@@ -81,11 +81,11 @@ class Bench:
 
     @property
     def door(self) -> str:
-        return self.metrics.doors["acme", "poll"].state
+        return self.metrics.health.doors["acme", "poll"].state
 
     @property
     def reason(self) -> str:
-        return self.metrics.doors["acme", "poll"].reason or ""
+        return self.metrics.health.doors["acme", "poll"].reason or ""
 
     def counted(self, outcome: str) -> float:
         found = self.metrics.registry.get_sample_value("gateway_received_total", {"source": "acme", "door": "poll", "outcome": outcome})
@@ -319,12 +319,12 @@ async def test_a_vendor_that_names_a_time_is_believed_within_bounds_and_the_door
         assert await bench.poller.round() == wait_s
     until_at = clock.now() + timedelta(seconds=wait_s)
     shown = f"maintenance; asked again at {until_at:%Y-%m-%dT%H:%M:%SZ}, or after `gateway resume acme`"
-    assert (bench.door, bench.reason, bench.metrics.doors["acme", "poll"].next_at) == ("down", shown, until_at)
+    assert (bench.door, bench.reason, bench.metrics.health.doors["acme", "poll"].next_at) == ("down", shown, until_at)
     (said,) = [json.loads(line) for line in lines if '"door.down"' in line]
     assert (said["source"], said["door"], said["reason"]) == ("acme", "poll", shown)
     bench.vendor(Page())
     await bench.poller.round()
-    assert (bench.door, bench.metrics.doors["acme", "poll"].next_at) == ("up", None)
+    assert (bench.door, bench.metrics.health.doors["acme", "poll"].next_at) == ("up", None)
 
 
 async def test_rate_limited_for_a_moment_waits_as_asked_and_leaves_the_door_as_it_is(bench: Bench) -> None:

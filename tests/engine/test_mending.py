@@ -14,7 +14,7 @@ from gateway.api.errors import StoreBusy
 from gateway.api.secrets import Secret
 from gateway.engine import deliver as deliver_module
 from gateway.engine.breaker import Breaker
-from gateway.metrics import Condition
+from gateway.health import Condition
 from gateway.retry import capped_retry_after_s
 from gateway.store.outcome import Settlement
 from gateway.store.targets import Held
@@ -34,7 +34,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def condition(made: Desk) -> Condition:
-    return made.metrics.targets["erp"]
+    return made.metrics.health.targets["erp"]
 
 
 def waits_s(made: Desk) -> float | None:
@@ -389,7 +389,7 @@ async def test_a_maintenance_window_is_shown_with_its_end_and_is_no_complaint(tm
     async with desk(tmp_path, KEYED, flow={"maintenance": ["12:00-13:00"]}) as made:
         await made.order("o1")
         assert made.deliver._allowance() == 0
-        assert (condition(made).state, waits_s(made), list(made.metrics.complaints())) == ("closed", 3600, [])
+        assert (condition(made).state, waits_s(made), list(made.metrics.health.problems())) == ("closed", 3600, [])
         made.clock.advance(3600)
         assert made.deliver._allowance() == 8
         assert condition(made).state == "up"

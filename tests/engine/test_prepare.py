@@ -484,11 +484,11 @@ class TestFetching:
         made.step = Prepare(made.step._source, made.store, clock, metrics)
         await self.thin(made)
         await made.step.run_once()
-        assert list(metrics.complaints()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]
+        assert list(metrics.health.problems()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]
         refused = False
         clock.advance(900)
         await made.step.run_once()
-        assert list(metrics.complaints()) == []
+        assert list(metrics.health.problems()) == []
 
     async def test_what_never_comes_is_held_after_a_day(self, bench: Any, clock: ManualClock) -> None:
         async def fetch(event: Any) -> bytes:

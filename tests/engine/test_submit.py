@@ -102,7 +102,7 @@ class Bench:
         return [row.key for row in await self.store.lease_inbox("acme", 10)]
 
     def door(self) -> str:
-        return self.metrics.doors["acme", "submit"].state
+        return self.metrics.health.doors["acme", "submit"].state
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +302,7 @@ async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(benc
     await bench.run_once()
     later = await bench.hand_in("RX-2")
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts, bench.door()) == ("ready", 0, "down")
-    assert next(bench.metrics.complaints())["door"] == "submit"
+    assert next(bench.metrics.health.problems())["door"] == "submit"
     bench.clock.advance(step.AUTH_PAUSE_S - 1)
     assert (await bench.run_once(), bench.registry.seen) == (0, 1)
     bench.step.resume()

@@ -132,7 +132,7 @@ async def test_one_that_answers_otherwise_the_second_time_is_down_too(start, erp
     too["bad"] = usable(module)
     running = await start(erp.url, more=BAD)
     assert (await running.deliver(acme.body("o1")))[0] == 200
-    assert running.gateway._metrics.doors["bad", "plugin"].state == "down"
+    assert running.gateway._metrics.health.doors["bad", "plugin"].state == "down"
 
 
 async def test_a_mistake_in_the_file_stops_the_start(start, erp, too) -> None:

@@ -255,7 +255,7 @@ async def test_a_quick_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
     running = await start(erp.url)
     metrics = running.gateway._metrics
-    metrics.hook_blocks("acme", "poll", 5.2, True)
+    metrics.health.slow_hook("acme", "poll", 5.2, True)
     status, said = await running.get("/readyz")
     reason = "its hook poll did not come back for 5 s; everything else stood still meanwhile"
     assert (status, said["reasons"]) == (503, [{"source": "acme", "hook": "poll", "reason": reason}])
@@ -266,8 +266,8 @@ async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
     assert status == 200
     assert "Source acme, hook poll" in " ".join(page.split())
     assert (await running.get("/api/inbox"))[0] == 200
-    (key, (at, *rest)) = next(iter(metrics._slow_hooks.items()))
-    metrics._slow_hooks[key] = (at.replace(year=at.year - 1), *rest)
+    (key, (at, *rest)) = next(iter(metrics.health._slow_hooks.items()))
+    metrics.health._slow_hooks[key] = (at.replace(year=at.year - 1), *rest)
     assert (await running.get("/readyz"))[0] == 200
 
 

@@ -12,7 +12,8 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from gateway.clock import from_ms
-from gateway.metrics import Condition, Metrics
+from gateway.health import Condition
+from gateway.metrics import Metrics
 from gateway.store.base import statuses_of
 from gateway.store.outcome import Settlement
 from gateway.store.row_names import Queue, Status
@@ -170,11 +171,11 @@ def test_the_sides_are_as_the_status_says() -> None:
 def test_the_sides_are_told_whatever_the_gateway_complains_of(clock: ManualClock) -> None:
     """A complaint of a kind that `sides_of` does not expect would take every list, the status and the page with it."""
     metrics = Metrics(clock)
-    metrics.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
-    metrics.targets["erp"] = Condition(state="hold", since=clock.now(), reason="held")
-    metrics.reload_refused = metrics.clock_doubt = metrics.log_held = "why"
-    metrics.hook_blocks("acme", "normalize", 2.5, everybody_waits=True)
-    kinds = {tuple(sorted(complaint)) for complaint in metrics.complaints()}
+    metrics.health.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
+    metrics.health.targets["erp"] = Condition(state="hold", since=clock.now(), reason="held")
+    metrics.health.reload_refused = metrics.health.clock_doubt = metrics.health.log_not_emptied = "why"
+    metrics.health.slow_hook("acme", "normalize", 2.5, on_loop=True)
+    kinds = {tuple(sorted(complaint)) for complaint in metrics.health.problems()}
     assert len(kinds) == 6, "one of each kind that there is"
     assert web_status.sides(metrics, sources=["acme"], targets=["erp"]).doors == {("acme", "poll"): Side(state="down", reason="401")}
 

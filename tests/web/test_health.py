@@ -255,14 +255,14 @@ async def test_what_is_tried_again_by_itself_says_when_everywhere(start: Any, er
     running.gateway._runtime.deliver["erp"]._show = lambda: None
     metrics, at = running.gateway._metrics, datetime(2026, 12, 1, 8, 0, 30, tzinfo=UTC)
     for state in ("down", "hold", "paced"):
-        metrics.target("erp", state, "the target answers 404", at)
-        metrics.door("acme", "webhook", "down", "the vendor answers 503", next_at=at)
+        metrics.health.set_target("erp", state, "the target answers 404", at)
+        metrics.health.set_door("acme", "webhook", "down", "the vendor answers 503", next_at=at)
         ready, said = await running.get("/readyz")
         assert (ready, {one["next_at"] for one in said["reasons"]}) == (503, {"2026-12-01T08:00:30Z"})
         assert (await running.get("/api/status"))[1]["targets"]["erp"]["next_at"] == "2026-12-01T08:00:30Z"
         assert (await running.get("/"))[1].count("2026-12-01 08:00:30") == 3  # both reasons, and the table of targets
-    metrics.target("erp", "closed", "a maintenance window", at)
-    metrics.door("acme", "webhook", "up")
+    metrics.health.set_target("erp", "closed", "a maintenance window", at)
+    metrics.health.set_door("acme", "webhook", "up")
     assert (await running.get("/readyz"))[0] == 200, "what is configured is no complaint"
     assert b'gateway_target_up{target="erp"} 0' in generate_latest(metrics.registry)
 
@@ -273,7 +273,7 @@ async def is_up(running: Any) -> bool:
 
 async def test_a_fetch_that_was_not_let_in_is_forgotten_when_a_person_says_so(start, erp) -> None:
     running = await start(erp.url)
-    running.gateway._metrics.door("acme", "fetch", "down", "the vendor answers 401")
+    running.gateway._metrics.health.set_door("acme", "fetch", "down", "the vendor answers 401")
     assert (await running.get("/readyz"))[0] == 503
     running.gateway._runtime.resume("acme")
     assert (await running.get("/readyz"))[0] == 200

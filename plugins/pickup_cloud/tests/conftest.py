@@ -129,7 +129,7 @@ class Running:
 
     @property
     def door(self) -> tuple[str, str]:
-        found = self.gateway._metrics.doors.get(("pharmacy", "realtime"))
+        found = self.gateway._metrics.health.doors.get(("pharmacy", "realtime"))
         return (found.state, found.reason or "") if found else ("", "")
 
     async def hand_in(self, command: str, body: dict[str, Any] | str, key: str | None = None, **headers: str) -> tuple[int, Any]:

@@ -48,11 +48,11 @@ async def test_case_11_an_empty_answer_and_a_timeout_are_no_news(bench: Any, sim
     for hold_s in (0.01, 5.0):
         simulator.hold_s = hold_s
         assert await made.poller.round() <= 1.1
-        assert made.metrics.doors["claims", "poll"].state == "up"
+        assert made.metrics.health.doors["claims", "poll"].state == "up"
     for status in (204, 304, 408):
         simulator.answer_next(status)
         assert await made.poller.round() <= 1.1
-    assert made.metrics.doors["claims", "poll"].state == "up"
+    assert made.metrics.health.doors["claims", "poll"].state == "up"
     assert polls(simulator) == ["_900000"] * 5
 
 
@@ -93,10 +93,10 @@ async def test_case_11_what_is_no_list_of_events_moves_nothing(
     simulator.publish(simulator.new().event)
     simulator.answer_next(status, body)
     await made.poller.round()
-    assert made.metrics.doors["claims", "poll"].state == "down"
+    assert made.metrics.health.doors["claims", "poll"].state == "down"
     assert (await made.cursor(), await made.inbox()) == (None, [])
     await made.poller.round()
-    assert made.metrics.doors["claims", "poll"].state == "up"
+    assert made.metrics.health.doors["claims", "poll"].state == "up"
     assert len(await made.sent()) == 1
 
 
@@ -220,7 +220,7 @@ async def test_one_poisoned_event_of_a_page_is_a_dead_letter_and_the_others_go_o
     simulator.answer_next(200, b'{"data": [' + b", ".join([good[0], bad, good[1]]) + b'], "links": {}}')
     await made.poller.round()
     assert sorted(row["status"] for row in await made.inbox()) == ["dead", "ready", "ready"]
-    assert (await made.cursor(), made.metrics.doors["claims", "poll"].state) == ("_900003", "up")
+    assert (await made.cursor(), made.metrics.health.doors["claims", "poll"].state) == ("_900003", "up")
 
 
 async def test_ids_are_opaque_and_percent_encoded(bench: Any, simulator: ScalepointSimulator) -> None:
@@ -237,7 +237,7 @@ async def test_a_server_that_does_not_move_on_is_not_hammered(bench: Any, simula
     await made.poller.round()
     await made.poller.round()
     assert len(simulator.asked) <= 4
-    assert made.metrics.doors["claims", "poll"].state == "down"
+    assert made.metrics.health.doors["claims", "poll"].state == "down"
 
 
 async def test_each_api_is_called_with_a_token_of_its_own_scope(bench: Any, simulator: ScalepointSimulator) -> None:

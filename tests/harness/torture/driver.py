@@ -118,7 +118,7 @@ def hold_untold() -> None:
 
     def shown(self: Any) -> None:
         if self._breaker.kind == "hold":
-            self._metrics.target(self.name, "up")
+            self._metrics.health.set_target(self.name, "up")
         else:
             original(self)
 
