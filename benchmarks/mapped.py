@@ -13,7 +13,8 @@ from benchmarks.report import Entry, Section, Verdict
 from gateway import Customer, Line, Order
 from gateway.api.order import Message, encode
 from gateway.clock import SystemClock
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from gateway.targets.builder import Builder
 from gateway.targets.settings import TargetSettings
 

@@ -14,133 +14,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.secrets import FileBacked, Secret
-from gateway.config.positions import Path as KeyPath
+from gateway.config.report import KeyPath, Report
 from gateway.did_you_mean import likely, nearest
 
 S = TypeVar("S", bound=Struct)
-_BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNIONS = (Union, types.UnionType)
 _LONGEST_WORD = 100
 
 
-class Collector:
-    """What `decode` tells of the problems that it meets, in the words of whoever wrote the table.
-
-    Attributes:
-        count: How many problems there are.
-        unknown: How many of them are keys that are not known, and change nothing else.
-        kinds: msgspec's names for what may stand somewhere, in words.
-        unknown_key: What is said of a key that is not known; the nearest one follows.
-    """
-
-    count: int
-    unknown = 0
-    kinds: Mapping[str, str]
-    unknown_key: str
-
-    @property
-    def wrong(self) -> int:
-        """How many problems there are beside unknown keys."""
-        return self.count - self.unknown
-
-    def add(self, at: KeyPath, text: str) -> None:
-        """Note a problem at a key."""
-        raise NotImplementedError
-
-    def missing(self, at: KeyPath, key: str) -> None:
-        """Note that a table at `at` lacks a key."""
-        self.add(at, f"needs the key {key}")
-
-    def table_wanted(self, at: KeyPath) -> str:
-        """What is said of something else where a table should be."""
-        return f"must be {self.kinds['object']}"
-
-
-class Report(Collector):
-    """Collects the problems of one configuration and everything in it that lives in a file of its own.
-
-    Attributes:
-        count: How many problems there are.
-        tables: The top-level tables that have one.
-        keys: The keys that have one.
-        file_backed: What is re-read when its file changes.
-        secrets: The secrets among that, each with its key.
-    """
-
-    unknown_key = "is not a key of this table"
-    kinds: Mapping[str, str] = {
-        "str": 'a text, as in "text"',
-        "int": "a whole number, as in 10",
-        "float": "a number, as in 1.5",
-        "bool": "true or false",
-        "array": "a list, as in [ ... ]",
-        "object": "a table, as in { key = ... }",
-        "datetime": "a date with a time and Z, as in 2026-11-01T00:00:00Z",
-    }
-
-    def __init__(self, places: Mapping[KeyPath, tuple[Path, int]], main: Path) -> None:
-        self._places = places
-        self._main = main
-        self._problems: list[tuple[bool, str, int, str]] = []
-        self.tables: set[str | int] = set()
-        self.keys: set[KeyPath] = set()
-        self.file_backed: list[FileBacked] = []
-        self.secrets: list[tuple[KeyPath, Secret]] = []
-        self._doubts: list[tuple[bool, str, int, str]] = []
-
-    def add(self, at: KeyPath, text: str) -> None:
-        """Note a problem at a key; a key that does not stand anywhere is placed at its nearest table."""
-        self._problems.append(self._placed(at, text))
-        self.tables.update(at[:1])
-        self.keys.add(at)
-
-    def warn(self, at: KeyPath, text: str) -> None:
-        """Note what can be used and will hardly be meant."""
-        self._doubts.append(self._placed(at, text))
-
-    def _placed(self, at: KeyPath, text: str) -> tuple[bool, str, int, str]:
-        near = at
-        while near and near not in self._places:
-            near = near[:-1]
-        file, line = self._places.get(near, (self._main, 1))
-        return file != self._main, str(file), line, f"{file}:{line}: {dotted(at)}: {text}"
-
-    def table_wanted(self, at: KeyPath) -> str:
-        return f"must be a table, as in [{dotted(at)}]"
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        return len(self._problems)
-
-    @property
-    def problems(self) -> list[str]:
-        """One line each, for people, in the order of the file."""
-        return [text for *_, text in sorted(self._problems, key=lambda problem: problem[:3])]
-
-    @property
-    def warnings(self) -> list[str]:
-        """The same of what will hardly be meant."""
-        return [text for *_, text in sorted(self._doubts, key=lambda doubt: doubt[:3])]
-
-    def base(self, at: KeyPath) -> Path:
-        """The folder that relative paths at a key are relative to: the one of the file it stands in."""
-        while at and at not in self._places:
-            at = at[:-1]
-        return self._places.get(at, (self._main, 1))[0].parent
-
-
-def dotted(at: KeyPath) -> str:
-    """A key path as people write it: `sources.apicbase.doors[0]`."""
-    text = ""
-    for part in at:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += ("." if text else "") + (part if _BARE.match(part) else f'"{part}"')
-    return text
-
-
-def decode(kind: type[S], value: object, at: KeyPath, report: Collector) -> S | None:
+def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | None:
     """One table as a Struct; None where anything in it was wrong, which `report` then says.
 
     Understands nested and tagged Structs, dicts and lists of them, `Secret` and what else is `FileBacked`, and texts that
@@ -152,10 +34,10 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Collector) -> S | 
     return made if report.count == before else None
 
 
-def decode_known(kind: type[S], value: object, at: KeyPath, report: Collector) -> S | None:
+def decode_known(kind: type[S], value: object, at: KeyPath, report: Report) -> S | None:
     """The same, also where there are keys that are not known: what is said of them hides no other problem."""
     if not isinstance(value, Mapping):
-        report.add(at, report.table_wanted(at))
+        report.add_no_table(at)
         return None
     before = report.wrong
     hints = _hints(kind)
@@ -172,7 +54,7 @@ def decode_known(kind: type[S], value: object, at: KeyPath, report: Collector) -
         if name in value:
             values[field.name] = _value(hints[field.name], value[name], (*at, name), report)
         elif field.required:
-            report.missing(at, name)
+            report.add_missing(at, name)
         if report.wrong > seen:
             unusable[field.name] = name
     plain_allowed = values.get("allow_plain_http") is True
@@ -223,7 +105,7 @@ def _hints(kind: type[Struct]) -> Mapping[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _value(hint: Any, value: object, at: KeyPath, report: Collector) -> Any:
+def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
     bare, _ = _stripped(hint)
     members = get_args(bare) if get_origin(bare) in _UNIONS else (bare,)
     if value is None and type(None) in members:
@@ -244,7 +126,6 @@ def _value(hint: Any, value: object, at: KeyPath, report: Collector) -> Any:
             msgspec.convert(value, Annotated[list, *_limits(hint)], strict=True)
             return origin(_value(args[0], item, (*at, n), report) for n, item in enumerate(value))
         if isinstance(only, type) and issubclass(only, FileBacked):
-            assert isinstance(report, Report)
             report.file_backed.append(made := only.from_reference(value, report.base(at)))
             if isinstance(made, Secret):
                 report.secrets.append((at, made))
@@ -252,7 +133,6 @@ def _value(hint: Any, value: object, at: KeyPath, report: Collector) -> Any:
         if isinstance(only, type) and hasattr(only, "parse"):  # a text with a form of its own, such as Url
             return only.parse(value)
         if only is Path:
-            assert isinstance(report, Report)
             return report.base(at) / _path(value)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("must be a number that ends; leave the key out for its default")
@@ -316,7 +196,7 @@ def _in_words(said: str, value: object, hint: Any, kinds: Mapping[str, str]) -> 
     return said.replace("`", "") + inside
 
 
-def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Collector) -> type[Struct] | None:
+def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Report) -> type[Struct] | None:
     field = structs[0].__struct_config__.tag_field
     if field is None or not isinstance(value, Mapping):
         return structs[0]

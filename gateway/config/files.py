@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.api.errors import ConfigError
-from gateway.config.decode import Report, dotted
 from gateway.config.positions import NotToml, key_lines, read
-from gateway.config.positions import Path as KeyPath
+from gateway.config.report import KeyPath, Report, dotted
 
 _Places = Mapping[KeyPath, tuple[Path, int]]
 

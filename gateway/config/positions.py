@@ -7,10 +7,10 @@ import tomllib
 from collections.abc import Generator, Iterator
 from typing import Any
 
-Path = tuple[str | int, ...]
+from gateway.config.report import KeyPath
 
 # A key path, its line, and whether the key itself stands there; `[a.b]` and `a.b = 1` only imply `a`.
-_Found = tuple[Path, int, bool]
+_Found = tuple[KeyPath, int, bool]
 # Yields what it finds, and returns the index of the next token.
 _Steps = Generator[_Found, None, int]
 _Tokens = list[tuple[str, str, int]]
@@ -61,10 +61,10 @@ def read(text: str) -> dict[str, Any]:
         raise NotToml("a number is too long or a value nested too deeply", 1) from error
 
 
-def key_lines(text: str) -> dict[Path, int]:
+def key_lines(text: str) -> dict[KeyPath, int]:
     """The line, from 1, of every table header and key of a text that tomllib accepts; array items count from 0."""
-    stands: dict[Path, int] = {}
-    implied: dict[Path, int] = {}
+    stands: dict[KeyPath, int] = {}
+    implied: dict[KeyPath, int] = {}
     for path, line, itself in _walk(list(_tokens(text))):
         (stands if itself else implied).setdefault(path, line)
     return {**implied, **stands}
@@ -80,8 +80,8 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _walk(tokens: _Tokens) -> Iterator[_Found]:
-    table: Path = ()
-    newest: dict[Path, int] = {}
+    table: KeyPath = ()
+    newest: dict[KeyPath, int] = {}
     at = 0
     while at < len(tokens):
         kind, value, line = tokens[at]
@@ -104,10 +104,10 @@ def _walk(tokens: _Tokens) -> Iterator[_Found]:
             at = yield from _pair(tokens, at, table)
 
 
-def _places(key: Path, newest: dict[Path, int]) -> list[Path]:
+def _places(key: KeyPath, newest: dict[KeyPath, int]) -> list[KeyPath]:
     """The tables that a header's key goes through; below an array of tables that is its newest one."""
-    places: list[Path] = []
-    path: Path = ()
+    places: list[KeyPath] = []
+    path: KeyPath = ()
     for n, part in enumerate(key):
         path = (*path, part)
         places.append(path)
@@ -116,7 +116,7 @@ def _places(key: Path, newest: dict[Path, int]) -> list[Path]:
     return places
 
 
-def _key(tokens: _Tokens, at: int) -> tuple[Path, int]:
+def _key(tokens: _Tokens, at: int) -> tuple[KeyPath, int]:
     parts: list[str | int] = []
     while tokens[at][1] not in ("=", "]"):
         kind, value, _ = tokens[at]
@@ -128,7 +128,7 @@ def _key(tokens: _Tokens, at: int) -> tuple[Path, int]:
     return tuple(parts), at
 
 
-def _pair(tokens: _Tokens, at: int, above: Path) -> _Steps:
+def _pair(tokens: _Tokens, at: int, above: KeyPath) -> _Steps:
     line = tokens[at][2]
     key, at = _key(tokens, at)
     for end in range(1, len(key) + 1):
@@ -136,7 +136,7 @@ def _pair(tokens: _Tokens, at: int, above: Path) -> _Steps:
     return (yield from _value(tokens, at + 1, above + key))
 
 
-def _value(tokens: _Tokens, at: int, path: Path) -> _Steps:
+def _value(tokens: _Tokens, at: int, path: KeyPath) -> _Steps:
     kind, value, _ = tokens[at]
     if value == "{":
         at += 1

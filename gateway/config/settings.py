@@ -18,8 +18,9 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from gateway.api.messages import Door
 from gateway.api.urls import is_loopback
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
 from gateway.config.files import read_files
+from gateway.config.report import Report
 from gateway.did_you_mean import nearest
 
 OPERATOR = "operator"

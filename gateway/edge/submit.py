@@ -27,7 +27,7 @@ from gateway.edge.request_headers import accepts_as_json, idempotency_key, wante
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
-from gateway.plugin.command_body import Misfit, meaning
+from gateway.plugin.command_body import InvalidBody, meaning
 from gateway.plugin.source import Source
 from gateway.rate_limit import RateCounter
 from gateway.store.base import Store
@@ -194,7 +194,7 @@ class SubmitDoor:
         connector, now = source.connector, self._clock.now()
         try:
             subject = await source.hook_runner.run("check", lambda: connector.checked(command, body, now))
-        except Misfit as no:
+        except InvalidBody as no:
             self._count(source, "rejected")
             raise _problems(no.problems) from None
         except TransientError as error:

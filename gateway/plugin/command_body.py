@@ -3,73 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from gateway.api.order import decimal
 from gateway.api.strict_json import parsed
-from gateway.config.decode import Collector, decode
-from gateway.config.positions import Path as KeyPath
-
-MOST_PROBLEMS = 100
-
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_LONGEST_KEY = 80
-_LONGEST_PROBLEM = 500
+from gateway.config.decode import decode
+from gateway.config.report import BodyReport, KeyPath, TooManyProblems, json_path
 
 
-class Problem(NamedTuple):
-    """One thing that is wrong with a body."""
+class InvalidBody(Exception):
+    """The body of a command is invalid. `problems` are all of them as path and text, or the first hundred."""
 
-    path: str
-    problem: str
-
-
-class Misfit(Exception):
-    """A body that does not fit; `problems` are all of them, or the first hundred."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         super().__init__(f"{len(problems)} problems")
         self.problems = problems
-
-
-class _Enough(Exception):
-    pass
-
-
-class _Problems(Collector):
-    unknown_key = "is not known here"
-    kinds: Mapping[str, str] = {
-        "str": 'a text, as in "text"',
-        "int": "a whole number, as in 10",
-        "float": "a number, as in 1.5",
-        "decimal": "a number, as in 1.5",
-        "bool": "true or false",
-        "array": "a list, as in [ ... ]",
-        "object": 'an object, as in { "key": ... }',
-        "datetime": "a date with a time, as in 2026-11-01T00:00:00Z",
-        "date": "a date, as in 2026-11-01",
-    }
-
-    def __init__(self) -> None:
-        self.found: list[Problem] = []
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        return len(self.found)
-
-    def add(self, at: KeyPath, text: str) -> None:
-        self.found.append(Problem(json_path(at), text[:_LONGEST_PROBLEM]))
-        if len(self.found) >= MOST_PROBLEMS:
-            raise _Enough
-
-    def missing(self, at: KeyPath, key: str) -> None:
-        self.add((*at, key), "is missing")
 
 
 class _Twice(dict[str, Any]):
@@ -85,42 +38,29 @@ class _NoNumber:
         self.problem = text
 
 
-def json_path(at: KeyPath) -> str:
-    """A path as in `$.articles[0].interval`; a key that is no word stands in brackets, cut where it is long."""
-    text = "$"
-    for part in at:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += f".{part}" if _PLAIN_KEY.match(part[: _LONGEST_KEY + 1]) and len(part) <= _LONGEST_KEY else f"[{_quoted(part)}]"
-    return text
-
-
 def check_body(kind: type[Struct], body: bytes) -> Any:
     """The body as the command's Struct.
 
     Raises:
-        Misfit: With everything that is wrong.
+        InvalidBody: With everything that is wrong.
     """
     try:
         tree = parsed(body, _decoder)
     except ValueError as error:
-        raise Misfit([Problem("$", str(error))]) from None
-    problems = _Problems()
-    try:
+        raise InvalidBody([("$", str(error))]) from None
+    report = BodyReport()
+    with suppress(TooManyProblems):
         for at, text in _poison(tree, ()):
-            problems.add(at, text)
-        if not problems.count:
-            decode(kind, tree, (), problems)
-    except _Enough:
-        pass
-    if problems.count:
-        raise Misfit(problems.found)
+            report.add(at, text)
+        if not report.count:
+            decode(kind, tree, (), report)
+    if report.count:
+        raise InvalidBody([(json_path(at), text) for at, text in report.found])
     try:  # what counts is what the submit step will read
         return msgspec.json.decode(body.removeprefix(_BOM), type=kind)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$")
-        raise Misfit([Problem("$" + place.removesuffix("`"), said.replace("`", ""))]) from None
+        raise InvalidBody([("$" + place.removesuffix("`"), said.replace("`", ""))]) from None
 
 
 def meaning(body: bytes) -> bytes:
@@ -155,10 +95,6 @@ def _bad_text(text: str) -> str | None:
     except UnicodeEncodeError:
         return "half of a surrogate pair"
     return None
-
-
-def _quoted(key: str) -> str:
-    return json.dumps(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + "...")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

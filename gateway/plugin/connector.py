@@ -25,7 +25,8 @@ from gateway.api.messages import Door, Envelope, Event, OpenOrder, Page, Receipt
 from gateway.api.order import Order
 from gateway.api.subscription import Subscription
 from gateway.api.vendor_client import Api, VendorClient
-from gateway.plugin.command_body import MOST_PROBLEMS, Misfit, Problem, check_body
+from gateway.config.report import MOST_BODY_PROBLEMS
+from gateway.plugin.command_body import InvalidBody, check_body
 from gateway.plugin.hook_guard import Guard
 from gateway.plugin.suspects import Suspects
 from gateway.plugin.validation import Misread, checked_event, checked_order, is_storable
@@ -292,15 +293,15 @@ class Connector:
         """Check a caller's body against a command; the number of what it is about.
 
         Raises:
-            Misfit: With everything that is wrong with it.
+            InvalidBody: With everything that is wrong with it.
             PluginError: The connector failed over it.
         """
         command = self.description.commands[name]
         made = check_body(command.body, body)
         if (check := command.check) is not None:
-            found = self._guard.call("describe", lambda: list(islice(check(made, self.settings, now), MOST_PROBLEMS)))
+            found = self._guard.call("describe", lambda: list(islice(check(made, self.settings, now), MOST_BODY_PROBLEMS)))
             if found:
-                raise Misfit([Problem(bounded(path), bounded(text)) for path, text in found])
+                raise InvalidBody([(bounded(path), bounded(text)) for path, text in found])
         if (about := command.subject) is None:
             return None
         subject = self._guard.call("describe", lambda: about(made))

@@ -13,7 +13,8 @@ from gateway.api.errors import ConfigError, PluginError
 from gateway.api.messages import Door
 from gateway.api.secrets import FileBacked
 from gateway.api.vendor_client import Api, OAuth2
-from gateway.config.decode import Report, decode_known
+from gateway.config.decode import decode_known
+from gateway.config.report import Report
 from gateway.config.settings import Config, SourceSettings, load
 from gateway.did_you_mean import nearest
 from gateway.plugin.connector import Connector

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway.api.client_assertion import ends_of
 from gateway.api.secrets import Secret
-from gateway.config.decode import Report
-from gateway.config.positions import Path as KeyPath
+from gateway.config.report import KeyPath, Report
 from gateway.config.settings import Config
 from gateway.targets.settings import TargetSettings
 

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from gateway import Envelope, UnknownKey, WebhookAuth
 from gateway.api.jwks import read_keys
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from tests.pairs import jwk, jwks, pair
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)

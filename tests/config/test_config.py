@@ -16,7 +16,8 @@ import pytest
 from gateway import Secret, TextList, Url
 from gateway.api.errors import ConfigError
 from gateway.api.urls import is_literal, is_loopback
-from gateway.config.decode import Report, decode, dotted
+from gateway.config.decode import decode
+from gateway.config.report import Report, dotted
 from gateway.config.settings import AdminSettings, Config, GatewaySettings, HttpSettings, SourceSettings, StoreSettings, load
 from gateway.service.assembly import Assembly, assemble, is_same_machinery
 from gateway.targets.settings import Bearer, NoAuth, TargetSettings

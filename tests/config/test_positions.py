@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config.positions import NotToml, Path, key_lines, read
+from gateway.config.positions import NotToml, key_lines, read
+from gateway.config.report import KeyPath
 
 _BARE = "abcdefgXYZ0129_-"
 _ANY = _BARE + " .=#[]{},'\"\\ß漢\U0001f600\u00a0"
@@ -31,7 +32,7 @@ class Written:
         self.random = random.Random(seed)
         self.one_of = self.random.choice
         self.text = ""
-        self.places: dict[Path, int] = {}
+        self.places: dict[KeyPath, int] = {}
 
     @property
     def line(self) -> int:
@@ -50,15 +51,15 @@ class Written:
         forms += [f"'{name}'"] if "'" not in name else []
         return str(self.one_of(forms))
 
-    def path(self, names: Path) -> str:
+    def path(self, names: KeyPath) -> str:
         return (self.blank() + "." + self.blank()).join(self.key(str(name)) for name in names)
 
-    def pair(self, above: Path, names: Path, depth: int) -> None:
+    def pair(self, above: KeyPath, names: KeyPath, depth: int) -> None:
         self.places[above + names] = self.line
         self.text += self.path(names) + self.blank() + "=" + self.blank()
         self.value(above + names, depth)
 
-    def value(self, at: Path, depth: int) -> None:
+    def value(self, at: KeyPath, depth: int) -> None:
         kind = self.one_of(["scalar", "scalar", "array", "table"] if depth else ["scalar"])
         if kind == "array":
             self.array(at, depth)
@@ -71,7 +72,7 @@ class Written:
         else:
             self.text += self.one_of(_SCALARS)
 
-    def array(self, at: Path, depth: int) -> None:
+    def array(self, at: KeyPath, depth: int) -> None:
         self.text += "["
         for n in range(self.random.randrange(4)):
             self.text += "," if n else ""
@@ -90,7 +91,7 @@ class Written:
         """Up to three keys; none begins with the T of tables' names."""
         return list({self.name(self.one_of([_BARE, _BARE, _ANY])): None for _ in range(self.random.randrange(4))})
 
-    def table(self, at: Path, depth: int) -> None:
+    def table(self, at: KeyPath, depth: int) -> None:
         """The keys of a table whose header stands, then the tables below it."""
         names = self.names()
         for name in names:
@@ -124,7 +125,7 @@ def test_every_key_is_found_on_its_line(seed: int) -> None:
     assert set(_paths(tree)) <= set(found), written.text
 
 
-def _paths(value: Any, at: Path = ()) -> list[Path]:
+def _paths(value: Any, at: KeyPath = ()) -> list[KeyPath]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path for key, item in items for path in [(*at, key), *_paths(item, (*at, key))]]
 

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import generate_latest
 
 from gateway import BearerAuth, QueryAuth, Secret, Subscription
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from gateway.edge.reconnect import Ended
 from gateway.outbound.session import global_only
 from gateway.testing.hub import END, FaultHub, record

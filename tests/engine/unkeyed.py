@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.api.order import Line, Message, Order, decimal, encode
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
 from gateway.config.positions import read
+from gateway.config.report import Report
 from gateway.engine.deliver import Deliver
 from gateway.metrics import Metrics
 from gateway.store.arrivals import Incoming

@@ -19,7 +19,8 @@ from msgspec import Struct
 from gateway import Address, Customer, Line, Mapping, MappingError, Order, missing_fields
 from gateway.api.messages import Event
 from gateway.api.order import encode_order
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from gateway.mapping import checks
 from gateway.mapping.functions import FUNCTIONS
 from gateway.plugin.connector import Connector

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.api.errors import PluginError
 from gateway.api.secrets import Secret
-from gateway.plugin.command_body import MOST_PROBLEMS, Misfit, check_body, json_path, meaning
+from gateway.config.report import MOST_BODY_PROBLEMS, json_path
+from gateway.plugin.command_body import InvalidBody, check_body, meaning
 from gateway.plugin.connector import Connector
 from tests import pharma
 from tests.badcommands import BAD, NOW, Bad, articles, good
@@ -28,7 +29,7 @@ def connector() -> Connector:
 
 
 def problems(connector: Connector, bad: Bad) -> list[tuple[str, str]]:
-    with pytest.raises(Misfit) as refused:
+    with pytest.raises(InvalidBody) as refused:
         connector.checked(bad.command, bad.body, NOW)
     return [(path, said) for path, said in refused.value.problems]
 
@@ -91,9 +92,9 @@ def test_a_command_without_a_subject_is_about_nothing(connector: Connector) -> N
 def test_a_thousand_problems_are_told_as_a_hundred(connector: Connector) -> None:
     began = time.perf_counter()
     many = Bad(json.dumps({f"key {n}": 1 for n in range(20_000)}).encode(), ())
-    assert len(problems(connector, many)) == MOST_PROBLEMS
+    assert len(problems(connector, many)) == MOST_BODY_PROBLEMS
     poison = Bad(json.dumps(["\0"] * 20_000).encode(), ())
-    assert len(problems(connector, poison)) == MOST_PROBLEMS
+    assert len(problems(connector, poison)) == MOST_BODY_PROBLEMS
     assert time.perf_counter() - began < 30  # they used to be looked at one by one
 
 
@@ -172,7 +173,7 @@ def refusals(kind: type[msgspec.Struct], body: bytes) -> list[tuple[str, str]]:
     try:
         check_body(kind, body)
         meaning(body)
-    except Misfit as refused:
+    except InvalidBody as refused:
         return [(path, said) for path, said in refused.problems] or [("", "")]
     return []
 
@@ -191,7 +192,7 @@ def test_what_fits_is_what_the_submit_step_reads(key: str, value: Any) -> None:
     body = json.dumps(good(**{key: value})).encode()
     try:
         made = check_body(pharma.CreateRecurrentOrder, body)
-    except Misfit:
+    except InvalidBody:
         return
     assert made == msgspec.json.decode(body, type=pharma.CreateRecurrentOrder)
 

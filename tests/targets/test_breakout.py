@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from gateway.api.order import encode
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from gateway.targets.builder import Builder
 from gateway.targets.examples import read_sample
 from gateway.targets.request import Refused

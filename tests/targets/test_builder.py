@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.order import Message, Order, encode
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from gateway.mapping.functions import Exact
 from gateway.targets.builder import Builder
 from gateway.targets.encoding import encode_body

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.decode import Report, decode
+from gateway.config.decode import decode
+from gateway.config.report import Report
 from gateway.targets.settings import Basic, Bearer, Header, NoAuth, TargetSettings
 from tests.peers import certificate
 

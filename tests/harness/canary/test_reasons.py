@@ -29,7 +29,7 @@ from gateway import Event, Mapping, OpenOrder, Order, Response, Secret, Submissi
 from gateway.api.errors import GatewayError, Hold, Rejected
 from gateway.api.messages import Envelope
 from gateway.api.webhook_auth import BearerToken
-from gateway.plugin.command_body import Misfit
+from gateway.plugin.command_body import InvalidBody
 from gateway.plugin.connector import Connector, Misread
 from gateway.testing import ManualClock
 from gateway.testing.conformance import Sample, load_samples
@@ -184,7 +184,7 @@ class Answering:
 
 def said(error: BaseException) -> Iterator[str]:
     """What may end in a column or a log: the text, and that of the reason. What is said to the sender alone is his."""
-    if not isinstance(error, (Rejected, Misfit)):
+    if not isinstance(error, (Rejected, InvalidBody)):
         yield str(error)
         yield str(getattr(error, "reason", ""))
 

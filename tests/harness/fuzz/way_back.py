@@ -24,7 +24,7 @@ from gateway.edge.openapi import CODE_IMAGES
 from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S, accepts_as_json, idempotency_key, wanted_wait_s
 from gateway.edge.submit import SubmitDoor
 from gateway.metrics import Metrics
-from gateway.plugin.command_body import Misfit, meaning
+from gateway.plugin.command_body import InvalidBody, meaning
 from gateway.plugin.hook_runner import HookRunner
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
 from gateway.testing import ManualClock
@@ -158,7 +158,7 @@ def submit_headers(data: bytes) -> None:
     assert callers().of(said) is None or TOKEN in said[0]
 
 
-@target("submit.body", lambda: [name + b"\0" + body for name, body in COMMANDS.items()], Misfit)
+@target("submit.body", lambda: [name + b"\0" + body for name, body in COMMANDS.items()], InvalidBody)
 def submit_body(data: bytes) -> None:
     """What is taken can be read by the submit step, and says the same however often it is spelled anew."""
     named, body = parts(data, 2)
@@ -166,7 +166,7 @@ def submit_body(data: bytes) -> None:
     connector = sources()[source].connector
     try:
         subject = connector.checked(command, body, AT)
-    except Misfit as no:
+    except InvalidBody as no:
         msgspec.json.encode([list(problem) for problem in no.problems])
         raise
     assert subject
