@@ -18,7 +18,7 @@ from gateway.api import hookspecs
 from gateway.api.messages import Envelope, Event
 from gateway.api.secrets import Secret
 from gateway.cli import main as cli
-from gateway.plugin import connector
+from gateway.plugin import hooks
 from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock
 
@@ -38,7 +38,7 @@ def test_every_hook_is_documented(hook: str) -> None:
 
 
 def test_the_connector_knows_every_hook() -> None:
-    assert set(SPECS) == set(connector.HOOKS)
+    assert set(SPECS) == set(hooks.HOOKS)
 
 
 def test_the_connector_of_the_manual_works_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

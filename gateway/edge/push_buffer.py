@@ -18,9 +18,9 @@ from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, Tr
 from gateway.api.messages import Envelope
 from gateway.clock import Clock
 from gateway.metrics import Metrics, Received
-from gateway.plugin.connector import Misread
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
+from gateway.plugin.validation import Misread
 from gateway.store.arrivals import Accepted, Incoming
 from gateway.store.base import Store
 

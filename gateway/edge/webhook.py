@@ -26,9 +26,10 @@ from gateway.edge.fast_response import HEADERS, Written
 from gateway.edge.not_found import Addresses
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
 from gateway.metrics import Metrics, Received
-from gateway.plugin.connector import Misread, Unverified
+from gateway.plugin.connector import Unverified
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
+from gateway.plugin.validation import Misread
 from gateway.rate_limit import RateCounter
 from gateway.store.arrivals import Incoming
 from gateway.store.base import Store

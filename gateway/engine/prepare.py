@@ -32,9 +32,9 @@ from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.difference import differences, is_likely_new
 from gateway.metrics import Metrics
-from gateway.plugin.connector import Misread
 from gateway.plugin.incoming import incoming, warn_of_flagged
 from gateway.plugin.source import Source
+from gateway.plugin.validation import Misread
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
 from gateway.store.base import Delivery, InboxRow, Prepared, Store
 from gateway.store.outcome import Settlement

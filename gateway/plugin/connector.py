@@ -7,7 +7,6 @@ a hook raises ends in its guard (`hook_guard.py`) as one of `gateway.api.errors`
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -15,32 +14,27 @@ from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 import msgspec
-import pluggy
 
-from gateway.api import hookspecs
 from gateway.api.commands import Command, Submission, Submitted
-from gateway.api.description import Description, FetchRetry
+from gateway.api.description import FetchRetry
 from gateway.api.errors import AuthError, Hold, Ignore, PermanentError, PluginError, Rejected, TransientError, UnknownKey, bounded
-from gateway.api.messages import Door, Envelope, Event, OpenOrder, Page, Receipt, Stage, Unreadable
+from gateway.api.messages import Envelope, Event, OpenOrder, Page, Receipt, Stage, Unreadable
 from gateway.api.order import Order
 from gateway.api.subscription import Subscription
 from gateway.api.vendor_client import Api, VendorClient
 from gateway.config.report import MOST_BODY_PROBLEMS
 from gateway.plugin.command_body import InvalidBody, check_body
 from gateway.plugin.hook_guard import Guard
+from gateway.plugin.hooks import Hooks, checked_description
 from gateway.plugin.suspects import Suspects
 from gateway.plugin.validation import Misread, checked_event, checked_order, is_storable
 
 T = TypeVar("T")
 
-HOOKS = ("describe", "verify", "ingest", "poll", "subscribe", "fetch", "normalize", "acknowledge", "submit")
-_REQUIRED = ("describe", "normalize")
-_WHY = {"poll": "a hub replays nothing, a poll brings what was missed", "ingest": "it reads what the hub sends"}
 _NO_STAGES: Collection[Stage] = ()
 NO_KEYS: Mapping[str, Any] = MappingProxyType({})
 _CURSOR_LIMIT = 64 * 1024
 _SUBJECT_LIMIT = 200
-_COMMAND = re.compile(r"[a-z][a-z0-9_]{0,49}\Z")
 
 
 class Unverified(Exception):
@@ -65,74 +59,15 @@ class Connector:
     def __init__(self, module: ModuleType | object, source: str = "", suspects: Suspects | None = None) -> None:
         self.source, self._suspects = source, suspects or Suspects()
         self._guard = Guard(source, self._suspects)
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-        try:
-            self._manager.register(module, name="connector")
-            self._manager.check_pending()
-        except Exception as error:
-            raise PluginError(f"does not fit the hooks of this gateway: {error}") from error
-        self.hooks = frozenset(name for name in HOOKS if getattr(self._manager.hook, name).get_hookimpls())
-        self._check()
-        self._verify, self._ingest, self._normalize = (self._direct(hook) for hook in ("verify", "ingest", "normalize"))
-        self.description = self._describe()
+        self._hooks = Hooks(module)
+        self.hooks, self.doors, self.takes = self._hooks.names, self._hooks.doors, self._hooks.takes
+        self._verify, self._ingest, self._normalize = (self._hooks.direct(hook) for hook in ("verify", "ingest", "normalize"))
+        self.description = checked_description(self._call("describe"), submits="submit" in self.hooks)
         self.settings: Any = None
-
-    def _check(self) -> None:
-        missing = [name for name in _REQUIRED if name not in self.hooks]
-        if missing:
-            raise PluginError(f"does not implement {' and '.join(missing)}")
-        for name in self.hooks:
-            wanted = inspect.iscoroutinefunction(getattr(hookspecs, name))
-            for implementation in getattr(self._manager.hook, name).get_hookimpls():
-                if implementation.hookwrapper or implementation.wrapper:
-                    raise PluginError(f"{name} is a wrapper; a connector implements hooks, it does not wrap them")
-                if inspect.iscoroutinefunction(implementation.function) != wanted:
-                    raise PluginError(f"{name} must be {'async def' if wanted else 'a plain def, without async'}")
-        if "verify" in self.hooks and "ingest" not in self.hooks:
-            raise PluginError("implements verify without ingest")
-        for needed in ("poll", "ingest"):
-            if "subscribe" in self.hooks and needed not in self.hooks:
-                raise PluginError(f"implements subscribe without {needed}: {_WHY[needed]}")
-        if not self.doors:
-            raise PluginError("has no door: it implements neither verify with ingest nor poll")
-
-    def _describe(self) -> Description:
-        found = self._call("describe")
-        if not isinstance(found, Description):
-            raise PluginError(f"describe returned {type(found).__name__}, not a Description")
-        if not (isinstance(found.settings, type) and issubclass(found.settings, msgspec.Struct)):
-            raise PluginError("the settings of its description are no msgspec Struct")
-        if bool(found.commands) != ("submit" in self.hooks):
-            raise PluginError("implements submit without commands in its description, or the other way round")
-        for name, command in found.commands.items():
-            if not _COMMAND.match(name) or not issubclass(command.body, msgspec.Struct):
-                raise PluginError(f"its command {name!r} has no usable name, or a body that is no msgspec Struct")
-            try:
-                msgspec.json.schema(command.body)
-            except Exception as error:
-                raise PluginError(f"the body of its command {name!r} has no JSON schema: {bounded(error)}") from error
-        return found
-
-    @property
-    def doors(self) -> tuple[Door, ...]:
-        """The doors that its hooks open."""
-        doors: list[Door] = []
-        if "verify" in self.hooks:
-            doors.append("webhook")
-        if "poll" in self.hooks:
-            doors.append("poll")
-        if "subscribe" in self.hooks:
-            doors.append("realtime")
-        return tuple(doors)
 
     @property
     def fetches(self) -> bool:
         return "fetch" in self.hooks
-
-    def takes(self, hook: str, argument: str) -> bool:
-        """Whether the connector's `hook` asks for an argument that costs something to give."""
-        return hook in self.hooks and argument in getattr(self._manager.hook, hook).get_hookimpls()[0].argnames
 
     def api(self) -> Api | None:
         """The vendor's API as the settings describe it."""
@@ -333,26 +268,8 @@ class Connector:
             raise PluginError(f"submit returned {error}") from error
         return msgspec.structs.replace(made, events=tuple(events))
 
-    def _direct(self, hook: str) -> Callable[..., Any]:
-        """A hook of which every order takes the way: its one implementation, called as pluggy would, without the way through pluggy.
-
-        Called by position, in the order of the specification.
-        """
-        caller = getattr(self._manager.hook, hook)
-        assert caller.spec is not None
-        asked, found = caller.spec.argnames, caller.get_hookimpls()
-        if not found:
-            return lambda *_: None
-        function, places = found[0].function, [asked.index(name) for name in found[0].argnames]
-        if places == list(range(len(asked))):
-            return function  # type: ignore[no-any-return]
-        return lambda *given: function(*[given[place] for place in places])
-
     def _call(self, hook: str, **arguments: Any) -> Any:
-        return self._guard.call(hook, lambda: getattr(self._manager.hook, hook)(**arguments))
+        return self._guard.call(hook, lambda: self._hooks.call(hook, **arguments))
 
     async def _await(self, hook: str, about: str = "", **arguments: Any) -> Any:
-        return await self._guard.wait(hook, lambda: getattr(self._manager.hook, hook)(**arguments), about)
-
-
-__all__ = ["HOOKS", "Connector", "Misread", "Unverified"]
+        return await self._guard.wait(hook, lambda: self._hooks.call(hook, **arguments), about)

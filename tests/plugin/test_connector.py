@@ -37,9 +37,10 @@ from gateway import (
     is_identity,
 )
 from gateway.api.errors import ConfigError, GatewayError, LeaseLost, PluginError, StoreBusy
-from gateway.plugin.connector import HOOKS, Connector, Misread, Unverified
+from gateway.plugin.connector import Connector, Unverified
+from gateway.plugin.hooks import HOOKS
 from gateway.plugin.task_guard import make_task
-from gateway.plugin.validation import checked_event
+from gateway.plugin.validation import Misread, checked_event
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 ENVELOPE = Envelope(source="s", body=b"{}", received_at=NOW)

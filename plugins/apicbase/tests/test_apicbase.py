@@ -16,7 +16,8 @@ import pytest
 from gateway_apicbase.constructed import line, purchase_order
 
 from gateway import Envelope, Event, Hold, Order, Rejected
-from gateway.plugin.connector import Connector, Misread
+from gateway.plugin.connector import Connector
+from gateway.plugin.validation import Misread
 from gateway.testing import check_connector, load_samples
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -13,7 +13,7 @@ from gateway_pickup_cloud.events import UNKNOWN
 from gateway_pickup_cloud.push import Push, Strange, read_push
 
 from gateway import Envelope, Event
-from gateway.plugin.connector import Misread
+from gateway.plugin.validation import Misread
 
 AT = datetime(2024, 3, 31, 12, tzinfo=UTC)
 NUMBER, CODE = "WEB/2024 00042#ä", "customer_00000000000000000000000000000A41"

@@ -17,7 +17,8 @@ from gateway_scalepoint.events import instant
 
 from gateway import Envelope, Event, Hold, Mapping, MappingError, Order, PermanentError
 from gateway.api.order import encode_order
-from gateway.plugin.connector import Connector, Misread
+from gateway.plugin.connector import Connector
+from gateway.plugin.validation import Misread
 from gateway.testing import check_connector, load_samples
 
 SAMPLES = Path(__file__).parent.parent / "samples"

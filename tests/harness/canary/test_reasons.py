@@ -30,7 +30,8 @@ from gateway.api.errors import GatewayError, Hold, Rejected
 from gateway.api.messages import Envelope
 from gateway.api.webhook_auth import BearerToken
 from gateway.plugin.command_body import InvalidBody
-from gateway.plugin.connector import Connector, Misread
+from gateway.plugin.connector import Connector
+from gateway.plugin.validation import Misread
 from gateway.testing import ManualClock
 from gateway.testing.conformance import Sample, load_samples
 

@@ -24,7 +24,8 @@ from gateway import Event, Hold, Ignore, Mapping, OpenOrder, Order, Receipt, Rej
 from gateway.api.errors import AuthError, PermanentError, PluginError, TransientError
 from gateway.api.messages import Door, Envelope
 from gateway.api.webhook_auth import BearerToken
-from gateway.plugin.connector import Connector, Misread, Unverified
+from gateway.plugin.connector import Connector, Unverified
+from gateway.plugin.validation import Misread
 from gateway.testing.conformance import load_samples
 
 from .target import finish, target
