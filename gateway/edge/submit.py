@@ -193,7 +193,7 @@ class SubmitDoor:
     async def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
         connector, now = source.connector, self._clock.now()
         try:
-            subject = await source.hook_runner.run("check", lambda: connector.checked(command, body, now))
+            subject = await source.hook_runner.run("check", lambda: connector.check_command(command, body, now))
         except InvalidBody as no:
             self._count(source, "rejected")
             raise _problems(no.problems) from None

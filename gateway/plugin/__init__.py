@@ -1,1 +1,1 @@
-"""Finding, checking and calling connectors."""
+"""Connectors: discovery, checks and calls."""

@@ -1,7 +1,7 @@
-"""One source's connector: the only code that calls a hook.
+"""Connector of one source: the only code that calls hooks. It checks what they return.
 
-Each source has a plugin manager of its own holding one connector, so no vendor's code sees another vendor's traffic. What
-a hook raises ends in its guard (`hook_guard.py`) as one of `gateway.api.errors`.
+Each source has a connector of its own, so that no vendor's code sees another vendor's traffic. The guard (`hook_guard.py`)
+turns what a hook raises into one of `gateway.api.errors`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from gateway.plugin.validation import Misread, checked_event, checked_order, is_
 T = TypeVar("T")
 
 _NO_STAGES: Collection[Stage] = ()
-NO_KEYS: Mapping[str, Any] = MappingProxyType({})
+_NO_KEYS: Mapping[str, Any] = MappingProxyType({})
 _CURSOR_LIMIT = 64 * 1024
 _SUBJECT_LIMIT = 200
 
 
 class Unverified(Exception):
-    """`verify` did not return True; `cause` is what it raised, if it did."""
+    """`verify` did not return True; `cause` is what it raised, if anything."""
 
     def __init__(self, cause: BaseException | None = None) -> None:
         super().__init__("not verified")
@@ -46,14 +46,14 @@ class Unverified(Exception):
 
 
 class Connector:
-    """A module's hooks, checked and called.
+    """Connector of one source.
 
     Args:
-        module: What the entry point names.
-        source: The source it serves; for error texts and notes.
-        suspects: Where the steps of its hooks are noted.
+        module: The plugin's module, as its entry point names it.
+        source: Name of the source.
+        suspects: Record of the hooks that are running.
     Raises:
-        PluginError: It does not fit the hook specifications; the text says where.
+        PluginError: The module does not fit the hook specifications; the text says where.
     """
 
     def __init__(self, module: ModuleType | object, source: str = "", suspects: Suspects | None = None) -> None:
@@ -70,11 +70,11 @@ class Connector:
         return "fetch" in self.hooks
 
     def api(self) -> Api | None:
-        """The vendor's API as the settings describe it."""
+        """Return the vendor's API that the settings describe."""
         return self._setting(self.description.api, None)
 
     def stages(self) -> frozenset[Stage]:
-        """The stages to acknowledge; none where the connector has no `acknowledge`."""
+        """Return the stages to acknowledge; none without an `acknowledge` hook."""
         if "acknowledge" not in self.hooks:
             return frozenset()
         return frozenset(self._setting(self.description.acknowledge, _NO_STAGES))
@@ -83,27 +83,27 @@ class Connector:
         return float(self._setting(self.description.poll_interval_s, 300.0))
 
     def fetch_retry(self) -> FetchRetry | None:
-        """When `fetch` is tried again; None for the gateway's own schedule."""
+        """Return the schedule of retries of `fetch`; None for the gateway's own."""
         return self._setting(self.description.fetch_retry, None)
 
     def is_open(self, order: Order) -> bool:
-        """Whether an order may still change at the vendor. Raises PluginError."""
+        """Tell whether an order may still change at the vendor. Raises PluginError."""
         check = self.description.is_open
         return check is not None and bool(self._guard.call("describe", lambda: check(order)))
 
     def max_body_bytes(self, general: int) -> int:
-        """The limit for webhook bodies: the source's own, where it is below the general one."""
+        """Return the limit of webhook bodies: the smaller of the general one and the source's own."""
         return min(general, self._setting(self.description.max_body_bytes, general))
 
     def jwks_url(self) -> str | None:
-        """Where the keys are that `verify` wants."""
+        """Return the URL of the keys that `verify` needs."""
         return self._setting(self.description.jwks_url, None)
 
     def _setting(self, make: Callable[[Any], T] | None, default: T) -> T:
         return default if make is None else self._guard.call("describe", lambda: make(self.settings))
 
     def subscribe(self) -> Subscription:
-        """Where to listen. Raises PluginError."""
+        """Return the hub to listen to. Raises PluginError."""
         found = self._call("subscribe", settings=self.settings)
         if not isinstance(found, Subscription):
             raise PluginError(f"subscribe returned {type(found).__name__}, not a Subscription")
@@ -111,16 +111,16 @@ class Connector:
             raise PluginError(f"subscribe returned a Subscription that cannot be used: {problem}")
         return found
 
-    def admit(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any] = NO_KEYS) -> Sequence[Event | Unreadable]:
-        """Verify and read a webhook; no other road takes one to `ingest`.
+    def admit(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any] = _NO_KEYS) -> Sequence[Event | Unreadable]:
+        """Verify and read a webhook. No other way leads a webhook to `ingest`.
 
         Raises:
-            UnknownKey: Signed with a key that is not among `keys`; a newer set may hold it.
+            UnknownKey: It is signed with a key that is not among `keys`; a newer set may hold it.
             Unverified: It does not come from the vendor.
-            Rejected: The sender should hear why.
-            Misread: It is genuine, and cannot be read.
-            PluginError: The connector failed over it.
-            TransientError: `verify` is not asked any more, since the process ended over it.
+            Rejected: The sender gets the reason.
+            Misread: It is authentic and cannot be read.
+            PluginError: The connector failed.
+            TransientError: `verify` is no longer called with it, because the process crashed on it.
         """
         before = self._suspects.enter(self.source, "verify", envelope.body, otherwise=TransientError)
         try:
@@ -138,10 +138,7 @@ class Connector:
         return self.read(envelope)
 
     def read(self, envelope: Envelope) -> Sequence[Event | Unreadable]:
-        """Read an envelope that was verified before. Of several events, one that cannot be used is a dead letter of its own.
-
-        Raises as `admit` does.
-        """
+        """Read a verified envelope. Of several events, an unusable one becomes a dead letter of its own. Raises as `admit` does."""
         try:
             events = self._guard.call("ingest", lambda: list(self._ingest(envelope, self.settings) or ()), envelope.body)
         except Rejected:
@@ -166,7 +163,7 @@ class Connector:
         client: VendorClient | None,
         open_orders: Sequence[OpenOrder] = (),
     ) -> Page:
-        """Ask the vendor. Raises TransientError, AuthError, PermanentError or PluginError."""
+        """Ask the vendor for a page of events. Raises TransientError, AuthError, PermanentError or PluginError."""
         page = await self._await(
             "poll", cursor=cursor, since=since, now=now, open_orders=open_orders, client=client, settings=self.settings
         )
@@ -180,7 +177,7 @@ class Connector:
         return Page(events=[self._of_several("poll", event) for event in events], cursor=page.cursor, more=bool(page.more))
 
     def _of_several(self, hook: str, event: object) -> Event | Unreadable:
-        """One unusable element is a dead letter of its own; the rest of the page, or of the request, goes on."""
+        """Check one of several events. An unusable one becomes a dead letter of its own, and the others go on."""
         if isinstance(event, Unreadable):
             if not isinstance(event.document, bytes):
                 raise PluginError(f"{hook} returned an Unreadable whose document is {type(event.document).__name__}, not bytes")
@@ -194,14 +191,14 @@ class Connector:
             return Unreadable(document=event.document, reason=str(error))
 
     async def fetch(self, event: Event, client: VendorClient | None) -> bytes:
-        """The vendor's full order. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
+        """Fetch the vendor's full order. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
         document = await self._await("fetch", event.key, event=event, client=client, settings=self.settings)
         if not isinstance(document, bytes):
             raise PluginError(f"fetch returned {type(document).__name__}, not bytes")
         return document
 
     def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
-        """The canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
+        """Make the canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
             order = self._guard.call("normalize", lambda: self._normalize(event, document, previous, self.settings), document)
         except (TransientError, AuthError) as error:
@@ -212,7 +209,7 @@ class Connector:
         return checked_order(order)
 
     async def acknowledge(self, receipts: Sequence[Receipt], client: VendorClient | None) -> Collection[int]:
-        """The ids that the vendor confirmed. Raises TransientError, AuthError, PermanentError or PluginError."""
+        """Acknowledge to the vendor; return the ids that it confirmed. Raises TransientError, AuthError, PermanentError or PluginError."""
         confirmed = await self._await("acknowledge", receipts=receipts, client=client, settings=self.settings)
         ids = self._guard.call("acknowledge", lambda: frozenset(confirmed))
         if not ids <= {receipt.id for receipt in receipts}:
@@ -220,16 +217,16 @@ class Connector:
         return ids
 
     def commands(self) -> dict[str, Command]:
-        """What can be said to the vendor with the settings of now, by name."""
+        """Return the commands that the current settings allow, by name."""
         given = self.description.commands.items()
         return {name: one for name, one in given if all(getattr(self.settings, need, None) for need in one.needs)}
 
-    def checked(self, name: str, body: bytes, now: datetime) -> str | None:
-        """Check a caller's body against a command; the number of what it is about.
+    def check_command(self, name: str, body: bytes, now: datetime) -> str | None:
+        """Check the body of a command, and return the identifier of its subject, if it has one.
 
         Raises:
-            InvalidBody: With everything that is wrong with it.
-            PluginError: The connector failed over it.
+            InvalidBody: With every problem.
+            PluginError: The connector failed.
         """
         command = self.description.commands[name]
         made = check_body(command.body, body)
@@ -245,15 +242,15 @@ class Connector:
         return subject
 
     def is_repeatable(self, command: str) -> bool:
-        """Whether doing it twice does no harm. Raises PluginError."""
+        """Tell whether the vendor may get a command twice. Raises PluginError."""
         return bool(self._setting(self.description.commands[command].repeatable, False))
 
     async def submit(self, submission: Submission, client: VendorClient | None) -> Submitted:
-        """What the vendor says. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
+        """Send a command to the vendor; return its answer. Raises TransientError, AuthError, PermanentError, Hold or PluginError."""
         return self._submitted(await self._await("submit", submission.id, submission=submission, client=client, settings=self.settings))
 
     async def look_up(self, submission: Submission, client: VendorClient | None) -> Submitted | None:
-        """What became of an attempt; None where surely nothing did. Only for commands that have a `look_up`. Raises as `submit` does."""
+        """Look up the result of an attempt; None if it surely had none. The command must have a `look_up`. Raises as `submit` does."""
         ask = self.description.commands[submission.command].look_up
         assert ask is not None
         found = await self._guard.wait("submit", lambda: ask(submission=submission, client=client, settings=self.settings))

@@ -30,7 +30,7 @@ def connector() -> Connector:
 
 def problems(connector: Connector, bad: Bad) -> list[tuple[str, str]]:
     with pytest.raises(InvalidBody) as refused:
-        connector.checked(bad.command, bad.body, NOW)
+        connector.check_command(bad.command, bad.body, NOW)
     return [(path, said) for path, said in refused.value.problems]
 
 
@@ -69,7 +69,7 @@ OTHER_WORDS = {
 def test_pickup_clouds_own_commands_are_told_the_same() -> None:
     connector = Connector(gateway_pickup_cloud)
     connector.settings = connector.description.settings(api_key=Secret("k", origin="test"))
-    assert connector.checked("create_recurrent_order", json.dumps(good()).encode(), NOW) == "WEB/2026 00042#ä"
+    assert connector.check_command("create_recurrent_order", json.dumps(good()).encode(), NOW) == "WEB/2026 00042#ä"
     assert len(BAD) - len(LOOSER) >= 60
     for name in BAD.keys() - LOOSER:
         found = problems(connector, BAD[name])
@@ -80,13 +80,14 @@ def test_pickup_clouds_own_commands_are_told_the_same() -> None:
 
 @pytest.mark.parametrize("command", ["create_order", "create_recurrent_order"])
 def test_a_good_command_goes_through_and_is_about_its_order(connector: Connector, command: str) -> None:
-    assert connector.checked(command, json.dumps(good(command)).encode(), NOW) == "WEB/2026 00042#ä"
-    assert connector.checked(command, b"\xef\xbb\xbf" + json.dumps(good(command, customerDetails=None)).encode(), NOW)
-    assert connector.checked(command, json.dumps(good(command, customerDetails=..., relatedNotes=...)).encode(), NOW)
+    assert connector.check_command(command, json.dumps(good(command)).encode(), NOW) == "WEB/2026 00042#ä"
+    assert connector.check_command(command, b"\xef\xbb\xbf" + json.dumps(good(command, customerDetails=None)).encode(), NOW)
+    assert connector.check_command(command, json.dumps(good(command, customerDetails=..., relatedNotes=...)).encode(), NOW)
 
 
 def test_a_command_without_a_subject_is_about_nothing(connector: Connector) -> None:
-    assert connector.checked("publish_event", b'{"event": "shipped", "amount": 1.50, "payload": {"any": [1, null, "x"]}}', NOW) is None
+    body = b'{"event": "shipped", "amount": 1.50, "payload": {"any": [1, null, "x"]}}'
+    assert connector.check_command("publish_event", body, NOW) is None
 
 
 def test_a_thousand_problems_are_told_as_a_hundred(connector: Connector) -> None:
@@ -102,7 +103,7 @@ def test_a_connector_that_fails_over_a_body_is_to_blame_not_the_caller(connector
     for error in (KeyError("Łucja"), RecursionError(), SystemExit(3), ValueError("x")):
         pharma.faults["check"] = raising(error)
         with pytest.raises(PluginError):
-            connector.checked("create_recurrent_order", json.dumps(good()).encode(), NOW)
+            connector.check_command("create_recurrent_order", json.dumps(good()).encode(), NOW)
 
 
 def test_a_subject_that_cannot_be_kept_is_the_connectors_fault(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,7 @@ def test_a_subject_that_cannot_be_kept_is_the_connectors_fault(connector: Connec
         command = msgspec.structs.replace(connector.description.commands["create_order"], subject=lambda body, s=subject: s)
         monkeypatch.setitem(connector.description.commands, "create_order", command)
         with pytest.raises(PluginError, match="subject of create_order"):
-            connector.checked("create_order", json.dumps(good("create_order")).encode(), NOW)
+            connector.check_command("create_order", json.dumps(good("create_order")).encode(), NOW)
 
 
 def raising(error: BaseException) -> Any:

@@ -324,7 +324,7 @@ BODIES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("name", "command"), commands())
 async def test_no_reason_holds_what_a_vendor_repeats_of_a_command(name: str, command: str) -> None:
     connector, body = connector_of(name), json.dumps(BODIES[command]).encode()
-    connector.checked(command, body, NOW)
+    connector.check_command(command, body, NOW)
     kind = connector.description.commands[command].body
     submission = Submission(id="1", command=command, body=msgspec.json.decode(body, type=kind), accepted_at=NOW, repeated=False)
     heard = 0

@@ -165,7 +165,7 @@ def submit_body(data: bytes) -> None:
     source, _, command = (named if named in COMMANDS else next(iter(COMMANDS))).decode().partition("/")
     connector = sources()[source].connector
     try:
-        subject = connector.checked(command, body, AT)
+        subject = connector.check_command(command, body, AT)
     except InvalidBody as no:
         msgspec.json.encode([list(problem) for problem in no.problems])
         raise
