@@ -24,9 +24,9 @@ from gateway.api.subscription import Subscription
 from gateway.api.vendor_client import Api, VendorClient
 from gateway.config.report import MOST_BODY_PROBLEMS
 from gateway.plugin.command_body import InvalidBody, check_body
+from gateway.plugin.crash_record import CrashRecord
 from gateway.plugin.hook_guard import Guard
 from gateway.plugin.hooks import Hooks, checked_description
-from gateway.plugin.suspects import Suspects
 from gateway.plugin.validation import Misread, checked_event, checked_order, is_storable
 
 T = TypeVar("T")
@@ -51,14 +51,14 @@ class Connector:
     Args:
         module: The plugin's module, as its entry point names it.
         source: Name of the source.
-        suspects: Record of the hooks that are running.
+        crash_record: Record of the hooks that are running.
     Raises:
         PluginError: The module does not fit the hook specifications; the text says where.
     """
 
-    def __init__(self, module: ModuleType | object, source: str = "", suspects: Suspects | None = None) -> None:
-        self.source, self._suspects = source, suspects or Suspects()
-        self._guard = Guard(source, self._suspects)
+    def __init__(self, module: ModuleType | object, source: str = "", crash_record: CrashRecord | None = None) -> None:
+        self.source, self._crash_record = source, crash_record or CrashRecord()
+        self._guard = Guard(source, self._crash_record)
         self._hooks = Hooks(module)
         self.hooks, self.doors, self.takes = self._hooks.names, self._hooks.doors, self._hooks.takes
         self._verify, self._ingest, self._normalize = (self._hooks.direct(hook) for hook in ("verify", "ingest", "normalize"))
@@ -122,7 +122,7 @@ class Connector:
             PluginError: The connector failed.
             TransientError: `verify` is no longer called with it, because the process crashed on it.
         """
-        before = self._suspects.enter(self.source, "verify", envelope.body, otherwise=TransientError)
+        before = self._crash_record.enter(self.source, "verify", envelope.body, otherwise=TransientError)
         try:
             verdict = self._verify(envelope, self.settings, now, keys)
         except UnknownKey:
@@ -130,7 +130,7 @@ class Connector:
         except BaseException as error:
             raise Unverified(error) from error
         finally:
-            self._suspects.leave(before)
+            self._crash_record.leave(before)
         if verdict is not True:
             if inspect.iscoroutine(verdict):
                 verdict.close()

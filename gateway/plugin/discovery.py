@@ -17,7 +17,7 @@ from msgspec import Struct
 from gateway.api.errors import PluginError
 from gateway.api.messages import Door
 from gateway.plugin.connector import Connector
-from gateway.plugin.suspects import Suspects
+from gateway.plugin.crash_record import CrashRecord
 
 GROUP = "gateway.connectors"
 
@@ -38,13 +38,13 @@ class Plugin(Struct, frozen=True, kw_only=True):
 
 
 def installed(
-    points: Iterable[EntryPoint] | None = None, *, load: Collection[str] | None = None, suspects: Suspects | None = None
+    points: Iterable[EntryPoint] | None = None, *, load: Collection[str] | None = None, crash_record: CrashRecord | None = None
 ) -> dict[str, Plugin]:
     """Every installed connector by name. One that is broken is in it with its problem, and keeps no other from loading.
 
     Args:
         load: The names of those to import; default: all.
-        suspects: Where it is noted that one is being imported; one in whose import the process ended again and again is left alone.
+        crash_record: Where it is noted that one is being imported; one in whose import the process ended again and again is left alone.
     """
     found: dict[str, Plugin] = {}
     for point in sorted(points if points is not None else entry_points(group=GROUP), key=lambda p: p.name):
@@ -54,19 +54,19 @@ def installed(
             problem = f"{several} provide it; uninstall all but one"
             found[point.name] = Plugin(name=point.name, distribution=several, version=first.version, problem=problem)
         elif load is None or point.name in load:
-            found[point.name] = _load(point, suspects or Suspects())
+            found[point.name] = _load(point, crash_record or CrashRecord())
         else:
             distribution, version = _distribution(point)
             found[point.name] = Plugin(name=point.name, distribution=distribution, version=version)
     return found
 
 
-def _load(point: EntryPoint, suspects: Suspects) -> Plugin:
+def _load(point: EntryPoint, crash_record: CrashRecord) -> Plugin:
     distribution, version = _distribution(point)
     noted_as = f"plugin {point.name}"
-    if (why := suspects.down(noted_as)) is not None:
+    if (why := crash_record.down(noted_as)) is not None:
         return Plugin(name=point.name, distribution=distribution, version=version, problem=why)
-    before = suspects.enter(noted_as, "import")
+    before = crash_record.enter(noted_as, "import")
     importlib.invalidate_caches()  # it may have been installed, or mended, since the process began
     try:
         module = point.load()
@@ -77,7 +77,7 @@ def _load(point: EntryPoint, suspects: Suspects) -> Plugin:
         _forget(point)
         return Plugin(name=point.name, distribution=distribution, version=version, problem=reason, trace=trace)
     finally:
-        suspects.leave(before)
+        crash_record.leave(before)
     return Plugin(
         name=point.name,
         distribution=distribution,

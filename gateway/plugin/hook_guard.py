@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.api.errors import AuthError, GatewayError, Hold, Ignore, PermanentError, PluginError, TransientError, bounded, without_input
-from gateway.plugin.suspects import Call, Suspects
+from gateway.plugin.crash_record import Call, CrashRecord
 from gateway.plugin.task_guard import inside_hook, stepped
 from gateway.plugin.validation import tidy
 
@@ -27,15 +27,15 @@ class Guard:
 
     Args:
         source: The source, for notes.
-        suspects: Where the steps of its hooks are noted.
+        crash_record: Where the steps of its hooks are noted.
     """
 
-    def __init__(self, source: str, suspects: Suspects) -> None:
-        self._source, self._suspects = source, suspects
+    def __init__(self, source: str, crash_record: CrashRecord) -> None:
+        self._source, self._crash_record = source, crash_record
 
     def call(self, hook: str, call: Callable[[], T], body: bytes | None = None) -> T:
         """Call a plain hook; `body` is what it works on. Raises GatewayError."""
-        before = self._suspects.enter(self._source, hook, body)
+        before = self._crash_record.enter(self._source, hook, body)
         try:
             return call()
         except _EXPECTED as error:
@@ -44,11 +44,11 @@ class Guard:
         except BaseException as error:
             raise _translated(hook, error) from error
         finally:
-            self._suspects.leave(before)
+            self._crash_record.leave(before)
 
     async def wait(self, hook: str, call: Callable[[], Awaitable[Any]], about: str = "") -> Any:
         """Call an async hook and wait for it; `about` names what it works on. Raises GatewayError."""
-        steps = Call(self._suspects, self._source, hook, about)
+        steps = Call(self._crash_record, self._source, hook, about)
         steps.leave(steps.enter())
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # until Python 3.13 a TaskGroup that fails leaves one behind

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from gateway.api.errors import TransientError
-from gateway.plugin.suspects import Suspects
+from gateway.plugin.crash_record import CrashRecord
 
 T = TypeVar("T")
 
@@ -34,8 +34,8 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop
 class HookRunner:
     """One source's. Its thread begins with the first call that needs it, and ends with the process or with `close`."""
 
-    def __init__(self, suspects: Suspects | None = None) -> None:
-        self._suspects = suspects
+    def __init__(self, crash_record: CrashRecord | None = None) -> None:
+        self._crash_record = crash_record
         self._left_behind: list[threading.Thread] = []
         self._proven: dict[str, int] = {}
         self._slow: set[str] = set()
@@ -96,8 +96,8 @@ class HookRunner:
         self._left_behind.append(thread)
         self._jobs.put(None)
         self._jobs, self._thread = SimpleQueue(), None
-        if self._suspects is not None and thread.ident is not None:
-            self._suspects.give_up(thread.ident)
+        if self._crash_record is not None and thread.ident is not None:
+            self._crash_record.give_up(thread.ident)
 
     def _answered(self, answer: asyncio.Future[Any]) -> None:
         self._pending -= 1

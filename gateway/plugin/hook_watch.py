@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gateway.plugin.suspects import Step, Suspects
+from gateway.plugin.crash_record import CrashRecord, Step
 
 log = logging.getLogger("gateway.hooks")
 
@@ -23,8 +23,8 @@ class HookWatch:
         told: Called on the loop with source, hook and seconds, once it runs again, and again while the hook goes on.
     """
 
-    def __init__(self, suspects: Suspects, told: Callable[[str, str, float, bool], None]) -> None:
-        self._suspects = suspects
+    def __init__(self, crash_record: CrashRecord, told: Callable[[str, str, float, bool], None]) -> None:
+        self._crash_record = crash_record
         self._told = told
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,7 +48,7 @@ class HookWatch:
 
     def _look(self) -> None:
         now = time.monotonic()
-        long = {step for step in self._suspects.steps if step is not None and now - step.since > LONG_S}
+        long = {step for step in self._crash_record.steps if step is not None and now - step.since > LONG_S}
         for step in long:
             on_loop = step.thread == self._on_loop
             if step not in self._said:

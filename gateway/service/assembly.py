@@ -18,8 +18,8 @@ from gateway.config.report import Report
 from gateway.config.settings import Config, SourceSettings, load
 from gateway.did_you_mean import nearest
 from gateway.plugin.connector import Connector
+from gateway.plugin.crash_record import CrashRecord
 from gateway.plugin.discovery import Plugin, installed
-from gateway.plugin.suspects import Suspects
 from gateway.service.config_warnings import warn_of_doubtful
 from gateway.targets.examples import body_problems, watch
 from gateway.targets.settings import TargetSettings
@@ -66,26 +66,26 @@ class Assembly(Struct, kw_only=True):
     broken: dict[str, Broken] = {}
     problems: list[str] = []
     warnings: list[str] = []
-    suspects: Suspects = field(default_factory=Suspects)
+    crash_record: CrashRecord = field(default_factory=CrashRecord)
 
 
-def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: Suspects | None = None) -> Assembly:
+def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, crash_record: CrashRecord | None = None) -> Assembly:
     """Read and check everything.
 
     What the file says wrongly is refused as a whole: an operator who has just written it wants to hear of it. What a plugin does
     wrongly (it cannot be imported, does not fit its hooks, fails while its source is built) takes down its own sources only.
 
     Args:
-        suspects: For a gateway that runs: where it is noted what its plugins do, and over what the process ended before.
+        crash_record: For a gateway that runs: where it is noted what its plugins do, and over what the process ended before.
     Raises:
         ConfigError: With every problem at once, those of the plugins too.
     """
     config, report = load(path)
-    if suspects is None:
-        suspects = Suspects()
+    if crash_record is None:
+        crash_record = CrashRecord()
     else:
-        suspects.open(config.gateway.data_dir)
-    plugins = installed(load=_used(config), suspects=suspects) if plugins is None else plugins
+        crash_record.open(config.gateway.data_dir)
+    plugins = installed(load=_used(config), crash_record=crash_record) if plugins is None else plugins
     broken: dict[str, Broken] = {}
     targets: dict[str, TargetSettings] = {}
     sources: dict[str, SourcePart] = {}
@@ -94,7 +94,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: 
         if target is not None:
             targets[name] = target
     for name, source in {**config.sources, **config.half}.items():
-        part = _contained(name, source, plugins, report, suspects)
+        part = _contained(name, source, plugins, report, crash_record)
         if isinstance(part, SourcePart):
             sources[name] = part
         elif part is not None:
@@ -114,7 +114,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, suspects: 
         broken=broken,
         problems=report.problems,
         warnings=report.warnings,
-        suspects=suspects,
+        crash_record=crash_record,
     )
 
 
@@ -133,7 +133,7 @@ def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | No
         raise ConfigError(report.problems or [f"{path}: there is no source {name!r}{nearest(name, config.sources)}"])
     before = frozenset(report.problems)
     source = config.sources[name]
-    part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report, Suspects())
+    part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report, CrashRecord())
     if isinstance(part, Broken):
         report.add(("sources", name, "connector"), part.reason)
     if not isinstance(part, SourcePart):
@@ -173,7 +173,7 @@ def _target(name: str, table: object, report: Report) -> TargetSettings | None:
 
 
 def _contained(
-    name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report, suspects: Suspects
+    name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report, crash_record: CrashRecord
 ) -> SourcePart | Broken | None:
     """The source, or why its plugin cannot be used, or None where the file has a problem, which `report` then says."""
     plugin = plugins.get(source.connector)
@@ -184,10 +184,10 @@ def _contained(
     said = f"the plugin {plugin.distribution} {plugin.version} cannot be used: "
     if plugin.problem is not None or plugin.module is None:
         return Broken(doors=doors, reason=f"{said}{plugin.problem or 'it was not loaded'}", trace=plugin.trace)
-    if (why := suspects.down(name)) is not None:
+    if (why := crash_record.down(name)) is not None:
         return Broken(doors=doors, reason=said + why)
     try:
-        connector = Connector(plugin.module, name, suspects)
+        connector = Connector(plugin.module, name, crash_record)
         doors = source.doors or connector.doors
         return _source(name, source, connector, report)
     except BaseException as error:  # whatever its code does here ends in its own sources

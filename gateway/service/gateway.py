@@ -21,8 +21,8 @@ from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.batch_worker import retry_commit
 from gateway.metrics import Metrics
+from gateway.plugin.crash_record import CrashRecord
 from gateway.plugin.hook_watch import HookWatch
-from gateway.plugin.suspects import Suspects
 from gateway.plugin.task_guard import make_task
 from gateway.service import systemd
 from gateway.service.assembly import Assembly, assemble, is_same_machinery
@@ -81,8 +81,8 @@ class Gateway:
         self._reader = SqliteReader(config.database)
         self._runtime = Runtime(assembly, self._store, self._metrics, self._clock, self._task_died)
         self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
-        self._suspects = assembly.suspects
-        self._hooks = HookWatch(self._suspects, self._metrics.health.slow_hook)
+        self._crash_record = assembly.crash_record
+        self._hooks = HookWatch(self._crash_record, self._metrics.health.slow_hook)
         self._upkeep = Upkeep(self._store, self._metrics, self._clock, lambda: self._runtime)
         gates = {side: Gate(side, self._metrics, self._clock, config.http) for side in SIDES}
         self._door = WebhookDoor(self._store, self._metrics, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
@@ -143,7 +143,7 @@ class Gateway:
             if self._new_store:
                 await self._store.note(operator_name(), "new-store", str(config.database))
             await self._reader.open()
-            self._suspects.open(config.gateway.data_dir, make=True)
+            self._crash_record.open(config.gateway.data_dir, make=True)
             self._hooks.start()
             self._refuse_unknown(self._runtime.assembly, await self._reader.sources())
             await self._runtime.build()
@@ -179,7 +179,7 @@ class Gateway:
         await self._reader.close()
         await self._store.close()
         self._hooks.stop()
-        self._suspects.close()
+        self._crash_record.close()
         log.info("gateway.stopped", extra={"exit_code": self._exit_code})
 
     async def _listen(self, listener: Listener, address: tuple[str, int], key: str) -> None:
@@ -243,7 +243,7 @@ class Gateway:
     async def _reload(self) -> Problems:
         """All or nothing: the old configuration stays where the new one has a problem."""
         try:
-            self._suspects.forgive()  # whoever reloads has mended what there was to mend
+            self._crash_record.reset()  # whoever reloads has mended what there was to mend
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
             if not is_same_machinery(assembly.config, self._runtime.assembly.config):
                 raise ConfigError([_RESTART])
@@ -297,10 +297,10 @@ async def serve(config_path: Path, *, new_store: bool = False) -> int:
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: None)  # what comes while it assembles is heard by the gateway, which replaces these
     require_fast_parser()
-    suspects = Suspects()
+    crash_record = CrashRecord()
 
     def assembled(path: Path) -> Assembly:
-        return assemble(path, suspects=suspects)
+        return assemble(path, crash_record=crash_record)
 
     code = await Gateway(config_path, assembled(config_path), assembled=assembled, new_store=new_store).run()
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # it has ended well, and nothing changes its exit code

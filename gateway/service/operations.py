@@ -121,7 +121,7 @@ class Operations:
             raise GatewayError(f"there is no source {asked.name!r}; there is {', '.join(known)}")
         await self._store.note(asked.who, "resume", asked.name)
         connector = runtime.assembly.config.sources[asked.name].connector
-        runtime.assembly.suspects.forgive(asked.name, f"plugin {connector}")
+        runtime.assembly.crash_record.reset(asked.name, f"plugin {connector}")
         if asked.name in runtime.broken:
             await self._load_anew(asked.name)
         else:

@@ -132,7 +132,7 @@ class Runtime:
             since=since,
             client=client,
             keys=self._keys(name, part),
-            hook_runner=HookRunner(self.assembly.suspects),
+            hook_runner=HookRunner(self.assembly.crash_record),
         )
 
     def start(self) -> None:

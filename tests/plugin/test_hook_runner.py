@@ -14,9 +14,9 @@ import pytest
 from gateway.api.errors import PluginError, TransientError
 from gateway.plugin import hook_runner as module
 from gateway.plugin import hook_watch
+from gateway.plugin.crash_record import MAX_CRASHES, Call, CrashRecord
 from gateway.plugin.hook_runner import TRIALS, HookRunner
 from gateway.plugin.hook_watch import HookWatch
-from gateway.plugin.suspects import MOST_ENDS, Call, Suspects
 from gateway.plugin.task_guard import inside_hook, make_task, stepped
 from tests import acme
 from tests.loglines import log_lines
@@ -81,15 +81,15 @@ async def _awaited(call: Any) -> Any:
 
 
 async def test_one_that_does_not_come_back_is_left_behind_and_those_after_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    suspects, free = Suspects(), threading.Event()
-    hook_runner = HookRunner(suspects)
+    crash_record, free = CrashRecord(), threading.Event()
+    hook_runner = HookRunner(crash_record)
 
     def stuck(body: bytes) -> None:
-        before = suspects.enter("bad", "normalize", body)
+        before = crash_record.enter("bad", "normalize", body)
         free.wait()
-        suspects.leave(before)
+        crash_record.leave(before)
 
-    for _ in range(MOST_ENDS):
+    for _ in range(MAX_CRASHES):
         monkeypatch.setattr(module, "PATIENCE_S", 0.05)
         with pytest.raises(TransientError, match="does not come back"):
             await hook_runner.run("x", lambda: stuck(b"order"))
@@ -214,23 +214,23 @@ async def test_the_tasks_of_a_hook_are_noted_as_well() -> None:
 # --- the watch
 
 
-def watched(told: Callable[..., None]) -> tuple[Suspects, HookWatch]:
-    suspects = Suspects()
-    watch = HookWatch(suspects, told)
+def watched(told: Callable[..., None]) -> tuple[CrashRecord, HookWatch]:
+    crash_record = CrashRecord()
+    watch = HookWatch(crash_record, told)
     watch.start()
-    return suspects, watch
+    return crash_record, watch
 
 
 async def test_a_hook_that_holds_the_loop_is_named_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hook_watch, "LONG_S", 0.05)
     monkeypatch.setattr(hook_watch, "_LOOK_S", 0.01)
     told: list[tuple[Any, ...]] = []
-    suspects, watch = watched(lambda *said: told.append(said))
+    crash_record, watch = watched(lambda *said: told.append(said))
     with log_lines() as lines:
-        before = Call(suspects, "bad", "poll", "").enter()
+        before = Call(crash_record, "bad", "poll", "").enter()
         time.sleep(0.3)
         logged = [line for line in lines if '"hook.blocks"' in line]  # before the loop runs again
-        suspects.leave(before)
+        crash_record.leave(before)
     await asyncio.sleep(0.05)
     watch.stop()
     assert len(logged) == 1
@@ -244,9 +244,9 @@ async def test_a_hook_that_holds_the_loop_is_named_while_it_does(monkeypatch: py
 async def test_a_quick_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hook_watch, "_LOOK_S", 0.01)
     told: list[Any] = []
-    suspects, watch = watched(lambda *said: told.append(said))
+    crash_record, watch = watched(lambda *said: told.append(said))
     for _ in range(20):
-        suspects.leave(suspects.enter("good", "ingest"))
+        crash_record.leave(crash_record.enter("good", "ingest"))
         await asyncio.sleep(0.005)
     watch.stop()
     assert told == []

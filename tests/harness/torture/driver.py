@@ -33,8 +33,8 @@ from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
 from gateway.plugin import task_guard
 from gateway.plugin.connector import Connector
+from gateway.plugin.crash_record import CrashRecord
 from gateway.plugin.discovery import Plugin, installed
-from gateway.plugin.suspects import Suspects
 from gateway.service import retention
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.maintenance import Upkeep
@@ -194,7 +194,7 @@ def exits_let_through() -> None:
 
 def forgets_ends() -> None:
     """Known-bad mutant: nobody remembers over what the last process ended."""
-    Suspects._learn = lambda *_: None  # type: ignore[method-assign]
+    CrashRecord._learn = lambda *_: None  # type: ignore[method-assign]
 
 
 def no_deadlines() -> None:

@@ -13,26 +13,26 @@ from pathlib import Path
 import pytest
 
 from gateway.api.errors import TransientError
-from gateway.plugin.suspects import MOST_ENDS, Suspects
+from gateway.plugin.crash_record import MAX_CRASHES, CrashRecord
 
 CHILD = """
 import os, sys
 from pathlib import Path
-from gateway.plugin.suspects import Suspects
+from gateway.plugin.crash_record import CrashRecord
 folder, *calls = sys.argv[1:]
-suspects = Suspects()
-suspects.open(Path(folder), make=True)
+crash_record = CrashRecord()
+crash_record.open(Path(folder), make=True)
 for call in calls:
     source, hook, about, then = call.split(",")
     try:
-        before = suspects.enter(source, hook, about=about)
+        before = crash_record.enter(source, hook, about=about)
     except Exception as error:
         print(error)
         continue
     if then == "ends":
         os._exit(3)
-    suspects.leave(before)
-suspects.close()
+    crash_record.leave(before)
+crash_record.close()
 """
 
 
@@ -43,25 +43,25 @@ def run(folder: Path, *calls: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
-def known(folder: Path) -> Suspects:
-    suspects = Suspects()
-    suspects.open(folder, make=True)
-    return suspects
+def known(folder: Path) -> CrashRecord:
+    crash_record = CrashRecord()
+    crash_record.open(folder, make=True)
+    return crash_record
 
 
 def down(folder: Path, source: str) -> str | None:
-    suspects = known(folder)
+    crash_record = known(folder)
     try:
-        return suspects.down(source)
+        return crash_record.down(source)
     finally:
-        suspects.close()
+        crash_record.close()
 
 
 def test_threads_that_ended_leave_their_places_to_others() -> None:
-    suspects, there = Suspects(), threading.Barrier(41)
+    crash_record, there = CrashRecord(), threading.Barrier(41)
 
     def step() -> None:
-        suspects.leave(suspects.enter("shop", "ingest"))
+        crash_record.leave(crash_record.enter("shop", "ingest"))
         there.wait(timeout=10)
 
     for _ in range(5):
@@ -69,16 +69,16 @@ def test_threads_that_ended_leave_their_places_to_others() -> None:
         for thread in threads:
             thread.start()
         there.wait(timeout=10)
-        assert len({suspects._slots[thread.ident] for thread in threads if thread.ident}) == 40
+        assert len({crash_record._slots[thread.ident] for thread in threads if thread.ident}) == 40
         for thread in threads:
             thread.join()
-    before = suspects.enter("shop", "poll")
+    before = crash_record.enter("shop", "poll")
     assert before is None
-    assert suspects._slots[threading.get_ident()] < 41
+    assert crash_record._slots[threading.get_ident()] < 41
 
 
 def test_a_thing_over_which_the_process_ended_three_times_is_refused_and_others_are_not(tmp_path: Path) -> None:
-    for _ in range(MOST_ENDS):
+    for _ in range(MAX_CRASHES):
         assert run(tmp_path, "bad,ingest,thing,ends") == (3, "")
     code, said = run(tmp_path, "bad,ingest,thing,ends", "bad,ingest,other,", "good,ingest,thing,")
     assert code == 0
@@ -89,14 +89,14 @@ def test_a_thing_over_which_the_process_ended_three_times_is_refused_and_others_
 
 
 def test_what_goes_well_in_between_does_not_hide_the_one_thing(tmp_path: Path) -> None:
-    for _ in range(MOST_ENDS):
+    for _ in range(MAX_CRASHES):
         assert run(tmp_path, "bad,ingest,other,", "bad,ingest,thing,ends")[0] == 3
     assert run(tmp_path, "bad,ingest,thing,ends")[0] == 0
     assert down(tmp_path, "bad") is None
 
 
 def test_three_ends_in_a_row_over_different_things_take_the_source_down(tmp_path: Path) -> None:
-    for n in range(MOST_ENDS):
+    for n in range(MAX_CRASHES):
         assert down(tmp_path, "bad") is None
         assert run(tmp_path, f"bad,ingest,{n},ends")[0] == 3
     assert down(tmp_path, "bad") == "the process ended 3 times in a row inside its ingest; when it is mended, a reload tries it again"
@@ -104,7 +104,7 @@ def test_three_ends_in_a_row_over_different_things_take_the_source_down(tmp_path
 
 
 def test_three_ends_over_one_thing_alone_leave_the_source_up(tmp_path: Path) -> None:
-    for _ in range(MOST_ENDS):
+    for _ in range(MAX_CRASHES):
         run(tmp_path, "bad,ingest,thing,ends")
     assert down(tmp_path, "bad") is None
 
@@ -119,26 +119,26 @@ def test_three_ends_over_nothing_that_has_a_name_take_the_source_down_unless_it_
 
 
 def test_who_says_that_it_is_mended_lets_it_be_tried_again(tmp_path: Path) -> None:
-    for _ in range(MOST_ENDS):
+    for _ in range(MAX_CRASHES):
         run(tmp_path, "bad,poll,,ends")
         run(tmp_path, "worse,ingest,thing,ends")
-    suspects = known(tmp_path)
-    suspects.forgive("bad")
+    crash_record = known(tmp_path)
+    crash_record.reset("bad")
     with pytest.raises(TransientError, match="ended 3 times"):
-        suspects.enter("worse", "ingest", about="thing", otherwise=TransientError)
-    suspects.close()
+        crash_record.enter("worse", "ingest", about="thing", otherwise=TransientError)
+    crash_record.close()
     assert down(tmp_path, "bad") is None
-    suspects = known(tmp_path)
-    suspects.forgive()
-    suspects.enter("worse", "ingest", about="thing")
-    suspects.close()
+    crash_record = known(tmp_path)
+    crash_record.reset()
+    crash_record.enter("worse", "ingest", about="thing")
+    crash_record.close()
 
 
 def test_an_end_in_order_is_nobodys_fault(tmp_path: Path) -> None:
-    for _ in range(MOST_ENDS):
-        suspects = known(tmp_path)
-        suspects.enter("slow", "poll")
-        suspects.close()
+    for _ in range(MAX_CRASHES):
+        crash_record = known(tmp_path)
+        crash_record.enter("slow", "poll")
+        crash_record.close()
     assert down(tmp_path, "slow") is None
 
 
@@ -155,14 +155,14 @@ def test_the_notes_of_a_gateway_that_runs_are_left_alone(tmp_path: Path) -> None
 
 
 def test_steps_may_stand_in_each_other(tmp_path: Path) -> None:
-    suspects = known(tmp_path)
-    outer = suspects.enter("a", "poll")
-    inner = suspects.enter("a", "describe")
-    suspects.leave(inner)
-    assert [step.hook for step in suspects.steps if step] == ["poll"]
-    suspects.leave(outer)
-    assert not any(suspects.steps)
-    suspects.close()
+    crash_record = known(tmp_path)
+    outer = crash_record.enter("a", "poll")
+    inner = crash_record.enter("a", "describe")
+    crash_record.leave(inner)
+    assert [step.hook for step in crash_record.steps if step] == ["poll"]
+    crash_record.leave(outer)
+    assert not any(crash_record.steps)
+    crash_record.close()
 
 
 @pytest.mark.parametrize("written", [b"", b"{", b"[]", b'{"over": 1}', b"\xff" * 100])
@@ -174,26 +174,26 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path: Path, written: bytes
 
 
 def test_nothing_of_a_document_is_in_the_notes(tmp_path: Path) -> None:
-    suspects = known(tmp_path)
-    suspects.enter("a", "ingest", b"Jane Doe")
+    crash_record = known(tmp_path)
+    crash_record.enter("a", "ingest", b"Jane Doe")
     assert b"Jane" not in (tmp_path / "hooks").read_bytes()
-    suspects.close()
+    crash_record.close()
 
 
 def test_without_a_data_directory_nothing_is_noted_and_nothing_fails(tmp_path: Path) -> None:
-    suspects = Suspects()
-    suspects.open(tmp_path / "missing", make=True)
-    suspects.leave(suspects.enter("a", "ingest", b"x"))
-    suspects.close()
+    crash_record = CrashRecord()
+    crash_record.open(tmp_path / "missing", make=True)
+    crash_record.leave(crash_record.enter("a", "ingest", b"x"))
+    crash_record.close()
 
 
 def test_noting_costs_microseconds(tmp_path: Path) -> None:
-    suspects, body = known(tmp_path), b"x" * 2000
+    crash_record, body = known(tmp_path), b"x" * 2000
     began = time.perf_counter()
     for _ in range(2000):
-        suspects.leave(suspects.enter("a", "ingest", body))
+        crash_record.leave(crash_record.enter("a", "ingest", body))
     assert time.perf_counter() - began < 1.0  # 500 us each would be a disk that is asked; 10 us are usual
-    suspects.close()
+    crash_record.close()
 
 
 def test_a_plugin_whose_import_ends_the_process_is_left_alone_after_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,12 +209,12 @@ def test_a_plugin_whose_import_ends_the_process_is_left_alone_after_three_times(
     known(tmp_path / "data").close()
     script = (
         "import sys; from pathlib import Path; from gateway.service.assembly import assemble\n"
-        "from gateway.plugin.suspects import Suspects\n"
-        "print(assemble(Path(sys.argv[1]), suspects=Suspects()).broken['shop'].reason)"
+        "from gateway.plugin.crash_record import CrashRecord\n"
+        "print(assemble(Path(sys.argv[1]), crash_record=CrashRecord()).broken['shop'].reason)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "gateway.toml")]
     codes = []
-    for _ in range(MOST_ENDS + 1):
+    for _ in range(MAX_CRASHES + 1):
         ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
         codes.append(ended.returncode)
     assert codes == [3, 3, 3, 0]

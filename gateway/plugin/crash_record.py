@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from gateway.api.errors import GatewayError, PluginError
 
-MOST_ENDS = 3
+MAX_CRASHES = 3
 _SLOTS, _SLOT_BYTES = 64, 256
 _LOOKED_AT_BYTES = 16 * 1024
 _MOST_REMEMBERED = 1000
@@ -62,7 +62,7 @@ def name_of(body: bytes) -> str:
     return hashlib.sha256(b"%d " % len(body) + body[:_LOOKED_AT_BYTES]).hexdigest()[:16]
 
 
-class Suspects:
+class CrashRecord:
     """One per process. Before `open` it knows of nothing that ended, and keeps its notes in memory."""
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class Suspects:
     # --- judging
 
     def _refuse(self, source: str, hook: str, about: str, otherwise: type[GatewayError]) -> None:
-        if about and (count := self._ends.over.count(_Ended(source, hook, about))) >= MOST_ENDS:
+        if about and (count := self._ends.over.count(_Ended(source, hook, about))) >= MAX_CRASHES:
             raise otherwise(
                 f"{hook} is not called for it any more: the process ended {count} times while this was being worked on, "
                 f"or {hook} never came back; "
@@ -208,11 +208,11 @@ class Suspects:
         """Why none of its hooks is to be called: the process ended in one of them, again and again."""
         for hook in dict.fromkeys(one.hook for one in self._ends.row if one.source == source):
             ends = [one for one in self._ends.row if (one.source, one.hook) == (source, hook)]
-            if len(ends) >= MOST_ENDS and (len(set(ends)) > 1 or not ends[0].about):
+            if len(ends) >= MAX_CRASHES and (len(set(ends)) > 1 or not ends[0].about):
                 return f"the process ended {len(ends)} times in a row inside its {hook}; when it is mended, a reload tries it again"
         return None
 
-    def forgive(self, *sources: str) -> None:
+    def reset(self, *sources: str) -> None:
         """Whoever says so has mended it: begin to count anew; for all where none is named."""
         with self._lock:
             over, row = ([one for one in ends if sources and one.source not in sources] for ends in (self._ends.over, self._ends.row))
@@ -224,18 +224,18 @@ class Suspects:
 class Call(Struct, frozen=True):
     """One call of an async hook, for `stepped`."""
 
-    suspects: Suspects
+    crash_record: CrashRecord
     source: str
     hook: str
     about: str
 
     def enter(self) -> Step | None:
         """See `Steps`."""
-        return self.suspects.enter(self.source, self.hook, about=self.about)
+        return self.crash_record.enter(self.source, self.hook, about=self.about)
 
     def leave(self, before: Step | None) -> None:
         """See `Steps`."""
-        self.suspects.leave(before)
+        self.crash_record.leave(before)
 
 
 def _left(written: bytes) -> Iterator[_Ended]:
