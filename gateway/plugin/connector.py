@@ -234,9 +234,9 @@ class Connector:
             found = self._guard.call("describe", lambda: list(islice(check(made, self.settings, now), MOST_BODY_PROBLEMS)))
             if found:
                 raise InvalidBody([(bounded(path), bounded(text)) for path, text in found])
-        if (about := command.subject) is None:
+        if (subject_of := command.subject) is None:
             return None
-        subject = self._guard.call("describe", lambda: about(made))
+        subject = self._guard.call("describe", lambda: subject_of(made))
         if not (isinstance(subject, str) and subject and is_storable(subject) and len(subject) <= _SUBJECT_LIMIT):
             raise PluginError(f"the subject of {name} is no text of 1 to {_SUBJECT_LIMIT} characters")
         return subject
@@ -268,5 +268,5 @@ class Connector:
     def _call(self, hook: str, **arguments: Any) -> Any:
         return self._guard.call(hook, lambda: self._hooks.call(hook, **arguments))
 
-    async def _await(self, hook: str, about: str = "", **arguments: Any) -> Any:
-        return await self._guard.wait(hook, lambda: self._hooks.call(hook, **arguments), about)
+    async def _await(self, hook: str, subject: str = "", **arguments: Any) -> Any:
+        return await self._guard.wait(hook, lambda: self._hooks.call(hook, **arguments), subject)

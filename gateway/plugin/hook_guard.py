@@ -1,7 +1,7 @@
-"""The guard round the calls of one source's hooks.
+"""Guard around the calls of one source's hooks.
 
-What a hook raises ends here as one of `gateway.api.errors`: SystemExit, KeyboardInterrupt and RecursionError too. Only our own
-cancellation passes. Each step of a hook is noted, see `suspects.py`.
+It turns what a hook raises into one of `gateway.api.errors`, SystemExit, KeyboardInterrupt and RecursionError too. Only our own
+cancellation passes. It records each step of a hook, see `crash_record.py`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,13 @@ _EXPECTED = (TransientError, PermanentError, AuthError, Hold, Ignore)
 
 
 class Guard:
-    """One source's.
-
-    Args:
-        source: The source, for notes.
-        crash_record: Where the steps of its hooks are noted.
-    """
+    """Guard of one source."""
 
     def __init__(self, source: str, crash_record: CrashRecord) -> None:
         self._source, self._crash_record = source, crash_record
 
     def call(self, hook: str, call: Callable[[], T], body: bytes | None = None) -> T:
-        """Call a plain hook; `body` is what it works on. Raises GatewayError."""
+        """Call a plain hook; `body` is the document it works on. Raises GatewayError."""
         before = self._crash_record.enter(self._source, hook, body)
         try:
             return call()
@@ -46,9 +41,9 @@ class Guard:
         finally:
             self._crash_record.leave(before)
 
-    async def wait(self, hook: str, call: Callable[[], Awaitable[Any]], about: str = "") -> Any:
-        """Call an async hook and wait for it; `about` names what it works on. Raises GatewayError."""
-        steps = Call(self._crash_record, self._source, hook, about)
+    async def wait(self, hook: str, call: Callable[[], Awaitable[Any]], subject: str = "") -> Any:
+        """Await an async hook; `subject` names what it works on. Raises GatewayError."""
+        steps = Call(self._crash_record, self._source, hook, subject)
         steps.leave(steps.enter())
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # until Python 3.13 a TaskGroup that fails leaves one behind
@@ -73,6 +68,6 @@ def _translated(hook: str, error: BaseException) -> GatewayError:
         return TransientError("no answer in time")
     if hook == "ingest" and isinstance(error, RecursionError):
         return PermanentError("cannot be read: nested too deeply")
-    # What an unexpected exception says is often a piece of an order; where it was raised is in the log.
-    said = f": {bounded(error)}" if hook in ("describe", "subscribe") else ""
-    return PluginError(f"{hook} failed: {type(error).__name__}{said}")
+    # The text of an unexpected exception often holds a piece of an order; the log has the place where it was raised.
+    text = f": {bounded(error)}" if hook in ("describe", "subscribe") else ""
+    return PluginError(f"{hook} failed: {type(error).__name__}{text}")

@@ -1,12 +1,11 @@
-"""Threads for the plain hooks of a source, so that one that blocks holds up its own source only.
+"""Runner of a source's plain hooks, on the event loop or in a thread, so that a hook that blocks delays its own source only.
 
-Plain hooks think, and take microseconds: on the event loop they cost least. Whether a connector keeps to that is seen by trying: the first
-calls of each kind run in a thread of the source's own, and one that has always come back soon runs on the loop from then on. A kind
-that once did not goes back into the thread, and stays there until a reload. Only one plain hook of a source runs at a time, wherever.
+Plain hooks should take microseconds, and are cheapest on the event loop. The first calls of each kind run in a thread of the source; a
+kind that has always been quick runs on the loop from then on. A kind that was slow once goes back to the thread until a reload. Only one
+plain hook of a source runs at a time.
 
-A thread cannot be killed: one whose call does not come back is left behind, and the next call has a thread of its own. What it worked on
-is remembered with that over which the process ended (`suspects`). Code that keeps Python's lock (a regular expression without an end)
-stops everybody from any thread.
+A thread cannot be killed: one whose call does not return is abandoned, and the next call gets a new thread. The crash record counts the
+abandoned call as a crash on its subject. Code that holds Python's lock (a regular expression without an end) stops every thread.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop
 
 
 class HookRunner:
-    """One source's. Its thread begins with the first call that needs it, and ends with the process or with `close`."""
+    """Runner of one source. Its thread starts with the first call that needs it, and ends with the process or with `close`."""
 
     def __init__(self, crash_record: CrashRecord | None = None) -> None:
         self._crash_record = crash_record
@@ -44,10 +43,10 @@ class HookRunner:
         self._thread: threading.Thread | None = None
 
     async def run(self, kind: str, call: Callable[[], T]) -> T:
-        """What `call` returns or raises.
+        """Run `call`, and return or raise what it does.
 
         Raises:
-            TransientError: It, or one before it, has not come back within `PATIENCE_S`; or too many never did.
+            TransientError: It or an earlier call has not returned within `PATIENCE_S`, or too many never did.
         """
         if self._pending or self._proven.get(kind, 0) < TRIALS:
             return await self._beside(kind, call)
@@ -58,11 +57,11 @@ class HookRunner:
             self._judge(kind, perf_counter() - began)
 
     def close(self) -> None:
-        """End the thread once it has done what it has begun."""
+        """End the thread after its current calls."""
         if self._thread is not None:
             self._jobs.put(None)
 
-    __del__ = close  # the thread does not keep it alive
+    __del__ = close  # the thread holds no reference to it
 
     async def _beside(self, kind: str, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -75,7 +74,7 @@ class HookRunner:
             finally:
                 self._judge(kind, perf_counter() - began)
 
-        self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]  # one whose call came back at last has ended
+        self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]  # a call that returned late ended its thread
         if len(self._left_behind) >= MOST_LEFT_BEHIND:
             raise TransientError(
                 f"{len(self._left_behind)} calls of the connector never came back; restart the gateway", retry_after_s=60.0
@@ -102,7 +101,7 @@ class HookRunner:
     def _answered(self, answer: asyncio.Future[Any]) -> None:
         self._pending -= 1
         if not answer.cancelled():
-            answer.exception()  # nobody may be waiting any more
+            answer.exception()  # its caller may have stopped waiting
 
     def _judge(self, kind: str, took_s: float) -> None:
         if took_s > SOON_S:
@@ -125,13 +124,13 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
         problem: BaseException | None = None
         try:
             result = call()
-        except BaseException as error:  # each is an answer of the connector's, and none is this thread's
+        except BaseException as error:  # the connector's error goes to the caller; the thread goes on
             problem = error
         try:
             loop.call_soon_threadsafe(_give, answer, result, problem)
-        except RuntimeError:  # the loop is closed: nobody waits
+        except RuntimeError:  # the loop is closed
             return
-        del job, call, answer, result, problem  # what waits holds nothing alive
+        del job, call, answer, result, problem  # an idle thread keeps nothing alive
 
 
 def _give(answer: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:

@@ -1,8 +1,8 @@
-"""Async hooks, step by step, and the tasks that a connector starts by itself: what would end the process ends in the task.
+"""Guard for the tasks that a hook creates, and a recorder of its steps.
 
-asyncio lets SystemExit and KeyboardInterrupt of any task through to the loop, and so ends everything. A hook's own are caught
-where the hook is called; this is for the tasks that a hook makes, by `TaskGroup`, `gather` or `create_task`. Between two awaits a hook
-has the loop to itself: each such step is noted, in its tasks as well.
+asyncio passes SystemExit and KeyboardInterrupt of any task to the loop, which ends the process. `hook_guard.py` catches those of a hook
+itself; this module catches those of the tasks that it creates with `TaskGroup`, `gather` or `create_task`. Between two awaits a
+hook has the loop to itself: each such step is recorded, in its tasks, too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class Steps(Protocol):
-    """The recorder of the steps of one hook's call."""
+    """Recorder of the steps of one call of a hook."""
 
     def enter(self) -> Any:
-        """A step begins; what was under way before."""
+        """Record that a step begins; return the step that ran before."""
 
     def leave(self, before: Any) -> None:
-        """It is over."""
+        """Record that the step is over."""
 
 
 _in_hook: ContextVar[Steps | None] = ContextVar("in_hook", default=None)
@@ -32,7 +32,7 @@ _in_hook: ContextVar[Steps | None] = ContextVar("in_hook", default=None)
 
 @contextmanager
 def inside_hook(steps: Steps) -> Iterator[None]:
-    """Tasks that are made in here are a connector's."""
+    """Guard the tasks that are created in this context."""
     token = _in_hook.set(steps)
     try:
         yield
@@ -42,7 +42,7 @@ def inside_hook(steps: Steps) -> Iterator[None]:
 
 @types.coroutine
 def stepped(work: Awaitable[T], steps: Steps) -> Generator[Any, Any, T]:
-    """Await `work` and note each of its steps."""
+    """Await `work` and record each of its steps."""
     going = work.__await__()
     sent: Any = None
     thrown: BaseException | None = None
@@ -56,14 +56,14 @@ def stepped(work: Awaitable[T], steps: Steps) -> Generator[Any, Any, T]:
             steps.leave(before)
         try:
             sent, thrown = (yield waited), None
-        except BaseException as error:  # a cancellation: the work's own to see
+        except BaseException as error:  # a cancellation, which the work must see
             sent, thrown = None, error
 
 
 def make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T], **named: Any
 ) -> asyncio.Task[T]:
-    """The loop's task factory."""
+    """Create a task; this is the loop's task factory."""
     plain, steps = cast("Coroutine[Any, Any, T]", coroutine), _in_hook.get()
     return asyncio.Task(plain if steps is None else _contain(plain, steps), loop=loop, **named)
 

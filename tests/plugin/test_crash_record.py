@@ -25,7 +25,7 @@ crash_record.open(Path(folder), make=True)
 for call in calls:
     source, hook, about, then = call.split(",")
     try:
-        before = crash_record.enter(source, hook, about=about)
+        before = crash_record.enter(source, hook, subject=about)
     except Exception as error:
         print(error)
         continue
@@ -125,12 +125,12 @@ def test_who_says_that_it_is_mended_lets_it_be_tried_again(tmp_path: Path) -> No
     crash_record = known(tmp_path)
     crash_record.reset("bad")
     with pytest.raises(TransientError, match="ended 3 times"):
-        crash_record.enter("worse", "ingest", about="thing", otherwise=TransientError)
+        crash_record.enter("worse", "ingest", subject="thing", otherwise=TransientError)
     crash_record.close()
     assert down(tmp_path, "bad") is None
     crash_record = known(tmp_path)
     crash_record.reset()
-    crash_record.enter("worse", "ingest", about="thing")
+    crash_record.enter("worse", "ingest", subject="thing")
     crash_record.close()
 
 
