@@ -1,4 +1,4 @@
-"""A caller's JSON against the Struct of a command: read strictly, and every problem at once, each by its JSON path."""
+"""Validation of a command's JSON body. It reports all problems, each with its JSON path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.config.report import BodyReport, KeyPath, TooManyProblems, json_pat
 
 
 class InvalidBody(Exception):
-    """The body of a command is invalid. `problems` are all of them as path and text, or the first hundred."""
+    """The body of a command is invalid. `problems` are all of them, or the first hundred, as path and text."""
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         super().__init__(f"{len(problems)} problems")
@@ -26,24 +26,20 @@ class InvalidBody(Exception):
 
 
 class _Twice(dict[str, Any]):
-    """An object in which a key stands twice."""
+    """Object with a duplicate key."""
 
     key = ""
 
 
 class _NoNumber:
-    """What JSON has no number for, or what is one beyond all bounds."""
+    """Number that JSON does not have, or that is too large."""
 
     def __init__(self, text: str) -> None:
         self.problem = text
 
 
 def check_body(kind: type[Struct], body: bytes) -> Any:
-    """The body as the command's Struct.
-
-    Raises:
-        InvalidBody: With everything that is wrong.
-    """
+    """Decode a body to the command's Struct. Raises InvalidBody with every problem."""
     try:
         tree = parsed(body, _decoder)
     except ValueError as error:
@@ -56,20 +52,20 @@ def check_body(kind: type[Struct], body: bytes) -> Any:
             decode(kind, tree, (), report)
     if report.count:
         raise InvalidBody([(json_path(at), text) for at, text in report.found])
-    try:  # what counts is what the submit step will read
+    try:  # the submit step reads the body this way
         return msgspec.json.decode(body.removeprefix(_BOM), type=kind)
     except msgspec.ValidationError as error:
-        said, _, place = str(error).partition(" - at `$")
-        raise InvalidBody([("$" + place.removesuffix("`"), said.replace("`", ""))]) from None
+        text, _, place = str(error).partition(" - at `$")
+        raise InvalidBody([("$" + place.removesuffix("`"), text.replace("`", ""))]) from None
 
 
 def meaning(body: bytes) -> bytes:
-    """What a body that was checked says, whatever its spelling: the same bytes for the same JSON values."""
+    """Return a checked body in canonical form: equal JSON values give equal bytes."""
     return _encoder.encode(_exact.decode(body.removeprefix(_BOM)))
 
 
 def _poison(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """What no body may hold, whatever its type: nothing that two readers would read as two things."""
+    """Yield what no body may hold, because two readers could read it differently."""
     if isinstance(value, _NoNumber):
         yield at, value.problem
     elif isinstance(value, str):

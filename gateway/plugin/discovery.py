@@ -1,6 +1,6 @@
-"""Which connectors are installed: entry points of the group `gateway.connectors`, each loaded by itself.
+"""Discovery of installed connectors: entry points of the group `gateway.connectors`, each loaded by itself.
 
-A plugin is code of ours as soon as it is imported, so only what a source uses is imported, and by nothing that only looks.
+An imported plugin runs its code in our process, so only the plugins that sources use are imported, and only by commands that need them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.api.errors import PluginError
 from gateway.api.messages import Door
@@ -23,8 +24,12 @@ GROUP = "gateway.connectors"
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
-    """One installed connector; `problem` says why it cannot be used, `trace` where it failed. One that was not loaded has neither
-    a module nor a problem."""
+    """Installed connector. One that was not loaded has neither a module nor a problem.
+
+    Attributes:
+        problem: Why it cannot be used.
+        trace: Where it failed.
+    """
 
     name: str
     distribution: str
@@ -40,34 +45,33 @@ class Plugin(Struct, frozen=True, kw_only=True):
 def installed(
     points: Iterable[EntryPoint] | None = None, *, load: Collection[str] | None = None, crash_record: CrashRecord | None = None
 ) -> dict[str, Plugin]:
-    """Every installed connector by name. One that is broken is in it with its problem, and keeps no other from loading.
+    """Return every installed connector by name, a broken one with its problem.
 
     Args:
-        load: The names of those to import; default: all.
-        crash_record: Where it is noted that one is being imported; one in whose import the process ended again and again is left alone.
+        load: Names of the connectors to import; default: all.
+        crash_record: Record of the imports. A connector whose import crashed the process several times is not imported.
     """
     found: dict[str, Plugin] = {}
     for point in sorted(points if points is not None else entry_points(group=GROUP), key=lambda p: p.name):
+        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+        plugin = Plugin(name=point.name, distribution=distribution, version=version)
         if point.name in found:
             first = found[point.name]
-            several = f"{first.distribution} and {_distribution(point)[0]}"
+            several = f"{first.distribution} and {distribution}"
             problem = f"{several} provide it; uninstall all but one"
-            found[point.name] = Plugin(name=point.name, distribution=several, version=first.version, problem=problem)
+            plugin = Plugin(name=point.name, distribution=several, version=first.version, problem=problem)
         elif load is None or point.name in load:
-            found[point.name] = _load(point, crash_record or CrashRecord())
-        else:
-            distribution, version = _distribution(point)
-            found[point.name] = Plugin(name=point.name, distribution=distribution, version=version)
+            plugin = _load(plugin, point, crash_record or CrashRecord())
+        found[point.name] = plugin
     return found
 
 
-def _load(point: EntryPoint, crash_record: CrashRecord) -> Plugin:
-    distribution, version = _distribution(point)
+def _load(plugin: Plugin, point: EntryPoint, crash_record: CrashRecord) -> Plugin:
     noted_as = f"plugin {point.name}"
     if (why := crash_record.down(noted_as)) is not None:
-        return Plugin(name=point.name, distribution=distribution, version=version, problem=why)
+        return replace(plugin, problem=why)
     before = crash_record.enter(noted_as, "import")
-    importlib.invalidate_caches()  # it may have been installed, or mended, since the process began
+    importlib.invalidate_caches()  # it may have been installed or corrected since the process began
     try:
         module = point.load()
         connector = Connector(module)
@@ -75,25 +79,14 @@ def _load(point: EntryPoint, crash_record: CrashRecord) -> Plugin:
         reason = str(error) if isinstance(error, PluginError) else f"cannot be imported: {type(error).__name__}: {error}"
         trace = None if isinstance(error, PluginError) and error.__cause__ is None else traceback.format_exc()
         _forget(point)
-        return Plugin(name=point.name, distribution=distribution, version=version, problem=reason, trace=trace)
+        return replace(plugin, problem=reason, trace=trace)
     finally:
         crash_record.leave(before)
-    return Plugin(
-        name=point.name,
-        distribution=distribution,
-        version=version,
-        title=connector.description.title,
-        doors=connector.doors,
-        hooks=tuple(sorted(connector.hooks)),
-        module=module,
-    )
+    title, hooks = connector.description.title, tuple(sorted(connector.hooks))
+    return replace(plugin, title=title, doors=connector.doors, hooks=hooks, module=module)
 
 
 def _forget(point: EntryPoint) -> None:
-    """Let a broken plugin be imported anew: a reload then finds what was mended. What else it imported stays as it is."""
+    """Remove a broken plugin's modules, so that a reload imports the corrected ones."""
     for name in [name for name in sys.modules if name == point.module or name.startswith(f"{point.module}.")]:
         del sys.modules[name]
-
-
-def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")

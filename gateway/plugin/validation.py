@@ -1,4 +1,4 @@
-"""Whether what a hook returns, or raises, is what its contract says. Pure."""
+"""Checks of what hooks return and raise. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LONGEST_WAIT_S = 86400.0
 _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
-# Where one of these is in a written order, its instants or amounts deserve a closer look; in `extra` it may be harmless.
+# An encoded order that matches one of these may have a wrong instant or amount; a match inside `extra` is harmless.
 _LOCAL = re.compile(rb'"(?:ordered_at|requested_for|due_at)":"[^"]*[^Z"]"')
 _ODD = re.compile(rb'"(?:total|quantity|unit_price|line_total)":(?!null|"-?[0-9]+(?:\.[0-9]+)?")')
 
 
 class Misread(Exception):
-    """A verified envelope that `ingest` could not read; it is kept."""
+    """A verified envelope cannot be read by `ingest`; it is kept as a dead letter."""
 
 
 def checked_order(order: object) -> Order:
-    """An order that is what its types say: a Struct does not look at what it is made of."""
+    """Return an order whose values have the types of its fields: a Struct does not check that itself. Raises PluginError."""
     if not isinstance(order, Order):
         raise PluginError(f"normalize returned {type(order).__name__}, not an Order")
     try:
@@ -54,7 +54,7 @@ def checked_order(order: object) -> Order:
 
 
 def checked_event(hook: str, event: object, *, fetches: bool) -> Event:
-    """The event, if it is one. Raises Misread, PluginError."""
+    """Return the event if it is valid. Raises Misread, PluginError."""
     if not isinstance(event, Event):
         raise PluginError(f"{hook} returned {type(event).__name__}, not an Event")
     for name in (event.key, event.order_ref):
@@ -62,7 +62,7 @@ def checked_event(hook: str, event: object, *, fetches: bool) -> Event:
             raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
         if not is_identity(name):
             raise Misread("an order whose identifier is a word for nothing (null, none, 0, white space ...): many orders could have it")
-    # Written out, since every event of a burst comes by: a loop over the table costs as much again as all the rest of this.
+    # Written out for speed: a loop over the table would double the cost of this function, which checks every event of a burst.
     document, content, occurred_at, flagged = event.document, event.content, event.occurred_at, event.flagged
     if not (
         (document is None or isinstance(document, bytes))
@@ -90,7 +90,7 @@ def _check_newness(hook: str, event: Event) -> None:
         raise PluginError(f"{hook} returned an event whose as_of is no instant with a time zone")
     if sequence is not None and type(sequence) is not int:
         raise PluginError(f"{hook} returned an event whose sequence is no whole number")
-    if sequence is not None and abs(sequence) >= 2**63:  # it is the vendor's, and one such costs no other order of its page
+    if sequence is not None and abs(sequence) >= 2**63:  # the vendor's mistake, which must not cost the other orders of its page
         raise Misread("an order whose number in the vendor's count has more than 63 bits")
 
 
@@ -113,7 +113,7 @@ def _wrong_field(event: Event) -> str:
 
 
 def tidy(error: GatewayError) -> None:
-    """Make what a hook raised fit to be kept: texts that can be stored, waits that end."""
+    """Bound the texts and waits of an error that a hook raised, so that they can be stored."""
     error.args = tuple(bounded(argument) for argument in error.args)
     if isinstance(error, (Rejected, Hold, Ignore)):
         error.reason = bounded(error.reason)
@@ -127,7 +127,7 @@ def _is_plain(amount: object) -> bool:
 
 
 def is_storable(text: str) -> bool:
-    """Whether UTF-8 can carry it."""
+    """Tell whether UTF-8 can encode a text."""
     try:
         text.encode()
     except UnicodeEncodeError:
