@@ -1,4 +1,4 @@
-"""Tables into Structs, every problem at once: of a configuration each with its file, line and key, of a body by its JSON path."""
+"""Decoder of tables to Structs that reports all problems at once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LONGEST_WORD = 100
 
 
 def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | None:
-    """One table as a Struct; None where anything in it was wrong, which `report` then says.
+    """Decode a table to a Struct; return None after adding any problem to the report.
 
-    Understands nested and tagged Structs, dicts and lists of them, `Secret` and what else is `FileBacked`, and texts that
-    `parse` themselves, as `Url` does, beside what msgspec understands. A Struct may have a method
-    `check() -> Iterable[tuple[key, text]]` for what concerns several keys; a key of several tables down is a tuple.
+    It takes the types that msgspec takes, nested and tagged Structs, dicts and lists of them, `FileBacked` types such as `Secret`, and
+    types with a `parse` method such as `Url`. A Struct may have a method `check() -> Iterable[tuple[key, text]]` that checks several
+    keys together; a key inside a nested table is a tuple.
     """
     before = report.count
     made = decode_known(kind, value, at, report)
@@ -35,7 +35,7 @@ def decode(kind: type[S], value: object, at: KeyPath, report: Report) -> S | Non
 
 
 def decode_known(kind: type[S], value: object, at: KeyPath, report: Report) -> S | None:
-    """The same, also where there are keys that are not known: what is said of them hides no other problem."""
+    """Decode a table to a Struct, even if it has unknown keys: these are reported, and hide no other problem."""
     if not isinstance(value, Mapping):
         report.add_no_table(at)
         return None
@@ -77,17 +77,17 @@ def decode_known(kind: type[S], value: object, at: KeyPath, report: Report) -> S
 
 
 def _checked(made: Struct) -> Iterator[tuple[KeyPath, str]]:
-    """What a Struct's own `check` says, each with the keys down to it."""
+    """Yield the problems that a Struct's own `check` finds, each with its path."""
     check = getattr(made, "check", None)
     for key, text in check() if callable(check) else ():
         yield (key if isinstance(key, tuple) else (key,) if key else ()), text
 
 
 def _others(kind: type[Struct], values: Mapping[str, Any], unusable: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
-    """What `check` says of a table some of whose keys cannot be used: of the other keys, as if those were not there.
+    """Yield the problems that `check` finds in a table with unusable keys, as if those keys were missing.
 
-    What speaks of one that cannot be used is left out: it may be untrue once that is mended. So is all that `check` would have said
-    after it met one without which it cannot go on.
+    Problems that name an unusable key are left out, because they may vanish with its correction. `check` ends at the first missing key
+    that it needs.
     """
     rest = {name: value for name, value in values.items() if name not in unusable}
     needed = {field.name: None for field in msgspec.structs.fields(kind) if field.required}
@@ -96,7 +96,7 @@ def _others(kind: type[Struct], values: Mapping[str, Any], unusable: Mapping[str
         for below, text in _checked(kind(**{**needed, **rest})):
             if below and below[0] not in unusable.values() and not of_those.search(text):
                 yield below, text
-    except Exception:  # it looks at what is not there
+    except Exception:  # `check` needs a missing key
         return
 
 
@@ -145,15 +145,15 @@ def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
 
 
 def _stripped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without its `Annotated`, and what that says."""
+    """Return a type without its `Annotated`, and the annotations."""
     return (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
 
 
 def _limits(hint: Any) -> tuple[Any, ...]:
-    """What is said of the length of a list or an object, on whichever level of `Annotated[list[X] | None, Meta(...)]` it stands."""
-    bare, said = _stripped(hint)
+    """Return the limits of a list's or object's length, from any level of `Annotated[list[X] | None, Meta(...)]`."""
+    bare, limits = _stripped(hint)
     members = get_args(bare) if get_origin(bare) in _UNIONS else ()
-    return (*said, *(one for member in members for one in _stripped(member)[1])) or (Meta(),)
+    return (*limits, *(one for member in members for one in _stripped(member)[1])) or (Meta(),)
 
 
 def _path(value: object) -> str:
@@ -172,7 +172,7 @@ _SIZES = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 
 
 def _in_words(said: str, value: object, hint: Any, kinds: Mapping[str, str]) -> str:
-    """What msgspec says of a value, for people who know neither msgspec nor Python."""
+    """Translate an error of msgspec for readers who know neither msgspec nor Python."""
     said, _, place = said.partition(" - at `$")
     inside = f" (at {place.removesuffix('`')})" if place.removesuffix("`") else ""
     if found := _WRONG_KIND.match(said):

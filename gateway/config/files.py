@@ -1,4 +1,4 @@
-"""The files of the configuration, `conf.d/*.toml` beside the first one, as one table that knows where each of its keys stands."""
+"""Reader of the configuration file and its `conf.d/*.toml`, merged to one table with file and line of each key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_files(path: Path) -> tuple[dict[str, Any], Report]:
     """Read the file and its `conf.d`.
 
     Returns:
-        The table, and a report that names the line of a key.
+        The table, and a report that knows the line of each key.
     Raises:
         ConfigError: A file cannot be read, is not TOML, or a key stands twice.
     """

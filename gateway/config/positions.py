@@ -1,4 +1,4 @@
-"""TOML with the line of each key: tomllib gives no positions, and a message to a person needs them."""
+"""Lines of TOML keys, which tomllib does not give, for error messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ADVICE = {
 
 
 class NotToml(Exception):
-    """A text is not TOML; `line`, from 1, is where that shows."""
+    """A text is not TOML; `line`, from 1, has the error."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -48,21 +48,21 @@ class NotToml(Exception):
 
 
 def read(text: str) -> dict[str, Any]:
-    """The tables and values of a TOML text. Raises NotToml, with what to do about it where that is known."""
+    """Parse a TOML text. Raises NotToml, with advice for common mistakes."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        said, place = _PLACE.sub("", str(error)), _PLACE.search(str(error))
+        message, place = _PLACE.sub("", str(error)), _PLACE.search(str(error))
         line = int(place[1]) if place and place[1] else text.rstrip("\n").count("\n") + 1
         column = f" (column {place[2]})" if place and place[2] else ""
-        advice = next((f"; {advice}" for begin, advice in _ADVICE.items() if said.startswith(begin)), "")
-        raise NotToml(said + column + advice, line) from error
+        advice = next((f"; {advice}" for begin, advice in _ADVICE.items() if message.startswith(begin)), "")
+        raise NotToml(message + column + advice, line) from error
     except (ValueError, RecursionError) as error:
         raise NotToml("a number is too long or a value nested too deeply", 1) from error
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """The line, from 1, of every table header and key of a text that tomllib accepts; array items count from 0."""
+    """Return the line, from 1, of every table header, key and array item of a text that tomllib accepts; items count from 0."""
     stands: dict[KeyPath, int] = {}
     implied: dict[KeyPath, int] = {}
     for path, line, itself in _walk(list(_tokens(text))):
@@ -105,7 +105,7 @@ def _walk(tokens: _Tokens) -> Iterator[_Found]:
 
 
 def _places(key: KeyPath, newest: dict[KeyPath, int]) -> list[KeyPath]:
-    """The tables that a header's key goes through; below an array of tables that is its newest one."""
+    """Return the paths of a header's tables; below an array of tables its latest item."""
     places: list[KeyPath] = []
     path: KeyPath = ()
     for n, part in enumerate(key):

@@ -1,7 +1,6 @@
-"""The configuration file: TOML, with `conf.d/*.toml` beside it, into Structs (CONTRACT section 3).
+"""Settings of the configuration file and its `conf.d/*.toml`, as Structs (CONTRACT section 3).
 
-What a target and what a connector want to know is theirs to say (`target/settings.py`, a connector's `Settings`), so their
-tables are kept as tables here and decoded with the same `decode`.
+The tables of targets and the `settings` of sources stay tables here: `targets/settings.py` and each connector's `Settings` decode them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +35,7 @@ EarlierVersions = Literal["flag", "send"]
 
 _UNFINISHED = 32 * 1024 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
+_BAD_NAME = "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit"
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
@@ -51,10 +52,15 @@ class GatewaySettings(_Table, frozen=True, kw_only=True):
 
 
 class StoreSettings(_Table, frozen=True, kw_only=True):
-    """`reserve_bytes` is given back to a full disk so that what is stored can still leave; `keep_bodies_days` is how long
-    the bodies of delivered orders stay readable, `keep_attempts_days` what was tried and answered, `keep_orders_days` the rows
-    themselves, `keep_keys_days` what tells a repeat from a new order, the keys of
-    commands for a vendor too. `max_bytes`: near it, all but the last are shortened."""
+    """Settings of the store. Near `max_bytes` it shortens all retention times but `keep_keys_days`.
+
+    Attributes:
+        reserve_bytes: Space that is freed when the disk is full, so that stored orders can still leave.
+        keep_bodies_days: Retention of the bodies of delivered orders.
+        keep_attempts_days: Retention of attempts and their answers.
+        keep_orders_days: Retention of the rows of orders.
+        keep_keys_days: Retention of the keys by which repeated orders and commands are recognised.
+    """
 
     url: str = "sqlite:gateway.db"
     reserve_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
@@ -89,11 +95,13 @@ class _Listener(_Table, frozen=True, kw_only=True):
 
 
 class HttpSettings(_Listener, frozen=True, kw_only=True):
-    """The vendors' side. What it says of strangers, and of times, holds for the other listeners, too.
+    """Settings of the listener for vendors. Its limits of refused requests and its times apply to the other listeners, too.
 
-    `max_connections_per_address`: a quarter of `max_connections` if None. `max_unfinished_bytes`: what has come of all unfinished
-    requests together. `trusted_proxies`: addresses and networks of proxies
-    that say for whom they ask; their own connections are theirs to limit. `max_refused_...`: requests that prove nothing.
+    Attributes:
+        max_connections_per_address: A quarter of `max_connections` if None.
+        max_unfinished_bytes: Received bytes of all unfinished requests together.
+        max_refused_per_second: Limit of requests without proof of origin.
+        trusted_proxies: Addresses and networks of proxies, which name their clients and limit their own connections.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -110,12 +118,12 @@ class HttpSettings(_Listener, frozen=True, kw_only=True):
 
     @property
     def per_address(self) -> int:
-        """The limit of connections for one address."""
+        """Limit of connections from one address."""
         return self.max_connections_per_address or max(1, self.max_connections // 4)
 
     @property
     def unfinished_bytes(self) -> int:
-        """The limit of bytes for all unfinished requests together: 32 MiB, or two of the longest."""
+        """Limit of bytes of all unfinished requests together: 32 MiB, or two of the longest."""
         return self.max_unfinished_bytes or max(_UNFINISHED, 2 * self.max_body_bytes)
 
     def check(self) -> Iterable[tuple[str, str]]:
@@ -131,7 +139,7 @@ class HttpSettings(_Listener, frozen=True, kw_only=True):
 
 
 class _Inside(_Listener, frozen=True, kw_only=True):
-    """One that other machines reach only where somebody says so."""
+    """Listener bound to a loopback address unless `allow_remote` is set."""
 
     allow_remote: bool = False
 
@@ -153,7 +161,7 @@ class AdminSettings(_Inside, frozen=True, kw_only=True):
 
 
 class CallerSettings(_Table, frozen=True, kw_only=True):
-    """Somebody who may hand in commands: `commands` are `SOURCE/COMMAND`, or `SOURCE/*` for all of a source's."""
+    """Client of the command API. Its `commands` are `SOURCE/COMMAND`, or `SOURCE/*` for all of a source."""
 
     token_sha256: str
     commands: tuple[str, ...]
@@ -169,7 +177,7 @@ class CallerSettings(_Table, frozen=True, kw_only=True):
 
 
 class SubmitSettings(_Inside, frozen=True, kw_only=True):
-    """The way back; it is listened for where there is a caller."""
+    """Settings of the command API. Its listener opens if at least one caller is configured."""
 
     listen: str = "127.0.0.1:8082"
     max_body_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 256 * 1024
@@ -181,12 +189,15 @@ class SubmitSettings(_Inside, frozen=True, kw_only=True):
 
 
 class SourceSettings(_Table, frozen=True, kw_only=True):
-    """One vendor account. `settings` is decoded into the connector's own Struct.
+    """Settings of a source: one vendor account.
 
-    `earlier_versions`: what becomes of content that an order had before, or that the vendor dates before its newest version: `flag`
-    keeps it and sends nothing, `send` takes it for a revision like any other.
-    `answer`: what a webhook is answered after: `stored`, the commit; `delivered`, what the targets say, at most `answer_wait_s`
-    later. `allow_private_addresses`: the vendor's host name may resolve to an address of a private network.
+    Attributes:
+        earlier_versions: Treatment of content that the order had before, or that the vendor dates before the newest version: `flag`
+            keeps it and sends nothing, `send` sends it like any revision.
+        answer: Event that a webhook's answer waits for: the commit (`stored`), or the targets' answers (`delivered`), at most
+            `answer_wait_s`.
+        allow_private_addresses: The vendor's host name may resolve to an address of a private network.
+        settings: Table that the connector's own Struct decodes.
     """
 
     connector: str
@@ -202,9 +213,9 @@ class SourceSettings(_Table, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """A whole configuration; `targets` holds the tables that `target/settings.py` decodes.
+    """Whole configuration. `targets` holds the tables that `targets/settings.py` decodes.
 
-    `half` are sources whose own table has a problem, with what of it can be read: their settings are looked at all the same.
+    `half` has the readable parts of sources whose own table has a problem, so that their settings are checked, too.
     """
 
     gateway: GatewaySettings
@@ -226,10 +237,10 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> tuple[Config, Report]:
-    """Read the file and its `conf.d`.
+    """Load the file and its `conf.d`.
 
     Returns:
-        What could be read, and what is wrong: a table that has a problem has its defaults, a source that has one is left out.
+        The configuration and its problems. A table with a problem has its defaults, a source with one is left out.
     Raises:
         ConfigError: A file cannot be read, is not TOML, or a key stands twice.
     """
@@ -257,42 +268,41 @@ def _config(tree: Mapping[str, Any], report: Report) -> Config:
             half[name] = source
         if source is not None:
             _check_source(name, source, named["targets"], report)
-    gateway = decode(GatewaySettings, tree.get("gateway", {}), ("gateway",), report)
-    store = decode(StoreSettings, tree.get("store", {}), ("store",), report)
-    http = decode(HttpSettings, tree.get("http", {}), ("http",), report)
-    admin = decode(AdminSettings, tree.get("admin", {}), ("admin",), report)
-    submit = decode(SubmitSettings, tree.get("submit", {}), ("submit",), report)
+    made: dict[str, Any] = {name: decode(kind, tree.get(name, {}), (name,), report) for name, kind in _SINGLE.items()}
+    submit: SubmitSettings | None = made["submit"]
     _check_callers(submit, named["sources"], report)
-    _check_addresses({"http": http, "admin": admin, "submit": submit if submit and submit.callers else None}, report)
-    return Config(
-        gateway=gateway or GatewaySettings(),
-        store=store or StoreSettings(),
-        http=http or HttpSettings(),
-        admin=admin or AdminSettings(),
-        submit=submit or SubmitSettings(),
-        sources=sources,
-        targets=targets,
-        half=half,
-    )
+    listeners = {name: made[name] for name in ("http", "admin", "submit") if made[name]}
+    if submit is not None and not submit.callers:
+        del listeners["submit"]
+    _check_addresses(listeners, report)
+    single: dict[str, Any] = {name: made[name] or kind() for name, kind in _SINGLE.items()}
+    return Config(**single, sources=sources, targets=targets, half=half)
 
 
 def _half(table: Any) -> SourceSettings | None:
-    """Read what can be read of a source's broken table; None where that lacks even its connector."""
+    """Return the readable part of a source's table; None if its connector is missing."""
     read: dict[str, Any] = {}
     for key in SourceSettings.__struct_fields__ if isinstance(table, Mapping) else ():
         try:
             read[key] = getattr(convert({"connector": "", key: table[key]}, SourceSettings), key)
-        except (KeyError, ValidationError):  # not there, or complained of already
+        except (KeyError, ValidationError):  # missing, or reported already
             continue
     return SourceSettings(**read) if "connector" in read else None
 
 
 _NOTHING = {"sources": "nothing can come in", "targets": "nothing can go out"}
-_TABLES = ("gateway", "store", "http", "admin", "submit", *_NOTHING)
+_SINGLE: dict[str, type[_Table]] = {
+    "gateway": GatewaySettings,
+    "store": StoreSettings,
+    "http": HttpSettings,
+    "admin": AdminSettings,
+    "submit": SubmitSettings,
+}
+_TABLES = (*_SINGLE, *_NOTHING)
 
 
 def _named(tree: Mapping[str, Any], what: str, report: Report) -> Mapping[str, Any]:
-    """The tables `[sources.NAME]` or `[targets.NAME]`."""
+    """Return the tables `[sources.NAME]` or `[targets.NAME]`, whose names are checked."""
     found = tree.get(what, {})
     if not isinstance(found, Mapping):
         report.add((what,), f"must be tables, as in [{what}.NAME]")
@@ -301,7 +311,7 @@ def _named(tree: Mapping[str, Any], what: str, report: Report) -> Mapping[str, A
         report.add((what,), f"there is none, so {_NOTHING[what]}; add a table [{what}.NAME]")
     for name in found:
         if not _NAME.match(name):
-            report.add((what, name), "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit")
+            report.add((what, name), _BAD_NAME)
     return found
 
 
@@ -321,12 +331,12 @@ def _check_source(name: str, source: SourceSettings, targets: Mapping[str, Any],
 
 
 def _check_callers(submit: SubmitSettings | None, sources: Mapping[str, Any], report: Report) -> None:
-    """What a caller may do is looked at where the connectors are known; here, that the sources exist."""
+    """Check callers: their names, tokens and sources. Their commands are checked once the connectors are loaded."""
     known: dict[str, str] = {}
     for name, caller in (submit.callers if submit else {}).items():
         at = ("submit", "callers", name)
         if not _NAME.match(name):
-            report.add(at, "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit")
+            report.add(at, _BAD_NAME)
         elif name == OPERATOR:
             report.add(at, "is the name under which `gateway submit` hands in commands; choose another one")
         if (other := known.setdefault(caller.token_sha256.lower(), name)) != name:
@@ -341,10 +351,9 @@ def _check_callers(submit: SubmitSettings | None, sources: Mapping[str, Any], re
                 report.add((*at, "commands", n), f"{pattern} stands twice; keep one of them")
 
 
-def _check_addresses(listeners: Mapping[str, _Listener | None], report: Report) -> None:
-    there = [(name, one) for name, one in listeners.items() if one is not None]
-    for n, (name, one) in enumerate(there):
-        for other, before in there[:n]:
+def _check_addresses(listeners: Mapping[str, _Listener], report: Report) -> None:
+    for n, (name, one) in enumerate(listeners.items()):
+        for other, before in islice(listeners.items(), n):
             if _collide(before.address, one.address):
                 report.add((name, "listen"), f"is the address of {other}.listen ({before.listen}) too; give it another port")
 
