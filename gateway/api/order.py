@@ -7,9 +7,10 @@ travel in UTC with `Z`. Identifiers are strings, leading zeros and all. What is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -108,23 +109,52 @@ _TINY = re.compile(rb'"-?[0-9.]+E-[0-9]+"')
 _encoder = msgspec.json.Encoder(decimal_format="string")
 _message = msgspec.json.Decoder(Message)
 
+# The fields that orders had when the first digests of them were stored. Never edited: they are in every digest, set or not.
+_FIRST_FIELDS = {
+    "Order": "order_ref order_number revision status ordered_at requested_for currency total customer ship_to notes lines references"
+    " flags extra",
+    "Line": "line_number article_number scan_code name quantity unit unit_price line_total interval_days due_at status notes",
+    "Customer": "number name contact email phone address",
+    "Address": "name street street2 postal_code city region country phone email",
+}
 
-def encode(message: Message) -> bytes:
-    """The message as JSON: the bytes that are stored, hashed, sent and sent again."""
-    return _encode(message)
 
+def encode(whole: Message | Order) -> bytes:
+    """Encode a message or an order as JSON: the bytes that are stored, hashed, sent and sent again.
 
-def encode_order(order: Order) -> bytes:
-    """An order alone, to show it or to compare it by its digest."""
-    return _encode(order)
-
-
-def _encode(whole: Message | Order) -> bytes:
-    """Python writes an amount below 0.000001 as 1E-7, which few ERPs read: those are written out, at some cost."""
+    Python writes an amount below 0.000001 as 1E-7, which few ERPs read: such amounts are written out, at some cost.
+    """
     written = _encoder.encode(whole)
     if b"E-" in written and _TINY.search(written):
         return _encoder.encode(_written_out(msgspec.to_builtins(whole, builtin_types=(Decimal,))))
     return written
+
+
+def content(order: Order) -> bytes:
+    """Encode an order for the digest that tells its versions apart.
+
+    A field that was added to the order later is in it only with a value, so a release with a new field makes no revision of a known order.
+    """
+    return encode(_with_value(order))
+
+
+def _with_value(part: Any) -> Any:
+    if isinstance(part, Struct):
+        defaults = _later_fields(type(part))
+        values = ((name, getattr(part, name)) for name in part.__struct_fields__)
+        return {name: _with_value(value) for name, value in values if name not in defaults or value != defaults[name]}
+    return [_with_value(one) for one in part] if isinstance(part, tuple) else part
+
+
+@cache
+def _later_fields(kind: type[Struct]) -> Mapping[str, Any]:
+    """Return the default of each field that is not among the first ones."""
+    first = _FIRST_FIELDS.get(kind.__name__, "").split()
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+        if field.name not in first
+    }
 
 
 def _written_out(value: Any) -> Any:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.api.errors import ConfigError, GatewayError, Hold, Ignore, MappingError
 from gateway.api.messages import Event
-from gateway.api.order import Order, encode_order
+from gateway.api.order import Order, encode
 from gateway.cli.output import one_line, print_json, readable_json
 from gateway.mapping import missing_fields
 from gateway.service.assembly import assemble_connector
@@ -69,7 +69,7 @@ def _problems(error: BaseException) -> tuple[str, ...]:
 
 
 def _fields(order: Order) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.json.decode(encode_order(order))
+    fields: dict[str, Any] = msgspec.json.decode(encode(order))
     return {name: value for name, value in fields.items() if name not in _CORES}
 
 

@@ -27,7 +27,7 @@ from gateway.api.errors import (
     without_input,
 )
 from gateway.api.messages import Envelope, Event
-from gateway.api.order import Kind, Message, Order, encode, encode_order, read_order
+from gateway.api.order import Kind, Message, Order, content, encode, read_order
 from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.engine.difference import differences, is_likely_new
@@ -255,8 +255,8 @@ class Prepare:
         """Where the fetched order makes the versions: the row with its version. Raises Ignore for the newest one, _Earlier."""
         if not self._compares or row.compared or not (row.fetch or row.document is None):
             return row
-        content, sends = hashlib.sha256(encode_order(order)).digest(), self._source.earlier_versions == "send"
-        found = await retry_commit(self._clock, lambda: self._store.compare(row, content, sends_earlier=sends))
+        digest, sends = hashlib.sha256(content(order)).digest(), self._source.earlier_versions == "send"
+        found = await retry_commit(self._clock, lambda: self._store.compare(row, digest, sends_earlier=sends))
         if found.verdict == "same":
             raise Ignore("the order is as it was")
         if found.verdict == "earlier":

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.api.order import Customer, Line, Order, decimal, encode_order
+from gateway.api.order import Customer, Line, Order, decimal, encode
 from gateway.clock import SystemClock
 from gateway.service.assembly import Assembly, assemble
 from gateway.service.gateway import Gateway
@@ -115,7 +115,7 @@ class Shop:
         """Each is stored by the gateway when this returns."""
         for one in orders:
             url = f"http://127.0.0.1:{self.gateway.vendors.port}/in/shop"
-            async with self.session.post(url, data=encode_order(one), headers={"X-Test": "yes"}) as answer:
+            async with self.session.post(url, data=encode(one), headers={"X-Test": "yes"}) as answer:
                 assert answer.status == 200, await answer.text()
 
     async def replay(self, key: str) -> None:

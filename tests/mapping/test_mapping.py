@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from gateway import Address, Customer, Line, Mapping, MappingError, Order, missing_fields
 from gateway.api.messages import Event
-from gateway.api.order import encode_order
+from gateway.api.order import encode
 from gateway.config.decode import decode
 from gateway.config.report import Report
 from gateway.mapping import checks
@@ -80,7 +80,7 @@ def test_any_decimal_survives_to_the_byte(number: str) -> None:
     """As a JSON number and as a text, through JSONata, into the message."""
     text = '{"total": a, "lines": items.{"unit_price": p, "quantity": q}, "extra": {"raw": a}}'
     document = f'{{"a": {number}, "items": [{{"p": "{number}", "q": {number}}}]}}'.encode()
-    sent = encode_order(mapping(text).order(document))
+    sent = encode(mapping(text).order(document))
     assert msgspec.json.decode(sent)["total"] == number
     for field in ("total", "unit_price", "quantity", "raw"):
         assert f'"{field}":"{number}"'.encode() in sent

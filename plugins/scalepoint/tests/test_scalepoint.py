@@ -16,7 +16,7 @@ from gateway_scalepoint import constructed, orders
 from gateway_scalepoint.events import instant
 
 from gateway import Envelope, Event, Hold, Mapping, MappingError, Order, PermanentError
-from gateway.api.order import encode_order
+from gateway.api.order import encode
 from gateway.plugin.connector import Connector
 from gateway.plugin.validation import Misread
 from gateway.testing import check_connector, load_samples
@@ -312,7 +312,7 @@ def test_what_the_mapping_says_stands_above_what_the_event_says(
     order = normalize(FETCHED, mapping=own)
     assert order.references == {"case_number": "mine", "order_token": TOKEN}
     assert set(order.extra) == {"case", "x"}
-    assert encode_order(normalize(FETCHED, AGAIN, order, mapping=own)) == encode_order(order)
+    assert encode(normalize(FETCHED, AGAIN, order, mapping=own)) == encode(order)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_new_major_version_is_flagged(normalize: Callable[..., Order], version
 
 def test_another_event_of_an_order_is_no_change_of_it(normalize: Callable[..., Order]) -> None:
     first = normalize(FETCHED, FIRST)
-    assert encode_order(normalize(FETCHED, AGAIN, first)) == encode_order(first)
+    assert encode(normalize(FETCHED, AGAIN, first)) == encode(first)
     assert normalize(FETCHED, told(payloadVersion="2.0.0"), first) == first
     flagged = normalize(FETCHED, told(payloadVersion="2.0.0"))
     assert normalize(FETCHED, AGAIN, flagged) == flagged
