@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import Annotated, Any, Literal
+from itertools import chain
+from operator import attrgetter
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -214,21 +216,27 @@ def contradictions(order: Order) -> Iterator[str]:
             yield f"lines[{n}].line_number: is that of lines[{before}] too; leave line_number out to have the lines numbered"
 
 
+def parts(order: Order) -> list[Struct]:
+    """Return the order, its customer, its addresses and its lines."""
+    address = getattr(order.customer, "address", None)
+    return [part for part in (order, order.customer, address, order.ship_to, *order.lines) if part is not None]
+
+
+def _names(kind: type[Struct], of: type) -> tuple[str, ...]:
+    return tuple(name for name, hint in get_type_hints(kind).items() if of in (hint, *get_args(hint)))
+
+
+_KINDS: tuple[type[Struct], ...] = (Order, Customer, Address, Line)
+AMOUNTS = frozenset(name for kind in _KINDS for name in _names(kind, Decimal))
+INSTANTS = frozenset(name for kind in _KINDS for name in _names(kind, datetime))
+_TEXTS = {kind: attrgetter(*(name for name in _names(kind, str) if name != "notes")) for kind in _KINDS}
+
+
 def has_long_text(order: Order) -> bool:
-    """Whether a text is longer than many an ERP takes: kept and sent whole, and flagged `long_text`."""
-    people = (order.customer, order.customer.address, order.ship_to)
-    names = [order.order_number, *order.references.values(), *(one for part in people for one in _texts(part))]
-    notes = [order.notes]
-    for line in order.lines:
-        names += (line.article_number, line.scan_code, line.name, line.unit)
-        notes.append(line.notes)
-    return any(text and len(text) > LONG_NAME for text in names) or any(text and len(text) > LONG_NOTES for text in notes)
-
-
-def _texts(part: Struct | None) -> Iterator[str]:
-    for name in part.__struct_fields__ if part is not None else ():
-        if isinstance(text := getattr(part, name), str):
-            yield text
+    """Return True if a text is longer than many an ERP takes; it is kept and sent whole, and flagged `long_text`."""
+    texts = [*order.references.values(), *chain.from_iterable(_TEXTS[type(part)](part) for part in parts(order))]
+    notes = (order.notes, *(line.notes for line in order.lines))
+    return any(max(map(len, filter(None, some)), default=0) > limit for some, limit in ((texts, LONG_NAME), (notes, LONG_NOTES)))
 
 
 def utc(instant: datetime) -> datetime:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from gateway.api.errors import GatewayError, Hold, Ignore, PluginError, Rejected, TransientError, bounded, without_input
 from gateway.api.messages import Event, is_identity
-from gateway.api.order import Order, contradictions, has_long_text
+from gateway.api.order import AMOUNTS, INSTANTS, Order, contradictions, has_long_text, parts
 
 _NAME_LIMIT = 200
 _LONG = "long_text"
@@ -19,8 +21,8 @@ _decoder = msgspec.json.Decoder(Order)
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
 # An encoded order that matches one of these may have a wrong instant or amount; a match inside `extra` is harmless.
-_LOCAL = re.compile(rb'"(?:ordered_at|requested_for|due_at)":"[^"]*[^Z"]"')
-_ODD = re.compile(rb'"(?:total|quantity|unit_price|line_total)":(?!null|"-?[0-9]+(?:\.[0-9]+)?")')
+_LOCAL = re.compile(rb'"(?:%b)":"[^"]*[^Z"]"' % "|".join(INSTANTS).encode())
+_ODD = re.compile(rb'"(?:%b)":(?!null|"-?[0-9]+(?:\.[0-9]+)?")' % "|".join(AMOUNTS).encode())
 
 
 class Misread(Exception):
@@ -37,9 +39,7 @@ def checked_order(order: object) -> Order:
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError) as error:
         where = f": {without_input(error)}" if isinstance(error, msgspec.ValidationError) else ""
         raise PluginError(f"normalize returned an order that the message has no place for{where}") from error
-    if _LOCAL.search(written) and any(
-        at.utcoffset() != timedelta(0) for at in (read.ordered_at, read.requested_for, *(line.due_at for line in read.lines)) if at
-    ):
+    if _LOCAL.search(written) and any(at.utcoffset() != timedelta(0) for at in _values(read, INSTANTS)):
         raise PluginError("normalize returned an order with an instant that is not in UTC; make it with gateway.utc")
     for problem in contradictions(read):
         raise PluginError(f"normalize returned an order that contradicts itself: {problem}")
@@ -47,8 +47,7 @@ def checked_order(order: object) -> Order:
         read = msgspec.structs.replace(read, flags=(*read.flags, _LONG))
     if not _ODD.search(written):
         return read
-    amounts = [order.total, *(getattr(line, name, None) for line in order.lines for name in ("quantity", "unit_price", "line_total"))]
-    if not all(_is_plain(amount) for amount in amounts if amount is not None):
+    if not all(_is_plain(amount) for amount in _values(order, AMOUNTS)):
         raise PluginError("normalize returned an order with a number that is no plain decimal; make it with gateway.decimal")
     return read
 
@@ -120,6 +119,12 @@ def tidy(error: GatewayError) -> None:
     if isinstance(error, TransientError):
         wait_s: object = error.retry_after_s
         error.retry_after_s = min(float(wait_s), _LONGEST_WAIT_S) if isinstance(wait_s, (int, float)) and wait_s >= 0 else None
+
+
+def _values(order: Order, names: Collection[str]) -> Iterator[Any]:
+    """Yield the values of the fields of these names, in the order and in its parts."""
+    values = (getattr(part, name, None) for part in parts(order) for name in names)
+    return (value for value in values if value is not None)
 
 
 def _is_plain(amount: object) -> bool:

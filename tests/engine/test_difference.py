@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -69,3 +70,12 @@ def test_people_and_free_texts_are_not_repeated() -> None:
 )
 def test_another_order_under_an_old_name_is_recognised(after: Order, likely: bool) -> None:
     assert is_likely_new(BEFORE, after) is likely
+
+
+def test_a_new_field_of_a_line_is_compared_and_a_new_text_is_not_repeated() -> None:
+    fields = [("tax_rate", Decimal | None, None), ("engraving", str | None, None)]
+    later = msgspec.defstruct("Line", fields, bases=(Line,), frozen=True, kw_only=True)
+    (old, new) = (
+        replace(BEFORE, lines=(later(line_number=1, article_number="A", **more),)) for more in ({}, {"tax_rate": 6, "engraving": "canary"})
+    )
+    assert differences(old, new) == ["  line 1: A, tax_rate none -> 6, engraving changed"]
