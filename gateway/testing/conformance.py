@@ -1,7 +1,7 @@
 """What every connector must pass, whoever wrote it: `check_connector(module, settings, samples)`.
 
 A sample is a pair of files: `NAME.http`, a webhook as it came over the wire (request line, headers, empty line, body), and
-`NAME.order.json`, the canonical order that it must become (the `order` of a message, without `order_ref` and `revision`).
+`NAME.order.json`, the canonical order that it must become: the fields that it names are compared, in each line and address too.
 In place of `NAME.http`, a document that a poll brought is `NAME.json`, and a call of a hub, `{"target": ..., "arguments": [...]}`,
 is `NAME.push.json`. What `fetch` brings for it is `NAME.fetched.json`.
 """
@@ -9,7 +9,7 @@ is `NAME.push.json`. What `fetch` brings for it is `NAME.fetched.json`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -148,10 +148,22 @@ def _order(connector: Connector, sample: Sample, event: Event) -> Iterable[str]:
     if first != second:
         yield "normalize answers differently the second time"
     if sample.order is not None:
-        got = msgspec.json.decode(_encoder.encode(first))
-        for field, expected in sample.order.items():
-            if got.get(field) != expected:
-                yield f"{field} is {got.get(field)!r}, expected {expected!r}"
+        yield from _unlike(first, sample.order, "")
+
+
+def _unlike(part: Struct, expected: Mapping[str, Any], at: str) -> Iterator[str]:
+    """Yield each field that `expected` names, here or in a part of a part, and that is something else."""
+    for name, wanted in expected.items():
+        got, path = getattr(part, name, None), f"{at}{name}"
+        if name not in part.__struct_fields__:
+            yield f"{path} is no field of an order"
+        elif isinstance(got, Struct) and isinstance(wanted, dict):
+            yield from _unlike(got, wanted, f"{path}.")
+        elif isinstance(got, tuple) and isinstance(wanted, list) and len(got) == len(wanted) and isinstance(next(iter(got), None), Struct):
+            for n, (one, fields) in enumerate(zip(got, wanted, strict=True)):
+                yield from _unlike(one, fields, f"{path}[{n}].")
+        elif (plain := msgspec.json.decode(_encoder.encode(got))) != wanted:
+            yield f"{path} is {plain!r}, expected {wanted!r}"
 
 
 def _made(connector: Connector, event: Event, document: bytes) -> Order:
