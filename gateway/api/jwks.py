@@ -1,8 +1,7 @@
-"""A JSON Web Key Set (RFC 7517): the public keys that somebody else signs tokens with. Pure, bounded, asymmetric keys only."""
+"""Public keys of a JSON Web Key Set (RFC 7517). Pure, bounded, asymmetric keys only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jwt
@@ -15,22 +14,17 @@ MAX_BYTES = 256 * 1024
 MAX_KEYS = 50
 _BITS = range(2048, 8193)
 
-# What a key may be used for: never HS256, whose "secret" would be the public key, and never `none`.
-_ALGORITHMS: Mapping[str, tuple[str, ...]] = {
-    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    "P-256": ("ES256",),
-    "P-384": ("ES384",),
-    "P-521": ("ES512",),
-    "Ed25519": ("EdDSA",),
-}
+# Never HS256, whose "secret" would be the public key, and never `none`.
+_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_ALGORITHMS = {*_RSA, "ES256", "ES384", "ES512", "EdDSA"}
 
 
 class PublicKey(Struct, frozen=True, kw_only=True):
-    """One key.
+    """Public key that checks the signatures of tokens.
 
     Attributes:
-        algorithms: What tokens may say in `alg` to be checked with it.
-        key: cryptography's own.
+        algorithms: The values of a token's `alg` that it serves.
+        key: An object of the library cryptography.
     """
 
     algorithms: tuple[str, ...]
@@ -38,44 +32,37 @@ class PublicKey(Struct, frozen=True, kw_only=True):
 
 
 def read_keys(body: bytes) -> dict[str, PublicKey]:
-    """The usable keys by `kid`; one without is named by its place.
+    """Return the usable keys by `kid`; a key without one is named by its place, as in `#0`.
 
-    Keys for encryption, symmetric keys, and kinds that nobody here knows are left out.
+    Keys for encryption, private and symmetric keys, and keys of an unknown type are skipped.
 
     Raises:
-        ValueError: It is no key set, or no usable key is in it.
+        ValueError: The body is no key set, is too large, or has no usable key.
     """
-    said = read_json(body, max_bytes=MAX_BYTES)
-    entries = said.get("keys") if isinstance(said, dict) else None
+    document = read_json(body, max_bytes=MAX_BYTES)
+    entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("it is no JSON Web Key Set")
     if len(entries) > MAX_KEYS:
         raise ValueError(f"it holds more than {MAX_KEYS} keys")
     found: dict[str, PublicKey] = {}
     for n, entry in enumerate(entries):
-        made = _read_key(entry) if isinstance(entry, dict) else None
-        if made is not None:
+        key = _read_key(entry) if isinstance(entry, dict) else None
+        if key is not None:
             kid = entry.get("kid")
-            found[kid if isinstance(kid, str) and kid else f"#{n}"] = made
+            found[kid if isinstance(kid, str) and kid else f"#{n}"] = key
     if not found:
         raise ValueError("it holds no key that tokens can be checked with")
     return found
 
 
-def _read_key(entry: Mapping[str, Any]) -> PublicKey | None:
-    kind = entry.get("kty")
-    algorithms = _ALGORITHMS.get(str(kind if kind == "RSA" else entry.get("crv")))
-    said = entry.get("alg")
-    if kind not in ("RSA", "EC", "OKP") or algorithms is None or entry.get("use", "sig") != "sig" or "d" in entry:
-        return None
-    if said is not None:
-        algorithms = tuple(one for one in algorithms if one == said)
-    if not algorithms:
+def _read_key(entry: dict[str, Any]) -> PublicKey | None:
+    if entry.get("use", "sig") != "sig" or "d" in entry:
         return None
     try:
-        key = jwt.PyJWK(dict(entry), algorithms[0]).key
-    except Exception:  # what a malformed key makes the library raise is of many kinds
+        found = jwt.PyJWK(entry)
+    except Exception:  # malformed keys make the library raise errors of many kinds
         return None
-    if isinstance(key, RSAPublicKey) and key.key_size not in _BITS:
+    if found.algorithm_name not in _ALGORITHMS or (isinstance(found.key, RSAPublicKey) and found.key.key_size not in _BITS):
         return None
-    return PublicKey(algorithms=algorithms, key=key)
+    return PublicKey(algorithms=_RSA if found.key_type == "RSA" and not entry.get("alg") else (found.algorithm_name,), key=found.key)
