@@ -61,7 +61,7 @@ class Worker(ABC):
         """Release the leases of these rows, or of all, so that no row stays leased by an attempt that has ended."""
         said = str(error) if isinstance(error, GatewayError) else type(error).__name__
         reason = f"the result of the last attempt could not be stored ({said}); it is tried again, and the log says more"
-        await retry_commit(self._clock, lambda: self._store.take_back(self._queue, self._name, reason, row_ids))
+        await retry_commit(self._clock, lambda: self._store.release_leases(self._queue, self._name, reason, row_ids))
 
 
 class Step(Protocol):
@@ -73,7 +73,7 @@ class Step(Protocol):
 class BatchWorker(Worker):
     """Worker that runs a step batch by batch.
 
-    A batch that is cut short leaves its rows leased, and `Store.take_over` releases them. After an error it releases them itself.
+    A batch that is cut short leaves its rows leased, and `Store.release_all_leases` releases them. After an error it releases them itself.
     """
 
     def __init__(self, queue: Queue, name: str, step: Step, store: Store, clock: Clock) -> None:

@@ -279,7 +279,7 @@ class Gateway:
         await self.command_api.close_if_unused(fresh.assembly.config, ANSWER_S)
         await old.stop(DRAIN_S)
         self._retiring = None
-        await retry_commit(self._clock, self._store.take_over)
+        await retry_commit(self._clock, self._store.release_all_leases)
         self._metrics.health.reset()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})

@@ -271,7 +271,7 @@ class Store(Keeping, Submissions, Deciding, Targets, Protocol):
         So does a first start that would be in the future, of which a new process knows only that it is past.
         """
 
-    async def take_over(self) -> None:
+    async def release_all_leases(self) -> None:
         """Give back everything that is leased: whoever leased it is gone. What was being sent may have been taken, what was
         announced as being sent is `unknown`."""
 

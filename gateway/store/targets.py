@@ -72,6 +72,6 @@ class Targets(Protocol):
         With `same_erp` the new one is the old one under another name: what that was sent, or may have been, counts as sent to it.
         """
 
-    async def take_back(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
+    async def release_leases(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
         """Give back rows whose attempt ended without a settlement: `ids`, or all of the lane that are leased. They are due again later
         and later; what may have been sent is marked so, and what was announced is `unknown`."""

@@ -29,7 +29,7 @@ LOOPS = sorted(
 )
 # What needs something peculiar to be asked at all in a life like this one: a fetched document, a replay, an ERP of several requests.
 RARE = {"reaccept", "keep_document", "compare", "start_request", "finished", "claimant", "open_orders", "newest_message", "commits"}
-RARE |= {"take_back"}  # a lane that failed, or an attempt that was cut short
+RARE |= {"release_leases"}  # a lane that failed, or an attempt that was cut short
 
 
 class Busy:

@@ -429,9 +429,9 @@ async def test_an_end_that_cannot_be_written_leaves_no_row_leased(tmp_path: Path
 async def test_giving_a_row_back_waits_for_room_as_a_settlement_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(tmp_path, KEYED) as made:
         await made.order("o1")
-        original, busy = made.store.take_back, [StoreBusy("the disk is full")]
+        original, busy = made.store.release_leases, [StoreBusy("the disk is full")]
 
-        async def take_back(*arguments: Any) -> int:
+        async def release_leases(*arguments: Any) -> int:
             if busy:
                 made.clock.advance(0)
                 raise busy.pop()
@@ -440,7 +440,7 @@ async def test_giving_a_row_back_waits_for_room_as_a_settlement_does(tmp_path: P
         async def broken(*_: Any, **__: Any) -> None:
             raise TypeError("nobody thought of this")
 
-        monkeypatch.setattr(made.store, "take_back", take_back)
+        monkeypatch.setattr(made.store, "release_leases", release_leases)
         monkeypatch.setattr(made.store, "settle_outbox", broken)
         await made.deliver.run_once()
         while made.deliver._tasks:

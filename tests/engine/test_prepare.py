@@ -129,7 +129,7 @@ async def test_a_target_gets_the_orders_that_it_wants_and_every_change_of_those(
             await made.accept(acme.body(ref, quantity, f"1.{n}"))
             await made.step.run_once()
     found = await made.messages()
-    await made.store.take_over()
+    await made.store.release_all_leases()
     assert {(message["key"], message["kind"]) for message in found} == {("acme/o2/1", "order.placed"), ("acme/o3/2", "order.placed")}
     await made.accept(acme.body("odd"))
     await made.step.run_once()
@@ -160,7 +160,7 @@ class TestRevisions:
         await made.step.run_once()
         await made.store.release(["o1@2"], "anna")
         await made.step.run_once()
-        await made.store.take_over()
+        await made.store.release_all_leases()
         await self.settle(made)
         (second,) = await made.messages()
         assert (second["key"], second["kind"], second["order"]["revision"]) == ("acme/o1/2", "order.revised", 2)
@@ -202,7 +202,7 @@ class TestRevisions:
         for _ in range(3):
             (message,) = await made.messages()
             kinds.append((message["key"], message["kind"], message["order"]["revision"]))
-            await made.store.take_over()
+            await made.store.release_all_leases()
             await self.settle(made)
         assert kinds == [("acme/o1/1", "order.placed", 1), ("acme/o1/2", "order.revised", 2), ("acme/o1/3", "order.revised", 3)]
 

@@ -413,7 +413,7 @@ async def test_an_answer_that_was_not_noted_is_found_again(bench: Bench, monkeyp
     await bench.store.submitting(row)
     if lost == "settle":
         bench.registry.created.append("RX-1")
-    await bench.store.take_over()
+    await bench.store.release_all_leases()
     bench.again()
     await bench.until(id_, "done")
     assert bench.registry.created == ["RX-1"]

@@ -78,7 +78,7 @@ async def test_a_crash_in_mid_request_makes_no_second_order(tmp_path: Path) -> N
         await made.order("o1")
         (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.start_request(row, None)
-        await made.store.take_over()  # what a restart does
+        await made.store.release_all_leases()  # what a restart does
         assert await made.state() == ("unknown", None)
         made.erp.disarm()
         await made.run_once()
@@ -91,7 +91,7 @@ async def test_a_crash_before_anything_left_costs_no_time(tmp_path: Path) -> Non
     async with desk(tmp_path) as made:
         await made.order("o1")
         await made.store.lease_outbox("erp", 1, records_intent=True)
-        await made.store.take_over()
+        await made.store.release_all_leases()
         await made.run_once()
         assert await made.state() == ("done", "delivered")
 
@@ -296,7 +296,7 @@ async def test_without_a_look_up_a_crash_in_mid_request_is_a_persons(tmp_path: P
         await made.order("o1")
         (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
         await made.store.start_request(row, None)
-        await made.store.take_over()
+        await made.store.release_all_leases()
         await made.run_once()
         assert (await made.state(), made.erp.heard) == (("held", "unknown"), [])
 

@@ -141,7 +141,7 @@ class Everything:
         """Let hours pass; whoever waits for a time looks at the clock after each."""
         for _ in range(count):
             self.clock.ahead_s += 3600
-            self.gateway._store._ring_all()
+            self.gateway._store._wake_all()
             for deliver in self.gateway._runtime.deliver.values():
                 deliver._changed.set()
             await asyncio.sleep(0.1)

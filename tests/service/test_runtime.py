@@ -26,7 +26,7 @@ async def test_a_clock_that_is_put_back_puts_back_what_polls_call_the_first_star
     source = running.gateway._runtime.sources["acme"]
     first = source.since
     source.since = first + timedelta(days=2)  # as the clock had it, and the row beside it
-    await running.gateway._store.outside(
+    await running.gateway._store.run_outside_transaction(
         lambda db: db.execute("UPDATE sources SET first_started_ms = ?", (to_ms(first) + 2 * 86_400_000,)) and None
     )
     await running.gateway._upkeep._mind_the_clock(-2 * 86_400)

@@ -194,7 +194,7 @@ class Preparing:
     async def test_prepared_does_nothing_after_a_lost_lease(self, store: Store) -> None:
         await accept(store, incoming("o1"))
         (row,) = await store.lease_inbox("acme", 10)
-        await store.take_over()
+        await store.release_all_leases()
         with pytest.raises(LeaseLost):
             await store.prepared([message(row, "erp")])
         assert await store.lease_outbox("erp", 10) == []
@@ -471,7 +471,7 @@ class Delivering:
 
     async def test_a_late_settlement_changes_nothing(self, store: Store) -> None:
         (row,) = await self.leased(store)
-        await store.take_over()
+        await store.release_all_leases()
         (again,) = await store.lease_outbox("erp", 10)
         with pytest.raises(LeaseLost):
             await store.settle_outbox(row, DONE)
@@ -479,7 +479,7 @@ class Delivering:
 
     async def test_what_was_being_sent_may_have_been_taken(self, store: Store) -> None:
         await self.leased(store)
-        await store.take_over()
+        await store.release_all_leases()
         await accept(store, incoming("o1", "b"))
         (row,) = await store.lease_inbox("acme", 10)
         assert await store.sent_before(row, supersede=True) == {"erp"}
@@ -534,13 +534,13 @@ class Unclear:
         row = await self.announced(store)
         await store.start_request(row, sha(b"body"))
         clock.advance(5)
-        await store.take_over()
+        await store.release_all_leases()
         row = await self.again(store)
         assert (row.in_doubt, row.in_doubt_since, row.maybe_delivered, row.sent_sha256) == (True, clock.now(), True, sha(b"body"))
 
     async def test_what_a_crash_finds_leased_and_not_announced_has_not_left(self, store: Store) -> None:
         await self.announced(store)
-        await store.take_over()
+        await store.release_all_leases()
         row = await self.again(store)
         assert (row.in_doubt, row.maybe_delivered) == (False, False)
 
@@ -549,7 +549,7 @@ class Unclear:
         await store.settle_outbox(await self.announced(store), UNKNOWN)
         clock.advance(30)
         await self.again(store)
-        await store.take_over()
+        await store.release_all_leases()
         row = await self.again(store)
         assert (row.in_doubt, row.in_doubt_since) == (True, since)
 
@@ -605,7 +605,7 @@ class Unclear:
         await store.start_request(row, None)
         await store.finished(row, Progress(step=1, erp_id="42", erp_number="SO-42"))
         await store.finished(row, Progress(step=1, item=2))
-        await store.take_over()
+        await store.release_all_leases()
         row = await self.again(store)
         assert (row.step, row.item, row.erp_id, row.erp_number) == (1, 2, "42", "SO-42")
         assert (row.in_doubt, row.maybe_delivered) == (False, True)
@@ -614,7 +614,7 @@ class Unclear:
         row = await self.announced(store)
         await store.finished(row, Progress(step=1, erp_id="42"))
         await store.start_request(row, None)
-        await store.take_over()
+        await store.release_all_leases()
         row = await self.again(store)
         assert (row.in_doubt, row.step) == (True, 1)
         await store.settle_outbox(row, replace(RETRY, cleared=True))
@@ -623,7 +623,7 @@ class Unclear:
 
     async def test_nobody_announces_or_finishes_after_a_lost_lease(self, store: Store) -> None:
         row = await self.announced(store)
-        await store.take_over()
+        await store.release_all_leases()
         with pytest.raises(LeaseLost):
             await store.start_request(row, None)
         with pytest.raises(LeaseLost):
@@ -771,14 +771,14 @@ class Deciding:
 
 
 class Keeping:
-    async def test_take_over_gives_everything_back(self, store: Store) -> None:
+    async def test_release_all_leases_gives_everything_back(self, store: Store) -> None:
         await accept(store, incoming("o1", acknowledge="stored"), incoming("o2", acknowledge="stored"))
         await prepare(store)
         await store.lease_outbox("erp", 1)
         await store.lease_acknowledgements("acme", 1)
         await accept(store, incoming("o3"))
         await store.lease_inbox("acme", 10)
-        await store.take_over()
+        await store.release_all_leases()
         assert len(await store.lease_outbox("erp", 10)) == 2
         assert len(await store.lease_acknowledgements("acme", 10)) == 2
         assert len(await store.lease_inbox("acme", 10)) == 1
@@ -790,7 +790,7 @@ class Keeping:
         await accept(store, *(incoming(f"o{n}") for n in range(20)))
         for _ in range(3):
             assert len(await leased()) == 20, "after an end or two they come again at once"
-            await store.take_over()
+            await store.release_all_leases()
         await accept(store, incoming("new"))
         assert await leased() == {"new"}
         clock.advance(3)
@@ -806,7 +806,7 @@ class Keeping:
         await accept(store, incoming("often"))
         for _ in range(3):
             await store.lease_inbox("acme", 10)
-            await store.take_over()
+            await store.release_all_leases()
         await accept(store, incoming("o1"), incoming("o2"))
         clock.advance(5)
         await accept(store, incoming("o3"))
@@ -817,11 +817,11 @@ class Keeping:
         await accept(store, incoming("o1"))
         for _ in range(10):
             assert len(await store.lease_inbox("acme", 1)) == 1
-            await store.take_over()
+            await store.release_all_leases()
             clock.advance(5)
         for longest_s in (10, 20, 40, 80, 160, 320, 640, 900, 900):
             await store.lease_inbox("acme", 1)
-            await store.take_over()
+            await store.release_all_leases()
             clock.advance(longest_s / 2 - 1)
             assert await store.lease_inbox("acme", 1) == []
             clock.advance(longest_s / 2 + 1)

@@ -32,7 +32,7 @@ class OfTargets:
         assert (held.words, held.at) == (f"held by anna: stocktaking (since {clock.now():%Y-%m-%d %H:%M} UTC)", clock.now())
         assert await store.held_target("erp") == held
         assert await store.held_target("other") is None
-        await store.take_over()
+        await store.release_all_leases()
         assert await store.held_target("erp") == held
         assert (await store.release_target("erp", "bert"), await store.release_target("erp", "bert")) == (True, False)
         assert await store.held_target("erp") is None
@@ -186,7 +186,7 @@ class OfTargets:
         row, other = await store.lease_outbox("erp", 10, records_intent=records_intent)
         if sent:
             await store.start_request(row, None)
-        assert await store.take_back("outbox", "erp", "it could not be written", [row.id]) == 1
+        assert await store.release_leases("outbox", "erp", "it could not be written", [row.id]) == 1
         with pytest.raises(LeaseLost):
             await store.settle_outbox(row, suite.DONE)
         assert await store.lease_outbox("erp", 10) == [], "not at once: why it went wrong may be in the row"
@@ -201,7 +201,7 @@ class OfTargets:
         await suite.accept(store, suite.incoming("o3"), source="other")
         assert len(await store.lease_inbox("acme", 10)) == 2
         assert len(await store.lease_inbox("other", 10)) == 1
-        assert await store.take_back("inbox", "acme", "it could not be written") == 2
+        assert await store.release_leases("inbox", "acme", "it could not be written") == 2
         clock.advance(901)
         assert sorted(row.key for row in await store.lease_inbox("acme", 10)) == ["o1", "o2"]
         assert await store.lease_inbox("other", 10) == []

@@ -161,14 +161,14 @@ class Submitting:
         await hand_in(store, command("k1"))
         await store.submitting(await leased(store))
         clock.advance(5)
-        await store.take_over()
+        await store.release_all_leases()
         row = await leased(store)
         assert (row.in_doubt_since, row.attempts) == (clock.now(), 2)
 
     async def test_a_command_that_a_crash_finds_leased_and_not_announced_has_not_left(self, store: Store) -> None:
         await hand_in(store, command("k1"))
         await leased(store)
-        await store.take_over()
+        await store.release_all_leases()
         assert (await leased(store)).in_doubt_since is None
 
     async def test_what_is_unknown_stays_so_until_it_is_cleared(self, store: Store, clock: ManualClock) -> None:
@@ -183,9 +183,9 @@ class Submitting:
             await store.settle_submission(row, replace(UNKNOWN, looked=True, counts=False))
         clock.advance(30)
         await leased(store)  # a crash during a look-up, and one during a repeat
-        await store.take_over()
+        await store.release_all_leases()
         await store.submitting(await leased(store))
-        await store.take_over()
+        await store.release_all_leases()
         row = await leased(store)
         assert row.in_doubt_since == since
         await store.settle_submission(row, replace(RETRY, due_in_s=0, cleared=True))
@@ -195,7 +195,7 @@ class Submitting:
     async def test_nobody_announces_or_settles_after_a_lost_lease(self, store: Store) -> None:
         await hand_in(store, command("k1"))
         row = await leased(store)
-        await store.take_over()
+        await store.release_all_leases()
         with pytest.raises(LeaseLost):
             await store.submitting(row)
         with pytest.raises(LeaseLost):

@@ -146,7 +146,7 @@ async def test_a_person_confirms_and_it_is_kept_in_the_audit(shop: Shop) -> None
     assert await operations(Operation(action="confirm-clock", who="eva"))
     assert not await operations(Operation(action="confirm-clock", who="eva")), "there is nothing to confirm now"
     assert await operations(Operation(action="purge", who="eva", days=30)) == 2
-    found = await shop.store.outside(
+    found = await shop.store.run_outside_transaction(
         lambda db: db.execute("SELECT who, action, reason FROM audit WHERE action = 'clock-confirm'").fetchall()
     )
     assert found == [("eva", "clock-confirm", "the clock is right: 2024-05-10")]
@@ -172,13 +172,14 @@ async def test_what_was_settled_by_a_wrong_clock_is_as_old_as_it_is(shop: Shop, 
     await jump(shop, -jump_s)
     await shop.live(48)
     assert await shop.is_known("o2")
-    rows = await shop.store.outside(
+    rows = await shop.store.run_outside_transaction(
         lambda db: db.execute("SELECT settled_at_ms FROM outbox UNION SELECT settled_at_ms FROM inbox").fetchall()
     )
     now_ms = to_ms(shop.clock.now())
     assert [ms for (ms,) in rows if ms is not None and abs(now_ms - ms) > 4 * DAY_MS] == []
     await shop.live(31 * 24)
-    bodies = await shop.store.outside(lambda db: db.execute("SELECT count(*) FROM outbox WHERE body IS NOT NULL").fetchone()[0])
+    count = "SELECT count(*) FROM outbox WHERE body IS NOT NULL"
+    bodies = await shop.store.run_outside_transaction(lambda db: db.execute(count).fetchone()[0])
     assert bodies == 0, "people's data go after thirty days"
     await shop.store.close()
 
@@ -203,7 +204,7 @@ async def test_a_store_from_before_goes_by_its_newest_row(tmp_path: Path, clock:
     shop = Shop(tmp_path, clock)
     await shop.open()
     await shop.deliver("o1")
-    await shop.store.outside(lambda db: db.execute("DELETE FROM clock"))
+    await shop.store.run_outside_transaction(lambda db: db.execute("DELETE FROM clock"))
     await shop.store._writer.close()  # as one of an older version does, which notes no time
     shop.store._lock.free()
     shop.clock.jump(YEARS_S)

@@ -38,7 +38,7 @@ async def test_each_class_goes_at_its_age_and_what_is_open_stays(shelf: Shelf) -
             shelf.clock.advance(DAY_S)
         await shelf.tidy()
         assert tuple(shelf.count(what) for what in (bodies, attempts, messages, keys)) == counts, f"day {day}"
-    await shelf.store.take_over()
+    await shelf.store.release_all_leases()
     assert {row.order_ref for row in await shelf.store.lease_outbox("erp", 10)} == {"waits", "tried"}
 
 
@@ -131,7 +131,7 @@ async def test_a_walk_over_many_does_not_read_what_is_young(shelf: Shelf) -> Non
     shelf.clock.advance(30 * DAY_S)
     await shelf.orders(*(f"y{n}" for n in range(800)))
     steps: list[int] = []
-    await shelf.store.outside(lambda db: db.set_progress_handler(lambda: steps.append(1), 50))  # type: ignore[attr-defined]
+    await shelf.store.run_outside_transaction(lambda db: db.set_progress_handler(lambda: steps.append(1), 50))  # type: ignore[attr-defined]
     before = shelf.clock.now() - timedelta(days=20)
     for walk in (shelf.store.forget_events, shelf.store.erase_attempts, shelf.store.forget_submissions):
         after, slices = 0, 0

@@ -94,7 +94,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
         folder.mkdir()
         store = SqliteStore(folder / "gateway.db", clock=clock, connect=connect)
         await store.open()
-        await store.outside(lambda _: connections[-1].set_trace_callback(said.add))
+        await store.run_outside_transaction(lambda _: connections[-1].set_trace_callback(said.add))
         await store.register(["acme", "other"])
         await (test(store, clock) if "clock" in test.__code__.co_varnames[: test.__code__.co_argcount] else test(store))
         await store.shift_due(1000, 10**9)

@@ -236,7 +236,7 @@ class Versions:
             fetched = replace(fetched, key=fetched.key + "+")
             await come(store, fetched)
         clock.advance(3600)
-        await store.take_over()
+        await store.release_all_leases()
         await store.erase_bodies(clock.now(), 1000)
         await store.trim_orders(clock.now(), datetime(1970, 1, 1, tzinfo=UTC), 0, 1000)
         assert await is_earlier(store, said("o1", "a"))
@@ -308,7 +308,7 @@ class Versions:
             if shuffled.random() < 0.5:
                 left += await self._left(store)
             if shuffled.random() < 0.2:
-                await store.take_over()
+                await store.release_all_leases()
         left += await self._left(store)
         assert left == sorted(set(left)), f"they came as {comes}"
         assert left[-1] == f"v{versions}", "the newest one is the last"

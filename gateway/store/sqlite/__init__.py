@@ -15,7 +15,7 @@ from gateway.store.sqlite.connection import Connect, DirectoryLock, is_full, not
 from gateway.store.sqlite.decisions import Decisions
 from gateway.store.sqlite.event_outcome import Verdicts
 from gateway.store.sqlite.inbox import Inbox
-from gateway.store.sqlite.maintenance import Reserve, Upkeep, recover, room_is_low, shift, shift_ages
+from gateway.store.sqlite.maintenance import Reserve, Upkeep, release_all_leases, room_is_low, shift, shift_ages
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
@@ -161,7 +161,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
 
     def _take_up(self, db: Connection) -> None:
         now_ms = self._clock.now_ms()
-        recover(db, now_ms)
+        release_all_leases(db, now_ms)
         jump_ms = self._take_up_time(db)
         shift(db, now_ms, min(jump_ms, 0), self._LONGEST_MS)
         shift_ages(db, now_ms, max(jump_ms, 0))  # what is overdue goes now

@@ -24,7 +24,8 @@ from gateway.api.errors import StoreError
 from gateway.clock import from_ms
 from gateway.store.sqlite import file_exchange
 from gateway.store.sqlite.connection import APPLICATION_ID, WAL_LIMIT_BYTES, migrations, open_database, schema_version
-from gateway.store.sqlite.core import ACTIVE
+from gateway.store.sqlite.core import audit
+from gateway.store.sqlite.queues import ACTIVE
 
 _BODIES = (
     ("inbox", "document", "sha256"),
@@ -71,7 +72,7 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
             os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             db.execute("VACUUM INTO ?", (str(part),))
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-            copy.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'backup')", (now_ms, who))
+            audit(copy, now_ms, who, "backup")
         contents = verify(part)
         file_exchange.sync(part)
         os.rename(part, to)
@@ -125,7 +126,7 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
             db.execute(_PERHAPS_SENT, (now_ms,))
             db.execute(_PERHAPS_SUBMITTED, (now_ms,))
             db.execute("INSERT INTO restores (restored_at_ms, who) VALUES (?,?)", (now_ms, who))
-            db.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'restore')", (now_ms, who))
+            audit(db, now_ms, who, "restore")
             db.execute("COMMIT")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         part.chmod(0o600)

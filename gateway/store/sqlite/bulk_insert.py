@@ -9,7 +9,7 @@ from gateway.api.errors import LeaseLost, Outdated
 from gateway.clock import from_ms
 from gateway.store.base import Prepared
 from gateway.store.row_names import LONGEST_NUMBER
-from gateway.store.sqlite.core import advance_inbox, advance_messages, is_overtaken
+from gateway.store.sqlite.queues import advance, advance_messages, is_overtaken
 from gateway.store.sqlite.writer import Connection
 
 _FEW, _MANY = 3, 32
@@ -143,9 +143,9 @@ def _prepare_one(db: Connection, one: Prepared, now_ms: int) -> None:
                 delivery.body,
             ),
         )
-    advance_inbox(db, row.order_id, now_ms)
+    advance(db, now_ms, "inbox", row.order_id)
     if row.version > 1 and row.order_id is not None:
-        advance_messages(db, row.order_id, row.id, now_ms)
+        advance_messages(db, now_ms, row.order_id, row.id)
 
 
 def _number(one: Prepared) -> str | None:

@@ -8,19 +8,9 @@ from collections.abc import Sequence
 from gateway.api.errors import LeaseLost
 from gateway.store.base import OutboxRow
 from gateway.store.outcome import Settlement
-from gateway.store.sqlite.core import advance_outbox, due, must_change, note_attempt
+from gateway.store.sqlite.queues import advance, settle
 from gateway.store.sqlite.writer import Connection, Together
 
-_SETTLE = """
-    UPDATE outbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, request_started = NULL,
-                      maybe_delivered = CASE WHEN ? THEN step > 0 ELSE maybe_delivered OR ? END,
-                      first_attempt_ms = coalesce(first_attempt_ms, ?), outcome = ?, reason = ?, settled_at_ms = ?,
-                      duration_ms = ?, http_status = ?, answer = ?,
-                      lookup_attempts = lookup_attempts + ?, ambiguous_failures = ambiguous_failures + ?,
-                      erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number)
-    WHERE id = ? AND lease = ?"""
-_CLEARED = "UPDATE outbox SET in_doubt_since_ms = NULL, lookup_attempts = 0 WHERE id = ?"
-_IN_DOUBT = "UPDATE outbox SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?) WHERE id = ?"
 _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
     SELECT ?, 'delivered', ?, 'ready', ?, ?
@@ -56,7 +46,9 @@ class Settle(Together[None]):
         plain = [one for one in changes if _is_plain(one.end)]
         single = changes if len(plain) < _FEW else [one for one in changes if not _is_plain(one.end)]
         for one in single:
-            _settle_one(db, one.row, one.end, one.now_ms)
+            settle(db, "outbox", one.row, one.end, one.now_ms)
+            if one.end.status == "done":
+                advance(db, one.now_ms, "outbox", one.row.order_id, one.row.target)
         if len(plain) >= _FEW:
             for first in range(0, len(plain), _MANY):
                 _ended_well(db, plain[first : first + _MANY])
@@ -83,41 +75,4 @@ def _ended_well(db: Connection, changes: Sequence[Settle]) -> None:
         raise LeaseLost(changes[0].row.key)  # each is tried by itself now
     if db.execute(_WAITS, (json.dumps([one.row.order_id for one in changes]),)).fetchone()[0]:
         for one in changes:
-            advance_outbox(db, one.row.order_id, one.row.target, one.now_ms)
-
-
-def _settle_one(db: Connection, row: OutboxRow, end: Settlement, now_ms: int) -> None:
-    must_change(
-        db.execute(
-            _SETTLE,
-            (
-                end.status,
-                due(end, now_ms),
-                0 if end.counts else 1,
-                end.cleared,
-                end.maybe_delivered,
-                end.started_at_ms or None,
-                end.outcome,
-                end.reason,
-                now_ms,
-                end.duration_ms,
-                end.http_status,
-                end.detail,
-                end.looked,
-                end.ambiguous_failure,
-                end.erp_id,
-                end.erp_number,
-                row.id,
-                row.lease,
-            ),
-        ),
-        row.key,
-    )
-    if end.cleared:
-        db.execute(_CLEARED, (row.id,))
-    elif "unknown" in (end.status, end.outcome):
-        db.execute(_IN_DOUBT, (now_ms, row.id))
-    if end.status != "done":
-        note_attempt(db, "outbox", row.id, row.attempts, end)
-    else:
-        advance_outbox(db, row.order_id, row.target, now_ms)
+            advance(db, one.now_ms, "outbox", one.row.order_id, one.row.target)

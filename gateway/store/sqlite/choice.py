@@ -6,17 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 
 from gateway.store.decisions import AT_ONCE, Choice
 from gateway.store.row_names import Queue, Status, read
-from gateway.store.sqlite.core import ACTIVE, WAITING
+from gateway.store.sqlite.queues import ACTIVE, ARRIVED, QUEUES, WAITING
 from gateway.store.sqlite.row_names import Found, load
 from gateway.store.sqlite.writer import Connection
 
-_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
-_CAME: Mapping[Queue, str] = {
-    "inbox": "received_at_ms",
-    "outbox": "created_at_ms",
-    "acknowledgements": "created_at_ms",
-    "submit": "accepted_at_ms",
-}
 _SOURCE: Mapping[Queue, str] = {"outbox": "(SELECT source FROM orders WHERE orders.id = order_id)"}
 
 
@@ -27,7 +20,7 @@ def chosen(db: Connection, choice: Choice, wanted: Collection[Status], now_ms: i
         for status in wanted if choice.filters else ():
             if choice.status in (None, status) and (queue == "outbox" or choice.target is None):
                 found += _of_status(db, queue, status, after, choice, now_ms)
-        found.sort(key=lambda row: (_QUEUES.index(row.queue), row.id))
+        found.sort(key=lambda row: (QUEUES.index(row.queue), row.id))
         if len(found) >= AT_ONCE:
             break
     return found[:AT_ONCE]
@@ -40,7 +33,7 @@ def _of_status(db: Connection, queue: Queue, status: Status, after: int, choice:
     for test, value in (
         (f"{_SOURCE.get(queue, 'source')} = ?", choice.source),
         ("target = ?", choice.target),
-        (f"{_CAME[queue]} <= ?", None if choice.older_than_s is None else now_ms - round(choice.older_than_s * 1000)),
+        (f"{ARRIVED[queue]} <= ?", None if choice.older_than_s is None else now_ms - round(choice.older_than_s * 1000)),
     ):
         if value is not None:
             where, values = f"{where} AND {test}", [*values, value]
@@ -50,8 +43,8 @@ def _of_status(db: Connection, queue: Queue, status: Status, after: int, choice:
 def _behind(after: str | None) -> Iterator[tuple[Queue, int]]:
     """Each queue that is left, and the id in it to go on behind."""
     if after is None:
-        yield from ((queue, 0) for queue in _QUEUES)
+        yield from ((queue, 0) for queue in QUEUES)
         return
     row = read(after)
-    at = _QUEUES.index(row.queue) if row.kind == "row" else len(_QUEUES)
-    yield from ((queue, row.id if n == at else 0) for n, queue in enumerate(_QUEUES) if n >= at)
+    at = QUEUES.index(row.queue) if row.kind == "row" else len(QUEUES)
+    yield from ((queue, row.id if n == at else 0) for n, queue in enumerate(QUEUES) if n >= at)

@@ -11,17 +11,36 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec import Struct
 
 from gateway.store.decisions import ANY, Choice, Decided
-from gateway.store.outcome import storable
-from gateway.store.row_names import Status
+from gateway.store.row_names import Queue, Status
 from gateway.store.sqlite import submissions
 from gateway.store.sqlite.choice import chosen
-from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, advance_outbox
+from gateway.store.sqlite.core import Core, audit
+from gateway.store.sqlite.queues import advance, advance_messages
 from gateway.store.sqlite.resend import may_resend, resend
 from gateway.store.sqlite.row_names import Found, pick
 from gateway.store.sqlite.writer import Connection
 
 Act = Callable[[Connection, Found, int], None]
 May = Callable[[Connection, Found, Collection[Found]], str | None]
+
+
+# Who releases what is in doubt says that it is not there.
+_REOPENED: Mapping[Queue, str] = {
+    "inbox": "released = released OR status = 'held', outcome = NULL, due_at_ms = CASE WHEN order_id IS NULL THEN ?1 END",
+    "outbox": """
+        due_at_ms = NULL, first_attempt_ms = NULL, held_for = NULL, outcome = NULL, lookup_attempts = 0, ambiguous_failures = 0,
+        maybe_delivered = CASE WHEN in_doubt_since_ms IS NULL THEN maybe_delivered ELSE step > 0 END, in_doubt_since_ms = NULL""",
+    "acknowledgements": "due_at_ms = ?1, first_attempt_ms = NULL",
+    "submit": """
+        due_at_ms = CASE WHEN subject IS NULL THEN ?1 END, first_attempt_ms = NULL, outcome = NULL, lookup_attempts = 0,
+        in_doubt_since_ms = NULL""",
+}
+_DROPPED: Mapping[Queue, str] = {
+    "inbox": "outcome = 'dropped'",
+    "outbox": "outcome = 'dropped'",
+    "acknowledgements": "reason = 'dropped'",
+    "submit": "outcome = 'dropped', reason = 'a person at the gateway dropped it'",  # for its caller, and not in that person's words
+}
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -53,10 +72,10 @@ class Decisions(Core):
         return await self._decide("release", keys, who, None, choice)
 
     async def drop(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
-        return await self._decide("drop", keys, who, storable(reason), choice)
+        return await self._decide("drop", keys, who, reason, choice)
 
     async def resend(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
-        return await self._decide("resend", keys, who, storable(reason), choice)
+        return await self._decide("resend", keys, who, reason, choice)
 
     async def finish_restore(self, who: str) -> bool:
         now_ms = self._clock.now_ms()
@@ -64,7 +83,7 @@ class Decisions(Core):
         def change(db: Connection) -> bool:
             ended = db.execute("UPDATE restores SET finished_at_ms = ? WHERE finished_at_ms IS NULL", (now_ms,))
             if ended.rowcount:
-                db.execute("INSERT INTO audit (at_ms, who, action) VALUES (?,?,'restore finished')", (now_ms, who))
+                audit(db, now_ms, who, "restore finished")
             return bool(ended.rowcount)
 
         was_open = await self._run(change)
@@ -73,13 +92,12 @@ class Decisions(Core):
 
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
         now_ms = self._clock.now_ms()
-        await self._run(
-            lambda db: db.execute(
-                "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) SELECT ?1, ?2, ?3, iif(id, 'submit', NULL), id, ?4, ?5 "
-                "FROM (SELECT (SELECT id FROM submit WHERE public_id = ?4) AS id)",
-                (now_ms, who, action, key, storable(reason) if reason else None),
-            )
-        )
+
+        def change(db: Connection) -> None:
+            found = db.execute("SELECT id FROM submit WHERE public_id = ?", (key,)).fetchone()
+            audit(db, now_ms, who, action, queue=found and "submit", row_id=found and found[0], key=key, reason=reason)
+
+        await self._run(change)
 
     async def _decide(self, action: str, keys: Sequence[str], who: str, reason: str | None, choice: Choice) -> list[Decided]:
         now_ms = self._clock.now_ms()
@@ -91,7 +109,7 @@ class Decisions(Core):
             return [one if isinstance(one, Decided) else _done(db, ACTIONS[action], one, who, reason, now_ms) for one in planned]
 
         decided = await self._run(change)
-        self._ring_all()
+        self._wake_all()
         return decided
 
 
@@ -115,10 +133,7 @@ def _done(db: Connection, action: Action, row: Found, who: str, reason: str | No
     if problem := _another(db, row) if action.act is _reopen else None:  # also what this very command let go before
         return _refused(row, problem)
     action.act(db, row, now_ms)
-    db.execute(
-        "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
-        (now_ms, who, action.name, row.queue, row.id, row.key, reason),
-    )
+    audit(db, now_ms, who, action.name, queue=row.queue, row_id=row.id, key=row.key, reason=reason)
     return Decided(key=row.key, queue=row.queue, row=row.name, status=row.status, waits_behind=_waits_behind(db, row))
 
 
@@ -143,66 +158,28 @@ def _another(db: Connection, row: Found, _: Collection[Found] = ()) -> str | Non
 
 
 def _reopen(db: Connection, row: Found, now_ms: int) -> None:
-    if row.queue == "submit":
-        submissions.reopen(db, row.id, now_ms)
-    elif row.queue == "acknowledgements":
-        db.execute(
-            "UPDATE acknowledgements SET status = 'ready', due_at_ms = ?, attempts = 0, first_attempt_ms = NULL, reason = NULL "
-            "WHERE id = ?",
-            (now_ms, row.id),
-        )
-    elif row.queue == "inbox":
-        db.execute(
-            "UPDATE inbox SET released = released OR status = 'held', status = 'ready', attempts = 0, reason = NULL, outcome = NULL, "
-            "due_at_ms = CASE WHEN order_id IS NULL THEN ? END WHERE id = ?",
-            (now_ms, row.id),
-        )
-        advance_inbox(db, row.order_id, now_ms)
-        _let_go(db, row, now_ms)
-    else:
-        db.execute(
-            "UPDATE outbox SET status = 'ready', due_at_ms = NULL, attempts = 0, first_attempt_ms = NULL, held_for = NULL, reason = NULL, "
-            "outcome = NULL, lookup_attempts = 0, ambiguous_failures = 0, "
-            "maybe_delivered = CASE WHEN in_doubt_since_ms IS NULL THEN maybe_delivered ELSE step > 0 END, "
-            "in_doubt_since_ms = NULL WHERE id = ?",  # who releases what is unknown says that it is not there
-            (row.id,),
-        )
-        assert row.order_id is not None
-        advance_outbox(db, row.order_id, row.target, now_ms)
+    columns = f"status = 'ready', attempts = 0, reason = NULL, {_REOPENED[row.queue]}"
+    db.execute(f"UPDATE {row.queue} SET {columns} WHERE id = ?2", (now_ms, row.id))
+    _go_on(db, row, now_ms)
 
 
 def _drop(db: Connection, row: Found, now_ms: int) -> None:
-    if row.queue == "submit":
-        submissions.drop(db, row.id, now_ms)
-        return
-    if row.queue == "acknowledgements":
+    columns = f"status = 'done', due_at_ms = NULL, settled_at_ms = ?, {_DROPPED[row.queue]}"
+    db.execute(f"UPDATE {row.queue} SET {columns} WHERE id = ?", (now_ms, row.id))
+    _go_on(db, row, now_ms)
+
+
+def _go_on(db: Connection, row: Found, now_ms: int) -> None:
+    """Make due what waited behind the row, or for this decision."""
+    if row.queue != "acknowledgements":
+        advance(db, now_ms, row.queue, *row.ordering_key)
+    if row.queue == "inbox" and row.order_id is not None:
         db.execute(
-            "UPDATE acknowledgements SET status = 'done', due_at_ms = NULL, settled_at_ms = ?, reason = 'dropped' WHERE id = ?",
-            (now_ms, row.id),
+            "UPDATE outbox INDEXED BY outbox_by_order SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL "
+            "WHERE order_id = ? AND held_for = ? AND status = 'held'",
+            (row.order_id, row.id),
         )
-        return
-    db.execute(
-        f"UPDATE {row.queue} SET status = 'done', outcome = 'dropped', due_at_ms = NULL, settled_at_ms = ? WHERE id = ?",
-        (now_ms, row.id),
-    )
-    if row.queue == "inbox":
-        advance_inbox(db, row.order_id, now_ms)
-        _let_go(db, row, now_ms)
-    else:
-        assert row.order_id is not None
-        advance_outbox(db, row.order_id, row.target, now_ms)
-
-
-def _let_go(db: Connection, event: Found, now_ms: int) -> None:
-    """What waited only for this decision goes on."""
-    if event.order_id is None:
-        return
-    db.execute(
-        "UPDATE outbox INDEXED BY outbox_by_order SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL "
-        "WHERE order_id = ? AND held_for = ? AND status = 'held'",
-        (event.order_id, event.id),
-    )
-    advance_messages(db, event.order_id, event.id, now_ms)
+        advance_messages(db, now_ms, row.order_id, row.id)
 
 
 def _waits_behind(db: Connection, row: Found) -> str | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from gateway.store.base import Verdict
 from gateway.store.sqlite.accept import shown_key
-from gateway.store.sqlite.core import Core, advance_outbox
+from gateway.store.sqlite.core import Core, audit
+from gateway.store.sqlite.queues import advance
 from gateway.store.sqlite.row_names import events_named
 from gateway.store.sqlite.writer import Connection
 
@@ -33,20 +34,18 @@ class Verdicts(Core):
             id_, event, version, _, order_id = _event(db, source, key)
             for row_id, target, *_ in db.execute(_MADE, (order_id, id_)).fetchall():
                 if db.execute(_END, (now_ms, row_id)).rowcount:
-                    advance_outbox(db, order_id, target, now_ms)
+                    advance(db, now_ms, "outbox", order_id, target)
             db.execute("UPDATE inbox SET outcome = 'rejected' WHERE id = ?", (id_,))
             db.execute(
                 "UPDATE orders SET content = NULL, rejected = 1 WHERE id = ? AND newest_key = ? AND versions = ?",
                 (order_id, event, version),
             )
-            db.execute(
-                "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
-                (now_ms, "gateway", "reject", "inbox", id_, f"{source}/{key}", "the sender is told the target's words"),
-            )
+            said = "the sender is told the target's words"
+            audit(db, now_ms, "gateway", "reject", queue="inbox", row_id=id_, key=f"{source}/{key}", reason=said)
             return True
 
         rejected = await self._run(change)
-        self._ring_all()
+        self._wake_all()
         return rejected
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Literal
 
 from gateway.api.errors import StoreBusy
 from gateway.api.messages import Door
@@ -18,12 +17,13 @@ from gateway.store.base import InboxRow, Open, Prepared
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite.accept import Accept, accept_all
 from gateway.store.sqlite.bulk_insert import prepare_all, sent_before
-from gateway.store.sqlite.core import Core, advance_inbox, advance_messages, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.queues import advance, advance_messages, decode, mark_leased, new_lease, settle, update_leased
 from gateway.store.sqlite.versions import had_before, standing
 from gateway.store.sqlite.writer import Connection
 
 _LEASE = """
-    SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, orders.messages, attempts + 1, released,
+    SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, coalesce(orders.messages, 0), attempts + 1, released,
            reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, orders.rejected, fetched, fetched_sha256
     FROM inbox INDEXED BY inbox_active
     LEFT JOIN (SELECT id, order_ref, messages, rejected FROM orders) AS orders ON orders.id = inbox.order_id
@@ -37,7 +37,6 @@ _OPEN = """
     FROM orders INDEXED BY orders_open WHERE source = ? AND open = 1 AND id > ? ORDER BY id LIMIT ?"""
 
 
-_COMPARED = "UPDATE inbox SET compared = 1, version = ?, content = ? WHERE id = ? AND lease = ?"
 _CROWD, _CROWD_S, _TURN_S = 4, 0.02, 0.01
 _OFTEN = 3
 
@@ -86,22 +85,16 @@ class Inbox(Core):
             self._arriving -= len(events)
         if events:
             self._last_message_ms[source] = now_ms
-        self._ring("inbox", source)
+        self._wake("inbox", source)
         if any(event.acknowledge for event in events):
-            self._ring("acknowledgements", source)
+            self._wake("acknowledgements", source)
         return accepted
 
     async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
         now_ms = self._clock.now_ms()
 
         def change(db: Connection) -> list[Accepted]:
-            must_change(
-                db.execute(
-                    "UPDATE inbox SET status = 'done', outcome = 'reread', lease = NULL, settled_at_ms = ? WHERE id = ? AND lease = ?",
-                    (now_ms, row.id, row.lease),
-                ),
-                row.key,
-            )
+            update_leased(db, "inbox", row, "status = 'done', outcome = 'reread', lease = NULL, settled_at_ms = ?", (now_ms,))
             accepted = accept_all(db, [(row.source, row.door, event, now_ms) for event in events], read_again=row.id)
             for event, one in zip(events, accepted, strict=True):
                 if one.key == row.key:  # its event's key is another order's, as before; or it still cannot be read
@@ -110,7 +103,7 @@ class Inbox(Core):
             return accepted
 
         accepted = await self._run(change)
-        self._ring("inbox", row.source)
+        self._wake("inbox", row.source)
         return accepted
 
     def _is_crowded(self) -> bool:
@@ -124,29 +117,15 @@ class Inbox(Core):
         now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[InboxRow]:
-            due = [_row(found, lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
-            # One that was tried often goes by itself: where the process ends over it, no other is blamed (upkeep.recover).
+            due = [decode(InboxRow, found, lease=lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
+            # One that was tried often goes by itself: where the process ends over it, no other is blamed (maintenance.release_all_leases).
             rows = due[:1] if due and _is_suspect(due[0]) else list(takewhile(lambda row: not _is_suspect(row), due))
-            if rows:
-                db.execute(
-                    "UPDATE inbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL "
-                    "WHERE id IN (SELECT value FROM json_each(?))",
-                    (lease, json.dumps([row.id for row in rows])),
-                )
-            return rows
+            return mark_leased(db, "inbox", rows)
 
         return await self._run(change)
 
     async def keep_document(self, row: InboxRow, document: bytes, sha256: bytes) -> None:
-        def change(db: Connection) -> None:
-            must_change(
-                db.execute(
-                    "UPDATE inbox SET fetched = ?, fetched_sha256 = ? WHERE id = ? AND lease = ?", (document, sha256, row.id, row.lease)
-                ),
-                row.key,
-            )
-
-        await self._run(change)
+        await self._run(lambda db: update_leased(db, "inbox", row, "fetched = ?, fetched_sha256 = ?", (document, sha256)))
 
     async def compare(self, row: InboxRow, content: bytes, *, sends_earlier: bool = False) -> Compared:
         def change(db: Connection) -> Compared:
@@ -159,7 +138,7 @@ class Inbox(Core):
                 return Compared(verdict=verdict, version=found.had, reason=had_before(found))
             version = versions if newest is None and found.newest is None else versions + 1
             db.execute("UPDATE orders SET content = ?, versions = ? WHERE id = ?", (content, version, row.order_id))
-            must_change(db.execute(_COMPARED, (version, content, row.id, row.lease)), row.key)
+            update_leased(db, "inbox", row, "compared = 1, version = ?, content = ?", (version, content))
             return Compared(verdict="new", version=version)
 
         return await self._run(change)
@@ -185,23 +164,15 @@ class Inbox(Core):
         now_ms, restored_ms = self._clock.now_ms(), self._restored_ms
         await self._run(lambda db: prepare_all(db, made, now_ms, restored_ms))
         for target in {delivery.target for one in made for delivery in one.deliveries}:
-            self._ring("outbox", target)
+            self._wake("outbox", target)
         for source in {one.row.source for one in made if one.row.version > 1}:
-            self._ring("inbox", source)
+            self._wake("inbox", source)
 
     async def settle_inbox(self, row: InboxRow, end: Settlement, *, with_earlier: bool = False) -> None:
         now_ms = self._clock.now_ms()
 
         def change(db: Connection) -> None:
-            must_change(
-                db.execute(
-                    "UPDATE inbox SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, outcome = ?, reason = ?, "
-                    "settled_at_ms = ? WHERE id = ? AND lease = ?",
-                    (end.status, due(end, now_ms), 0 if end.counts else 1, end.outcome, end.reason, now_ms, row.id, row.lease),
-                ),
-                row.key,
-            )
-            note_attempt(db, "inbox", row.id, row.attempts, end)
+            settle(db, "inbox", row, end, now_ms)
             if with_earlier:
                 db.execute(
                     "UPDATE outbox INDEXED BY outbox_by_order SET status = 'held', due_at_ms = NULL, held_for = ?, reason = ? "
@@ -209,58 +180,10 @@ class Inbox(Core):
                     (row.id, f"waits for the decision on {row.source}/{row.key}@{row.version}", row.order_id),
                 )
             if end.status == "done":
-                advance_inbox(db, row.order_id, now_ms)
+                advance(db, now_ms, "inbox", row.order_id)
             if row.version > 1 and end.status != "ready" and row.order_id is not None:
-                advance_messages(db, row.order_id, row.id, now_ms)
+                advance_messages(db, now_ms, row.order_id, row.id)
 
         await self._run(change)
         if end.status == "done":
-            self._ring("inbox", row.source)
-
-
-def _row(found: Any, lease: int) -> InboxRow:
-    (
-        id_,
-        source,
-        door,
-        key,
-        version,
-        order_id,
-        order_ref,
-        messages,
-        attempts,
-        released,
-        reference,
-        occurred_ms,
-        received_ms,
-        document,
-        sha256,
-        fetch,
-        compared,
-        afresh,
-        fetched,
-        fetched_sha256,
-    ) = found
-    return InboxRow(
-        id=id_,
-        lease=lease,
-        source=source,
-        door=door,
-        key=key,
-        version=version,
-        order_id=order_id,
-        order_ref=order_ref,
-        messages=messages or 0,
-        attempts=attempts,
-        released=bool(released),
-        reference=reference,
-        occurred_at=from_ms(occurred_ms),
-        received_at=from_ms(received_ms),
-        document=document,
-        sha256=sha256,
-        fetch=bool(fetch),
-        compared=bool(compared),
-        afresh=bool(afresh),
-        fetched=fetched,
-        fetched_sha256=fetched_sha256,
-    )
+            self._wake("inbox", row.source)

@@ -12,13 +12,13 @@ from typing import ClassVar
 
 from gateway.api.errors import StoreBusy
 from gateway.store.row_names import Queue
-from gateway.store.sqlite.core import ACTIVE, Core
+from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.queues import ACTIVE, QUEUES, WORKER_OF
 from gateway.store.sqlite.retention import erase
 from gateway.store.sqlite.writer import Connection
 
 log = logging.getLogger("gateway.store")
 
-_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
 _LOW_SHARE = 0.05
 _PAGE_BYTES = 4096
 _LOW_BYTES = 1024**3
@@ -85,7 +85,7 @@ _SUSPECTED = """,
     reason = CASE WHEN attempts < 3 THEN reason ELSE 'the process ended while this was prepared, and it was not the first time' END,
     due_at_ms = ?1 + CASE WHEN attempts < 3 THEN 0 WHEN attempts < 10 THEN 2000 + abs(random() % 2000)
                           ELSE min(900000, 5000 << min(attempts - 10, 8)) * (500 + abs(random() % 500)) / 1000 END"""
-_TAKE_BACK: dict[Queue, str] = {
+_RELEASED: dict[Queue, str] = {
     "inbox": _SUSPECTED,
     "outbox": _SENT.format(since="?1") + ", maybe_delivered = maybe_delivered OR coalesce(request_started, 1)",
     "acknowledgements": ", status = 'ready', due_at_ms = ?1",
@@ -95,49 +95,45 @@ _TAKE_BACK: dict[Queue, str] = {
 
 # Rows of what is open, by a range of the index for each name in it. The names are found one by one: between two of them there may be
 # a million rows that wait, and a start reads none of those.
-_LANES = f"""
+_NAMES = f"""
     WITH RECURSIVE names (name) AS (
         SELECT min({{name}}) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE}
         UNION ALL
         SELECT (SELECT min({{name}}) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE} AND {{name}} > names.name)
         FROM names WHERE names.name IS NOT NULL)"""
-_OPEN = f"""{_LANES}
+_OPEN = f"""{_NAMES}
     SELECT {{queue}}.id FROM names CROSS JOIN {{queue}} INDEXED BY {{queue}}_active ON {{name}} = names.name
     WHERE {ACTIVE} AND {{which}}"""
 
 
-def _named(queue: Queue) -> dict[str, str]:
-    return {"queue": queue, "name": "target" if queue == "outbox" else "source"}
+def open_rows(queue: Queue, which: str) -> str:
+    """Return the statement that finds the ids of what is under way."""
+    return _OPEN.format(queue=queue, name=WORKER_OF[queue], which=which)
 
 
-def _open(queue: Queue, which: str) -> str:
-    return _OPEN.format(**_named(queue), which=which)
+def open_names(queue: Queue) -> str:
+    """Return the statement that finds the source or target of everything that is under way, each once, and a NULL at the end."""
+    return f"{_NAMES} SELECT name FROM names".format(queue=queue, name=WORKER_OF[queue])
 
 
-def lanes(queue: Queue) -> str:
-    """Asks for the source or target of everything that is under way, each once, and a NULL at the end."""
-    return f"{_LANES} SELECT name FROM names".format(**_named(queue))
+def release_all_leases(db: Connection, now_ms: int) -> None:
+    """Release what the last process had leased; what was being sent may have been taken."""
+    for queue in QUEUES:
+        leased = open_rows(queue, "due_at_ms IS NULL AND status = 'leased'")  # a leased row has no due time: the table's CHECK
+        db.execute(f"UPDATE {queue} SET lease = NULL{_RELEASED[queue]} WHERE id IN ({leased})", (now_ms,))
 
 
-def recover(db: Connection, now_ms: int) -> None:
-    """Take over what the last process had leased; what was being sent may have been taken."""
-    for table in _QUEUES:
-        leased = _open(table, "due_at_ms IS NULL AND status = 'leased'")  # a leased row has no due time: the table's CHECK
-        db.execute(f"UPDATE {table} SET lease = NULL{_TAKE_BACK[table]} WHERE id IN ({leased})", (now_ms,))
-
-
-# Why it went wrong may be in the row: it comes back later and later, up to a quarter of an hour.
+# The cause may be in the row: it comes back later and later, up to a quarter of an hour.
 _LATER = "?1 + min(900000, 5000 << min(attempts, 8))"
 
 
-def take_back(db: Connection, queue: Queue, name: str, reason: str, now_ms: int, ids: Sequence[int] | None) -> int:
-    """Give back leased rows of one lane whose attempt ended without a settlement; how many. What was being sent may have been taken."""
-    lane = "target" if queue == "outbox" else "source"
-    back = _TAKE_BACK[queue] if queue != "inbox" else ", status = 'ready', due_at_ms = ?1"
+def release_leases(db: Connection, queue: Queue, name: str, reason: str, now_ms: int, ids: Sequence[int] | None) -> int:
+    """Release leased rows of one source or target whose attempt ended without a settlement, and return how many."""
+    back = _RELEASED[queue] if queue != "inbox" else ", status = 'ready', due_at_ms = ?1"
     which = "" if ids is None else " AND id IN (SELECT value FROM json_each(?3))"
     given = db.execute(
         f"UPDATE {queue} SET lease = NULL{back.replace('due_at_ms = ?1', f'due_at_ms = {_LATER}')}, reason = ?2 "
-        f"WHERE {lane} = ?4 AND {ACTIVE} AND due_at_ms IS NULL AND status = 'leased'{which}",
+        f"WHERE {WORKER_OF[queue]} = ?4 AND {ACTIVE} AND due_at_ms IS NULL AND status = 'leased'{which}",
         (now_ms, reason, None if ids is None else json.dumps(ids), name),
     )
     return int(given.rowcount)
@@ -152,10 +148,10 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
     noticed_ms = now_ms - _NOTICED_WITHIN_MS
     # At a start nothing has jumped that we know of: of a million rows that wait, only those are looked at that are too far away.
     beyond_ms = now_ms - max(delta_ms, 0) if delta_ms else now_ms + longest_ms
-    for table in _QUEUES:
+    for table in QUEUES:
         db.execute(
             f"UPDATE {table} SET due_at_ms = min(due_at_ms + CASE WHEN ?1 < 0 OR due_at_ms <= ?2 THEN ?1 ELSE 0 END, ?3) "
-            f"WHERE id IN ({_open(table, 'due_at_ms > ?4')})",
+            f"WHERE id IN ({open_rows(table, 'due_at_ms > ?4')})",
             (delta_ms, noticed_ms, now_ms + longest_ms, beyond_ms),
         )
     if now_ms > _NEVER_SET_MS:  # a first start that is still to come was noted by a clock that was wrong; polls ask for nothing older
@@ -192,25 +188,18 @@ class Upkeep(Core):
     async def shift_due(self, delta_ms: int, longest_ms: int) -> None:
         now_ms = self._clock.now_ms()
         await self._run(lambda db: shift(db, now_ms, delta_ms, longest_ms))
-        self._ring_all()
+        self._wake_all()
 
-    async def take_over(self) -> None:
+    async def release_all_leases(self) -> None:
         now_ms = self._clock.now_ms()
-        await self._run(lambda db: recover(db, now_ms))
-        self._ring_all()
+        await self._run(lambda db: release_all_leases(db, now_ms))
+        self._wake_all()
 
     async def next_due_s(self, queue: Queue, name: str) -> float | None:
-        column = "target" if queue == "outbox" else "source"
-
-        def change(db: Connection) -> int | None:
-            found = db.execute(
-                f"SELECT due_at_ms FROM {queue} WHERE {column} = ? AND {ACTIVE} AND due_at_ms IS NOT NULL ORDER BY due_at_ms LIMIT 1",
-                (name,),
-            ).fetchone()
-            return found and int(found[0])
-
-        due_ms = await self._run(change)
-        return None if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
+        waiting = f"{WORKER_OF[queue]} = ? AND {ACTIVE} AND due_at_ms IS NOT NULL"
+        sql = f"SELECT due_at_ms FROM {queue} WHERE {waiting} ORDER BY due_at_ms LIMIT 1"
+        found = await self._run(lambda db: db.execute(sql, (name,)).fetchone())
+        return None if found is None else (found[0] - self._clock.now_ms()) / 1000
 
     async def note_last_messages(self) -> None:
         """Keep when each source was last heard of; once a second is often enough for people."""
@@ -225,7 +214,7 @@ class Upkeep(Core):
 
     async def checkpoint(self, *, truncate: bool = False) -> int:
         """Move the write-ahead log into the file; with `truncate`, give its space back too. How many bytes of it a reader kept there."""
-        _busy, pages, moved = await self.outside(lambda db: _checkpoint(db, truncate)) or (0, 0, 0)
+        _busy, pages, moved = await self.run_outside_transaction(lambda db: _checkpoint(db, truncate)) or (0, 0, 0)
         return int(pages) * _PAGE_BYTES if moved < pages else 0
 
     def look_at_disk(self) -> None:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from gateway.clock import from_ms
 from gateway.store.base import AckRow, OutboxRow
 from gateway.store.outcome import Progress, Settlement
 from gateway.store.sqlite.bulk_settle import Settle
-from gateway.store.sqlite.core import ACTIVE, Core, due, must_change, new_lease, note_attempt
+from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.queues import ACTIVE, decode, mark_leased, new_lease, settle, update_leased
 from gateway.store.sqlite.writer import Connection
 
 _FOR_EVER_MS = 2**62
@@ -23,6 +23,9 @@ _LEASE = """
     ORDER BY outbox.due_at_ms, outbox.id LIMIT ?"""
 _LEASE_OTHERS = _LEASE.replace("ORDER BY", "AND outbox.id NOT IN (SELECT value FROM json_each(?)) ORDER BY")
 _LEASE_NEWEST = _LEASE_OTHERS.replace("ORDER BY outbox.due_at_ms, outbox.id", "ORDER BY outbox.id DESC")
+_PROGRESS = """
+    request_started = request_started * 0, step = ?, item = ?, maybe_delivered = 1, in_doubt_since_ms = NULL, lookup_attempts = 0,
+    ambiguous_failures = 0, erp_id = coalesce(?, erp_id), erp_number = coalesce(?, erp_number)"""
 _CLAIMANT = """
     SELECT key FROM outbox INDEXED BY outbox_by_erp_id
     WHERE target IN (SELECT ?1 UNION ALL SELECT old FROM target_renames WHERE new = ?1)
@@ -52,42 +55,18 @@ class Outbox(Core):
                 others = _LEASE_NEWEST if len(but_not) % 2 else _LEASE_OTHERS
                 found = db.execute(others, (target, until_ms, json.dumps(list(but_not)), limit)).fetchall()
             found = found or db.execute(_LEASE, (target, until_ms, limit)).fetchall()
-            rows = [_row(one, lease) for one in found]
-            if rows:
-                db.execute(
-                    "UPDATE outbox SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL, request_started = ? "
-                    "WHERE id IN (SELECT value FROM json_each(?))",
-                    (lease, 0 if records_intent else None, json.dumps([row.id for row in rows])),
-                )
-            return rows
+            rows = [decode(OutboxRow, one, lease=lease) for one in found]
+            return mark_leased(db, "outbox", rows, f", request_started = {'0' if records_intent else 'NULL'}")
 
         return await self._run(change)
 
     async def start_request(self, row: OutboxRow, sha256: bytes | None) -> None:
-        def change(db: Connection) -> None:
-            must_change(
-                db.execute(
-                    "UPDATE outbox SET request_started = 1, sent_sha256 = coalesce(?, sent_sha256) WHERE id = ? AND lease = ?",
-                    (sha256, row.id, row.lease),
-                ),
-                row.key,
-            )
-
-        await self._run(change)
+        columns = "request_started = 1, sent_sha256 = coalesce(?, sent_sha256)"
+        await self._run(lambda db: update_leased(db, "outbox", row, columns, (sha256,)))
 
     async def finished(self, row: OutboxRow, progress: Progress) -> None:
-        def change(db: Connection) -> None:
-            must_change(
-                db.execute(
-                    "UPDATE outbox SET request_started = request_started * 0, step = ?, item = ?, maybe_delivered = 1, "
-                    "in_doubt_since_ms = NULL, lookup_attempts = 0, ambiguous_failures = 0, erp_id = coalesce(?, erp_id), "
-                    "erp_number = coalesce(?, erp_number) WHERE id = ? AND lease = ?",
-                    (progress.step, progress.item, progress.erp_id, progress.erp_number, row.id, row.lease),
-                ),
-                row.key,
-            )
-
-        await self._run(change)
+        values = (progress.step, progress.item, progress.erp_id, progress.erp_number)
+        await self._run(lambda db: update_leased(db, "outbox", row, _PROGRESS, values))
 
     async def claimant(self, row: OutboxRow, erp_id: str) -> str | None:
         def change(db: Connection) -> str | None:
@@ -100,23 +79,16 @@ class Outbox(Core):
         now_ms = self._clock.now_ms()
 
         await self._run(Settle(row, end, now_ms, acknowledge=acknowledge))
-        self._ring("outbox", row.target)
+        self._wake("outbox", row.target)
         if end.status == "done" and acknowledge:
-            self._ring("acknowledgements", row.source)
+            self._wake("acknowledgements", row.source)
 
     async def lease_acknowledgements(self, source: str, limit: int) -> list[AckRow]:
         now_ms, lease = self._clock.now_ms(), new_lease(self._clock.now_ms())
 
         def change(db: Connection) -> list[AckRow]:
-            found = [_ack(row, lease) for row in db.execute(_LEASE_ACKS, (source, now_ms, limit)).fetchall()]
-            rows = [row for row in found if row.stage == found[0].stage]
-            if rows:
-                db.execute(
-                    "UPDATE acknowledgements SET status = 'leased', lease = ?, attempts = attempts + 1, due_at_ms = NULL "
-                    "WHERE id IN (SELECT value FROM json_each(?))",
-                    (lease, json.dumps([row.id for row in rows])),
-                )
-            return rows
+            due = [decode(AckRow, found, lease=lease) for found in db.execute(_LEASE_ACKS, (source, now_ms, limit)).fetchall()]
+            return mark_leased(db, "acknowledgements", [row for row in due if row.stage == due[0].stage])
 
         return await self._run(change)
 
@@ -125,25 +97,7 @@ class Outbox(Core):
 
         def change(db: Connection) -> None:
             for row, end in ends:
-                must_change(
-                    db.execute(
-                        "UPDATE acknowledgements SET status = ?, due_at_ms = ?, attempts = attempts - ?, lease = NULL, "
-                        "first_attempt_ms = coalesce(first_attempt_ms, ?), reason = ?, settled_at_ms = ? WHERE id = ? AND lease = ?",
-                        (
-                            end.status,
-                            due(end, now_ms),
-                            0 if end.counts else 1,
-                            end.started_at_ms or None,
-                            end.reason,
-                            now_ms,
-                            row.id,
-                            row.lease,
-                        ),
-                    ),
-                    f"{row.order_ref} {row.stage}",
-                )
-                if end.status != "done":
-                    note_attempt(db, "acknowledgements", row.id, row.attempts, end)
+                settle(db, "acknowledgements", row, end, now_ms)
 
         await self._run(change)
 
@@ -158,52 +112,5 @@ class Outbox(Core):
             return int(moved.rowcount)
 
         moved = await self._run(change)
-        self._ring("outbox", target)
+        self._wake("outbox", target)
         return moved
-
-
-def _row(found: Any, lease: int) -> OutboxRow:
-    id_, target, source, order_id, order_ref, inbox_id, key, kind, attempts, first_ms, occurred_ms, received_ms, body, sha256, *state = (
-        found
-    )
-    maybe_delivered, in_doubt_ms, lookup_attempts, ambiguous_failures, erp_id, erp_number, step, item, sent_sha256 = state
-    return OutboxRow(
-        id=id_,
-        lease=lease,
-        target=target,
-        source=source,
-        order_id=order_id,
-        order_ref=order_ref,
-        inbox_id=inbox_id,
-        key=key,
-        kind=kind,
-        attempts=attempts,
-        first_attempt_at=from_ms(first_ms),
-        occurred_at=from_ms(occurred_ms),
-        received_at=from_ms(received_ms),
-        body=body,
-        sha256=sha256,
-        maybe_delivered=bool(maybe_delivered),
-        in_doubt_since=from_ms(in_doubt_ms),
-        lookup_attempts=lookup_attempts,
-        ambiguous_failures=ambiguous_failures,
-        erp_id=erp_id,
-        erp_number=erp_number,
-        step=step,
-        item=item,
-        sent_sha256=sent_sha256,
-    )
-
-
-def _ack(found: Any, lease: int) -> AckRow:
-    id_, source, stage, order_ref, reference, attempts, first_ms = found
-    return AckRow(
-        id=id_,
-        lease=lease,
-        source=source,
-        stage=stage,
-        order_ref=order_ref,
-        reference=reference,
-        attempts=attempts,
-        first_attempt_at=from_ms(first_ms),
-    )

@@ -26,10 +26,10 @@ from gateway.store.retention import Disk
 from gateway.store.row_names import Queue, Status, row_name
 from gateway.store.sqlite.accept import shown_key
 from gateway.store.sqlite.connection import APPLICATION_ID
-from gateway.store.sqlite.core import ACTIVE, WAITING
 from gateway.store.sqlite.decisions import would
-from gateway.store.sqlite.maintenance import lanes, room_bytes
+from gateway.store.sqlite.maintenance import open_names, room_bytes
 from gateway.store.sqlite.new_store import is_empty, missing
+from gateway.store.sqlite.queues import ACTIVE, ARRIVED, QUEUES, WAITING, WORKER_OF
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.row_names import rows_of
 from gateway.store.sqlite.submissions import SOLE
@@ -42,13 +42,6 @@ Row = dict[str, Any]
 T = TypeVar("T")
 NOTHING_KNOWN = Sides()
 
-_NAMES: Mapping[Queue, str] = {"inbox": "source", "outbox": "target", "acknowledgements": "source", "submit": "source"}
-_CAME: Mapping[Queue, str] = {
-    "inbox": "received_at_ms",
-    "outbox": "created_at_ms",
-    "acknowledgements": "created_at_ms",
-    "submit": "accepted_at_ms",
-}
 # All that is open of each name as `ready`, with the first of its ids, then those of it that are not; one statement, since rows move
 # between two. (`min(id)` by itself would have the table read from its beginning until something is open.)
 _COUNTS = f"""
@@ -147,7 +140,7 @@ class SqliteReader:
     async def _summary(self) -> dict[Queue, tuple[dict[str, dict[Status, int]], int | None]]:
         """Counts from the indexes of what is open; `done` is the rest, so that nothing reads it."""
         found: dict[Queue, tuple[dict[str, dict[Status, int]], int | None]] = {}
-        for queue, name in _NAMES.items():
+        for queue, name in WORKER_OF.items():
             counts: dict[str, dict[Status, int]] = {}
             firsts: list[int] = []
             total = 0
@@ -161,7 +154,7 @@ class SqliteReader:
                 if "ready" in by:
                     by["ready"] -= by.get("leased", 0) + by.get("unknown", 0)
             counts["*"] = {"done": total - sum(sum(by.values()) for by in counts.values())}
-            oldest = await self._tuples(f"SELECT {_CAME[queue]} FROM {queue} WHERE id = ?", (min(firsts),)) if firsts else []
+            oldest = await self._tuples(f"SELECT {ARRIVED[queue]} FROM {queue} WHERE id = ?", (min(firsts),)) if firsts else []
             found[queue] = (counts, oldest[0][0] if oldest else None)
         return found
 
@@ -195,9 +188,9 @@ class SqliteReader:
 
     async def _strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
         found = []
-        for queue, column in _NAMES.items():
+        for queue, column in WORKER_OF.items():
             known = targets if queue == "outbox" else sources
-            for (name,) in await self._tuples(lanes(queue)):
+            for (name,) in await self._tuples(open_names(queue)):
                 if name is not None and name not in known:
                     counted = f"SELECT count(*) FROM {queue} INDEXED BY {queue}_active WHERE {column} = ? AND {ACTIVE}"
                     rows = (await self._tuples(counted, (name,)))[0][0]
@@ -284,7 +277,7 @@ class SqliteReader:
         named, problem = await self._aside(lambda db: rows_of(db, key))
         if problem:
             raise GatewayError(f"{key}: {problem}")
-        whys = await self._whys({queue: [one.id for one in named if one.queue == queue] for queue in _NAMES}, sides)
+        whys = await self._whys({queue: [one.id for one in named if one.queue == queue] for queue in QUEUES}, sides)
         for one in named:
             rows = await self._rows(f"SELECT * FROM ({_LIST[one.queue]}) WHERE id = ?", (one.id,))
             for row in rows:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gateway.store.sqlite.core import advance_outbox
+from gateway.store.sqlite.queues import advance
 from gateway.store.sqlite.row_names import Found
 from gateway.store.sqlite.writer import Connection
 
@@ -51,11 +51,10 @@ def may_resend(db: Connection, row: Found, together: Collection[Found]) -> str |
 
 def resend(db: Connection, row: Found, now_ms: int) -> None:
     """Let it go again, before what is still open behind it."""
-    assert row.order_id is not None
     db.execute(_KEEP_LAST, (row.id,))
     db.execute(_REOPEN, (row.id,))
     db.execute(
         "UPDATE outbox INDEXED BY outbox_by_order SET due_at_ms = NULL WHERE order_id = ? AND target = ? AND id > ? AND status = 'ready'",
         (row.order_id, row.target, row.id),
     )
-    advance_outbox(db, row.order_id, row.target, now_ms)
+    advance(db, now_ms, "outbox", row.order_id, row.target)

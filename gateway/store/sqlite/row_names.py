@@ -27,7 +27,7 @@ _LOADS = {
         SELECT id, (SELECT key FROM inbox WHERE inbox.id = inbox_id), status, source,
                (SELECT version FROM inbox WHERE inbox.id = inbox_id), (SELECT order_id FROM inbox WHERE inbox.id = inbox_id), stage, NULL
         FROM acknowledgements {indexed} WHERE {where}""",
-    "submit": "SELECT id, public_id, status, source, 1, NULL, '', outcome FROM submit {indexed} WHERE {where}",
+    "submit": "SELECT id, public_id, status, source, 1, NULL, subject, outcome FROM submit {indexed} WHERE {where}",
 }
 
 
@@ -42,6 +42,7 @@ class Found(Struct, frozen=True, kw_only=True):
     order_id: int | None = None
     target: str = ""
     outcome: str | None = None
+    ordering_key: tuple[object, ...] = ()
 
     @property
     def name(self) -> str:
@@ -200,8 +201,18 @@ def _found(queue: Queue, row: Any) -> Found:
     shown = key if queue in ("outbox", "submit") else f"{source}/{shown_key(key, version)}"
     if queue == "acknowledgements":
         shown = f"{shown} ({part})"
-    target = part if queue == "outbox" else ""
-    return Found(queue=queue, id=id_, key=shown, status=status, source=source, order_id=order_id, target=target, outcome=outcome)
+    keys = {"inbox": (order_id,), "outbox": (order_id, part), "acknowledgements": (None,), "submit": (source, part)}
+    return Found(
+        queue=queue,
+        id=id_,
+        key=shown,
+        status=status,
+        source=source,
+        order_id=order_id,
+        target=part if queue == "outbox" else "",
+        outcome=outcome,
+        ordering_key=keys[queue],
+    )
 
 
 def _once(rows: Iterable[Found]) -> list[Found]:

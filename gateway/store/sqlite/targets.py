@@ -11,8 +11,9 @@ from msgspec import Struct
 from gateway.clock import from_ms
 from gateway.store.outcome import storable
 from gateway.store.row_names import Queue
-from gateway.store.sqlite.core import ACTIVE, WAITING, Core, advance_outbox
-from gateway.store.sqlite.maintenance import take_back
+from gateway.store.sqlite.core import Core, audit
+from gateway.store.sqlite.maintenance import release_leases
+from gateway.store.sqlite.queues import ACTIVE, WAITING, advance
 from gateway.store.sqlite.writer import Connection
 from gateway.store.targets import Held, Moved
 
@@ -61,7 +62,7 @@ class Targets(Core):
 
         def change(db: Connection) -> Held:
             db.execute("INSERT OR REPLACE INTO target_holds VALUES (?,?,?,?)", (target, held.who, now_ms, held.reason))
-            _audit(db, now_ms, who, "target-hold", target, held.reason)
+            audit(db, now_ms, who, "target-hold", key=target, reason=held.reason)
             return held
 
         return await self._run(change)
@@ -71,7 +72,7 @@ class Targets(Core):
 
         def change(db: Connection) -> bool:
             gone = db.execute("DELETE FROM target_holds WHERE target = ?", (target,)).rowcount
-            _audit(db, now_ms, who, "target-release", target, None)
+            audit(db, now_ms, who, "target-release", key=target)
             return bool(gone)
 
         return await self._run(change)
@@ -97,13 +98,13 @@ class Targets(Core):
                 return [one for order_id in some for one in _move(db, order_id, way, who, now_ms, dry_run=dry_run)]
 
             moved += await self._run(change)
-        self._ring("outbox", new)
+        self._wake("outbox", new)
         return moved
 
-    async def take_back(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
+    async def release_leases(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
         now_ms = self._clock.now_ms()
-        given = await self._run(lambda db: take_back(db, queue, name, reason, now_ms, ids))
-        self._ring(queue, name)
+        given = await self._run(lambda db: release_leases(db, queue, name, reason, now_ms, ids))
+        self._wake(queue, name)
         return given
 
 
@@ -126,9 +127,9 @@ def _move(db: Connection, order_id: int, way: _Way, who: str, now_ms: int, *, dr
     problem = _problem(mine, [row for row in rows if row.target == way.new], way)
     if problem is None and not dry_run:
         db.execute(_MOVE, (way.new, json.dumps([row.id for row in mine])))
-        advance_outbox(db, order_id, way.new, now_ms)
+        advance(db, now_ms, "outbox", order_id, way.new)
         for row in mine:
-            _audit(db, now_ms, who, "target-move", row.key, f"from {way.old} to {way.new}", row.id)
+            audit(db, now_ms, who, "target-move", queue="outbox", row_id=row.id, key=row.key, reason=f"from {way.old} to {way.new}")
     return [Moved(row=f"outbox:{row.id}", key=row.key, status=row.status, problem=problem) for row in mine]
 
 
@@ -148,10 +149,3 @@ def _problem(mine: Sequence[_Waiting], theirs: Sequence[_Waiting], way: _Way) ->
     if any(row.status == "unknown" for row in mine) and any(row.status != "done" for row in theirs):
         return f"{new} still has an earlier message of it on its way; try again when that is done"
     return None
-
-
-def _audit(db: Connection, now_ms: int, who: str, action: str, key: str, reason: str | None, row_id: int | None = None) -> None:
-    db.execute(
-        "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
-        (now_ms, storable(who), action, "outbox" if row_id else None, row_id, key, reason),
-    )

@@ -13,7 +13,7 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from gateway.clock import from_ms
-from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.core import Core, audit
 from gateway.store.sqlite.retention import ERASABLE
 from gateway.store.sqlite.writer import Connection
 
@@ -127,12 +127,7 @@ class Elapsed(Core):
             self._ledger.confirm(now_ms)
             self._noted_at = self._clock.monotonic()
             said = f"the clock is right: {from_ms(now_ms):%Y-%m-%d}"
-            await self._run(
-                lambda db: (
-                    db.execute("INSERT INTO audit (at_ms, who, action, reason) VALUES (?,?,'clock-confirm',?)", (now_ms, who, said))
-                    and None
-                )
-            )
+            await self._run(lambda db: audit(db, now_ms, who, "clock-confirm", reason=said))
             await self._keep_time()
             log.info("clock.believed", extra={"reason": f"{who} says so"})
         return was_in_doubt

@@ -9,12 +9,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.store.row_names import Queue, row_name
-from gateway.store.sqlite.core import ACTIVE, WAITING, is_overtaken, leased_ms
+from gateway.store.sqlite.queues import ACTIVE, QUEUES, WAITING, WORKER_OF, is_overtaken, leased_ms
 from gateway.store.sqlite.row_names import Found, load
 from gateway.store.sqlite.writer import Connection
 from gateway.store.waiting import Ahead, Sides, Waiting, Why, why
 
-_QUEUES: tuple[Queue, ...] = ("inbox", "outbox", "acknowledgements", "submit")
 _FACTS: Mapping[Queue, str] = {
     "inbox": "source, source, outcome, reason, NULL, order_id, NULL",
     "outbox": "target, (SELECT source FROM orders WHERE orders.id = order_id), outcome, reason, held_for, order_id, inbox_id",
@@ -45,8 +44,8 @@ def explained(db: Connection, queue: Queue, ids: Sequence[int], sides: Sides, no
 def standing(db: Connection, sides: Sides, now_ms: int) -> list[Row]:
     """What does not move, by queue, name and status: how many rows, the oldest of them, and why. What is on its way is left out."""
     found: list[Row] = []
-    for queue in _QUEUES:
-        groups = db.execute(_GROUPS.format(queue=queue, name="target" if queue == "outbox" else "source")).fetchall()
+    for queue in QUEUES:
+        groups = db.execute(_GROUPS.format(queue=queue, name=WORKER_OF[queue])).fetchall()
         whys = explained(db, queue, [oldest for *_, oldest in groups], sides, now_ms)
         for name, status, count, oldest in sorted(groups):
             if (reason := whys.get(oldest)) is not None and reason.on != "turn":

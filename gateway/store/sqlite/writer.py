@@ -14,7 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.api.errors import GatewayError, StoreBusy, StoreError, StoreFailed
@@ -31,7 +31,7 @@ class Connection(Protocol):
 
     @property
     def in_transaction(self) -> bool: ...
-    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Any: ...
     def executemany(self, sql: str, parameters: Any, /) -> Any: ...
     def close(self) -> None: ...
 
@@ -121,7 +121,7 @@ class Writer:
         """
         return await self._put(change, inside=True, patience_s=patience_s)
 
-    async def outside(self, call: Change[T]) -> T:
+    async def run_outside_transaction(self, call: Change[T]) -> T:
         """Run something on the connection that may not stand inside a transaction (a checkpoint)."""
         return await self._put(call, inside=False)
 

@@ -121,7 +121,7 @@ class Outward(World):
         await self.step.drain(0.0)
         self.pharmacy.let_hang_up()
         await self._start()
-        await self.store.take_over()
+        await self.store.release_all_leases()
 
     # --- what there is
 

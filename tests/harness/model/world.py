@@ -188,7 +188,7 @@ class World:
         if self.deliver._tasks:
             self._late.append(self.deliver)
         await self._start()
-        await self.store.take_over()
+        await self.store.release_all_leases()
 
     async def late(self, answer: Answer) -> None:
         """What stalled is answered at last."""
@@ -229,7 +229,7 @@ class World:
     # --- what there is
 
     async def rows(self, sql: str, *values: object) -> list[Any]:
-        return await self.store.outside(lambda db: db.execute(sql, values).fetchall())
+        return await self.store.run_outside_transaction(lambda db: db.execute(sql, values).fetchall())
 
     async def fates(self) -> dict[tuple[str, int], Fate]:
         """By order and version."""

@@ -15,7 +15,7 @@ from gateway.store.sqlite.reader import SqliteReader
 
 def leases_kept() -> None:
     """Known-bad mutant: what the last process was at when it ended is not handed back."""
-    sqlite.recover = maintenance.recover = lambda *_: None  # type: ignore[attr-defined]
+    sqlite.release_all_leases = maintenance.release_all_leases = lambda *_: None  # type: ignore[attr-defined]
 
 
 def reasons_swallowed() -> None:
@@ -30,7 +30,7 @@ def reasons_swallowed() -> None:
 
 def lanes_forgotten() -> None:
     """Known-bad mutant: what waits behind a message is not let go when that is done."""
-    bulk_settle.advance_outbox = lambda *_: None  # type: ignore[attr-defined]
+    bulk_settle.advance = lambda *_: None  # type: ignore[attr-defined]
 
 
 def old_namespace() -> None:
