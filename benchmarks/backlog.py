@@ -17,8 +17,8 @@ from benchmarks.orders import PLACE, body, order_id
 from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.clock import SystemClock
 from gateway.store.arrivals import Incoming
-from gateway.store.base import Delivery, InboxRow, Prepared
 from gateway.store.outcome import Settlement
+from gateway.store.rows import Delivery, InboxRow, Prepared
 from gateway.store.sqlite import SqliteStore
 
 _AT_ONCE = 1000

@@ -25,8 +25,7 @@ from gateway.config.settings import DEFAULT_PATH
 from gateway.edge.request_headers import LONGEST_KEY, LONGEST_WAIT_S
 from gateway.log import Form, set_up
 from gateway.service.systemd import logs_to_journal
-from gateway.store.base import statuses_of
-from gateway.store.row_names import Queue
+from gateway.store.row_names import Queue, statuses_of
 
 KEYS = "inbox:17, outbox:17, submit:17, ack:17, message:KEY, event:SOURCE/KEY, order:SOURCE/ORDER_REF, number:PO-1, or a text for any"
 

@@ -16,7 +16,7 @@ from gateway.clock import Clock, SystemClock, to_ms
 from gateway.did_you_mean import nearest
 from gateway.rate_limit import RateLimiter
 from gateway.service.assembly import assemble
-from gateway.store.base import Reader
+from gateway.store.reader import Reader
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.http import HttpTarget
 from gateway.targets.preflight import Ended, Seen

@@ -14,8 +14,9 @@ from gateway.engine.batch_worker import now_for_ages, retry_commit
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
-from gateway.store.base import AckRow, Store
+from gateway.store.base import Store
 from gateway.store.outcome import Settlement
+from gateway.store.rows import AckRow
 
 log = logging.getLogger("gateway.acknowledge")
 

@@ -24,9 +24,10 @@ from gateway.engine.delivery_outcome import settlement
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.retry import capped_retry_after_s
-from gateway.store.base import OutboxRow, Store
+from gateway.store.base import Store
 from gateway.store.outcome import Progress, Settlement
 from gateway.store.row_names import Status
+from gateway.store.rows import OutboxRow
 from gateway.store.targets import Held
 from gateway.targets.classify import Outcome
 from gateway.targets.http import HttpTarget

@@ -7,8 +7,8 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from gateway.retry import backoff_s, is_over
-from gateway.store.base import OutboxRow
 from gateway.store.outcome import Settlement
+from gateway.store.rows import OutboxRow
 from gateway.targets.classify import Outcome
 from gateway.targets.settings import Retry
 

@@ -36,8 +36,9 @@ from gateway.plugin.incoming import incoming, warn_of_flagged
 from gateway.plugin.source import Source
 from gateway.plugin.validation import Misread
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
-from gateway.store.base import Delivery, InboxRow, Prepared, Store
+from gateway.store.base import Store
 from gateway.store.outcome import Settlement
+from gateway.store.rows import Delivery, InboxRow, Prepared
 
 log = logging.getLogger("gateway.prepare")
 

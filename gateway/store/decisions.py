@@ -56,7 +56,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 ANY = Choice()
 
 
-class Deciding(Protocol):
+class DecisionStore(Protocol):
     """One method per decision. A name that cannot be decided on comes back with its `problem`."""
 
     async def replay(self, keys: Sequence[str], who: str, *, choice: Choice = ANY) -> list[Decided]:

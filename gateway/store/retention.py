@@ -25,7 +25,7 @@ class Disk(Struct, frozen=True, kw_only=True):
     days_left: float | None
 
 
-class Keeping(Protocol):
+class RetentionStore(Protocol):
     """A part of `gateway.store.base.Store`. Nothing here touches what is open or waits for a person."""
 
     async def erase_bodies(self, before: datetime, limit: int) -> int:

@@ -28,6 +28,12 @@ _ROW = re.compile(r"(inbox|outbox|submit|ack):(\d{1,18})\Z", re.ASCII)
 _NAMED: Mapping[str, Kind] = {"event": "event", "message": "message", "order": "order", "number": "number"}
 
 
+def statuses_of(queue: Queue) -> tuple[Status, ...]:
+    """Return the statuses that a row of this queue can have."""
+    usual: tuple[Status, ...] = ("ready", "leased", "done", "held", "dead")
+    return (*usual, "unknown") if queue in ("outbox", "submit") else usual
+
+
 class Name(Struct, frozen=True, kw_only=True):
     """A name as somebody wrote it; `queue` and `id` of a row, `text` of anything else."""
 

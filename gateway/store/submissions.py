@@ -95,7 +95,7 @@ class SubmissionEnd(Struct, frozen=True, kw_only=True):
     events: tuple[Incoming, ...] = ()
 
 
-class Submissions(Protocol):
+class SubmissionStore(Protocol):
     """A part of `gateway.store.base.Store`."""
 
     async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Stray(Struct, frozen=True, kw_only=True):
         return f"{rows} in the {self.queue} for the {lane} {self.name}, which is configured no more: {ways}or end them with `gateway drop`"
 
 
-class Targets(Protocol):
+class TargetStore(Protocol):
     """A part of `gateway.store.base.Store`."""
 
     async def hold_target(self, target: str, who: str, reason: str | None) -> Held:
@@ -71,7 +71,3 @@ class Targets(Protocol):
 
         With `same_erp` the new one is the old one under another name: what that was sent, or may have been, counts as sent to it.
         """
-
-    async def release_leases(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
-        """Give back rows whose attempt ended without a settlement: `ids`, or all of the lane that are leased. They are due again later
-        and later; what may have been sent is marked so, and what was announced is `unknown`."""

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted
-from gateway.store.base import OutboxRow
 from gateway.store.outcome import Progress
+from gateway.store.rows import OutboxRow
 from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
 from gateway.targets.delivery_settings import Step
 from gateway.targets.expressions import answer_document

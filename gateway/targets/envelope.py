@@ -9,7 +9,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from gateway.api.order import Message
-from gateway.store.base import OutboxRow
+from gateway.store.rows import OutboxRow
 from gateway.targets.delivery_settings import Idempotency
 from gateway.targets.request import Request
 

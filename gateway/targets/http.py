@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from gateway.api.errors import Hold, PermanentError
 from gateway.clock import Clock
 from gateway.outbound.session import Answer, any_unicast, takes_connections
-from gateway.store.base import OutboxRow
 from gateway.store.outcome import Progress
+from gateway.store.rows import OutboxRow
 from gateway.targets.attempt import Attempt, Journal
 from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.api.urls import is_loopback
-from gateway.store.base import Reader, statuses_of
-from gateway.store.row_names import Queue, Status
+from gateway.store.reader import Reader
+from gateway.store.row_names import Queue, Status, statuses_of
 from gateway.store.waiting import Sides
 from gateway.web.status import room
 

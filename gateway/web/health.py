@@ -13,7 +13,8 @@ from prometheus_client import Gauge, generate_latest
 
 from gateway.api.errors import StoreError
 from gateway.metrics import Metrics
-from gateway.store.base import Reader, statuses_of
+from gateway.store.reader import Reader
+from gateway.store.row_names import statuses_of
 from gateway.web.status import strays
 
 _PROVE_WITHIN_S = 3.0

@@ -9,7 +9,8 @@ import msgspec
 
 from gateway.clock import utc_text
 from gateway.metrics import Metrics
-from gateway.store.base import Reader, statuses_of
+from gateway.store.reader import Reader
+from gateway.store.row_names import statuses_of
 from gateway.store.targets import Held
 from gateway.store.waiting import Sides, sides_of
 

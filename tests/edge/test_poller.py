@@ -22,7 +22,7 @@ from gateway.metrics import Metrics
 from gateway.plugin.connector import Connector
 from gateway.plugin.incoming import incoming
 from gateway.plugin.source import Source
-from gateway.store.base import Delivery, Prepared
+from gateway.store.rows import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock

@@ -16,7 +16,7 @@ from gateway.config.report import Report
 from gateway.engine.deliver import Deliver
 from gateway.metrics import Metrics
 from gateway.store.arrivals import Incoming
-from gateway.store.base import Delivery, Prepared
+from gateway.store.rows import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.http import HttpTarget

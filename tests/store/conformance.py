@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from gateway.api.errors import LeaseLost, Outdated
 from gateway.store.arrivals import Incoming
-from gateway.store.base import Delivery, InboxRow, OutboxRow, Prepared, Store
+from gateway.store.base import Store
 from gateway.store.outcome import Progress, Settlement
+from gateway.store.rows import Delivery, InboxRow, OutboxRow, Prepared
 from gateway.testing import ManualClock
 from tests.store.naming import Choosing, Naming, Resending
 from tests.store.of_targets import OfTargets

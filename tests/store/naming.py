@@ -9,9 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.store.arrivals import Incoming
-from gateway.store.base import Delivery, InboxRow, OutboxRow, Prepared, Store
+from gateway.store.base import Store
 from gateway.store.decisions import AT_ONCE, Choice, Decided
 from gateway.store.outcome import Settlement
+from gateway.store.rows import Delivery, InboxRow, OutboxRow, Prepared
 from gateway.store.submissions import NewSubmission
 from gateway.testing import ManualClock
 

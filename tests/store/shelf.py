@@ -13,8 +13,8 @@ from typing import Any
 from gateway.config.settings import StoreSettings
 from gateway.service.retention import Housekeeping
 from gateway.store.arrivals import Incoming
-from gateway.store.base import Delivery, Prepared
 from gateway.store.outcome import Settlement
+from gateway.store.rows import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 

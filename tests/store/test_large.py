@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.store.base import statuses_of
 from gateway.store.outcome import Settlement
+from gateway.store.row_names import statuses_of
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import sqlite3_connect
 from gateway.store.sqlite.reader import SqliteReader

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.config.settings import StoreSettings
-from gateway.store.base import Delivery, Prepared
+from gateway.store.rows import Delivery, Prepared
 from tests.store.shelf import BODY, DAY_S, DONE, RETRY, Shelf, a_shelf
 from tests.store.submitting import CODES, UNKNOWN, command, created, hand_in
 from tests.store.submitting import DONE as SAID

@@ -14,9 +14,8 @@ from msgspec.structs import replace
 from gateway.clock import from_ms
 from gateway.health import Condition
 from gateway.metrics import Metrics
-from gateway.store.base import statuses_of
 from gateway.store.outcome import Settlement
-from gateway.store.row_names import Queue, Status
+from gateway.store.row_names import Queue, Status, statuses_of
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why

@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.store.arrivals import Accepted, Incoming
-from gateway.store.base import Delivery, InboxRow, Prepared, Store
+from gateway.store.base import Store
 from gateway.store.outcome import Settlement
+from gateway.store.rows import Delivery, InboxRow, Prepared
 from gateway.testing import ManualClock
 
 DAYS = [datetime(2026, 11, day, tzinfo=UTC) for day in range(1, 11)]

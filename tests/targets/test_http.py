@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.api.errors import ConfigError
 from gateway.api.secrets import Secret
 from gateway.outbound.session import Unreached
-from gateway.store.base import OutboxRow
+from gateway.store.rows import OutboxRow
 from gateway.targets.http import HttpTarget, envelope_headers
 from gateway.targets.settings import Basic, Bearer, Header, TargetSettings
 from gateway.targets.templates import UrlTemplate

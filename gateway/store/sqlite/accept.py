@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gateway.clock import to_ms
 from gateway.store.arrivals import Accepted, Incoming
-from gateway.store.base import Came
+from gateway.store.rows import Channel
 from gateway.store.sqlite.versions import kept_earlier, known_order, make_newest, number_of_earlier, repeated, say_again, to_us, why_earlier
 from gateway.store.sqlite.writer import Connection, Together
 
@@ -62,7 +62,7 @@ _OTHERS_KEY = (
     "key of its own; then drop this"
 )
 
-Arrival = tuple[str, Came, Incoming, int]
+Arrival = tuple[str, Channel, Incoming, int]
 
 
 class Accept(Together[list[Accepted]]):
@@ -70,7 +70,7 @@ class Accept(Together[list[Accepted]]):
 
     __slots__ = ("came", "cursor")
 
-    def __init__(self, source: str, door: Came, events: Sequence[Incoming], cursor: str | None, now_ms: int) -> None:
+    def __init__(self, source: str, door: Channel, events: Sequence[Incoming], cursor: str | None, now_ms: int) -> None:
         self.came: list[Arrival] = [(source, door, event, now_ms) for event in events]
         self.cursor = None if cursor is None else (source, door, cursor)
 
@@ -145,7 +145,7 @@ def _some_key_is_known(db: Connection, came: Sequence[Arrival]) -> bool:
     return any(db.execute(_KNOWN_KEYS, (json.dumps(some), source)).fetchone()[0] for source, some in keys.items())
 
 
-def _accept_one(db: Connection, source: str, door: Came, event: Incoming, now_ms: int, read_again: int | None = None) -> Accepted:
+def _accept_one(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int, read_again: int | None = None) -> Accepted:
     ref = event.order_ref
     if ref is not None and _is_anothers(db, source, event):
         dead = _under_anothers_key(event)
@@ -183,7 +183,7 @@ def _tail(event: Incoming, now_ms: int) -> tuple[object, ...]:
     return (*said, event.fetch, event.content, event.sha256, event.document)
 
 
-def _ignore(db: Connection, source: str, door: Came, event: Incoming, now_ms: int) -> Accepted:
+def _ignore(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int) -> Accepted:
     outcome, reference = "flagged" if event.flagged else "ignored", event.reference or event.order_ref
     came = (source, door, event.key, outcome, reference, to_ms(event.occurred_at), now_ms, now_ms)
     if db.execute(_IGNORED, (*came, event.ignored, event.sha256, event.document)).rowcount == 0:
@@ -192,12 +192,12 @@ def _ignore(db: Connection, source: str, door: Came, event: Incoming, now_ms: in
     return Accepted(key=event.key, outcome="stored")
 
 
-def _keep_dead(db: Connection, source: str, door: Came, event: Incoming, now_ms: int) -> Accepted:
+def _keep_dead(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int) -> Accepted:
     added = db.execute(_STORED_LATER, (source, door, event.key, 1, None, "dead", None, *_tail(event, now_ms)))
     return Accepted(key=event.key, outcome="stored" if added.rowcount else "repeat")
 
 
-def _keep_earlier(db: Connection, source: str, door: Came, event: Incoming, order_id: int, reason: str, now_ms: int) -> Accepted:
+def _keep_earlier(db: Connection, source: str, door: Channel, event: Incoming, order_id: int, reason: str, now_ms: int) -> Accepted:
     """Done at once: the newest version does not wait behind it, and the vendor hears of it as of any other."""
     version = number_of_earlier(db, source, event.key)
     came = (event.reference, to_ms(event.occurred_at), now_ms, now_ms)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from gateway.api.errors import LeaseLost, Outdated
 from gateway.clock import from_ms
-from gateway.store.base import Prepared
 from gateway.store.row_names import LONGEST_NUMBER
+from gateway.store.rows import Prepared
 from gateway.store.sqlite.queues import advance, advance_messages, is_overtaken
 from gateway.store.sqlite.writer import Connection
 

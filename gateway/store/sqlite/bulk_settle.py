@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from gateway.api.errors import LeaseLost
-from gateway.store.base import OutboxRow
 from gateway.store.outcome import Settlement
+from gateway.store.rows import OutboxRow
 from gateway.store.sqlite.queues import advance, settle
 from gateway.store.sqlite.writer import Connection, Together
 

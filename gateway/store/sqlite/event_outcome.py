@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.store.base import Verdict
+from gateway.store.rows import Verdict
 from gateway.store.sqlite.accept import shown_key
 from gateway.store.sqlite.core import Core, audit
 from gateway.store.sqlite.queues import advance

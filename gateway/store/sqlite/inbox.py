@@ -13,8 +13,8 @@ from gateway.api.errors import StoreBusy
 from gateway.api.messages import Door
 from gateway.clock import from_ms
 from gateway.store.arrivals import Accepted, Compared, Incoming
-from gateway.store.base import InboxRow, Open, Prepared
 from gateway.store.outcome import Settlement
+from gateway.store.rows import InboxRow, OpenOrder, Prepared
 from gateway.store.sqlite.accept import Accept, accept_all
 from gateway.store.sqlite.bulk_insert import prepare_all, sent_before
 from gateway.store.sqlite.core import Core
@@ -150,10 +150,10 @@ class Inbox(Core):
 
         return await self._run(change)
 
-    async def open_orders(self, source: str, after: int, limit: int) -> list[Open]:
-        def change(db: Connection) -> list[Open]:
+    async def open_orders(self, source: str, after: int, limit: int) -> list[OpenOrder]:
+        def change(db: Connection) -> list[OpenOrder]:
             found = db.execute(_OPEN, (source, after, limit)).fetchall()
-            return [Open(id=id_, order_ref=ref, message=body) for id_, ref, body in found]
+            return [OpenOrder(id=id_, order_ref=ref, message=body) for id_, ref, body in found]
 
         return await self._run(change)
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from gateway.store.base import AckRow, OutboxRow
 from gateway.store.outcome import Progress, Settlement
+from gateway.store.rows import AckRow, OutboxRow
 from gateway.store.sqlite.bulk_settle import Settle
 from gateway.store.sqlite.core import Core
 from gateway.store.sqlite.queues import ACTIVE, decode, mark_leased, new_lease, settle, update_leased

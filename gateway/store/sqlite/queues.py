@@ -16,9 +16,9 @@ from msgspec.structs import asdict, fields
 from gateway.api.commands import Codes
 from gateway.api.errors import LeaseLost
 from gateway.clock import from_ms
-from gateway.store.base import AckRow, InboxRow, OutboxRow
 from gateway.store.outcome import Settlement
 from gateway.store.row_names import Queue, row_name
+from gateway.store.rows import AckRow, InboxRow, OutboxRow
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import SubmissionRow
 

@@ -20,10 +20,9 @@ import msgspec
 from gateway.api.commands import Codes
 from gateway.api.errors import GatewayError, StoreError, StoreFailed
 from gateway.clock import Clock, SystemClock, from_ms
-from gateway.store.base import statuses_of
 from gateway.store.decisions import Choice, Decided
 from gateway.store.retention import Disk
-from gateway.store.row_names import Queue, Status, row_name
+from gateway.store.row_names import Queue, Status, row_name, statuses_of
 from gateway.store.sqlite.accept import shown_key
 from gateway.store.sqlite.connection import APPLICATION_ID
 from gateway.store.sqlite.decisions import would

@@ -36,7 +36,7 @@ _ENDED = ("done", "dead", "held")
 
 
 class Submissions(Core):
-    """See `gateway.store.submissions.Submissions`."""
+    """See `gateway.store.submissions.SubmissionStore`."""
 
     refusing: str | None = None
 

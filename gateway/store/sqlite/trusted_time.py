@@ -85,7 +85,7 @@ class Ledger(Struct, kw_only=True):
 
 
 class Elapsed(Core):
-    """See `gateway.store.retention.Keeping`, and what only the composition root calls."""
+    """See `gateway.store.retention.RetentionStore`, and what only the composition root calls."""
 
     _ledger: Ledger
     _noted_at: float

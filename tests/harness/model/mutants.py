@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from gateway.api.messages import Door
 from gateway.store.arrivals import Accepted, Incoming
-from gateway.store.base import OutboxRow, Prepared
 from gateway.store.decisions import ANY, Choice, Decided
 from gateway.store.outcome import Settlement
+from gateway.store.rows import OutboxRow, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState

@@ -16,8 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.store.base import statuses_of
-from gateway.store.row_names import Queue
+from gateway.store.row_names import Queue, statuses_of
 from tests.harness.torture.protocol import Tally
 
 AFTER_S = 30.0
