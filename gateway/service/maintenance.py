@@ -15,7 +15,7 @@ from gateway.metrics import Metrics
 from gateway.service import systemd
 from gateway.service.retention import Housekeeping
 from gateway.service.runtime import Runtime
-from gateway.store.sqlite import SqliteStore
+from gateway.store.base import Store
 from gateway.store.sqlite.connection import WAL_LIMIT_BYTES
 
 log = logging.getLogger("gateway")
@@ -32,7 +32,7 @@ class Upkeep:
         runtime: The one of now, since a reload exchanges it.
     """
 
-    def __init__(self, store: SqliteStore, metrics: Metrics, clock: Clock, runtime: Callable[[], Runtime]) -> None:
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock, runtime: Callable[[], Runtime]) -> None:
         self._store = store
         self._metrics = metrics
         self._clock = clock

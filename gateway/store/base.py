@@ -30,14 +30,14 @@ from gateway.api.messages import Door
 from gateway.store.arrivals import Accepted, Compared, Incoming
 from gateway.store.decisions import DecisionStore
 from gateway.store.outcome import Progress, Settlement
-from gateway.store.retention import RetentionStore
+from gateway.store.retention import MaintenanceStore, RetentionStore
 from gateway.store.row_names import Queue
 from gateway.store.rows import AckRow, InboxRow, OpenOrder, OutboxRow, Prepared, Verdict
 from gateway.store.submissions import SubmissionStore
 from gateway.store.targets import TargetStore
 
 
-class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, Protocol):
+class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, MaintenanceStore, Protocol):
     """Everything that the running gateway does with its database."""
 
     # The doors

@@ -63,3 +63,30 @@ class RetentionStore(Protocol):
 
     async def used_bytes(self) -> int:
         """What of the file holds something; noted once an hour, for the forecast."""
+
+
+class MaintenanceStore(Protocol):
+    """Part of `gateway.store.base.Store`: the upkeep that the service does once a second.
+
+    `refusing` says why new orders are refused, or is None.
+    """
+
+    refusing: str | None
+
+    async def commits(self) -> None:
+        """Prove that the store commits. Raises StoreBusy or StoreFailed."""
+
+    def silent_for_s(self) -> float:
+        """Return the seconds since the writing thread last finished something."""
+
+    def look_at_disk(self) -> None:
+        """Refuse new orders when the disk is nearly full, and accept them again when there is room. Blocking, a few microseconds."""
+
+    async def checkpoint(self, *, truncate: bool = False) -> int:
+        """Move the write-ahead log into the file; return how many bytes of it a reader kept there."""
+
+    async def note_time(self, *, at_once: bool = False) -> None:
+        """Follow the clocks, and store the time once a minute. Raises StoreBusy."""
+
+    async def note_last_messages(self) -> None:
+        """Store when each source was last heard of. Raises StoreBusy."""
