@@ -103,7 +103,7 @@ async def _delivered(database: Path, count: int) -> None:
     await store.prepared([prepared(row, "erp") for row in await store.lease_inbox(SOURCE, count)])
     rows = await store.lease_outbox("erp", count)
     await asyncio.gather(*(store.settle_outbox(row, _DONE) for row in rows))
-    while await store.erase_bodies(clock.now() + timedelta(hours=1), count):
+    while await store.redact_bodies(clock.now() + timedelta(hours=1), count):
         pass
     await store.checkpoint(truncate=True)
     await store.close()

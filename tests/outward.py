@@ -61,7 +61,7 @@ class Caller:
 async def vendor_says(running: Any, end: Settlement, made: SubmissionEnd | None = None, source: str = "pharmacy") -> SubmissionRow:
     """Do what the submit step does with the one command that waits."""
     (row,) = await running.gateway._store.lease_submissions(source, 10)
-    await running.gateway._store.submitting(row)
+    await running.gateway._store.start_submission(row)
     await running.gateway._store.settle_submission(row, end, made)
     return row
 

@@ -314,7 +314,7 @@ async def test_what_was_erased_is_in_no_file(start, erp, tmp_path: Path) -> None
     files = [file for file in (tmp_path / "data").iterdir() if file.is_file()]
     await running.gateway._store.checkpoint(truncate=True)
     assert canary.found(b"".join(file.read_bytes() for file in files))
-    while await running.gateway._store.erase_bodies(running.gateway._clock.now().replace(year=9999), 500):
+    while await running.gateway._store.redact_bodies(running.gateway._clock.now().replace(year=9999), 500):
         pass
     await running.stop()
     assert canary.found(b"".join(file.read_bytes() for file in (tmp_path / "data").iterdir() if file.is_file())) == []

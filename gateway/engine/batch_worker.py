@@ -114,4 +114,4 @@ def now_for_ages(store: Store) -> datetime:
 
     While the wall clock is in doubt, no row is too old.
     """
-    return store.time_to_let_go() or datetime.min.replace(tzinfo=UTC)
+    return store.retention_time() or datetime.min.replace(tzinfo=UTC)

@@ -62,7 +62,7 @@ class _Journal:
         self.left = self.in_doubt = True
 
     async def finished(self, progress: Progress) -> None:
-        await retry_commit(self._clock, lambda: self._store.finished(self._row, progress))
+        await retry_commit(self._clock, lambda: self._store.record_progress(self._row, progress))
         self.left, self.in_doubt = True, False
 
     async def claimant(self, erp_id: str) -> str | None:
@@ -337,7 +337,7 @@ class Deliver(ConcurrentWorker[OutboxRow]):
 
     async def _hasten(self) -> None:
         """What waits for a far-off try goes soon, spread out."""
-        await retry_commit(self._clock, lambda: self._store.hasten(self.name, _HASTEN_WITHIN_S))
+        await retry_commit(self._clock, lambda: self._store.retry_soon(self.name, _HASTEN_WITHIN_S))
 
     async def _settle(self, row: OutboxRow, end: Settlement) -> None:
         source = self._sources.get(row.source)

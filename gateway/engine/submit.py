@@ -128,7 +128,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
                 return await self._looked(row, submission)
             if row.in_doubt_since is not None and not connector.is_repeatable(row.command):
                 return None, undecidable("the vendor may have done it, and cannot be asked")
-            await retry_commit(self._clock, lambda: self._store.submitting(row))
+            await retry_commit(self._clock, lambda: self._store.start_submission(row))
             attempt.sent = True
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 made = await connector.submit(submission, self._source.client)

@@ -105,11 +105,11 @@ class Operations:
         """Erase the bodies of what was settled more than `days` ago; how many rows."""
         if not 0 <= days <= _MOST_DAYS:
             raise GatewayError(f"days must be a number from 0 to {_MOST_DAYS}")
-        now = self._store.time_to_let_go()
+        now = self._store.retention_time()
         if now is None:
             raise GatewayError(f"nothing is erased: {self._store.clock_doubt()}")
         before, erased = now - timedelta(days=days), 0
-        while (gone := await self._store.erase_bodies(before, _ERASE_AT_ONCE)) > 0:
+        while (gone := await self._store.redact_bodies(before, _ERASE_AT_ONCE)) > 0:
             erased += gone
         if erased:
             await self._store.note(who, "purge", f"{erased} rows", f"older than {days:g} days")

@@ -52,7 +52,7 @@ class Housekeeping:
 
     async def turn(self) -> None:
         """A few slices of the round that is under way, or of the next one once it is time."""
-        if self._store.time_to_let_go() is None:
+        if self._store.retention_time() is None:
             self._round = None
             return
         if self._round is None:
@@ -77,7 +77,7 @@ class Housekeeping:
     async def _slices(self) -> AsyncIterator[None]:
         store, settings = self._store, self._settings()
         await self._mind_the_size(settings.max_bytes)
-        now = self._store.time_to_let_go()
+        now = self._store.retention_time()
         if now is None:
             return
 
@@ -86,13 +86,13 @@ class Housekeeping:
 
         bodies, attempts = now - before(settings.keep_bodies_days), now - before(settings.keep_attempts_days)
         orders, keys = now - before(settings.keep_orders_days), now - timedelta(days=settings.keep_keys_days)
-        while await store.erase_bodies(bodies, _SLICE):
+        while await store.redact_bodies(bodies, _SLICE):
             yield
         walks: tuple[Callable[[int], Awaitable[int | None]], ...] = (
-            lambda after: store.erase_attempts(attempts, after, _WALK_SLICE),
-            lambda after: store.trim_orders(orders, keys, after, _WALK_SLICE),
-            lambda after: store.forget_events(keys, after, _WALK_SLICE),
-            lambda after: store.forget_submissions(keys, after, _WALK_SLICE),  # after the orders that keep them
+            lambda after: store.delete_attempts(attempts, after, _WALK_SLICE),
+            lambda after: store.prune_orders(orders, keys, after, _WALK_SLICE),
+            lambda after: store.delete_events(keys, after, _WALK_SLICE),
+            lambda after: store.delete_submissions(keys, after, _WALK_SLICE),  # after the orders that keep them
         )
         if self._clock.monotonic() >= self._next_walk:
             for walk in walks:
@@ -101,7 +101,7 @@ class Housekeeping:
                     after = await walk(after)
                     yield
             self._next_walk = self._clock.monotonic() + _WALK_EVERY_S
-        while await store.give_back(_PAGES):
+        while await store.return_free_pages(_PAGES):
             yield
 
     async def _mind_the_size(self, max_bytes: int | None) -> None:

@@ -128,7 +128,7 @@ class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, Mainten
     async def start_request(self, row: OutboxRow, sha256: bytes | None) -> None:
         """Record that a request is about to leave. If nothing more is heard of it, the row is `unknown`. Raises LeaseLost."""
 
-    async def finished(self, row: OutboxRow, progress: Progress) -> None:
+    async def record_progress(self, row: OutboxRow, progress: Progress) -> None:
         """Record that one of several requests is done; a restart resumes behind it. Raises LeaseLost."""
 
     async def claimant(self, row: OutboxRow, erp_id: str) -> str | None:
@@ -140,7 +140,7 @@ class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, Mainten
         With `acknowledge`, the last delivery of an event makes its acknowledgement of the stage `delivered`.
         """
 
-    async def hasten(self, target: str, within_s: float) -> int:
+    async def retry_soon(self, target: str, within_s: float) -> int:
         """Make what waits for a later try due soon, spread over `within_s`, since the target is back; return how many rows."""
 
     # Acknowledge

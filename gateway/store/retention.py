@@ -1,4 +1,8 @@
-"""What is kept, for how long, and how much room it takes."""
+"""Retention, and the room that the store takes.
+
+Three verbs have one meaning each. *Redact*: remove the contents of a row (bodies, answers, codes) and keep the row. *Prune*: delete the
+messages of an old order, and later the order. *Delete*: remove rows. Nothing here touches what is open or waits for an operator.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,13 @@ from msgspec import Struct
 
 
 class Disk(Struct, frozen=True, kw_only=True):
-    """All in bytes but the last.
+    """Sizes in bytes, and a forecast.
 
     Attributes:
         file: The database file; of it, `used` holds something, the rest is free and used first.
         log: The write-ahead log beside it.
         free: On the disk, until new orders are refused.
-        days_left: Until new orders are refused, at the rate of the last days; None where it does not grow, or nobody knows yet.
+        days_left: Days until new orders are refused, at the rate of the last days; None if the file does not grow, or for lack of data.
     """
 
     file: int
@@ -26,43 +30,49 @@ class Disk(Struct, frozen=True, kw_only=True):
 
 
 class RetentionStore(Protocol):
-    """A part of `gateway.store.base.Store`. Nothing here touches what is open or waits for a person."""
+    """Part of `gateway.store.base.Store`. A method with `after` works on a slice: it returns the next `after`, None at the end."""
 
-    async def erase_bodies(self, before: datetime, limit: int) -> int:
-        """Erase documents, bodies, answers, codes and attempts of rows settled before; keys and digests stay, and codes while their order
-        can still be read. Returns the rows changed."""
+    async def redact_bodies(self, before: datetime, limit: int) -> int:
+        """Remove documents, bodies, answers, codes and attempts of rows settled before, and return how many rows changed.
 
-    def time_to_let_go(self) -> datetime | None:
-        """The time by which things are let go of, which goes on with what has really passed; None while the wall clock is in doubt, when
-        nothing may be let go of or given up for its age."""
+        Keys and digests stay, and codes as long as their order can still be read.
+        """
 
-    def clock_doubt(self) -> str | None:
-        """Why the wall clock is in doubt, and what to do; None where it is not."""
+    async def delete_attempts(self, before: datetime, after: int, limit: int) -> int | None:
+        """Delete the attempts of rows settled before."""
 
-    async def confirm_clock(self, who: str) -> bool:
-        """A person says that the wall clock is right; leaves an audit row. False where it was not in doubt."""
+    async def prune_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
+        """Delete the messages of orders settled before the first moment, and all of those settled before the second.
 
-    async def finish_restore(self, who: str) -> bool:
-        """The gap after a copy was put back is closed: events from before it are like others again. False where there was none."""
+        The latter are new orders if they come again.
+        """
 
-    async def erase_attempts(self, before: datetime, after: int, limit: int) -> int | None:
-        """Erase what was tried of rows settled before. A slice of a walk: it returns the next `after`, None at the end."""
+    async def delete_events(self, before: datetime, after: int, limit: int) -> int | None:
+        """Delete events that belong to no order and were settled before."""
 
-    async def trim_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
-        """Let go of the messages of orders settled before the first moment, and of all of those settled before the second, which are
-        new when they come again. A slice of a walk."""
+    async def delete_submissions(self, before: datetime, after: int, limit: int) -> int | None:
+        """Delete submissions settled before, with their keys, whose order is not known any more."""
 
-    async def forget_events(self, before: datetime, after: int, limit: int) -> int | None:
-        """Let go of events that belong to no order and were settled before. A slice of a walk."""
-
-    async def forget_submissions(self, before: datetime, after: int, limit: int) -> int | None:
-        """Let go of submissions settled before, with their keys, whose order is not known any more. A slice of a walk."""
-
-    async def give_back(self, pages: int) -> bool:
-        """Give some of the file's free pages back to the disk, where there are many; whether there may be more."""
+    async def return_free_pages(self, pages: int) -> bool:
+        """Return some of the file's free pages to the disk if there are many; True if there may be more."""
 
     async def used_bytes(self) -> int:
-        """What of the file holds something; noted once an hour, for the forecast."""
+        """Return how much of the file holds something; recorded once an hour, for the forecast."""
+
+    def retention_time(self) -> datetime | None:
+        """Return the time by which ages count, which follows the time that has really passed.
+
+        None while the wall clock is in doubt: nothing may be deleted or given up for its age.
+        """
+
+    def clock_doubt(self) -> str | None:
+        """Return why the wall clock is in doubt, and what to do; None if it is not."""
+
+    async def confirm_clock(self, who: str) -> bool:
+        """Trust the wall clock, since an operator says that it is right; False if it was not in doubt."""
+
+    async def finish_restore(self, who: str) -> bool:
+        """Close the gap after a copy was put back: events from before it are like others again. False if there was none."""
 
 
 class MaintenanceStore(Protocol):

@@ -111,7 +111,7 @@ class SubmissionStore(Protocol):
         """Take due submissions, oldest first, one per subject: of the unknown ones, to look them up. What a crash finds leased and not
         announced goes back to ready, what it finds announced is unknown."""
 
-    async def submitting(self, row: SubmissionRow) -> None:
+    async def start_submission(self, row: SubmissionRow) -> None:
         """A request for this row is about to leave. Raises LeaseLost."""
 
     async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> list[Accepted]:

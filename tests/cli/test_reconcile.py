@@ -110,7 +110,7 @@ async def test_orders_whose_contents_are_erased_are_counted(tmp_path: Path) -> N
         await made.order("o1")
         await made.run_once()
         made.clock.advance(10)
-        await made.store.erase_bodies(made.clock.now(), 10)
+        await made.store.redact_bodies(made.clock.now(), 10)
         report = await compared(made)
         assert (report.looked, report.erased) == (0, 1)
 

@@ -69,7 +69,7 @@ async def test_a_crash_between_two_requests_goes_on_behind_the_last_one(tmp_path
         made.erp.made[0].lines = ["A1", "A2", "A3"][: 3 if finished.step == 2 else finished.item]
         made.clock.advance(5)
         (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
-        await made.store.finished(row, finished)
+        await made.store.record_progress(row, finished)
         await made.store.release_all_leases()
         await until_settled(made)
         assert await made.state() == ("done", "delivered")
@@ -213,7 +213,7 @@ async def test_a_configuration_that_has_fewer_steps_now_ends_the_order(tmp_path:
     async with desk(tmp_path, LOOKUP) as made:
         await made.order("o1")
         (row,) = await made.store.lease_outbox("erp", 1, records_intent=True)
-        await made.store.finished(row, Progress(step=2, erp_id="1"))
+        await made.store.record_progress(row, Progress(step=2, erp_id="1"))
         await made.store.start_request(row, None)
         await made.store.release_all_leases()
         made.erp.made.append(Made(id=1, name="o1", key="acme/o1/1"))

@@ -398,7 +398,7 @@ async def test_a_shutdown_before_the_announcement_costs_nothing(bench: Bench, mo
         await asyncio.Event().wait()
 
     id_ = await bench.hand_in("RX-1")
-    monkeypatch.setattr(bench.store, "submitting", never)
+    monkeypatch.setattr(bench.store, "start_submission", never)
     await bench.step.run_once()
     await announcing.wait()
     await bench.step.drain(0)
@@ -410,7 +410,7 @@ async def test_an_answer_that_was_not_noted_is_found_again(bench: Bench, monkeyp
     """What a kill leaves between the vendor's answer and the commit: announced, done, and nothing known of it."""
     id_ = await bench.hand_in("RX-1")
     (row,) = await bench.store.lease_submissions("acme", 1)
-    await bench.store.submitting(row)
+    await bench.store.start_submission(row)
     if lost == "settle":
         bench.registry.created.append("RX-1")
     await bench.store.release_all_leases()

@@ -137,7 +137,7 @@ async def test_a_skipped_look_up_is_caught(tmp_path: Path) -> None:
 
 
 # After each of these one process was killed; two more are in `make test`.
-POINTS = ["lease_outbox:1", "finished:1", "start_request:2", "start_request:3", "settle_outbox:1"]
+POINTS = ["lease_outbox:1", "record_progress:1", "start_request:2", "start_request:3", "settle_outbox:1"]
 STEPS = """
 [[targets.erp.steps]]
 name = "lines"

@@ -29,7 +29,7 @@ from .test_vendors import source
 
 TOKEN = "token-of-the-erp-constructed"
 # What the ERP has handed in, up to what the vendor's answer makes of the order for the ERP.
-COMMIT_POINTS = ["accept_submission:1", "lease_submissions:1", "submitting:1", "settle_submission:1", "prepared:1", "settle_outbox:1"]
+COMMIT_POINTS = ["accept_submission:1", "lease_submissions:1", "start_submission:1", "settle_submission:1", "prepared:1", "settle_outbox:1"]
 ORDER = {
     "orderNumber": "RX-1",
     "customerDetails": {"fullName": "Constructed Person", "email": "person@example.org", "phoneNumber": "+49 30 000000"},

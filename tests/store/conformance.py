@@ -501,7 +501,7 @@ class Delivering:
         rows = await self.leased(store, "o1", "o2", "o3")
         for row in rows:
             await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=900))
-        assert await store.hasten("erp", 5) == 3
+        assert await store.retry_soon("erp", 5) == 3
         clock.advance(5)
         assert len(await store.lease_outbox("erp", 10)) == 3
 
@@ -510,7 +510,7 @@ class Delivering:
         await accept(store, incoming("o1", "b"))
         await prepare(store)
         await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=900))
-        assert await store.hasten("erp", 5) == 1
+        assert await store.retry_soon("erp", 5) == 1
         clock.advance(5)
         assert [row.key for row in await store.lease_outbox("erp", 10)] == ["acme/o1/1"]
 
@@ -604,8 +604,8 @@ class Unclear:
     async def test_a_restart_goes_on_behind_the_last_finished_request(self, store: Store) -> None:
         row = await self.announced(store)
         await store.start_request(row, None)
-        await store.finished(row, Progress(step=1, erp_id="42", erp_number="SO-42"))
-        await store.finished(row, Progress(step=1, item=2))
+        await store.record_progress(row, Progress(step=1, erp_id="42", erp_number="SO-42"))
+        await store.record_progress(row, Progress(step=1, item=2))
         await store.release_all_leases()
         row = await self.again(store)
         assert (row.step, row.item, row.erp_id, row.erp_number) == (1, 2, "42", "SO-42")
@@ -613,7 +613,7 @@ class Unclear:
 
     async def test_an_unclear_later_request_leaves_the_order_taken(self, store: Store) -> None:
         row = await self.announced(store)
-        await store.finished(row, Progress(step=1, erp_id="42"))
+        await store.record_progress(row, Progress(step=1, erp_id="42"))
         await store.start_request(row, None)
         await store.release_all_leases()
         row = await self.again(store)
@@ -628,7 +628,7 @@ class Unclear:
         with pytest.raises(LeaseLost):
             await store.start_request(row, None)
         with pytest.raises(LeaseLost):
-            await store.finished(row, Progress(step=1))
+            await store.record_progress(row, Progress(step=1))
         assert (await self.again(store)).step == 0
 
     async def test_an_order_of_the_target_belongs_to_one_of_ours(self, store: Store) -> None:
@@ -905,7 +905,7 @@ class Keeping:
         await prepare(store)
         await deliver(store, limit=1)
         clock.advance(10)
-        assert await store.erase_bodies(clock.now(), 100) == 3  # two documents, one body
+        assert await store.redact_bodies(clock.now(), 100) == 3  # two documents, one body
         assert await accept(store, incoming("o1")) == [("o1", "repeat")]
         (row,) = await store.lease_outbox("erp", 10)
         assert row.body is not None
@@ -917,10 +917,10 @@ class Keeping:
             await store.prepared([replace(message(row, "erp"), open=True)])
             await deliver(store)
         clock.advance(10)
-        assert await store.erase_bodies(clock.now(), 100) == 3  # two documents, the older body
+        assert await store.redact_bodies(clock.now(), 100) == 3  # two documents, the older body
         (one,) = await store.open_orders("acme", 0, 10)
         assert one.message == b"message e1@1"
-        assert await store.erase_bodies(clock.now(), 100) == 0
+        assert await store.redact_bodies(clock.now(), 100) == 0
 
     async def test_a_waiter_is_woken_by_what_it_waits_for(self, store: Store) -> None:
         waiting = asyncio.create_task(store.wait("inbox", "acme", 60))

@@ -285,7 +285,7 @@ class Resending:
     async def test_an_erased_body_is_the_reason(self, store: Store, clock: ManualClock) -> None:
         await self.delivered(store)
         clock.advance(10)
-        assert await store.erase_bodies(clock.now(), 10) > 0
+        assert await store.redact_bodies(clock.now(), 10) > 0
         (said,) = await store.resend(["acme/o1/1"], "anna", "x")
         assert "its body has been erased" in str(said.problem)
         assert await store.lease_outbox("erp", 10) == []
@@ -302,7 +302,7 @@ class Resending:
     async def test_where_the_later_one_cannot_go_neither_goes(self, store: Store, clock: ManualClock) -> None:
         await self.delivered(store, versions=2)
         clock.advance(10)
-        await store.erase_bodies(clock.now(), 10)
+        await store.redact_bodies(clock.now(), 10)
         said = await store.resend(["acme/o1/1", "acme/o1/2"], "anna", "x")
         assert [one.problem is None for one in said] == [False, False]
 

@@ -217,7 +217,7 @@ class OfTargets:
         await suite.accept(store, suite.incoming("o1", acknowledge="stored"), Incoming(key="dead", dead=HALF))
         await suite.prepare(store)
         (row,) = await store.lease_outbox("erp", 1)
-        await store.finished(row, progress)
+        await store.record_progress(row, progress)
         await store.settle_outbox(row, end)
         (ack,) = await store.lease_acknowledgements("acme", 1)
         await store.settle_acknowledgements([(ack, end)])

@@ -159,7 +159,7 @@ class Submitting:
 
     async def test_a_command_that_a_crash_finds_announced_is_unknown(self, store: Store, clock: ManualClock) -> None:
         await hand_in(store, command("k1"))
-        await store.submitting(await leased(store))
+        await store.start_submission(await leased(store))
         clock.advance(5)
         await store.release_all_leases()
         row = await leased(store)
@@ -184,7 +184,7 @@ class Submitting:
         clock.advance(30)
         await leased(store)  # a crash during a look-up, and one during a repeat
         await store.release_all_leases()
-        await store.submitting(await leased(store))
+        await store.start_submission(await leased(store))
         await store.release_all_leases()
         row = await leased(store)
         assert row.in_doubt_since == since
@@ -197,7 +197,7 @@ class Submitting:
         row = await leased(store)
         await store.release_all_leases()
         with pytest.raises(LeaseLost):
-            await store.submitting(row)
+            await store.start_submission(row)
         with pytest.raises(LeaseLost):
             await store.settle_submission(row, DONE, created())
         assert await store.lease_inbox("acme", 10) == []
@@ -254,10 +254,10 @@ class Submitting:
         one, other = await store.lease_submissions("acme", 10)
         await store.settle_submission(one, DONE, replace(created(), events=()))
         await store.settle_submission(other, DEAD)
-        assert await store.erase_bodies(clock.now(), 100) == 0
+        assert await store.redact_bodies(clock.now(), 100) == 0
         clock.advance(1)
-        assert await store.erase_bodies(clock.now(), 100) == 1
-        assert await store.erase_bodies(clock.now(), 100) == 0
+        assert await store.redact_bodies(clock.now(), 100) == 1
+        assert await store.redact_bodies(clock.now(), 100) == 0
         again = await store.accept_submission(command("k1"))
         assert (again.outcome, again.state.id, again.state.answer, again.state.codes) == ("repeat", done, None, None)
         assert (await store.accept_submission(command("k1", body='{"order":"x"}'))).outcome == "conflict"

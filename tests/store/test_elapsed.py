@@ -92,7 +92,7 @@ async def test_years_ahead_forget_nothing_and_say_so_until_the_clock_is_right(sh
     assert doubt is not None
     for said in ("the clock says 2028-05-09", "about 2024-03-31", "gateway clock confirm", "nothing is erased"):
         assert said in doubt
-    assert shop.store.time_to_let_go() is None
+    assert shop.store.retention_time() is None
     await jump(shop, -YEARS_S)
     assert shop.store.clock_doubt() is None
     assert await shop.is_known("o1")
@@ -102,7 +102,7 @@ async def test_years_ahead_forget_nothing_and_say_so_until_the_clock_is_right(sh
 @pytest.mark.parametrize("jump", HOW)
 async def test_without_the_ledger_the_key_is_forgotten(shop: Shop, jump: Jump, monkeypatch: pytest.MonkeyPatch) -> None:
     """The known-bad mutant: the wall clock alone."""
-    monkeypatch.setattr(SqliteStore, "time_to_let_go", lambda self: self._clock.now())
+    monkeypatch.setattr(SqliteStore, "retention_time", lambda self: self._clock.now())
     for ref in ("o2", "o3"):  # the newest row of a table is never let go of
         await shop.deliver(ref)
     await jump(shop, YEARS_S)

@@ -146,7 +146,7 @@ async def working(folder: Path, clock: ManualClock, others: int) -> dict[str, in
         "verdict": lambda: store.verdict("acme", "one"),
         "proof": store.commits,
         "size": store.used_bytes,
-        "bodies": lambda: store.erase_bodies(now.replace(year=now.year - 1), 10),
+        "bodies": lambda: store.redact_bodies(now.replace(year=now.year - 1), 10),
         "checkpoint": store.checkpoint,
     }
     counted = {name: await steps.of(call) for name, call in calls.items()}

@@ -133,7 +133,7 @@ async def test_a_walk_over_many_does_not_read_what_is_young(shelf: Shelf) -> Non
     steps: list[int] = []
     await shelf.store.run_outside_transaction(lambda db: db.set_progress_handler(lambda: steps.append(1), 50))  # type: ignore[attr-defined]
     before = shelf.clock.now() - timedelta(days=20)
-    for walk in (shelf.store.forget_events, shelf.store.erase_attempts, shelf.store.forget_submissions):
+    for walk in (shelf.store.delete_events, shelf.store.delete_attempts, shelf.store.delete_submissions):
         after, slices = 0, 0
         while (found := await walk(before, after, 10)) is not None:
             after, slices = found, slices + 1
@@ -188,7 +188,7 @@ async def test_a_slice_is_short(shelf: Shelf) -> None:
     await shelf.orders(*(f"o{n}" for n in range(1200)))
     shelf.clock.advance(30 * DAY_S)
     after, slices = 0, 0
-    while (found := await shelf.store.trim_orders(shelf.clock.now(), shelf.clock.now() - timedelta(days=100), after, 100)) is not None:
+    while (found := await shelf.store.prune_orders(shelf.clock.now(), shelf.clock.now() - timedelta(days=100), after, 100)) is not None:
         after, slices = found, slices + 1
     assert slices == 12
     assert shelf.count("outbox") == 1
@@ -218,7 +218,7 @@ async def seconds(shelf: Shelf, count: int) -> None:
 async def test_a_round_that_met_a_full_disk_begins_anew_in_minutes(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
     await shelf.orders("o1")
     shelf.clock.advance(3 * DAY_S)
-    full = Full(shelf, "erase_bodies", times=3)
+    full = Full(shelf, "redact_bodies", times=3)
     await seconds(shelf, 3600)
     waited = [round(later - earlier) for earlier, later in zip(full.at, full.at[1:], strict=False)]
     assert waited[:3] == [60, 120, 240], "and then at once, until there is nothing more"
@@ -239,14 +239,14 @@ async def test_a_walk_that_met_a_full_disk_does_not_wait_for_the_next_day(shelf:
     await shelf.orders("o1")
     await shelf.orders("newest")
     shelf.clock.advance(30 * DAY_S)
-    Full(shelf, "trim_orders", times=1)
+    Full(shelf, "prune_orders", times=1)
     await seconds(shelf, 70)
     assert shelf.count("outbox") == 1
 
 
 async def test_what_could_not_be_let_go_of_is_not_kept_for_a_shorter_time_still(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
     shelf.settings = StoreSettings(max_bytes=16 * 1024 * 1024)
-    Full(shelf, "erase_bodies", times=5)
+    Full(shelf, "redact_bodies", times=5)
 
     async def used() -> int:
         return 16 * 1024 * 1024

@@ -98,7 +98,7 @@ async def test_no_statement_reads_a_whole_table(tmp_path: Path, clock: ManualClo
         await store.register(["acme", "other"])
         await (test(store, clock) if "clock" in test.__code__.co_varnames[: test.__code__.co_argcount] else test(store))
         await store.shift_due(1000, 10**9)
-        await store.erase_bodies(clock.now(), 10)
+        await store.redact_bodies(clock.now(), 10)
         await store.close()
     reader = SqliteReader(tmp_path / test.__name__ / "gateway.db")
     await reader.open()
@@ -354,8 +354,8 @@ def test_the_reserve_is_real_space_and_can_be_given_back(tmp_path: Path) -> None
     reserve = Reserve(tmp_path / "reserve", 1 << 20)
     assert reserve.hold()
     assert (tmp_path / "reserve").stat().st_blocks * 512 >= 1 << 20
-    assert reserve.give_back()
-    assert not reserve.give_back()
+    assert reserve.free()
+    assert not reserve.free()
 
 
 async def test_a_flipped_bit_on_the_way_to_the_erp_is_noticed(start: Any, erp: Any) -> None:

@@ -238,8 +238,8 @@ class Versions:
             await come(store, fetched)
         clock.advance(3600)
         await store.release_all_leases()
-        await store.erase_bodies(clock.now(), 1000)
-        await store.trim_orders(clock.now(), datetime(1970, 1, 1, tzinfo=UTC), 0, 1000)
+        await store.redact_bodies(clock.now(), 1000)
+        await store.prune_orders(clock.now(), datetime(1970, 1, 1, tzinfo=UTC), 0, 1000)
         assert await is_earlier(store, said("o1", "a"))
         row = next(row for row in await store.lease_inbox("acme", 10) if row.order_ref == "o2")
         assert (await store.compare(row, b"1")).verdict == "earlier"

@@ -151,7 +151,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         try:
             return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
         except StoreFailed as error:
-            if not (is_full(error.__cause__) and self._reserve.give_back()):
+            if not (is_full(error.__cause__) and self._reserve.free()):
                 raise
         log.warning("store.reserve_used", extra={"reason": "the disk is full; what is stored can still leave"})
         return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())

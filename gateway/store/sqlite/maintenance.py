@@ -53,7 +53,7 @@ class Reserve:
             return False
         return True
 
-    def give_back(self) -> bool:
+    def free(self) -> bool:
         """Let the disk have it; True if there was something to give."""
         try:
             self._path.unlink()
@@ -229,7 +229,7 @@ class Upkeep(Core):
 
     def _make_room(self, db: Connection) -> bool:
         self.refusing = "the disk is full"
-        if not self._reserve.give_back():
+        if not self._reserve.free():
             return False
         log.warning("store.reserve_used", extra={"reason": "the disk is full; new orders are refused until there is room"})
         _checkpoint(db, True)

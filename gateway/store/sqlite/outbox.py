@@ -64,7 +64,7 @@ class Outbox(Core):
         columns = "request_started = 1, sent_sha256 = coalesce(?, sent_sha256)"
         await self._run(lambda db: update_leased(db, "outbox", row, columns, (sha256,)))
 
-    async def finished(self, row: OutboxRow, progress: Progress) -> None:
+    async def record_progress(self, row: OutboxRow, progress: Progress) -> None:
         values = (progress.step, progress.item, progress.erp_id, progress.erp_number)
         await self._run(lambda db: update_leased(db, "outbox", row, _PROGRESS, values))
 
@@ -101,7 +101,7 @@ class Outbox(Core):
 
         await self._run(change)
 
-    async def hasten(self, target: str, within_s: float) -> int:
+    async def retry_soon(self, target: str, within_s: float) -> int:
         now_ms, spread_ms = self._clock.now_ms(), max(1, round(within_s * 1000))
 
         def change(db: Connection) -> int:

@@ -99,12 +99,12 @@ _REMEMBERED_MS = 7 * _DAY_MS
 class Retention(Core):
     """See `gateway.store.base.Store`."""
 
-    async def erase_bodies(self, before: datetime, limit: int) -> int:
+    async def redact_bodies(self, before: datetime, limit: int) -> int:
         before_ms = to_ms(before)
 
         return await self._run(lambda db: erase(db, before_ms, limit))
 
-    async def erase_attempts(self, before: datetime, after: int, limit: int) -> int | None:
+    async def delete_attempts(self, before: datetime, after: int, limit: int) -> int | None:
         before_ms, now_ms = to_ms(before), self._clock.now_ms()
 
         def change(db: Connection) -> int | None:
@@ -119,7 +119,7 @@ class Retention(Core):
 
         return await self._run(change)
 
-    async def trim_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
+    async def prune_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
         before_ms, forget_ms = to_ms(before), to_ms(forget_before)
 
         def change(db: Connection) -> int | None:
@@ -141,7 +141,7 @@ class Retention(Core):
 
         return await self._run(change)
 
-    async def forget_events(self, before: datetime, after: int, limit: int) -> int | None:
+    async def delete_events(self, before: datetime, after: int, limit: int) -> int | None:
         before_ms, now_ms = to_ms(before), self._clock.now_ms()
 
         def change(db: Connection) -> int | None:
@@ -161,7 +161,7 @@ class Retention(Core):
 
         return await self._run(change)
 
-    async def forget_submissions(self, before: datetime, after: int, limit: int) -> int | None:
+    async def delete_submissions(self, before: datetime, after: int, limit: int) -> int | None:
         before_ms, now_ms = to_ms(before), self._clock.now_ms()
 
         def change(db: Connection) -> int | None:
@@ -173,7 +173,7 @@ class Retention(Core):
 
         return await self._run(change)
 
-    async def give_back(self, pages: int) -> bool:
+    async def return_free_pages(self, pages: int) -> bool:
         def change(db: Connection) -> bool:
             (free,), (all_,) = db.execute("PRAGMA freelist_count").fetchone(), db.execute("PRAGMA page_count").fetchone()
             if free <= max(_FREE_PAGES, all_ * _FREE_SHARE):

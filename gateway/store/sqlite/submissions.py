@@ -116,7 +116,7 @@ class Submissions(Core):
 
         return await self._run(change)
 
-    async def submitting(self, row: SubmissionRow) -> None:
+    async def start_submission(self, row: SubmissionRow) -> None:
         await self._run(lambda db: update_leased(db, "submit", row, "request_started = 1"))
 
     async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> list[Accepted]:

@@ -92,7 +92,7 @@ class Elapsed(Core):
     _saved_at: float
     _wrong: tuple[int, int] | None = None
 
-    def time_to_let_go(self) -> datetime | None:
+    def retention_time(self) -> datetime | None:
         if self._ledger.in_doubt:
             return None
         return from_ms(self._ledger.trusted_ms + self._passed_ms())

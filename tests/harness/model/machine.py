@@ -139,9 +139,9 @@ class Engine(RuleBasedStateMachine):
     async def _let_go(self) -> None:
         """Of everything that is settled, but for what tells a repeat."""
         store, now = self.world.store, self.world.clock.now()
-        await store.erase_bodies(now, 100)
-        await store.erase_attempts(now, 0, 100)
-        await store.trim_orders(now, datetime(1970, 1, 1, tzinfo=UTC), 0, 100)
+        await store.redact_bodies(now, 100)
+        await store.delete_attempts(now, 0, 100)
+        await store.prune_orders(now, datetime(1970, 1, 1, tzinfo=UTC), 0, 100)
 
     # --- what people do
 

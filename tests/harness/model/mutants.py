@@ -88,9 +88,9 @@ class DropsWithoutATrace(SqliteStore):
 class ErasesWhatHasNotLeft(SqliteStore):
     """Old bodies go, whatever their orders' state."""
 
-    async def erase_bodies(self, before: Any, limit: int) -> int:
+    async def redact_bodies(self, before: Any, limit: int) -> int:
         await self._run(lambda db: db.execute("UPDATE outbox SET body = NULL WHERE status <> 'leased'"))
-        return await super().erase_bodies(before, limit)
+        return await super().redact_bodies(before, limit)
 
 
 class SupersedesWhatMayBeThere(SqliteStore):
@@ -188,7 +188,7 @@ class LetsTwoStandForANumber(SqliteStore):
 class AnnouncesNothing(SqliteStore):
     """After a crash nobody can tell what had left."""
 
-    async def submitting(self, row: SubmissionRow) -> None:
+    async def start_submission(self, row: SubmissionRow) -> None:
         return None
 
 
@@ -227,17 +227,17 @@ class TellsTheErpNothing(SqliteStore):
 class ForgetsWhatHasNotEnded(SqliteStore):
     """Old is old, whatever its state."""
 
-    async def forget_submissions(self, before: Any, after: int, limit: int) -> int | None:
+    async def delete_submissions(self, before: Any, after: int, limit: int) -> int | None:
         await self._run(lambda db: db.execute("DELETE FROM submit WHERE status IN ('ready', 'held', 'dead')"))
-        return await super().forget_submissions(before, after, limit)
+        return await super().delete_submissions(before, after, limit)
 
 
 class ErasesCommandsThatHaveNotLeft(SqliteStore):
     """Old bodies go, whatever their state."""
 
-    async def erase_bodies(self, before: Any, limit: int) -> int:
+    async def redact_bodies(self, before: Any, limit: int) -> int:
         await self._run(lambda db: db.execute("UPDATE submit SET body = NULL"))
-        return await super().erase_bodies(before, limit)
+        return await super().redact_bodies(before, limit)
 
 
 OUTWARD: tuple[type[SqliteStore], ...] = (

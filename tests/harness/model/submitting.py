@@ -135,8 +135,8 @@ class WayBack(RuleBasedStateMachine):
     def something_happens(self, what: Any) -> None:
         store = self.world.store
         if what == "erase":
-            self.run(store.erase_bodies(self.world.clock.now(), 100))
-            self.run(store.erase_attempts(self.world.clock.now(), 0, 100))
+            self.run(store.redact_bodies(self.world.clock.now(), 100))
+            self.run(store.delete_attempts(self.world.clock.now(), 0, 100))
         elif what == "forget":
             self._forget()
         elif isinstance(what, str):
@@ -147,7 +147,7 @@ class WayBack(RuleBasedStateMachine):
 
     def _forget(self) -> None:
         before = self.run(self.world.handed())
-        self.run(self.world.store.forget_submissions(self.world.clock.now(), 0, 100))
+        self.run(self.world.store.delete_submissions(self.world.clock.now(), 0, 100))
         after = self.run(self.world.handed())
         for id_ in before.keys() - after.keys():
             assert before[id_].status == "done", f"{before[id_]} was let go of"

@@ -257,7 +257,7 @@ def a_line_each() -> None:
 
 def wall_clock_alone() -> None:
     """Known-bad mutant: what is let go of goes by the wall clock, whatever has really passed."""
-    SqliteStore.time_to_let_go = lambda self: self._clock.now()  # type: ignore[method-assign]
+    SqliteStore.retention_time = lambda self: self._clock.now()  # type: ignore[method-assign]
 
 
 MORE_MUTANTS = (

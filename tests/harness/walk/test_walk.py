@@ -331,7 +331,7 @@ async def test_known_bad_mutant_a_route_that_nobody_walks_over_is_found(start: A
 
 
 FAULTS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
-    "purge takes dead letters with it": ("purge", "erase_bodies", lambda _: "UPDATE inbox SET document = NULL WHERE status = 'dead'"),
+    "purge takes dead letters with it": ("purge", "redact_bodies", lambda _: "UPDATE inbox SET document = NULL WHERE status = 'dead'"),
     "replay gives up what is unknown": ("replay", "replay", lambda _: "UPDATE outbox SET status = 'done' WHERE status = 'unknown'"),
     "migrate forgets what was under way": ("migrate", "open", lambda _: "DELETE FROM outbox WHERE attempts > 1 OR status = 'held'"),
 }
