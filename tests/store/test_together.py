@@ -120,7 +120,7 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
 
         def call(db: Any, many: Any, *rest: Any) -> Any:
             done = real(db, many, *rest)
-            if done is not False and len(many) >= 3:
+            if done is not False and len(many) >= 6:
                 shared.append(name)
             return done
 

@@ -42,7 +42,7 @@ _IGNORED = """
                        reason, sha256, document)
     VALUES (?,?,?,1,'done',?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
 
-_FEW, _MANY = 3, 32
+_FEW, _MANY = 6, 32
 _CROWDS = (512, 256, 128, 64)  # few sizes, so that few statements are kept compiled
 _ROW = "(?,?,?,?,1,?,'ready',?,?,?,?,?,?,?,?)"
 _NEW_ORDERS = """

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from gateway.api.errors import LeaseLost, Outdated
 from gateway.clock import from_ms
 from gateway.store.row_names import LONGEST_NUMBER
-from gateway.store.rows import Prepared
+from gateway.store.rows import Delivery, Prepared
 from gateway.store.sqlite.queues import advance, advance_messages, is_overtaken
 from gateway.store.sqlite.writer import Connection
 
-_FEW, _MANY = 3, 32
+_FEW, _MANY = 6, 32
 _IDS = "(SELECT value FROM json_each(?))"
 _ROW = "(?,?,?,?,?,'ready',?,?,?,?)"
 _OUTBOX = "INSERT INTO outbox (target, key, kind, order_id, inbox_id, status, due_at_ms, created_at_ms, sha256, body) VALUES "
@@ -27,6 +27,7 @@ _SUPERSEDE = f"""
     UPDATE outbox INDEXED BY outbox_by_order
     SET status = 'done', outcome = 'superseded', reason = ?, settled_at_ms = ?, due_at_ms = NULL
     WHERE order_id = ? AND {_UNSENT}"""
+_EARLIER = "SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1"
 _DONE = "UPDATE inbox SET status = 'done', outcome = 'prepared', lease = NULL, settled_at_ms = ?"
 
 
@@ -87,23 +88,10 @@ def _all_first(db: Connection, made: Sequence[Prepared], now_ms: int) -> bool:
     done = db.execute(f"{_DONE} WHERE lease = ? AND id IN {_IDS}", (now_ms, lease, rows))
     if counted.rowcount != count or done.rowcount != count:
         raise LeaseLost(made[0].key)
-    going = [(one, delivery) for one in made for delivery in one.deliveries]
-    for first in range(0, len(going), _MANY):
-        values: list[object] = []
-        some = going[first : first + _MANY]
-        for one, delivery in some:
-            values += (
-                delivery.target,
-                one.key,
-                delivery.kind,
-                one.row.order_id,
-                one.row.id,
-                now_ms,
-                now_ms,
-                delivery.sha256,
-                delivery.body,
-            )
-        db.execute(_OUTBOX + ",".join([_ROW] * len(some)), values)
+    rows_made = [_outbox_row(one, delivery, now_ms, now_ms) for one in made for delivery in one.deliveries]
+    for first in range(0, len(rows_made), _MANY):
+        some = rows_made[first : first + _MANY]
+        db.execute(_OUTBOX + ",".join([_ROW] * len(some)), [value for row in some for value in row])
     return True
 
 
@@ -113,39 +101,23 @@ def _prepare_one(db: Connection, one: Prepared, now_ms: int) -> None:
         "UPDATE orders SET messages = ?, open = ?, rejected = 0, number = coalesce(?, number) WHERE id = ? AND messages = ?",
         (one.n, one.open, _number(one), row.order_id, one.n - 1),
     )
-    done = db.execute(
-        f"{_DONE} WHERE id = ? AND lease = ?",
-        (now_ms, row.id, row.lease),
-    )
+    done = db.execute(f"{_DONE} WHERE id = ? AND lease = ?", (now_ms, row.id, row.lease))
     if counted.rowcount != 1 or done.rowcount != 1:
         raise LeaseLost(one.key)
     _make_room(db, one, now_ms)
     overtaken = is_overtaken(db, row.order_id, row.id)
     for delivery in one.deliveries:
-        busy = overtaken or (
-            one.n > 1
-            and db.execute(
-                "SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ? AND target = ? AND status <> 'done' LIMIT 1",
-                (row.order_id, delivery.target),
-            ).fetchone()
-        )
-        db.execute(
-            _OUTBOX + _ROW,
-            (
-                delivery.target,
-                one.key,
-                delivery.kind,
-                row.order_id,
-                row.id,
-                None if busy else now_ms,
-                now_ms,
-                delivery.sha256,
-                delivery.body,
-            ),
-        )
+        waits = overtaken or (one.n > 1 and db.execute(_EARLIER, (row.order_id, delivery.target)).fetchone())
+        db.execute(_OUTBOX + _ROW, _outbox_row(one, delivery, None if waits else now_ms, now_ms))
     advance(db, now_ms, "inbox", row.order_id)
     if row.version > 1 and row.order_id is not None:
         advance_messages(db, now_ms, row.order_id, row.id)
+
+
+def _outbox_row(one: Prepared, delivery: Delivery, due_ms: int | None, now_ms: int) -> tuple[object, ...]:
+    """Return the values of `_ROW`."""
+    row, body = one.row, (delivery.sha256, delivery.body)
+    return (delivery.target, one.key, delivery.kind, row.order_id, row.id, due_ms, now_ms, *body)
 
 
 def _number(one: Prepared) -> str | None:

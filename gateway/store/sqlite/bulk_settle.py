@@ -17,7 +17,7 @@ _DELIVERED = """
     WHERE NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
                        WHERE order_id = ? AND inbox_id = ? AND (status <> 'done' OR outcome IN ('dropped', 'superseded', 'rejected')))
     ON CONFLICT DO NOTHING"""
-_FEW, _MANY = 3, 32
+_FEW, _MANY = 6, 32
 # `sqlite3` counts the rows of what begins with UPDATE, not of what begins with WITH: so the columns have numbers.
 _ENDED_WELL = """
     UPDATE outbox SET status = 'done', due_at_ms = NULL, lease = NULL, request_started = NULL, reason = NULL,
