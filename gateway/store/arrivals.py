@@ -1,4 +1,4 @@
-"""What comes into the inbox, and what it turns out to be there."""
+"""Events on their way into the inbox, and what the store finds them to be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.store.outcome import storable
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
-    """One event on its way into the inbox.
+    """Event on its way into the inbox.
 
     Attributes:
         key: Unique within the source, together with the version where `content` counts versions.
@@ -52,7 +52,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """What became of one `Incoming`: stored now, or a repeat of what `key` already names.
+    """Result for one `Incoming`: stored now, or a repeat of what `key` names already.
 
     Attributes:
         flagged: Why nothing is made of it, where the store found that out: an earlier version, or a key of another order.
@@ -64,7 +64,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """What a fetched order is to those before it: a `new` version, the `same` as the newest one, or an `earlier` one.
+    """Relation of a fetched order to those before it: a `new` version, the `same` as the newest one, or an `earlier` one.
 
     Attributes:
         version: Its number where it is new; else that of the version that has its content.

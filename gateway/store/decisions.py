@@ -1,4 +1,4 @@
-"""What people decide about rows, as the commands and the engine's tests see it. No SQL here."""
+"""Decisions of operators about rows. No SQL here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AT_ONCE = 1000
 
 
 class Decided(Struct, frozen=True, kw_only=True):
-    """What a person's decision did to one row, or why it did nothing to what was named.
+    """Effect of a decision on one row, or the problem with what was named.
 
     Attributes:
         row, status: The row, and what it was before; None where `problem` speaks of a name.
@@ -30,7 +30,7 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 
 class Choice(Struct, frozen=True, kw_only=True):
-    """How far a decision may go, and for which rows where it names none.
+    """Limits of a decision, and the rows that it is for if it names none.
 
     Attributes:
         status, source, target, older_than_s: What a row must be like; `older_than_s` counts from when it came.
@@ -49,7 +49,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 
     @property
     def filters(self) -> bool:
-        """Whether it says what rows must be like."""
+        """True if it says what rows must be like."""
         return (self.status, self.source, self.target, self.older_than_s) != (None, None, None, None)
 
 
@@ -57,19 +57,19 @@ ANY = Choice()
 
 
 class DecisionStore(Protocol):
-    """One method per decision. A name that cannot be decided on comes back with its `problem`."""
+    """Part of `gateway.store.base.Store`: one method for each decision. A name that cannot be decided on comes back with its `problem`."""
 
     async def replay(self, keys: Sequence[str], who: str, *, choice: Choice = ANY) -> list[Decided]:
-        """Dead letters back to ready, with a clean count. Without keys, the first that `choice` describes, `AT_ONCE` at most."""
+        """Make dead letters ready again, with a clean count. Without keys, the first that `choice` describes, `AT_ONCE` at most."""
 
     async def release(self, keys: Sequence[str], who: str, *, choice: Choice = ANY) -> list[Decided]:
-        """Held rows go on; what waited for the decision goes on before them."""
+        """Make held rows ready; what waited for the decision becomes ready before them."""
 
     async def drop(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
-        """Rows end here without delivery, those that may have been taken too; what waited for the decision goes on."""
+        """End rows without delivery, also those that may have been delivered; what waited for the decision becomes ready."""
 
     async def resend(self, keys: Sequence[str], who: str, reason: str, *, choice: Choice = ANY) -> list[Decided]:
-        """Delivered messages go to their targets once more, under the same key and with the same bytes."""
+        """Send delivered messages to their targets once more, under the same key and with the same bytes."""
 
     async def note(self, who: str, action: str, key: str, reason: str | None = None) -> None:
-        """An audit row for a decision that changes no row; that of a submission is shown with it."""
+        """Write an audit row for a decision that changes no row; that of a submission is shown with it."""

@@ -1,4 +1,4 @@
-"""How an attempt ended, as every store takes it. What others say is made storable here, once for all of them."""
+"""Results of attempts, as every store takes them. Text from outside is made storable here, for all stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
-    """A text of others as it can be stored: half a surrogate pair, and NUL, as U+FFFD.
+    """Replace what no UTF-8 column can hold, half a surrogate pair and NUL, by U+FFFD.
 
     An ERP that cuts its words by the length of UTF-16 sends half a pair as valid JSON, and no UTF-8 can hold it.
     """
@@ -21,7 +21,7 @@ def storable(text: str) -> str:
 
 
 class _Storable(Struct, frozen=True, kw_only=True):
-    """Every text in it can be stored."""
+    """Base of structs whose texts can all be stored."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -31,7 +31,7 @@ class _Storable(Struct, frozen=True, kw_only=True):
 
 
 class Progress(_Storable, frozen=True, kw_only=True):
-    """How far an order is that takes several requests; see `OutboxRow`."""
+    """Progress of an order that takes several requests; see `OutboxRow`."""
 
     step: int
     item: int = 0
@@ -40,7 +40,7 @@ class Progress(_Storable, frozen=True, kw_only=True):
 
 
 class Settlement(_Storable, frozen=True, kw_only=True):
-    """How an attempt ended, for any queue.
+    """Result of an attempt, for any queue.
 
     Attributes:
         status: Where the row goes.

@@ -1,4 +1,4 @@
-"""What people call rows and orders. Pure.
+"""Names of rows and orders, as operators write them. Pure.
 
     inbox:17 outbox:17 submit:17 ack:17   one row
     event:SOURCE/KEY                      an event, also as SOURCE/KEY@VERSION
@@ -35,7 +35,7 @@ def statuses_of(queue: Queue) -> tuple[Status, ...]:
 
 
 class Name(Struct, frozen=True, kw_only=True):
-    """A name as somebody wrote it; `queue` and `id` of a row, `text` of anything else."""
+    """Parsed name: `queue` and `id` of a row, `text` of anything else."""
 
     kind: Kind
     text: str = ""
@@ -44,7 +44,7 @@ class Name(Struct, frozen=True, kw_only=True):
 
 
 def read(text: str) -> Name:
-    """What kind of name a text is."""
+    """Parse a name."""
     if (row := _ROW.match(text)) is not None:
         return Name(kind="row", queue=_QUEUES[row[1]], id=int(row[2]))
     prefix, colon, rest = text.partition(":")
@@ -54,5 +54,5 @@ def read(text: str) -> Name:
 
 
 def row_name(queue: Queue, row_id: int) -> str:
-    """The name of one row, and of no other."""
+    """Return the name of one row, and of no other."""
     return f"{_PREFIXES[queue]}:{row_id}"

@@ -1,4 +1,4 @@
-"""The way back as the door and the submit step see it: commands in their own queue, and one method per state transition.
+"""Submissions: commands for vendors in their own queue, and one method for each state transition.
 
 ready -> leased -> done | dead | held          unknown -> leased (to look it up, or to repeat what may be) -> done | ready | unknown | held
          leased -> ready (retry, hand-back)    leased -> unknown (nobody knows whether the vendor did it)
@@ -18,7 +18,7 @@ from gateway.store.row_names import Status
 
 
 class NewSubmission(Struct, frozen=True, kw_only=True):
-    """A checked command on its way in.
+    """Checked command on its way in.
 
     Attributes:
         id: Made by the door, random.
@@ -40,7 +40,7 @@ class NewSubmission(Struct, frozen=True, kw_only=True):
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
-    """A submission as its `caller` may see it. `answer` and `codes` are there once it is done, until they are erased."""
+    """Submission as its `caller` may see it. `answer` and `codes` are there once it is done, until they are redacted."""
 
     id: str
     caller: str
@@ -54,14 +54,16 @@ class SubmissionState(Struct, frozen=True, kw_only=True):
 
 
 class SubmissionAccepted(Struct, frozen=True, kw_only=True):
-    """`conflict`: the key stands for another body; `taken`: `state` is another submission of the same unique subject."""
+    """Result of `accept_submission`. `conflict`: the key stands for another body; `taken`: `state` is another submission of the same unique
+    subject.
+    """
 
     outcome: Literal["stored", "repeat", "conflict", "taken"]
     state: SubmissionState
 
 
 class SubmissionRow(Struct, frozen=True, kw_only=True):
-    """A leased submission.
+    """Leased submission.
 
     Attributes:
         sha256: Of `body`, for a bit that flipped.
@@ -88,7 +90,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
 
 
 class SubmissionEnd(Struct, frozen=True, kw_only=True):
-    """What the vendor said: kept with the row that is done, its events accepted in the same transaction."""
+    """Answer of the vendor: kept with the row that is done; its events are accepted in the same transaction."""
 
     answer: bytes | None = None
     codes: Codes | None = None
@@ -96,23 +98,25 @@ class SubmissionEnd(Struct, frozen=True, kw_only=True):
 
 
 class SubmissionStore(Protocol):
-    """A part of `gateway.store.base.Store`."""
+    """Part of `gateway.store.base.Store`."""
 
     async def accept_submission(self, new: NewSubmission) -> SubmissionAccepted:
         """Make a command durable, once for its caller and key, and once for a subject that is unique."""
 
     async def submission(self, caller: str, id: str) -> SubmissionState | None:
-        """A submission as the caller that made it may see it."""
+        """Return a submission as the caller that made it may see it."""
 
     async def submission_ended(self, caller: str, id: str, timeout_s: float) -> SubmissionState | None:
-        """The same as soon as it is done, held or dead, at the latest after the timeout; woken by the change, not by looking again."""
+        """Return it as soon as it is done, held or dead, at the latest after the timeout. The change wakes the caller."""
 
     async def lease_submissions(self, source: str, limit: int) -> list[SubmissionRow]:
-        """Take due submissions, oldest first, one per subject: of the unknown ones, to look them up. What a crash finds leased and not
-        announced goes back to ready, what it finds announced is unknown."""
+        """Lease due submissions, oldest first, one per subject; unknown ones to be looked up.
+
+        After a crash, a leased row whose request was recorded is `unknown`, another one `ready`.
+        """
 
     async def start_submission(self, row: SubmissionRow) -> None:
-        """A request for this row is about to leave. Raises LeaseLost."""
+        """Record that a request for this row is about to leave. Raises LeaseLost."""
 
     async def settle_submission(self, row: SubmissionRow, end: Settlement, made: SubmissionEnd | None = None) -> list[Accepted]:
-        """End one attempt or look-up; `made` where it is done, what became of its events. Raises LeaseLost."""
+        """End one attempt or look-up, and accept the events of `made`; return their results. Raises LeaseLost."""

@@ -1,4 +1,4 @@
-"""The store's part about whole targets: what a person holds, and whose rows wait for nobody."""
+"""Whole targets: what operators hold, and rows that no worker will take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.store.row_names import Queue
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """A person said that nothing is to be sent to this target."""
+    """Hold on a target, set by an operator: nothing is sent to it."""
 
     target: str
     who: str
@@ -21,12 +21,12 @@ class Held(Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """For people."""
+        """Text for operators."""
         return f"held by {self.who}{f': {self.reason}' if self.reason else ''} (since {self.at:%Y-%m-%d %H:%M} UTC)"
 
 
 class Moved(Struct, frozen=True, kw_only=True):
-    """One message that waits for a target, and goes to another one; `problem` says why it does not."""
+    """Message that waits for a target and moves to another one; `problem` says why it does not."""
 
     row: str
     key: str
@@ -35,7 +35,7 @@ class Moved(Struct, frozen=True, kw_only=True):
 
 
 class Stray(Struct, frozen=True, kw_only=True):
-    """Rows that wait for a source or target that is configured no more: nothing will ever take them."""
+    """Count of rows that wait for a source or target that is not configured: no worker will take them."""
 
     queue: Queue
     name: str
@@ -43,7 +43,7 @@ class Stray(Struct, frozen=True, kw_only=True):
 
     @property
     def reason(self) -> str:
-        """What is wrong, and what to do, for people."""
+        """Text for operators: what is wrong, and what to do."""
         lane = "target" if self.queue == "outbox" else "source"
         rows = "1 row waits" if self.rows == 1 else f"{self.rows} rows wait"
         ways = (
@@ -55,19 +55,19 @@ class Stray(Struct, frozen=True, kw_only=True):
 
 
 class TargetStore(Protocol):
-    """A part of `gateway.store.base.Store`."""
+    """Part of `gateway.store.base.Store`."""
 
     async def hold_target(self, target: str, who: str, reason: str | None) -> Held:
-        """Note that a person holds a target; it stays so over reload, restart and kill."""
+        """Hold a target; it stays held over reload, restart and kill."""
 
     async def release_target(self, target: str, who: str) -> bool:
-        """A person lets it go again; False where nobody held it."""
+        """Release a target; False if it was not held."""
 
     async def held_target(self, target: str) -> Held | None:
-        """Who holds a target, or None."""
+        """Return the hold on a target, or None."""
 
     async def move_target(self, old: str, new: str, who: str, *, accepts: Collection[str], same_erp: bool, dry_run: bool) -> list[Moved]:
-        """Give what waits for one target to another, order by order, each whole and in its order; what cannot go stays where it is.
+        """Move what waits for one target to another, order by order, each whole and in its order; what cannot move stays.
 
         With `same_erp` the new one is the old one under another name: what that was sent, or may have been, counts as sent to it.
         """

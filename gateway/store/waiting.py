@@ -23,7 +23,7 @@ _OWN_DOORS: Mapping[Queue, tuple[str, ...]] = {
 
 
 class Side(Struct, frozen=True, kw_only=True):
-    """How a target, or the door of a source that its rows need, is: `up`, or why not and until when."""
+    """State of a target, or of the door of a source that its rows need: `up`, or why not and until when."""
 
     state: str
     reason: str | None = None
@@ -31,7 +31,7 @@ class Side(Struct, frozen=True, kw_only=True):
 
 
 class Sides(Struct, frozen=True, kw_only=True):
-    """What is known of the other sides; None where nothing is.
+    """States of all sources and targets as far as they are known; None where nothing is known.
 
     Attributes:
         running: Whether a gateway works on the rows.
@@ -46,7 +46,7 @@ class Sides(Struct, frozen=True, kw_only=True):
 
 
 class Ahead(Struct, frozen=True, kw_only=True):
-    """What a row waits behind; `unseen`: a later version that has not been looked at yet."""
+    """Row that another one waits behind; `unseen`: a later version that has not been looked at yet."""
 
     row: str
     key: str
@@ -57,7 +57,7 @@ class Ahead(Struct, frozen=True, kw_only=True):
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
-    """A row that is not done, as the store has it; `name` is its source or target.
+    """Row that is not done, as the store has it; `name` is its source or target.
 
     Attributes:
         due_ms: None where it waits behind another, is leased, or waits for a person.
@@ -81,7 +81,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Why(Struct, frozen=True, kw_only=True):
-    """What a row waits for, and the instant at which it is tried or looked at again, where there is one."""
+    """Reason for which a row waits, and the instant at which it is tried or looked at again, if there is one."""
 
     on: On
     text: str
@@ -127,7 +127,7 @@ def _behind(ahead: Ahead) -> Why:
 
 
 def _side(row: Waiting, sides: Sides) -> str | None:
-    """What keeps the whole side of a row from working."""
+    """Say what keeps the row's source or target from working."""
     if row.queue == "outbox":
         if sides.targets is None or (side := sides.targets.get(row.name)) is None:
             return None if sides.targets is None else f"target {row.name} is not configured: configure it again, or drop its rows"
@@ -158,12 +158,12 @@ def _in_time(row: Waiting, now_ms: int) -> Why:
 
 
 def instant(ms: int) -> str:
-    """As people read it, to the second."""
+    """Format milliseconds for operators, to the second."""
     return from_ms(ms).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def sides_of(status: Mapping[str, Any]) -> Sides:
-    """The sides as `gateway status --json` says them."""
+    """Read the states from what `gateway status --json` prints."""
     doors = {
         (name, door): Side(state=state)
         for name, one in status["sources"].items()

@@ -1,4 +1,4 @@
-"""The SQLite store: one file, one writing thread, shared commits (reliability.md, Store)."""
+"""SQLite store: one file, one writing thread, shared commits (reliability.md, Store)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         self._writer = Writer(self._open, committed=self._lock.ask, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
 
     async def open(self, *, new: bool = False, waits: bool = False) -> None:
-        """Lock the directory, open the file, take over what the last process left.
+        """Lock the directory, open the file, and release what the last process had leased.
 
         Args:
             waits: Wait for a program that writes to the file, however long, and a moment for one that has the directory.
@@ -105,7 +105,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
             await asyncio.sleep(_LOOK_S)
 
     def _look(self, new: bool) -> None:
-        """That the database is there, or may be missing."""
+        """Check that the database is there, or may be missing."""
         try:
             aside = file_exchange.finish(self._path)
         except OSError as error:
@@ -118,7 +118,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         new_store.refuse_if_lost(self._path)
 
     async def close(self) -> None:
-        """Finish what waits, empty the write-ahead log into the file, let go."""
+        """Commit what waits, empty the write-ahead log into the file, and release the lock."""
         try:
             if not self._writer.closed:
                 await self.note_last_messages()
@@ -130,11 +130,9 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         self._lock.free()
 
     def silent_for_s(self) -> float:
-        """Seconds since the writing thread last finished something."""
         return time.monotonic() - self._writer.answered_at
 
     async def commits(self) -> None:
-        """Prove that the store commits. Raises StoreBusy or StoreFailed."""
         await self._run(lambda db: db.execute("UPDATE sources SET name = name WHERE name = ''"))
 
     def _open(self) -> Connection:

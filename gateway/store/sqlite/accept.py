@@ -1,4 +1,4 @@
-"""Accepting: what an event is to the orders that are known, and many new ones in few statements.
+"""Accepting events: an event of a known order is compared with it, many new orders share a few statements.
 
 Each statement lets the interpreter lock go and has to get it back from a busy event loop, so events that are all of new orders,
 as nearly all are, take the same three statements for up to 512 of them. Where one is not, it is looked for among 32, and each of
@@ -66,7 +66,7 @@ Arrival = tuple[str, Channel, Incoming, int]
 
 
 class Accept(Together[list[Accepted]]):
-    """One call of `accept`; those that share a commit share their statements."""
+    """One call of `accept`; calls that share a commit share their statements."""
 
     __slots__ = ("came", "cursor")
 
@@ -107,7 +107,7 @@ def accept_all(db: Connection, came: Sequence[Arrival], read_again: int | None =
 
 
 def _all_new(db: Connection, came: Sequence[Arrival]) -> bool:
-    """Store events of new orders; False, and nothing is done, where one of them is anything else. The unique indexes say so."""
+    """Store events of new orders. Return False, with nothing done, if one is anything else; the unique indexes decide."""
     if any(event.order_ref is None or event.ignored is not None or event.dead is not None for _, _, event, _ in came):
         return False
     if _some_key_is_known(db, came):
@@ -138,7 +138,7 @@ def _all_new(db: Connection, came: Sequence[Arrival]) -> bool:
 
 
 def _some_key_is_known(db: Connection, came: Sequence[Arrival]) -> bool:
-    """Whether there is a row of one of the keys, of whatever version: the unique index would not tell of a later one."""
+    """Return whether there is a row of one of the keys, of any version: the unique index does not tell of a later one."""
     keys: dict[str, list[str]] = {}
     for source, _, event, _ in came:
         keys.setdefault(source, []).append(event.key)
@@ -178,7 +178,7 @@ def _accept_one(db: Connection, source: str, door: Channel, event: Incoming, now
 
 
 def _tail(event: Incoming, now_ms: int) -> tuple[object, ...]:
-    """What stands in the last columns of every row that is stored."""
+    """Return the last columns of every row that is stored."""
     said = (event.reference, to_ms(event.occurred_at), now_ms, event.dead)
     return (*said, event.fetch, event.content, event.sha256, event.document)
 
@@ -198,7 +198,7 @@ def _keep_dead(db: Connection, source: str, door: Channel, event: Incoming, now_
 
 
 def _keep_earlier(db: Connection, source: str, door: Channel, event: Incoming, order_id: int, reason: str, now_ms: int) -> Accepted:
-    """Done at once: the newest version does not wait behind it, and the vendor hears of it as of any other."""
+    """Store an earlier version as done: the newest does not wait behind it, and the vendor is told of it as of any other."""
     version = number_of_earlier(db, source, event.key)
     came = (event.reference, to_ms(event.occurred_at), now_ms, now_ms)
     db.execute(_EARLIER, (source, door, event.key, version, order_id, *came, reason, event.content, event.sha256, event.document))
@@ -216,7 +216,7 @@ def _acknowledge(db: Connection, source: str, event: Incoming, version: int, now
 
 
 def _is_anothers(db: Connection, source: str, event: Incoming) -> bool:
-    """Whether the event's key is known, and of another order."""
+    """Return whether the event's key is known and belongs to another order."""
     owner = db.execute(_OWNERS, (event.key, source)).fetchone()
     if owner is None:
         return False
@@ -226,7 +226,7 @@ def _is_anothers(db: Connection, source: str, event: Incoming) -> bool:
 
 
 def _under_anothers_key(event: Incoming) -> Incoming:
-    """A dead letter with a key of its own; the same event is the same dead letter."""
+    """Make a dead letter with a key of its own; the same event gives the same dead letter."""
     parts = (event.key.encode(), (event.order_ref or "").encode(), event.content or event.sha256 or b"")
     digest = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()[:16]
     reason = _OTHERS_KEY.format(key=event.key)
@@ -234,7 +234,7 @@ def _under_anothers_key(event: Incoming) -> Incoming:
 
 
 def shown_key(key: str, version: int) -> str:
-    """How an event is named to people: its key, and from the second version on the version; an earlier version has a name of its own."""
+    """Return an event's name for operators: its key, with the version from the second on; an earlier version has a name of its own."""
     if version < 1:
         return f"{key}@earlier-{1 - version}"
     return key if version == 1 else f"{key}@{version}"

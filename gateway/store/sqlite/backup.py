@@ -46,7 +46,7 @@ _LOOK_EVERY = 10_000
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """What a verified copy holds. `copied_at` is None for a file that `gateway backup` did not make."""
+    """Contents of a verified copy. `copied_at` is None for a file that `gateway backup` did not make."""
 
     copied_at: datetime | None
     events: int
@@ -88,7 +88,7 @@ def write_copy(database: Path, to: Path, *, who: str, now_ms: int) -> Contents:
 
 
 def verify(copy: Path) -> Contents:
-    """Look at every page, every reference and every stored body of a copy. Raises StoreError, naming what is wrong."""
+    """Check every page, every reference and every stored body of a copy. Raises StoreError, naming what is wrong."""
     try:
         with closing(_reading(copy)) as db:
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -109,7 +109,7 @@ def verify(copy: Path) -> Contents:
 
 
 def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | None:
-    """Make a verified copy the database; what stood there is kept beside it. The caller holds the directory's lock.
+    """Make a verified copy the database, and keep the old one beside it. The caller holds the directory's lock.
 
     Returns:
         Where the database from before is now; None where there was none.
@@ -143,7 +143,7 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
 
 
 def _finish_the_last(database: Path) -> None:
-    """An exchange that was cut short, so that what it put aside keeps its name; where its copy is gone, this one takes its place."""
+    """Finish an exchange that was cut short, so that what it put aside keeps its name; if its copy is gone, this one takes its place."""
     try:
         file_exchange.finish(database)
     except StoreError:
@@ -167,7 +167,7 @@ def _damaged(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _must_fit(db: sqlite3.Connection, database: Path, folder: Path) -> None:
-    """A copy may not fill the disk that orders are stored on. Raises StoreError."""
+    """Refuse a copy that would fill the disk that orders are stored on. Raises StoreError."""
     (pages,), (size,) = db.execute("PRAGMA page_count").fetchone(), db.execute("PRAGMA page_size").fetchone()
     same_disk = folder.stat().st_dev == database.stat().st_dev
     needed, free = pages * size + (_MARGIN_BYTES if same_disk else 0), shutil.disk_usage(folder).free
@@ -176,7 +176,7 @@ def _must_fit(db: sqlite3.Connection, database: Path, folder: Path) -> None:
 
 
 def _log_bytes(database: Path) -> int:
-    """How long the log is: it cannot be emptied while a copy is read."""
+    """Return the length of the log: it cannot be emptied while a copy is read."""
     log = database.with_name(f"{database.name}-wal")
     return log.stat().st_size if log.exists() else 0
 

@@ -1,4 +1,4 @@
-"""What the prepare step made, into the outbox: a batch of first messages in a few statements, anything else one by one."""
+"""Messages into the outbox: a batch of first messages in a few statements, anything else one by one."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ def prepare_all(db: Connection, made: Sequence[Prepared], now_ms: int, restored_
 
 
 def sent_before(db: Connection, order_id: int | None, *, supersede: bool) -> frozenset[str]:
-    """The targets that have, or may have, a message of the order; with `supersede` those that will still have one then."""
+    """Return the targets that have, or may have, a message of the order; with `supersede` those that will still have one then."""
     found = db.execute(f"{_SENT} AND NOT ({_UNSENT})" if supersede else _SENT, (order_id,)).fetchall()
     (let_go,) = db.execute("SELECT sent FROM orders WHERE id = ?", (order_id,)).fetchone()
     return _with_renamed(db, frozenset([target for (target,) in found] + ([] if let_go is None else json.loads(let_go))))
 
 
 def _with_renamed(db: Connection, targets: frozenset[str]) -> frozenset[str]:
-    """What was sent to a target that has another name now, that one has."""
+    """Add the new names of targets that were renamed."""
     names = json.dumps(sorted(targets))
     found = db.execute("SELECT new FROM target_renames WHERE old IN (SELECT value FROM json_each(?))", (names,)).fetchall()
     return targets | {new for (new,) in found}
 
 
 def _make_room(db: Connection, one: Prepared, now_ms: int) -> None:
-    """Take out of the way what a message replaces, together with its coming. What has left meanwhile makes it another message."""
+    """End the messages that a new one supersedes. Raises Outdated if one of them has left since it was made."""
     if one.sent is not None and sent_before(db, one.row.order_id, supersede=one.supersedes) != one.sent:
         raise Outdated(one.key)
     if one.supersedes:
@@ -70,7 +70,7 @@ def _make_room(db: Connection, one: Prepared, now_ms: int) -> None:
 
 
 def _all_first(db: Connection, made: Sequence[Prepared], now_ms: int) -> bool:
-    """The same for first messages of orders that have nothing else in the inbox; False, and nothing is done, where one is no such."""
+    """Insert first messages of orders that have nothing else in the inbox. Return False, with nothing done, if one is no such."""
     lease, count = made[0].row.lease if made else 0, len(made)
     if count < _FEW or any(one.n > 1 or one.open or one.row.version > 1 or one.row.lease != lease for one in made):
         return False
@@ -121,5 +121,5 @@ def _outbox_row(one: Prepared, delivery: Delivery, due_ms: int | None, now_ms: i
 
 
 def _number(one: Prepared) -> str | None:
-    """The number by which people may look for the order; nobody types one that is longer."""
+    """Return the number by which operators may look for the order; none of them types one that is longer."""
     return one.number if one.number and len(one.number) <= LONGEST_NUMBER else None

@@ -1,4 +1,4 @@
-"""How a delivery ended, into its row: those that ended well and wait for the same commit in two statements, the rest one by one."""
+"""Ends of deliveries: those that ended well and share a commit take two statements, the rest go one by one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WAITS = """
 
 
 class Settle(Together[None]):
-    """One call of `settle_outbox`; those that share a commit share their statements."""
+    """One call of `settle_outbox`; calls that share a commit share their statements."""
 
     __slots__ = ("acknowledge", "end", "now_ms", "row")
 
@@ -60,7 +60,7 @@ class Settle(Together[None]):
 
 
 def _is_plain(end: Settlement) -> bool:
-    """Whether it ended well at once: nothing to take back, to count or to explain."""
+    """Return whether it ended well at once: nothing to give back, to count or to explain."""
     return end.status == "done" and end.counts and end.reason is None and not (end.cleared or end.looked or end.ambiguous_failure)
 
 

@@ -1,4 +1,4 @@
-"""The rows that `Choice` describes, a slice at a time, by the indexes of what is open."""
+"""Rows that `Choice` describes, a slice at a time, by the indexes of what is open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SOURCE: Mapping[Queue, str] = {"outbox": "(SELECT source FROM orders WHERE orde
 
 
 def chosen(db: Connection, choice: Choice, wanted: Collection[Status], now_ms: int) -> list[Found]:
-    """The next rows behind `choice.after` that are as it says and in one of these statuses, `AT_ONCE` at most."""
+    """Return the next rows behind `choice.after` that fit it and have one of these statuses, `AT_ONCE` at most."""
     found: list[Found] = []
     for queue, after in _behind(choice.after):
         for status in wanted if choice.filters else ():
@@ -41,7 +41,7 @@ def _of_status(db: Connection, queue: Queue, status: Status, after: int, choice:
 
 
 def _behind(after: str | None) -> Iterator[tuple[Queue, int]]:
-    """Each queue that is left, and the id in it to go on behind."""
+    """Yield each queue that is left, and the id in it to go on behind."""
     if after is None:
         yield from ((queue, 0) for queue in QUEUES)
         return

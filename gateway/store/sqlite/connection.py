@@ -1,4 +1,4 @@
-"""Opening the database file: who may write it, what it must look like, and bringing an older one up to date."""
+"""Opening the database file: the lock, the settings, and migrations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Connect = Callable[[Path], Connection]
 
 
 def not_writable(folder: Path, error: OSError) -> ConfigError | StoreFailed:
-    """What it means that a data directory cannot be written: a disk may come back by itself, an owner does not change."""
+    """Translate an error of a data directory: a disk may come back by itself, an owner does not change."""
     said = f"{folder}: cannot be written: {error.strerror}; "
     if error.errno in DISK_ERRORS:
         return StoreFailed(f"{said}look at the disk, and whether it is mounted read-only")
@@ -46,14 +46,14 @@ def not_writable(folder: Path, error: OSError) -> ConfigError | StoreFailed:
 
 
 class DirectoryLock:
-    """The exclusive lock on a data directory: one process writes, whoever it is."""
+    """Exclusive lock on a data directory: one process writes."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "gateway.lock"
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """True if it is ours now; False where another process has it.
+        """Take the lock; False if another process has it.
 
         Raises:
             ConfigError: The directory is missing or not ours to write.
@@ -75,7 +75,7 @@ class DirectoryLock:
         return True
 
     def ask(self) -> None:
-        """Ask, after a sync, whether the file system still keeps what it takes. One system call, which waits for no disk.
+        """Check, after a sync, that the file system still keeps what it takes. One system call, which waits for no disk.
 
         A sync under way while ext4 aborts its journal may answer 0 for blocks of which the journal then never hears. Allocating a
         byte that is there already is the cheapest thing that ext4 has to ask its journal for (docs/guarantees.md).
@@ -93,14 +93,14 @@ class DirectoryLock:
                 raise StoreFailed(f"{self._path.parent}: the file system has given up during a commit: {error.strerror}") from error
 
     def free(self) -> None:
-        """Let go; a process that ends lets go by itself."""
+        """Release the lock; the end of the process does so as well."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def sqlite3_connect(path: Path) -> Connection:
-    """The standard library's SQLite; a new file is nobody else's to read."""
+    """Connect with the standard library's SQLite; a new file is readable by its owner only."""
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     _renew_log(path.with_name(f"{path.name}-wal"))
@@ -128,7 +128,7 @@ def _nothing(_: Connection) -> None:
 def open_database(
     path: Path, connect: Connect = sqlite3_connect, then: Callable[[Connection], None] = _nothing, *, may_begin: bool = True
 ) -> Connection:
-    """Open for writing, check, migrate; `then` is one more transaction, before anybody else has the connection.
+    """Open for writing, check and migrate; `then` is one more transaction before anything else uses the connection.
 
     Without `may_begin`, a file in which nothing is yet is refused: it should hold orders.
 
@@ -164,7 +164,7 @@ def open_database(
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether it is the room on the disk that lacks."""
+    """Return whether the disk is full."""
     return getattr(error, "sqlite_errorname", None) == "SQLITE_FULL" or getattr(error, "errno", None) == errno.ENOSPC
 
 
@@ -180,12 +180,12 @@ def _check_owner(db: Connection, path: Path, may_begin: bool) -> None:
 
 
 def schema_version(db: Connection) -> int:
-    """The number of the last migration that the file has had."""
+    """Return the number of the last migration that the file has had."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrations() -> list[tuple[int, str]]:
-    """Every migration this version knows, by number."""
+    """Return all migrations of this version, by number."""
     folder = resources.files("gateway.store") / "migrations" / "sqlite"
     return sorted((int(file.name.split("_")[0]), file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".sql"))
 

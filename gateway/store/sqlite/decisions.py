@@ -1,4 +1,4 @@
-"""What people decide about rows: replay, release, drop, resend. Every decision leaves an audit row.
+"""Decisions of operators about rows: replay, release, drop, resend. Every decision leaves an audit row.
 
 What a name picks is in `naming.py`; without names, `Choice` describes the rows. Both are looked up in the transaction that decides, so
 that nothing is touched that does not fit at that moment. The reason stands in the audit row and nowhere else.
@@ -44,7 +44,7 @@ _DROPPED: Mapping[Queue, str] = {
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """One kind of decision: the statuses it applies to, what it does, and why it may not be done to a row among those decided with it."""
+    """Kind of decision: the statuses it applies to, what it does, and `may`, which says why a row must be left out."""
 
     name: str
     wanted: tuple[Status, ...]
@@ -53,12 +53,12 @@ class Action(Struct, frozen=True, kw_only=True):
     outcomes: tuple[str, ...] = ()
 
     def fits(self, row: Found) -> bool:
-        """Whether it applies to a row; one for certain outcomes is for messages alone."""
+        """Return whether it applies to a row; one for certain outcomes is for messages alone."""
         return row.status in self.wanted and (not self.outcomes or (row.queue == "outbox" and row.outcome in self.outcomes))
 
     @property
     def words(self) -> str:
-        """What it applies to."""
+        """What it applies to, in words."""
         return " or ".join(self.outcomes or self.wanted)
 
 
@@ -114,7 +114,7 @@ class Decisions(Core):
 
 
 def plan(db: Connection, action: Action, keys: Sequence[str], choice: Choice, now_ms: int) -> list[Found | Decided]:
-    """The rows that a decision touches, each once, and what cannot be done, in the order of the names."""
+    """Return the rows that a decision touches, each once, and what cannot be done, in the order of the names."""
     planned: dict[str, Found | Decided] = {}
     if not keys:
         planned = {row.name: row for row in chosen(db, choice, action.wanted, now_ms)}
@@ -138,7 +138,7 @@ def _done(db: Connection, action: Action, row: Found, who: str, reason: str | No
 
 
 def would(db: Connection, action: str, keys: Sequence[str], choice: Choice, now_ms: int) -> list[Decided]:
-    """What a decision would touch; nothing is done."""
+    """Return what a decision would touch; nothing is done."""
     return [_would(one) for one in plan(db, ACTIONS[action], keys, choice, now_ms)]
 
 
@@ -151,7 +151,7 @@ def _refused(row: Found, problem: str) -> Decided:
 
 
 def _another(db: Connection, row: Found, _: Collection[Found] = ()) -> str | None:
-    """Why a dead submission cannot go again."""
+    """Say why a dead submission cannot be sent again."""
     if row.queue == "submit" and row.status == "dead" and (other := submissions.standing_in(db, row.id)):
         return f"submission {other} stands for the same by now; drop that one first, or leave this one dead"
     return None

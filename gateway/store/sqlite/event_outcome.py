@@ -1,4 +1,4 @@
-"""What has become of an event, for the sender that waits to hear it (`answer = "delivered"`)."""
+"""State of an accepted event, for a sender that waits for it (`answer = "delivered"`)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _event(db: Connection, source: str, key: str) -> Any:
 
 
 def _words(reason: str | None, answer: str | None) -> str:
-    """What the target said where its settings say what that is (`message`), or a mapping lacks something; else its whole answer."""
+    """Return the target's message if its settings name one, or what a mapping lacks; else its whole answer."""
     own_words = reason is not None and not reason.startswith("the target ")
     return (reason if own_words else answer or reason) or "refused"
 

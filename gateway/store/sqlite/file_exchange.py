@@ -1,4 +1,4 @@
-"""Exchanging the database for another file, so that a kill at any moment leaves the old one, the new one, or what says how to go on.
+"""Exchange of the database for another file: a kill at any moment leaves the old one, the new one, or a note that says how to go on.
 
 A database is up to four files, which no single rename exchanges: an old log beside a new file would be replayed into it. So the new
 file is written and synced first, then an intent that names it, then the old files move away and the new one takes their place. Until
@@ -26,7 +26,7 @@ class Intent(Struct, frozen=True, kw_only=True):
 
 
 def exchange(new: Path, database: Path, aside: Path) -> bool:
-    """Make a complete and synced file the database; whether another was there, which is now called `aside`.
+    """Make a complete and synced file the database. Return whether another was there, which is now called `aside`.
 
     Raises:
         OSError: Nothing is changed, or the intent is there and `finish` goes on with it.
@@ -38,12 +38,12 @@ def exchange(new: Path, database: Path, aside: Path) -> bool:
 
 
 def is_under_way(database: Path) -> bool:
-    """Whether an exchange was cut short."""
+    """Return whether an exchange was cut short."""
     return (database.parent / _INTENT).exists()
 
 
 def finish(database: Path) -> Path | None:
-    """Do what an intent says, whatever of it is done already; where the old database is called now, None where there is no intent.
+    """Do what an intent says, whatever of it is done already. Return the new name of the old database, None if there is no intent.
 
     Raises:
         OSError: It cannot be done; the intent stays.
@@ -74,7 +74,7 @@ def finish(database: Path) -> Path | None:
 
 
 def abandon(database: Path) -> None:
-    """Let go of an exchange whose new file is gone: another copy takes its place."""
+    """Delete the intent of an exchange whose new file is gone: another copy takes its place."""
     note = database.parent / _INTENT
     note.unlink(missing_ok=True)
     sync(note.parent)
@@ -90,7 +90,7 @@ def sync(path: Path) -> None:
 
 
 def give_to_owner(file: Path) -> None:
-    """What root puts into the service's folder is the service's."""
+    """Give a file that root made to the owner of its folder."""
     folder = file.parent.stat()
     if os.geteuid() == 0:
         os.chown(file, folder.st_uid, folder.st_gid)

@@ -1,4 +1,4 @@
-"""The inbox: accept, lease, prepare, settle."""
+"""Inbox: accept, lease, prepare, settle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps the file healthy: restart, clock jumps, checkpoints, room on the disk."""
+"""Upkeep of the file: restart, clock jumps, checkpoints, room on the disk."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NEVER_SET_MS = 1_577_836_800_000  # a clock that shows less than 2020
 
 
 class Reserve:
-    """A file that occupies space, so that a full disk can still be worked off (reliability.md, Store)."""
+    """File that occupies space, so that stored orders can still leave when the disk is full (reliability.md, Store)."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self._path = path
         self._size = size_bytes
 
     def hold(self) -> bool:
-        """Occupy the space if the disk has room for it; True where it is held, or where none was asked for."""
+        """Occupy the space if the disk has room for it; True if it is held, or none was asked for."""
         if not self._size:
             return True
         try:
@@ -54,7 +54,7 @@ class Reserve:
         return True
 
     def free(self) -> bool:
-        """Let the disk have it; True if there was something to give."""
+        """Delete the file; True if there was one."""
         try:
             self._path.unlink()
         except OSError:
@@ -63,13 +63,13 @@ class Reserve:
 
 
 def room_bytes(folder: Path) -> int:
-    """What is free on the disk until new orders are better refused: at 5 % or 1 GiB, whichever is less."""
+    """Return the free bytes of the disk above the limit for new orders: 5 % or 1 GiB, whichever is less."""
     usage = shutil.disk_usage(folder)
     return int(usage.free - min(usage.total * _LOW_SHARE, _LOW_BYTES))
 
 
 def room_is_low(folder: Path) -> bool:
-    """Whether new orders are better refused."""
+    """Return whether new orders must be refused."""
     return room_bytes(folder) < 0
 
 
@@ -162,7 +162,7 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
 
 
 def shift_ages(db: Connection, now_ms: int, delta_ms: int) -> None:
-    """How long something has been tried for, or been unknown, is not what the clock says after a jump."""
+    """Move first attempts and doubts with a jump of the clock, so that ages stay true."""
     noticed_ms = now_ms - _NOTICED_WITHIN_MS
     for table in ("outbox", "acknowledgements", "submit") if delta_ms else ():
         db.execute(
@@ -202,7 +202,6 @@ class Upkeep(Core):
         return None if found is None else (found[0] - self._clock.now_ms()) / 1000
 
     async def note_last_messages(self) -> None:
-        """Keep when each source was last heard of; once a second is often enough for people."""
         if self._last_message_ms:
             heard = [(at_ms, source) for source, at_ms in self._last_message_ms.items()]
             self._last_message_ms = {}
@@ -213,12 +212,10 @@ class Upkeep(Core):
                 raise
 
     async def checkpoint(self, *, truncate: bool = False) -> int:
-        """Move the write-ahead log into the file; with `truncate`, give its space back too. How many bytes of it a reader kept there."""
         _busy, pages, moved = await self.run_outside_transaction(lambda db: _checkpoint(db, truncate)) or (0, 0, 0)
         return int(pages) * _PAGE_BYTES if moved < pages else 0
 
     def look_at_disk(self) -> None:
-        """Refuse new orders in time, take them again when there is room. Blocking, a few microseconds."""
         low = room_is_low(self._folder)
         if low and not self.refusing:
             log.warning("store.refusing", extra={"reason": "the disk is nearly full"})

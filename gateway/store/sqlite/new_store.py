@@ -1,4 +1,4 @@
-"""Whether a data directory may begin with an empty database: where nothing of ours has been in it yet, or where a person says so.
+"""Permission to begin with an empty database: only in a directory that was not in use, or if an operator says so.
 
 A directory that was in use has at least our lock file. If its database is missing, or holds nothing, orders are lost with it: a start
 refuses, and touches nothing. A first start that is cut short leaves `gateway.beginning`, so that the next one goes on with it.
@@ -20,7 +20,7 @@ _LOG_FIRST = ("-wal", "-journal", "-shm", "")  # while a log is there without it
 
 
 def begin(database: Path) -> None:
-    """Say that a first start is under way, where nothing of ours is there; before the lock is taken, which leaves a file behind.
+    """Mark a first start, if nothing of ours is there; before the lock is taken, which leaves a file behind.
 
     Raises:
         ConfigError, StoreFailed: The directory cannot be made or written.
@@ -45,7 +45,7 @@ def refuse_if_lost(database: Path) -> None:
 
 
 def missing(database: Path) -> str:
-    """Why there is no database where one is asked for, and what to do."""
+    """Say why there is no database, and what to do."""
     if not was_in_use(database) or is_beginning(database):
         return f"there is no {database} yet; it is made when the gateway is first started"
     state = "has 0 bytes" if database.exists() else "is missing"
@@ -58,12 +58,12 @@ def missing(database: Path) -> str:
 
 
 def is_beginning(database: Path) -> bool:
-    """Whether a first start is under way."""
+    """Return whether a first start is under way."""
     return (database.parent / _BEGINNING).exists()
 
 
 def begun(database: Path) -> None:
-    """The database is there: from now on it may not be missing. Raises StoreFailed."""
+    """Remove the mark: from now on the database may not be missing. Raises StoreFailed."""
     try:
         if is_beginning(database):
             sync(database.parent)
@@ -74,7 +74,7 @@ def begun(database: Path) -> None:
 
 
 def set_aside(database: Path, now_ms: int) -> list[Path]:
-    """Make a directory a new one, as a person has said; nothing is deleted. The caller holds the directory's lock.
+    """Move what is left of an old database aside, as an operator has said; nothing is deleted. The caller holds the directory's lock.
 
     Returns:
         Where what was left of the old database is now.
@@ -108,7 +108,7 @@ def _say(folder: Path) -> None:
 
 
 def was_in_use(database: Path) -> bool:
-    """Whether anything of ours is in the directory."""
+    """Return whether anything of ours is in the directory."""
     folder = database.parent
     return (
         any((folder / name).exists() for name in _OURS) or any(folder.glob(f"{database.name}*")) or any(folder.glob(f".{database.name}.*"))
@@ -116,7 +116,7 @@ def was_in_use(database: Path) -> bool:
 
 
 def is_empty(database: Path) -> bool:
-    """Whether there is no database file, or one of 0 bytes."""
+    """Return whether there is no database file, or one of 0 bytes."""
     try:
         return database.stat().st_size == 0
     except FileNotFoundError:

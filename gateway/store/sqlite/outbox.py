@@ -1,4 +1,4 @@
-"""The outbox and the acknowledgements: lease, settle."""
+"""Outbox and acknowledgements: lease, settle."""
 
 from __future__ import annotations
 

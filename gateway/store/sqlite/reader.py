@@ -1,4 +1,4 @@
-"""What pages, commands and metrics show: short reads on a connection of their own that cannot write.
+"""Reads for pages, commands and metrics, short ones, on connections that cannot write.
 
 It works beside a running gateway and without one. Only the service's writing connection checkpoints.
 """
@@ -95,7 +95,7 @@ _LAST_TRY = """
 
 
 class SqliteReader:
-    """`gateway.store.base.Reader`: opens, reads, closes; one short transaction per call."""
+    """`gateway.store.reader.Reader` on one SQLite file; one short transaction per call."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
@@ -104,7 +104,6 @@ class SqliteReader:
         self._db: aiosqlite.Connection | None = None
 
     async def open(self) -> None:
-        """Raises StoreFailed where there is no readable store of ours."""
         if is_empty(self._path):
             raise StoreFailed(missing(self._path))
         try:
@@ -120,13 +119,11 @@ class SqliteReader:
             raise StoreFailed(f"{self._path} is another program's database")
 
     async def close(self) -> None:
-        """Close the connection."""
         if self._db is not None:
             await self._db.close()
             self._db = None
 
     async def summary(self) -> dict[Queue, Row]:
-        """Per queue: counts by status over all names, by name, and when the oldest open row came (ms, None where none)."""
         return {
             queue: {
                 **{status: sum(by.get(status, 0) for by in counts.values()) for status in statuses_of(queue)},
@@ -137,7 +134,7 @@ class SqliteReader:
         }
 
     async def _summary(self) -> dict[Queue, tuple[dict[str, dict[Status, int]], int | None]]:
-        """Counts from the indexes of what is open; `done` is the rest, so that nothing reads it."""
+        """Count by the indexes of what is open; `done` is the rest, so that nothing reads it."""
         found: dict[Queue, tuple[dict[str, dict[Status, int]], int | None]] = {}
         for queue, name in WORKER_OF.items():
             counts: dict[str, dict[Status, int]] = {}
@@ -158,7 +155,6 @@ class SqliteReader:
         return found
 
     async def disk(self) -> Disk:
-        """How large the file is, and how long the disk will last."""
         pages, free, size = [(await self._tuples(f"PRAGMA {name}"))[0][0] for name in ("page_count", "freelist_count", "page_size")]
         sizes = await self._tuples("SELECT at_ms, used_bytes FROM sizes ORDER BY at_ms")
         log, room = self._path.with_name(self._path.name + "-wal"), room_bytes(self._path.parent)
@@ -171,15 +167,12 @@ class SqliteReader:
         )
 
     async def restored_at(self) -> str | None:
-        """When a copy was put back, RFC 3339; None where that is over, or never was."""
         return _instant((await self._tuples("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL"))[0][0])
 
     async def held_targets(self) -> dict[str, Held]:
-        """What people hold, by target."""
         return {one.target: one for one in map(held_of, await self._tuples(HELD))}
 
     async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
-        """Rows under way whose source or target is none of these, counted; the others are not read. Raises StoreError."""
         try:
             return await self._strays(sources, targets)
         except aiosqlite.Error as error:
@@ -197,13 +190,11 @@ class SqliteReader:
         return found
 
     async def sources(self) -> dict[str, str | None]:
-        """When each source's last message came, RFC 3339."""
         return {name: _instant(ms) for name, ms in await self._tuples("SELECT name, last_message_ms FROM sources")}
 
     async def rows(
         self, queue: Queue, *, status: Status | None = None, name: str | None = None, limit: int = 50, sides: Sides = NOTHING_KNOWN
     ) -> list[Row]:
-        """The newest rows of a queue, of one status and of one source or target where given."""
         sql = f"SELECT * FROM ({_LIST[queue]})"
         if status is not None and status in _OPEN:  # by their index: walking down from the newest may pass millions that are done
             index, which = _OPEN[status]
@@ -218,7 +209,6 @@ class SqliteReader:
         return [_shown(row, whys.get((queue, row["id"]))) for row in found]
 
     async def standing(self, sides: Sides = NOTHING_KNOWN) -> list[Row]:
-        """What does not move, by queue, name and status, and why."""
         now_ms = self._clock.now_ms()
         found = await self._aside(lambda db: standing(db, sides, now_ms))
         return [{**{n: v for n, v in one.items() if n != "next_ms"}, "next_at": _instant(one["next_ms"])} for one in found]
@@ -232,7 +222,6 @@ class SqliteReader:
         return await self._aside(ask) if any(rows.values()) else {}
 
     async def deliveries(self, target: str, *, before: int | None, limit: int) -> list[Row]:
-        """Deliveries that have come to an end or stand still, newest first, with their bodies."""
         sql = f"""
             SELECT id, key, kind, order_id, status, outcome, reason, erp_id, erp_number, created_at_ms, body
             FROM outbox
@@ -241,7 +230,6 @@ class SqliteReader:
         return await self._newest("outbox", sql, [target], limit, before)
 
     async def orders(self, *, source: str | None = None, limit: int = 50, sides: Sides = NOTHING_KNOWN) -> list[Row]:
-        """The newest orders, with how many versions came and messages were made, where the newest message is, and what it waits for."""
         sql = f"""
             SELECT source, order_ref, versions, messages,
                    (SELECT group_concat(target || ': ' || status || coalesce(' (' || outcome || ')', ''), ', ')
@@ -258,8 +246,10 @@ class SqliteReader:
         return [{**row, **_moves(one)} for row, one in zip(found, await self._aside(ask), strict=True)]
 
     async def _newest(self, table: str, sql: str, values: Sequence[Any], limit: int, before: int | None = None) -> list[Row]:
-        """The newest rows that a statement with `_WHERE` finds, slice by slice: where there are few or none in millions, no single
-        read takes so long that the write-ahead log cannot be written back."""
+        """Return the newest rows that a statement with `_WHERE` finds, slice by slice.
+
+        If there are few or none in millions, no single read takes so long that the write-ahead log cannot be written back.
+        """
         top = before or (await self._tuples(f"SELECT coalesce(max(id), 0) + 1 FROM {table}"))[0][0]
         found: list[Row] = []
         while top > 0 and len(found) < limit:
@@ -268,10 +258,6 @@ class SqliteReader:
         return found
 
     async def show(self, key: str, *, sides: Sides = NOTHING_KNOWN) -> list[Row]:
-        """Everything known of what a key names: rows, attempts, decisions, and the bodies that are still there.
-
-        Raises GatewayError where the key may mean several things.
-        """
         shown = []
         named, problem = await self._aside(lambda db: rows_of(db, key))
         if problem:
@@ -292,12 +278,11 @@ class SqliteReader:
         return shown
 
     async def would(self, action: str, keys: Sequence[str], choice: Choice) -> list[Decided]:
-        """What a decision would do, by the very look that decides."""
         now_ms = self._clock.now_ms()
         return await self._aside(lambda db: would(db, action, keys, choice, now_ms))
 
     async def _mask_codes(self, row: Row) -> None:
-        """Neither a submission nor what was made of its answer shows the codes that open a machine."""
+        """Mask the codes that open a machine in a submission and in what was made of its answer."""
         own = row["queue"] == "submit"
         which = ("id = ?", row["id"]) if own else (f"source = ? AND subject = ? AND {SOLE}", row["source"], row["order_ref"])
         found = await self._tuples(f"SELECT codes FROM submit WHERE {which[0]} AND codes IS NOT NULL", which[1:])
@@ -308,7 +293,7 @@ class SqliteReader:
             row["codes"] = ", ".join(f"{name} ***" for one in codes for name in ("pickup", "storage") if getattr(one, name)) or None
 
     async def _aside(self, read: Callable[[Any], T]) -> T:
-        """One short reading by several statements, in a thread of its own and of one moment."""
+        """Read by several statements at one moment, in a thread."""
 
         def work() -> T:
             with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
@@ -343,7 +328,7 @@ def _shown(row: Row, waits: Why | None) -> Row:
 
 
 def _moves(waits: Why | None) -> Row:
-    """What a row waits for, in words, and when it goes on, where there is such a time."""
+    """Return what a row waits for, in words, and when it goes on, if there is such a time."""
     return {"waits": waits and waits.text, "next_at": _instant(waits.next_ms) if waits else None}
 
 
@@ -353,7 +338,7 @@ def _instant(ms: int | None) -> str | None:
 
 
 def masked(body: bytes | None, codes: Sequence[Codes]) -> bytes | None:
-    """A body with every code in it made unreadable, also one that JSON has spelled with escapes."""
+    """Mask every code in a body, also one that JSON has spelled with escapes."""
     for code in {text for one in codes for text in (one.pickup, one.storage) if text}:
         if body is not None:
             escaped = json.dumps(code)[1:-1]
@@ -363,7 +348,7 @@ def masked(body: bytes | None, codes: Sequence[Codes]) -> bytes | None:
 
 
 def as_text(body: bytes | None) -> str | None:
-    """A stored body for people: indented JSON where it is JSON, else its text with what is not UTF-8 marked."""
+    """Return a stored body for operators: indented JSON if it is JSON, else its text with what is not UTF-8 marked."""
     if body is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Sending a delivered message once more, since a person says so.
+"""Sending a delivered message once more, by decision of an operator.
 
 Under `header`, the ERP decides by the key. Under `lookup`, the target is asked first: where the order is there, nothing is sent, and the
 row ends as `duplicate`. Under `none`, it is sent. The target counts as having had the message, whatever becomes of it now.
@@ -32,7 +32,7 @@ _LATER = """
 
 
 def may_resend(db: Connection, row: Found, together: Collection[Found]) -> str | None:
-    """Why a row cannot be sent again."""
+    """Say why a row cannot be sent again."""
     if not db.execute("SELECT body IS NOT NULL FROM outbox WHERE id = ?", (row.id,)).fetchone()[0]:
         return "its body has been erased (store.keep_bodies_days, or gateway purge), so that there is nothing left to send"
     again = {one.id for one in together if one.queue == "outbox"}
@@ -50,7 +50,7 @@ def may_resend(db: Connection, row: Found, together: Collection[Found]) -> str |
 
 
 def resend(db: Connection, row: Found, now_ms: int) -> None:
-    """Let it go again, before what is still open behind it."""
+    """Make it ready again, before what is still open behind it."""
     db.execute(_KEEP_LAST, (row.id,))
     db.execute(_REOPEN, (row.id,))
     db.execute(

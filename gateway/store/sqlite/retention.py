@@ -1,5 +1,4 @@
-"""What is let go of, by age: bodies first, then what was tried, then whole delivered orders, last the keys that tell a repeat,
-submissions among them.
+"""Retention by age: bodies first, then attempts, then messages of delivered orders, last the keys that tell a repeat, and submissions.
 
 Nothing of an order goes while anything of it is open, and nothing that waits for a person. Each call is a slice: one short
 transaction, between which orders come in. A walk starts at 0 and goes on with what it returns, until that is None.
@@ -41,7 +40,7 @@ ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
 
 
 def erase(db: Connection, before_ms: int, limit: int) -> int:
-    """Erase bodies of what was settled before; how many rows."""
+    """Redact the bodies of rows settled before; return how many rows."""
     gone = 0
     for table, bodies, there, kept in ERASABLE:
         found = f"SELECT id FROM {table} WHERE status = 'done' AND {there} AND settled_at_ms < ?{kept} LIMIT ?"
@@ -53,8 +52,10 @@ def erase(db: Connection, before_ms: int, limit: int) -> int:
 
 
 def _rewrite(db: Connection, table: str, without: Sequence[str], ids: list[int]) -> None:
-    """Put rows back without some of their columns. An UPDATE would leave them on their pages, each nearly empty, for ever: SQLite puts
-    pages together only where something is deleted."""
+    """Insert rows anew without some of their columns.
+
+    An UPDATE would leave them on their pages, each nearly empty, for ever: SQLite puts pages together only where something is deleted.
+    """
     names = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})").fetchall() if name not in without]
     columns, these = ", ".join(names), f"FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
     rows = db.execute(f"SELECT {columns} {these} ORDER BY id", (json.dumps(ids),)).fetchall()
@@ -197,13 +198,13 @@ class Retention(Core):
 
 
 def used_bytes(db: Connection) -> int:
-    """What of the file holds something."""
+    """Return how much of the file holds something."""
     (pages,), (free,), (size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size"))
     return int((pages - free) * size)
 
 
 def days_left(sizes: Sequence[tuple[int, int]], free_bytes: int) -> float | None:
-    """How long the disk lasts at the rate between the first and the last size, pairs of ms and bytes; None where it does not grow."""
+    """Return the days until the disk is full at the rate between the first and the last size, (ms, bytes); None without growth."""
     if len(sizes) < 2:
         return None
     (first_ms, first), (last_ms, last) = sizes[0], sizes[-1]
@@ -221,7 +222,7 @@ def _each(db: Connection, statements: tuple[str, ...], order: int) -> None:
 
 
 def _upto(db: Connection, table: str, after: int, limit: int, came: str, before_ms: int, now_ms: int) -> int | None:
-    """The last id of the next slice; None where what comes next is younger. What came by a clock that was ahead says nothing."""
+    """Return the last id of the next slice; None if what comes next is younger. Rows dated in the future do not count as younger."""
     last, goes_on = db.execute(
         f"SELECT max(id), max(at_ms < ? OR at_ms > ?) FROM (SELECT id, {came} AS at_ms FROM {table} WHERE id > ? ORDER BY id LIMIT ?)",
         (before_ms, now_ms, after, limit),

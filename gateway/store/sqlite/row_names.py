@@ -1,4 +1,4 @@
-"""Which rows a name picks (`gateway.store.row_names`), in one reading of the database.
+"""Rows that a name picks (`gateway.store.row_names`), in one read transaction.
 
 A name of one event may go on to what was made of that event (its messages, its acknowledgements), where the event's own row is not in
 a state that the decision applies to and exactly one of those is. An order's name means all its rows. A text without a prefix may be
@@ -32,7 +32,7 @@ _LOADS = {
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """One row."""
+    """Row that a name picks."""
 
     queue: Queue
     id: int
@@ -46,7 +46,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """What names it and nothing else."""
+        """The name of this row, and of no other."""
         return row_name(self.queue, self.id)
 
     @property
@@ -59,7 +59,7 @@ Fits = Callable[[Found], bool]
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """One thing that a name may mean.
+    """One meaning of a name.
 
     Attributes:
         name: What names this thing and no other.
@@ -75,7 +75,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     goes_on: bool = False
 
     def touched(self, fits: Fits) -> list[Found]:
-        """The rows that a decision may touch under this name."""
+        """Return the rows that a decision may touch under this name."""
         return list(filter(fits, self.rows)) or (list(filter(fits, self.made)) if self.goes_on else [])
 
     def __str__(self) -> str:
@@ -85,13 +85,13 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 def load(db: Connection, queue: Queue, where: str, values: Sequence[object], indexed: str = "") -> list[Found]:
-    """The rows of a queue that fit."""
+    """Return the rows of a queue that fit a condition."""
     found = db.execute(_LOADS[queue].format(where=where, indexed=indexed and f"INDEXED BY {indexed}"), tuple(values)).fetchall()
     return [_found(queue, row) for row in found]
 
 
 def readings(db: Connection, text: str) -> list[Reading]:
-    """Everything that a name may mean."""
+    """Return every meaning of a name."""
     name = read(text)
     match name.kind:
         case "row":
@@ -109,7 +109,7 @@ def readings(db: Connection, text: str) -> list[Reading]:
 
 
 def rows_of(db: Connection, text: str) -> tuple[list[Found], str | None]:
-    """Everything that a name is about, to be shown; or why that cannot be said."""
+    """Return everything that a name is about; or why that cannot be said."""
     found = readings(db, text)
     if not found:
         return [], None
@@ -119,7 +119,7 @@ def rows_of(db: Connection, text: str) -> tuple[list[Found], str | None]:
 
 
 def pick(db: Connection, text: str, fits: Fits, wanted: str) -> tuple[list[Found], str | None]:
-    """The rows that a decision on a name touches; or why it touches none. `wanted` says in words what fits."""
+    """Return the rows that a decision on a name touches; or why it touches none. `wanted` says in words what fits."""
     found = readings(db, text)
     if not found:
         return [], NOTHING
@@ -134,7 +134,7 @@ def pick(db: Connection, text: str, fits: Fits, wanted: str) -> tuple[list[Found
 
 
 def events_named(db: Connection, key: str) -> Any:
-    """A key may carry its source in front and its version behind; which of that it does, the rows decide."""
+    """Return the events of a key, which may carry its source in front and its version behind."""
     names = {key, key.rsplit("@", 1)[0]}
     names |= {name.split("/", 1)[1] for name in names if "/" in name}
     found = [
@@ -162,7 +162,7 @@ def _messages(db: Connection, text: str) -> list[Reading]:
 
 
 def _orders(db: Connection, text: str, *, whole: bool) -> list[Reading]:
-    """The order SOURCE/ORDER_REF; where the name need not be `whole`, also that order_ref of any source."""
+    """Return the order SOURCE/ORDER_REF; unless the name must be `whole`, also that order_ref of any source."""
     source, _, ref = text.partition("/")
     sql = "SELECT id, source, order_ref FROM orders WHERE source = ? AND order_ref = ?"
     found = db.execute(sql, (source, ref)).fetchall()
@@ -189,7 +189,7 @@ def _submissions(db: Connection, text: str) -> list[Reading]:
 
 
 def _made(db: Connection, event: Found) -> list[Found]:
-    """The messages and acknowledgements made of an event."""
+    """Return the messages and acknowledgements made of an event."""
     if event.queue != "inbox":
         return []
     where, values = ("order_id = ? AND inbox_id = ? ORDER BY id", (event.order_id, event.id))
@@ -224,7 +224,7 @@ def _several(found: Sequence[Reading]) -> str:
 
 
 def _none_fits(found: Sequence[Reading], fits: Fits, wanted: str) -> str:
-    """Why nothing is touched: how everything of that name is, and what a row's name does not go on to."""
+    """Say why nothing is touched: the statuses of everything of that name, and what a row's name does not go on to."""
     rows = _once(row for one in found for row in (*one.rows, *(one.made if one.goes_on else ())))
     states = ", ".join(sorted({f"{row.queue} {row.status}" for row in rows}))
     now = " It is being worked on right now; try again." if any(row.status == "leased" for row in rows) else ""

@@ -1,4 +1,4 @@
-"""The way back: commands for a vendor, accepted, leased, settled.
+"""Submissions: commands for vendors, accepted, leased, settled.
 
 What is under way for one subject is a lane, as in the outbox; unlike there, what is held or dead leaves its lane, since a later
 command need not be a later version of it.
@@ -148,7 +148,7 @@ class Submissions(Core):
 
 
 def ahead_of(db: Connection, row_id: int) -> tuple[str, str] | None:
-    """The public id and the status of what a row waits behind."""
+    """Return the public id and the status of what a row waits behind."""
     found = db.execute(
         f"SELECT ahead.public_id, ahead.status FROM submit AS row JOIN submit AS ahead INDEXED BY submit_lanes "
         f"ON ahead.source = row.source AND ahead.subject = row.subject AND ahead.{ACTIVE} AND ahead.id <> row.id "
@@ -159,7 +159,7 @@ def ahead_of(db: Connection, row_id: int) -> tuple[str, str] | None:
 
 
 def standing_in(db: Connection, row_id: int) -> str | None:
-    """The public id of what now stands for the subject of a dead row that is unique_subject: they cannot both be sent."""
+    """Return the public id of what now stands for the unique subject of a dead row: they cannot both be sent."""
     found = db.execute(
         "SELECT public_id FROM submit INDEXED BY submit_sole WHERE (source, subject) = "
         f"(SELECT source, subject FROM submit WHERE id = ?1 AND unique_subject = 1) AND {SOLE} AND id <> ?1",
@@ -169,7 +169,7 @@ def standing_in(db: Connection, row_id: int) -> str | None:
 
 
 def _known(db: Connection, new: NewSubmission) -> SubmissionAccepted:
-    """Why a command was not stored."""
+    """Return why a command was not stored."""
     same_key = db.execute(
         f"{_STATE.replace('codes', 'codes, content_sha256')} WHERE caller = ? AND key = ?", (new.caller, new.key)
     ).fetchone()

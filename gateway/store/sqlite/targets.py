@@ -1,4 +1,4 @@
-"""What a person decides about a whole target: hold it, let it go, give what waits for it to another one."""
+"""Decisions of operators about a whole target: hold it, release it, move what waits for it to another one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _AT_ONCE = 200
 
 
 class _Waiting(Struct, frozen=True):
-    """One message of an order, at the old target or the new one."""
+    """Message of an order, at the old target or the new one."""
 
     id: int
     target: str
@@ -45,7 +45,7 @@ class _Waiting(Struct, frozen=True):
 
 
 class _Way(Struct, frozen=True, kw_only=True):
-    """From where to where, and what may go."""
+    """Direction of a move, and what may go."""
 
     old: str
     new: str
@@ -85,7 +85,7 @@ class Targets(Core):
         return await self._run(change)
 
     async def move_target(self, old: str, new: str, who: str, *, accepts: Collection[str], same_erp: bool, dry_run: bool) -> list[Moved]:
-        """Some orders a transaction: the doors wait for no more than that, and what a crash leaves undone goes with the next call."""
+        """Move some orders in each transaction, so that accepts wait no longer; the next call continues after a crash."""
         way, now_ms = _Way(old=old, new=new, accepts=accepts, same_erp=same_erp), self._clock.now_ms()
         orders: list[int] = [one for (one,) in await self._run(lambda db: db.execute(_ORDERS, (old,)).fetchall())]
         moved: list[Moved] = []
@@ -109,7 +109,7 @@ class Targets(Core):
 
 
 def held_of(found: Any) -> Held:
-    """A row of `HELD`."""
+    """Build a hold from a row of `HELD`."""
     target, who, at_ms, reason = found
     return Held(target=target, who=who, at=from_ms(at_ms), reason=reason)
 
@@ -121,7 +121,7 @@ def _rename(db: Connection, old: str, new: str) -> None:
 
 
 def _move(db: Connection, order_id: int, way: _Way, who: str, now_ms: int, *, dry_run: bool) -> list[Moved]:
-    """All of one order, or nothing of it: its messages keep their order, and overtake nothing that the new target has."""
+    """Move one order whole, or not at all: its messages keep their order, and overtake nothing that the new target has."""
     rows = [_Waiting(*found) for found in db.execute(_ROWS, (order_id, way.old, way.new)).fetchall()]
     mine = [row for row in rows if row.target == way.old and row.status != "done"]
     problem = _problem(mine, [row for row in rows if row.target == way.new], way)
@@ -134,7 +134,7 @@ def _move(db: Connection, order_id: int, way: _Way, who: str, now_ms: int, *, dr
 
 
 def _problem(mine: Sequence[_Waiting], theirs: Sequence[_Waiting], way: _Way) -> str | None:
-    """Why an order stays where it is."""
+    """Say why an order stays where it is."""
     new, there = way.new, {row.key for row in theirs}
     if any(row.status == "leased" for row in mine):
         return "it is being sent right now; try again"

@@ -1,4 +1,4 @@
-"""The time by which things are let go of: it goes on with what has really passed, whatever the wall clock says.
+"""Retention time: it follows the time that has really passed, whatever the wall clock says.
 
 While the gateway runs, its steady clock says how much that is; while it was stopped, the wall clock, for up to a day. Where the two are
 more than a day apart, the wall clock is in doubt, and nothing is erased, forgotten or given up for its age: until they agree again, or
@@ -32,7 +32,7 @@ _NEWEST = """
 
 
 class Ledger(Struct, kw_only=True):
-    """In milliseconds: the wall clock as it was `seen` last, and the time that is `trusted`.
+    """Clock readings in milliseconds: the wall clock as `seen` last, and the time that is `trusted`.
 
     Attributes:
         agreed_ms: For how long the wall clock has gone evenly since it came into doubt.
@@ -50,7 +50,7 @@ class Ledger(Struct, kw_only=True):
         return self.from_ms is not None
 
     def start(self, now_ms: int) -> int:
-        """The gateway was stopped; by how much the wall clock is further than can be believed, 0 where it can."""
+        """Take up the time after a stop. Return by how much the wall clock is further than can be believed, 0 if it can be."""
         jump_ms = now_ms - self.seen_ms
         if -_EVEN_MS <= jump_ms <= DAY_MS:
             self.trusted_ms += max(jump_ms, 0)
@@ -61,14 +61,14 @@ class Ledger(Struct, kw_only=True):
         return jump_ms
 
     def go_on(self, now_ms: int, passed_ms: int) -> None:
-        """So much has passed on the steady clock."""
+        """Add what has passed on the steady clock."""
         even = abs(now_ms - self.seen_ms - passed_ms) <= _EVEN_MS
         self.trusted_ms += passed_ms
         self.agreed_ms = self.agreed_ms + passed_ms if even and self.in_doubt else 0
         self._see(now_ms)
 
     def confirm(self, now_ms: int) -> None:
-        """The wall clock is right."""
+        """Trust the wall clock."""
         self.seen_ms = self.trusted_ms = now_ms
         self.agreed_ms, self.from_ms, self.to_ms = 0, None, None
 
@@ -109,7 +109,6 @@ class Elapsed(Core):
         )
 
     async def note_time(self, *, at_once: bool = False) -> None:
-        """Go on with the clocks, and keep it once a minute. Raises StoreBusy."""
         was = structs.replace(self._ledger)
         self._ledger.go_on(self._clock.now_ms(), self._passed_ms())
         self._noted_at = self._clock.monotonic()
@@ -133,7 +132,7 @@ class Elapsed(Core):
         return was_in_doubt
 
     def _believe(self, was: Ledger) -> None:
-        """The doubt is over. Where the clock has come back, what was settled meanwhile bears a wrong time."""
+        """End the doubt. If the clock has come back, what was settled meanwhile bears a wrong time."""
         came_back = was.agrees(self._ledger.seen_ms)
         log.info("clock.believed", extra={"reason": "it is right again" if came_back else "it has gone evenly for a day"})
         if came_back and was.from_ms is not None and was.to_ms is not None:
@@ -154,7 +153,7 @@ class Elapsed(Core):
         return round((self._clock.monotonic() - self._noted_at) * 1000)
 
     def _take_up_time(self, db: Connection) -> int:
-        """What the last process has seen; by how much the wall clock has jumped since, 0 where that can be believed."""
+        """Load what the last process has seen. Return by how much the wall clock has jumped since, 0 if that can be believed."""
         now_ms, found = self._clock.now_ms(), db.execute(f"SELECT {_COLUMNS} FROM clock").fetchone()
         if found is None:  # a new store, or one from before there was a ledger: the newest of its rows has to do
             (newest_ms,) = db.execute(_NEWEST).fetchone()
@@ -173,7 +172,7 @@ class Elapsed(Core):
 
 
 def settle_anew(db: Connection, now_ms: int, from_ms: int, to_ms: int) -> None:
-    """What was settled while the clock was wrong is as old as it is now: it is not kept for years, nor let go of at once."""
+    """Date what was settled while the clock was wrong as of now: it is not kept for years, nor deleted at once."""
     for table, _, there, _ in ERASABLE:
         db.execute(
             f"UPDATE {table} SET settled_at_ms = ?1 WHERE status = 'done' AND {there} AND settled_at_ms BETWEEN ?2 AND ?3 "

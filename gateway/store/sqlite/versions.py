@@ -1,4 +1,4 @@
-"""What an event is to an order that is known: a repeat, a revision, or an earlier version, which may not overtake the newest one.
+"""Relation of an event to a known order: a repeat, a revision, or an earlier version, which may not overtake the newest one.
 
 Which contents an order had stands in its inbox rows, which live as long as their keys. A version that was rejected counts while a
 later one stands; else its sender may send it anew.
@@ -32,7 +32,7 @@ _LOWEST = "SELECT min(version) FROM inbox WHERE key = ? AND source = ?"
 
 
 class Known(NamedTuple):
-    """An order, and how new its newest version is."""
+    """Order, and how new its newest version is."""
 
     id: int
     versions: int
@@ -43,7 +43,7 @@ class Known(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Which version of an order had a content, which is the newest one that stands, and the newest row of any."""
+    """Version of an order that had a content, the newest one that stands, and the newest row of any."""
 
     had: int | None
     newest: int | None
@@ -59,7 +59,7 @@ class Standing(NamedTuple):
 
 
 def to_us(at: datetime | None) -> int | None:
-    """Microseconds since 1970: vendors date versions more finely than the store's own times."""
+    """Return microseconds since 1970: vendors date versions more finely than the store's own times."""
     return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -72,7 +72,7 @@ def standing(db: Connection, order_id: int | None, content: bytes) -> Standing:
 
 
 def repeated(db: Connection, order: Known, source: str, event: Incoming) -> tuple[str, int] | None:
-    """The key and the version that an event repeats; None where it says something new, or something old once more.
+    """Return the key and the version that an event repeats; None if it says something new, or something old once more.
 
     Where each version has an event of its own, one that comes again as it was is that event. Where all share a key, content that
     comes again behind a newer one says something old.
@@ -91,13 +91,13 @@ def repeated(db: Connection, order: Known, source: str, event: Incoming) -> tupl
 
 
 def kept_earlier(db: Connection, order: Known, source: str, event: Incoming) -> int | None:
-    """The version that an event was given when it came as an earlier one before."""
+    """Return the version that an event was given when it came as an earlier one before."""
     same = db.execute(_SAME, (event.key, source, order.id, event.content, True)).fetchone()
     return None if same is None else int(same[0])
 
 
 def why_earlier(db: Connection, order: Known, event: Incoming, read_again: int | None) -> str | None:
-    """Why an event is an earlier version of its order; None where it is a newer one.
+    """Say why an event is an earlier version of its order; None if it is a newer one.
 
     Args:
         read_again: The row of the dead letter that it was read from, where it is no news.
@@ -118,12 +118,12 @@ def why_earlier(db: Connection, order: Known, event: Incoming, read_again: int |
 
 
 def had_before(found: Standing) -> str:
-    """The reason of an earlier version."""
+    """Say why a content is an earlier version."""
     return f"the order had this content before, as version {found.had}; version {found.newest} is newer"
 
 
 def _is_before(order: Known, event: Incoming) -> bool | None:
-    """What the vendor says of it; None where it says nothing."""
+    """Return what the vendor says of it; None if it says nothing."""
     if order.sequence is not None and event.sequence is not None:
         return event.sequence < order.sequence
     as_of_us = to_us(event.as_of)
@@ -131,7 +131,7 @@ def _is_before(order: Known, event: Incoming) -> bool | None:
 
 
 def newest_of(order: Known, event: Incoming) -> tuple[int | None, int | None]:
-    """How new the newest version is with this event: never less than before."""
+    """Return how new the newest version is with this event: never less than before."""
     return _later(order.sequence, event.sequence), _later(order.as_of_us, to_us(event.as_of))
 
 
@@ -140,21 +140,21 @@ def _later(one: int | None, other: int | None) -> int | None:
 
 
 def say_again(db: Connection, order: Known, event: Incoming) -> None:
-    """The newest version was said once more: what the vendor dates before that is old now."""
+    """Record that the newest version came once more: what the vendor dates before that is old now."""
     newest = newest_of(order, event)
     if newest != (order.sequence, order.as_of_us):
         db.execute(_NEWEST_AT, (*newest, order.id))
 
 
 def make_newest(db: Connection, order: Known, event: Incoming) -> int:
-    """Make an event the newest of its order; the version that it is: another one only with other content."""
+    """Make an event the newest of its order, and return its version: another one only with other content."""
     versions = order.versions + (event.content is not None)
     db.execute(_NEWER, (versions, event.content, event.key, *newest_of(order, event), order.id))
     return versions if event.content is not None else 1
 
 
 def number_of_earlier(db: Connection, source: str, key: str) -> int:
-    """The version that the row of an earlier version gets: none of those that count, which begin with 1."""
+    """Return a version for the row of an earlier one: none of those that count, which begin with 1."""
     (lowest,) = db.execute(_LOWEST, (key, source)).fetchone()
     return 1 if lowest is None else min(int(lowest), 1) - 1
 

@@ -1,4 +1,4 @@
-"""What `gateway.store.waiting` needs to know of rows, read from the database."""
+"""Facts about rows for `gateway.store.waiting`, read from the database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 def explained(db: Connection, queue: Queue, ids: Sequence[int], sides: Sides, now_ms: int) -> dict[int, Why]:
-    """Why those of the rows that are not done do not move."""
+    """Explain those of the rows that are not done."""
     sql = f"""SELECT id, status, attempts, due_at_ms, lease, {_FACTS[queue]} FROM {queue}
               WHERE status <> 'done' AND id IN (SELECT value FROM json_each(?))"""
     rows = db.execute(sql, (json.dumps(list(ids)),)).fetchall()
@@ -42,7 +42,7 @@ def explained(db: Connection, queue: Queue, ids: Sequence[int], sides: Sides, no
 
 
 def standing(db: Connection, sides: Sides, now_ms: int) -> list[Row]:
-    """What does not move, by queue, name and status: how many rows, the oldest of them, and why. What is on its way is left out."""
+    """Return what does not move, by queue, name and status: how many rows, the oldest of them, and why."""
     found: list[Row] = []
     for queue in QUEUES:
         groups = db.execute(_GROUPS.format(queue=queue, name=WORKER_OF[queue])).fetchall()
@@ -55,7 +55,7 @@ def standing(db: Connection, sides: Sides, now_ms: int) -> list[Row]:
 
 
 def first_open(db: Connection, source: str, order_ref: str) -> tuple[Queue, int] | None:
-    """The row of an order that everything else of it waits for: the oldest that is open."""
+    """Return the oldest open row of an order: everything else of it waits for that one."""
     for queue in ("outbox", "inbox"):
         found = db.execute(
             f"SELECT min(id) FROM {queue} INDEXED BY {queue}_by_order WHERE status <> 'done' "
@@ -90,7 +90,7 @@ def _waiting(db: Connection, queue: Queue, row: Any, sides: Sides, now_ms: int) 
 def _ahead(
     db: Connection, queue: Queue, row_id: int, name: str, order_id: int | None, inbox_id: int | None, sides: Sides, now_ms: int
 ) -> Ahead | None:
-    """The first of the row's lane, else the version that has to be looked at first."""
+    """Return the first row of the ordering key, else the version that has to be looked at first."""
     heads: list[Found] = []
     if queue == "submit":
         heads = load(db, "submit", _LANE, (row_id,), "submit_lanes")

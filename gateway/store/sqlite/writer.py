@@ -1,4 +1,4 @@
-"""The one thread that writes: it owns the connection, runs each transaction whole, and shares commits.
+"""Writing thread: it owns the connection, runs each transaction whole, and shares commits.
 
 Transactions that wait at the same moment run inside one BEGIN IMMEDIATE ... COMMIT, so that one fsync answers all of them.
 Where one of them raises, the whole group is rolled back and each runs again by itself; a transaction function therefore
@@ -27,7 +27,7 @@ _LOOK_S = 0.25
 
 
 class Connection(Protocol):
-    """What is used of `sqlite3.Connection`; the simulated power cut puts another SQLite behind it."""
+    """Used part of `sqlite3.Connection`; the simulated power cut puts another SQLite behind it."""
 
     @property
     def in_transaction(self) -> bool: ...
@@ -40,7 +40,7 @@ Change = Callable[[Connection], T]
 
 
 class Together(ABC, Generic[T]):
-    """A transaction that can be done at once with others of its kind that wait for the same commit, in fewer statements.
+    """Transaction that can run at once with others of its kind that share its commit, in fewer statements.
 
     They come to the front of the group; all of it waits at the same moment, so any order is a right one.
     """
@@ -53,7 +53,7 @@ class Together(ABC, Generic[T]):
     @classmethod
     @abstractmethod
     def together(cls, db: Connection, changes: Sequence[Any]) -> list[T]:
-        """Do them in order; what each of them returns. Where one of them raises, the writer runs each by itself."""
+        """Do them in order, and return the result of each. If one raises, the writer runs each by itself."""
 
 
 class _Waiting:
@@ -68,7 +68,7 @@ class _Waiting:
 
 
 class Writer:
-    """Runs transactions on its own thread.
+    """Runner of transactions on a thread of its own.
 
     Args:
         connect: Opens and checks the connection; called on the thread.
@@ -103,14 +103,14 @@ class Writer:
         self.answered_at = time.monotonic()
 
     async def start(self) -> None:
-        """Open the file; raises what `connect` raises."""
+        """Open the file. Raises what `connect` raises."""
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._thread.start()
         await self._opened
 
     async def run(self, change: Change[T], patience_s: float | None = None) -> T:
-        """One transaction; durable when this returns, whole whether or not the caller is cancelled.
+        """Run one transaction: durable when this returns, whole even if the caller is cancelled.
 
         Args:
             patience_s: How long to wait for it, to a quarter of a second; the same for all who say so.
@@ -122,7 +122,7 @@ class Writer:
         return await self._put(change, inside=True, patience_s=patience_s)
 
     async def run_outside_transaction(self, call: Change[T]) -> T:
-        """Run something on the connection that may not stand inside a transaction (a checkpoint)."""
+        """Run what cannot run inside a transaction (a checkpoint)."""
         return await self._put(call, inside=False)
 
     async def _put(self, change: Change[T], *, inside: bool, patience_s: float | None = None) -> T:
@@ -139,7 +139,7 @@ class Writer:
         return await future  # a caller that goes away leaves its future behind, never its transaction
 
     def _tell_the_impatient(self) -> None:
-        """One timer for all of them: two a request, one made and one cancelled, are a thing that a busy loop notices."""
+        """Answer those that have waited too long. One timer serves all: two a request are a thing that a busy loop notices."""
         assert self._loop is not None
         now, waiting = self._loop.time(), self._impatient
         while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
@@ -148,11 +148,11 @@ class Writer:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more is taken."""
+        """True if nothing more is taken."""
         return self._closed
 
     async def close(self) -> None:
-        """Finish what waits, then close the connection."""
+        """Commit what waits, then close the connection."""
         if self._closed:
             return
         self._closed = True
@@ -205,7 +205,7 @@ class Writer:
         self._tell(_answer, [waiting], 0.0, lambda _seconds: None)
 
     def _try(self, db: Connection, group: list[_Waiting]) -> bool:
-        """Run and commit a group; on an error undo all of it, and note the error where the group is a single one."""
+        """Run and commit a group. On an error undo all of it, and note the error if the group is a single one."""
         if self._failed:
             for waiting in group:
                 waiting.error = self._failed
@@ -274,7 +274,7 @@ def _translate(error: BaseException) -> BaseException:
 
 
 def _run(db: Connection, group: Sequence[_Waiting]) -> None:
-    """The transactions of a group, those of one kind at the first of them."""
+    """Run the transactions of a group, those of one kind at the first of them."""
     alike: dict[type[Together[Any]], list[_Waiting]] = {}
     for waiting in group:
         if isinstance(waiting.change, Together):
