@@ -15,7 +15,7 @@ from gateway.api.order import encode
 from gateway.api.secrets import read_text
 from gateway.cli.output import one_line, plain, print_json
 from gateway.clock import SystemClock
-from gateway.outbound.session import Answer
+from gateway.outbound.answer import Answer
 from gateway.service.assembly import assemble_target
 from gateway.targets.builder import Builder, with_rows
 from gateway.targets.envelope import with_envelope

@@ -20,7 +20,8 @@ from gateway.api.urls import Url
 from gateway.api.vendor_client import BearerAuth, HeaderAuth, QueryAuth
 from gateway.clock import Clock
 from gateway.edge.reconnect import Ended
-from gateway.outbound.session import exchange, retry_after_s
+from gateway.outbound.answer import retry_after_s
+from gateway.outbound.session import exchange
 
 _MOST_REDIRECTS = 5
 _MOST_BYTES = 64 * 1024

@@ -19,10 +19,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.api.client_assertion import ASSERTION_TYPE, Signer, causes, signer
-from gateway.api.errors import AuthError, PermanentError, RateLimited, TransientError
+from gateway.api.errors import AuthError, PermanentError
 from gateway.api.vendor_client import OAuth2
 from gateway.clock import Clock
-from gateway.outbound.session import Answer, date_of, retry_after_s
+from gateway.outbound.answer import Answer, date_of, raise_if_busy
 
 log = logging.getLogger("gateway.token")
 
@@ -95,11 +95,7 @@ class TokenSource:
             answer = await self._send("POST", self._settings.token_url, *self._request())
         except PermanentError as error:
             raise AuthError(f"the token endpoint: {error}; check token_url", refused=False) from error
-        wait_s = retry_after_s(answer.headers, self._clock.now())
-        if answer.status == 429:
-            raise RateLimited("the token endpoint says that we call too often (429)", retry_after_s=wait_s or 60.0)
-        if answer.status in (408, 425) or answer.status >= 500:
-            raise TransientError(f"the token endpoint answers {answer.status}", retry_after_s=wait_s)
+        raise_if_busy("the token endpoint", answer, self._clock.now())
         if self._settings.client_auth == "private_key_jwt" and answer.status in (400, 401) and _code(answer.body) == "invalid_client":
             raise self._refused(answer)
         if answer.status in (400, 401, 403):

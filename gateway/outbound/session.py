@@ -11,21 +11,19 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-from msgspec import Struct
 from yarl import URL
 
 from gateway.api.errors import PermanentError, TimedOut, TransientError
 from gateway.api.secrets import Secret
+from gateway.outbound.answer import Answer
 
 AddressCheck = Callable[[str], bool]
-_LONGEST_WAIT_S = 86400.0
 _IN_ONE_PIECE_BYTES = 1024 * 1024  # longer ones in pieces, so that other requests get their turn
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -55,14 +53,6 @@ class TooLong(PermanentError):
     def __init__(self, message: str, answer: Answer) -> None:
         super().__init__(message)
         self.answer = answer
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """An HTTP answer, body bounded; header names in any letter case find their header."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 def any_unicast(host: str) -> bool:
@@ -315,26 +305,3 @@ async def certificate_ends_at(host: str, port: int, *, allowed: AddressCheck, tl
     shown = writer.get_extra_info("peercert")
     writer.transport.abort()
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC) if shown else None
-
-
-def date_of(headers: Mapping[str, str]) -> datetime | None:
-    """What the other side's clock says, UTC, to the second; None where it says nothing."""
-    return _instant(headers.get("date", ""))
-
-
-def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a `Retry-After` header asks for, as a number or a date; at most a day, None where it says nothing."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value.lstrip("0")[:12] or 0), _LONGEST_WAIT_S)
-    at = _instant(value)
-    return None if at is None else min(max(0.0, (at - now).total_seconds()), _LONGEST_WAIT_S)
-
-
-def _instant(text: str) -> datetime | None:
-    """A date of HTTP. What cannot be read says nothing: `+99999999999999` for a zone is an OverflowError, a year 0 a ValueError."""
-    try:
-        at = parsedate_to_datetime(text)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return None

@@ -11,11 +11,12 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import msgspec
 
-from gateway.api.errors import AuthError, PermanentError, RateLimited, TransientError
+from gateway.api.errors import AuthError, PermanentError
 from gateway.api.vendor_client import Api, BasicAuth, HeaderAuth, OAuth2, Response
 from gateway.clock import Clock
+from gateway.outbound.answer import Answer, raise_if_busy
 from gateway.outbound.oauth2 import TokenSource
-from gateway.outbound.session import Answer, exchange, retry_after_s
+from gateway.outbound.session import exchange
 from gateway.rate_limit import RateLimiter
 
 
@@ -132,13 +133,9 @@ class HttpVendorClient:
         status = answer.status
         if 200 <= status < 300 or status in accept:
             return Response(status=status, headers={name.lower(): value for name, value in answer.headers.items()}, body=answer.body)
-        wait_s = retry_after_s(answer.headers, self._clock.now())
+        raise_if_busy("the vendor", answer, self._clock.now())
         if status in (401, 403):
             raise AuthError(f"the vendor answers {status}; check the credentials and what they may do")
-        if status == 429:
-            raise RateLimited("the vendor says that we call too often (429)", retry_after_s=wait_s or 60.0)
-        if status in (408, 425) or status >= 500:
-            raise TransientError(f"the vendor answers {status}", retry_after_s=wait_s)
         if 300 <= status < 400:
             raise PermanentError(f"the vendor redirects ({status}); check base_url, redirects are not followed")
         raise PermanentError(f"the vendor answers {status}")

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
-from gateway.outbound.session import Answer, TooLong, Unanswered, Unreached, Untrusted
+from gateway.outbound.answer import Answer
+from gateway.outbound.session import TooLong, Unanswered, Unreached, Untrusted
 from gateway.store.outcome import Progress
 from gateway.store.rows import OutboxRow
 from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.outbound.session import Answer, retry_after_s
+from gateway.outbound.answer import Answer, is_transient, retry_after_s
 from gateway.targets.delivery_settings import Class, Rule
 
 Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "hold", "unknown", "held"]
@@ -82,7 +82,7 @@ def classify(answer: Answer, now: datetime) -> Outcome:
         return Outcome(meaning="duplicate", reason="the target has it already", http_status=status, detail=detail)
     if status == 429:
         return _throttled(status, detail, retry_after_s(answer.headers, now))
-    if status in (408, 425) or status >= 500:
+    if is_transient(status):
         return Outcome(
             meaning="retry",
             reason=f"the target answers {status}",

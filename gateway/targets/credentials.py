@@ -10,11 +10,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from oauthlib import oauth1
 
-from gateway.api.errors import AuthError, MappingError, RateLimited, TransientError
+from gateway.api.errors import AuthError, MappingError, TransientError
 from gateway.clock import Clock
 from gateway.mapping.functions import is_nothing
+from gateway.outbound.answer import Answer, raise_if_busy
 from gateway.outbound.oauth2 import TokenSource
-from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
+from gateway.outbound.session import TooLong, Unanswered
 from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Header, Login, NoAuth, OAuth1
 from gateway.targets.encoding import encode_body
 from gateway.targets.expressions import answer_document
@@ -189,11 +190,7 @@ class _Sessions:
             answer = await self._ask(self._request())
         except (TooLong, Unanswered) as error:  # of the login: the order itself was not sent
             raise TransientError(f"the login: {error}") from error
-        wait_s = retry_after_s(answer.headers, self._clock.now())
-        if answer.status == 429:
-            raise RateLimited("the login: the ERP says that we call too often (429)", retry_after_s=wait_s or 60.0)
-        if answer.status in (408, 425) or answer.status >= 500:
-            raise TransientError(f"the login: the ERP answers {answer.status}", retry_after_s=wait_s)
+        raise_if_busy("the login: the ERP", answer, self._clock.now())
         document = {**answer_document(answer), "vars": dict(self._vars), "secret": self._secrets()}
         try:
             accepted = 200 <= answer.status < 300 and (self._auth.ok is None or self._auth.ok.evaluate(document) is True)

@@ -14,7 +14,7 @@ from gateway.api.errors import MappingError
 from gateway.mapping.checks import LARGEST
 from gateway.mapping.engine import Bound, EvaluationError, Expression, ExpressionError
 from gateway.mapping.functions import Exact, Refusal, is_nothing
-from gateway.outbound.session import Answer
+from gateway.outbound.answer import Answer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # `req`, `table` and `lookup_id` are bound to one order and one configuration: see `gateway.targets.body.Scope`.

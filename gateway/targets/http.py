@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from gateway.api.errors import Hold, PermanentError
 from gateway.clock import Clock
-from gateway.outbound.session import Answer, any_unicast, takes_connections
+from gateway.outbound.answer import Answer
+from gateway.outbound.session import any_unicast, takes_connections
 from gateway.store.outcome import Progress
 from gateway.store.rows import OutboxRow
 from gateway.targets.attempt import Attempt, Journal

@@ -8,10 +8,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.api.errors import AuthError, MappingError, RateLimited, TransientError
+from gateway.api.errors import AuthError, MappingError, TransientError
 from gateway.clock import Clock
 from gateway.mapping.functions import is_nothing
-from gateway.outbound.session import Answer, TooLong, Unanswered, retry_after_s
+from gateway.outbound.answer import Answer, raise_if_busy
+from gateway.outbound.session import TooLong, Unanswered
 from gateway.targets.body_settings import LookupSettings
 from gateway.targets.expressions import answer_document
 from gateway.targets.functions import lines_with, shown
@@ -123,16 +124,13 @@ class Lookup:
             raise Refused([f"{self.name}: {error}; ask for fewer fields, or lower `batch`"]) from error
         except Unanswered as error:  # nothing can have been done by asking
             raise TransientError(f"the look-up {self.name}: {error}") from error
-        status, wait_s = answer.status, retry_after_s(answer.headers, self._clock.now())
+        status = answer.status
         if 200 <= status < 300:
             return answer
         if status == 404:
             return None
+        raise_if_busy(f"the look-up {self.name}: the ERP", answer, self._clock.now(), also=423, pause_s=None)
         said = f"the look-up {self.name}: the ERP answers {status}"
-        if status == 429:
-            raise RateLimited(said, retry_after_s=wait_s)
-        if status in (408, 423, 425) or status >= 500:
-            raise TransientError(said, retry_after_s=wait_s)
         if status in (401, 403) or status < 400:
             raise AuthError(f"{said}; check the credentials, what they may read, and the look-up's url", refused=status in (401, 403))
         raise Refused([f"{said}; check its url and query with `gateway target check`"])

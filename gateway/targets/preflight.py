@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.api.errors import AuthError, MappingError, PermanentError, TransientError
-from gateway.outbound.session import Answer, TooLong, Unreached, Untrusted, retry_after_s
+from gateway.outbound.answer import Answer, is_transient, retry_after_s
+from gateway.outbound.session import TooLong, Unreached, Untrusted
 from gateway.targets.classify import Outcome, advice, has_error, words
 from gateway.targets.delivery_settings import FromHeader, Preflight
 from gateway.targets.expressions import answer_document
@@ -129,7 +130,7 @@ def _failed(answer: Answer, now: datetime) -> Outcome:
     said = Outcome(meaning="held", reason=f"preflight: the target answers {status}", http_status=status, detail=words(answer))
     if status == 429:
         return msgspec.structs.replace(said, meaning="throttled", retry_after_s=retry_after_s(answer.headers, now))
-    if status in (408, 423, 425) or status >= 500:
+    if is_transient(status) or status == 423:
         return msgspec.structs.replace(said, meaning="retry", unwell=True, retry_after_s=retry_after_s(answer.headers, now))
     if status in (401, 403, 404, 405) or status < 400:
         held = _hold(answer, f"it answers {status}: {advice(status).replace('its url', 'preflight.url')}")

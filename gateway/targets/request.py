@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from gateway.api.errors import Hold, PermanentError
-from gateway.outbound.session import Answer
+from gateway.outbound.answer import Answer
 
 Context = dict[str, Any]
 """What templates and expressions see: `order`, `message`, `vars`, `lookup`, and what came later (`captured`, `item`)."""

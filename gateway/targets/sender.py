@@ -17,7 +17,8 @@ from yarl import URL
 
 from gateway.api.errors import AuthError, ConfigError, MappingError, TransientError
 from gateway.clock import Clock
-from gateway.outbound.session import Answer, Unanswered, any_unicast, exchange, open_session, present, retry_after_s, tls_context
+from gateway.outbound.answer import Answer, raise_if_busy
+from gateway.outbound.session import Unanswered, any_unicast, exchange, open_session, present, tls_context
 from gateway.rate_limit import RateLimiter
 from gateway.targets.auth_settings import Csrf, NoAuth
 from gateway.targets.credentials import Proof, keep_cookies, signer_for, with_cookies
@@ -44,7 +45,7 @@ class AuthSender:
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._signer = signer_for(settings.auth, self._ask, settings.vars, clock)
-        self._csrf = _CsrfTokens(settings.csrf, self) if settings.csrf else None
+        self._csrf = _CsrfTokens(settings.csrf, self, clock) if settings.csrf else None
         self._signing = asyncio.Lock()
         self._gate = asyncio.Lock()
         self._proven = 0
@@ -220,10 +221,6 @@ class AuthSender:
         """The target's variables."""
         return self._settings.vars
 
-    def when(self, answer: Answer) -> float | None:
-        """What `Retry-After` asks for, in seconds."""
-        return retry_after_s(answer.headers, self._clock.now())
-
 
 class CsrfToken:
     """A token, the cookies it belongs to, and the proof it was fetched with."""
@@ -237,8 +234,9 @@ class CsrfToken:
 class _CsrfTokens:
     """One token at a time, fetched once for everybody."""
 
-    def __init__(self, settings: Csrf, sender: AuthSender) -> None:
+    def __init__(self, settings: Csrf, sender: AuthSender, clock: Clock) -> None:
         self.settings = settings
+        self._clock = clock
         self._sender = sender
         self._token: CsrfToken | None = None
         self._turn = asyncio.Lock()
@@ -275,8 +273,7 @@ class _CsrfTokens:
             raise AuthError(f"the CSRF token: {error}", refused=False) from error
         if answer.status == 401:
             return answer
-        if answer.status in (408, 425, 429) or answer.status >= 500:
-            raise TransientError(f"the CSRF token: the ERP answers {answer.status}", retry_after_s=self._sender.when(answer))
+        raise_if_busy("the CSRF token: the ERP", answer, self._clock.now(), pause_s=None)
         text = answer.headers.get(settings.header, "").strip()
         if not text or text.lower() in ("required", "fetch"):
             raise AuthError(

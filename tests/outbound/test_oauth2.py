@@ -11,8 +11,9 @@ import pytest
 
 from gateway import AuthError, OAuth2, RateLimited, Secret, TransientError
 from gateway.api.errors import PermanentError
+from gateway.outbound.answer import Answer
 from gateway.outbound.oauth2 import TokenSource
-from gateway.outbound.session import Answer, TooLong, Unreached, any_unicast, exchange, open_session
+from gateway.outbound.session import TooLong, Unreached, any_unicast, exchange, open_session
 from gateway.testing import ManualClock
 from tests.peers import answer, peer
 

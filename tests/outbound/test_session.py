@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.outbound.answer import Answer, retry_after_s
 from gateway.outbound.session import (
-    Answer,
     TooLong,
     Unanswered,
     Unreached,
@@ -25,7 +25,6 @@ from gateway.outbound.session import (
     exchange,
     global_only,
     open_session,
-    retry_after_s,
     takes_connections,
 )
 from tests.peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence

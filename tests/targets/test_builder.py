@@ -368,7 +368,7 @@ async def test_many_articles_are_asked_for_in_batches(tmp_path: Path) -> None:
     ("answer", "error", "said"),
     [
         (web.Response(status=503), TransientError, "answers 503"),
-        (web.Response(status=429, headers={"Retry-After": "7"}), RateLimited, "answers 429"),
+        (web.Response(status=429, headers={"Retry-After": "7"}), RateLimited, r"too often \(429\)"),
         (web.Response(status=403), AuthError, "what they may read"),
         (web.Response(status=302), AuthError, "answers 302"),
         (web.Response(status=400), Refused, "answers 400"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outbound.session import Answer, date_of
+from gateway.outbound.answer import Answer, date_of
 from gateway.targets.classify import classify, classify_unkeyed
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)

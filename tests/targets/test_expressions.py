@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.api.errors import MappingError
-from gateway.outbound.session import Answer
+from gateway.outbound.answer import Answer
 from gateway.targets.encoding import encode_body
 from gateway.targets.expressions import Jsonata, answer_document, compiled, evaluate, read_whole
 

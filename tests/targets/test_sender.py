@@ -17,7 +17,8 @@ from aiohttp import web
 from gateway.api.errors import AuthError, RateLimited, TransientError
 from gateway.api.secrets import Secret
 from gateway.api.urls import Url
-from gateway.outbound.session import Answer, Unanswered
+from gateway.outbound.answer import Answer
+from gateway.outbound.session import Unanswered
 from gateway.targets.auth_settings import PemFile
 from gateway.targets.expressions import Jsonata
 from gateway.targets.request import Request

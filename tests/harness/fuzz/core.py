@@ -26,8 +26,8 @@ from gateway.edge.reconnect import Ended
 from gateway.edge.signalr import Nonsense, Session, decode
 from gateway.mapping import engine
 from gateway.mapping.fields import to_order
+from gateway.outbound.answer import Answer, date_of, retry_after_s
 from gateway.outbound.oauth2 import _code, _reason
-from gateway.outbound.session import Answer, date_of, retry_after_s
 from gateway.targets.classify import by_rule, classify, classify_unkeyed
 from gateway.targets.examples import read_sample
 from gateway.targets.expressions import Jsonata, answer_document
