@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -12,9 +11,10 @@ import aiohttp
 import msgspec
 
 from gateway.api.errors import AuthError, PermanentError
-from gateway.api.vendor_client import Api, BasicAuth, HeaderAuth, OAuth2, Response
+from gateway.api.vendor_client import Api, OAuth2, Response
 from gateway.clock import Clock
 from gateway.outbound.answer import Answer, raise_if_busy
+from gateway.outbound.auth_headers import auth_headers
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import exchange
 from gateway.rate_limit import RateLimiter
@@ -98,15 +98,7 @@ class HttpVendorClient:
         return url
 
     def _credentials(self, token: str | None) -> dict[str, str]:
-        match self._api.auth:
-            case BasicAuth(username=username, password=password):
-                pair = f"{username}:{password.reveal()}".encode()
-                return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-            case HeaderAuth(name=name, value=value, prefix=prefix):
-                return {name: f"{prefix} {value.reveal()}".strip()}
-            case OAuth2():
-                return {"Authorization": f"Bearer {token}"}
-        return {}
+        return {"Authorization": f"Bearer {token}"} if token else auth_headers(self._api.auth)
 
     async def _send(
         self,

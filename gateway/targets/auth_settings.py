@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from gateway.api.secrets import Secret, read_text, stamp_of
 from gateway.api.urls import Url
-from gateway.api.vendor_client import OAuth2
+from gateway.api.vendor_client import BasicAuth, BearerAuth, HeaderAuth, OAuth2
 from gateway.targets.expressions import Jsonata
 from gateway.targets.request_settings import RequestTable, Table, is_ours
 from gateway.targets.templates import Template
@@ -39,9 +39,8 @@ class NoAuth(Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
     """Nothing: the network decides who may send."""
 
 
-class Basic(Table, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
-    username: str
-    password: Secret
+class Basic(BasicAuth, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="basic"):
+    """HTTP Basic."""
 
     def check(self) -> Iterable[tuple[str, str]]:
         if ":" in self.username or not self.username.isprintable():
@@ -49,19 +48,17 @@ class Basic(Table, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
         yield from _one_line("password", self.password)
 
 
-class Bearer(Table, frozen=True, kw_only=True, tag_field="kind", tag="bearer"):
-    token: Secret
+class Bearer(BearerAuth, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="bearer"):
+    """`Authorization: Bearer token`."""
 
     def check(self) -> Iterable[tuple[str, str]]:
         yield from _one_line("token", self.token)
 
 
-class Header(Table, frozen=True, kw_only=True, tag_field="kind", tag="header"):
+class Header(HeaderAuth, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="header"):
     """A header of any name: `name: prefix value`, as in `Authorization: token KEY` or `DOLAPIKEY: KEY`."""
 
     name: Annotated[str, Meta(pattern=HEADER_NAME)]
-    value: Secret
-    prefix: str = ""
 
     def check(self) -> Iterable[tuple[str, str]]:
         if is_ours(self.name):
@@ -71,41 +68,15 @@ class Header(Table, frozen=True, kw_only=True, tag_field="kind", tag="header"):
             yield "prefix", "may not hold a line break or another control character"
 
 
-class ClientCredentials(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth2"):
-    """OAuth2 client credentials; the fields are those of `gateway.api.vendor_client.OAuth2`."""
+class ClientCredentials(OAuth2, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="oauth2"):
+    """OAuth2 client credentials."""
 
     token_url: Url
     allow_plain_http: bool = False
-    client_id: str
-    client_secret: Secret | None = None
-    scope: str = ""
-    encoding: Literal["form", "json"] = "form"
-    client_auth: Literal["client_secret", "private_key_jwt"] = "client_secret"
-    private_key: Secret | None = None
-    certificate: Secret | None = None
-    send_certificate: bool = False
-    audience: str = ""
     assertion_s: Annotated[float, Meta(ge=10, le=3600)] = 60.0
 
-    @property
-    def oauth2(self) -> OAuth2:
-        """As the token source takes it."""
-        return OAuth2(
-            token_url=self.token_url,
-            client_id=self.client_id,
-            client_secret=self.client_secret,
-            scope=self.scope,
-            encoding=self.encoding,
-            client_auth=self.client_auth,
-            private_key=self.private_key,
-            certificate=self.certificate,
-            send_certificate=self.send_certificate,
-            audience=self.audience,
-            assertion_s=self.assertion_s,
-        )
-
     def check(self) -> Iterable[tuple[str, str]]:
-        yield from self.oauth2.problems()
+        yield from self.problems()
 
 
 class OAuth1(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth1"):

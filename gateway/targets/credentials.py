@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -14,9 +13,10 @@ from gateway.api.errors import AuthError, MappingError, TransientError
 from gateway.clock import Clock
 from gateway.mapping.functions import is_nothing
 from gateway.outbound.answer import Answer, raise_if_busy
+from gateway.outbound.auth_headers import auth_headers
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import TooLong, Unanswered
-from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Header, Login, NoAuth, OAuth1
+from gateway.targets.auth_settings import Auth, ClientCredentials, Login, NoAuth, OAuth1
 from gateway.targets.encoding import encode_body
 from gateway.targets.expressions import answer_document
 from gateway.targets.request import Request
@@ -84,15 +84,7 @@ class _Constant:
         return self._proof
 
     def headers(self, proof: Proof, request: Request) -> dict[str, str]:
-        match self._auth:
-            case Basic(username=username, password=password):
-                pair = f"{username}:{password.reveal()}".encode()
-                return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-            case Bearer(token=token):
-                return {"Authorization": f"Bearer {token.reveal()}"}
-            case Header(name=name, value=value, prefix=prefix):
-                return {name: f"{prefix} {value.reveal()}".strip()}
-        return {}
+        return auth_headers(self._auth)
 
     def reset(self) -> None:
         self._proof = Proof(self._proof.serial + 1)
@@ -156,7 +148,7 @@ class _Tokens:
         return {"Authorization": f"Bearer {proof.text}"}
 
     def reset(self) -> None:
-        self._tokens = TokenSource(self._auth.oauth2, self._send, self._clock)
+        self._tokens = TokenSource(self._auth, self._send, self._clock)
         self._proof = Proof(self._proof.serial + 1)
 
     async def close(self) -> None:
