@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 
-from gateway.config.settings import Positive, PositiveInt
 from gateway.targets.expressions import Jsonata
 from gateway.targets.request_settings import Method, RequestTable, Table
 
@@ -18,7 +16,6 @@ Class = Literal["success", "duplicate", "refused", "retry", "throttled", "auth",
 Strategy = Literal["header", "lookup", "client_key", "upsert", "none"]
 
 _RANGE = re.compile(r"([1-9][0-9]{2})-([1-9][0-9]{2})\Z")
-_WINDOW = re.compile(r"(?:(mon|tue|wed|thu|fri|sat|sun) )?([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])\Z", re.IGNORECASE)
 
 
 class Idempotency(Table, frozen=True, kw_only=True):
@@ -123,38 +120,6 @@ class Capture(Table, frozen=True, kw_only=True):
     erp_id: Jsonata | FromHeader | None = None
     erp_number: Jsonata | FromHeader | None = None
     message: Jsonata | None = None
-
-
-class Rate(Table, frozen=True, kw_only=True):
-    """At most so many requests in any `per_s` seconds."""
-
-    calls: PositiveInt
-    per_s: Positive = 60.0
-
-
-class Flow(Table, frozen=True, kw_only=True):
-    """When the ERP wants no orders. `maintenance`: `"Sun 02:00-04:00"`, or every day without the day; in `time_zone`."""
-
-    rate: Rate | None = None
-    maintenance: tuple[str, ...] = ()
-    time_zone: str = "UTC"
-
-    def check(self) -> Iterable[tuple[str, str]]:
-
-        if not _is_zone(self.time_zone):
-            yield "time_zone", f'{self.time_zone!r} is no time zone of this machine; write it as in "Europe/Berlin"'
-        for text in self.maintenance:
-            found = _WINDOW.match(text)
-            if not found or (found[4] == "24" and found[5] != "00") or found[2] + found[3] == found[4] + found[5]:
-                yield "maintenance", f'{text!r} must be "Sun 02:00-04:00", or "02:00-04:00" for every day'
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return False
-    return True
 
 
 def policy_problems(idempotency: Idempotency, preflight: Preflight | None, steps: Sequence[Step]) -> Iterable[tuple[str, str]]:

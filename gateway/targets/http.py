@@ -18,7 +18,6 @@ from gateway.targets.attempt import Attempt, Journal
 from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome
 from gateway.targets.envelope import envelope_headers, with_envelope
-from gateway.targets.flow import closed_for_s
 from gateway.targets.preflight import Ended, Seen, look
 from gateway.targets.request import Context, Request
 from gateway.targets.request_settings import address_of
@@ -57,7 +56,7 @@ class HttpTarget:
 
     def closed_for_s(self) -> float:
         """Seconds until the maintenance window that is open now is over; 0 where there is none."""
-        return closed_for_s(self.settings.flow, self._clock.now()) if self.settings.flow.maintenance else 0.0
+        return self.settings.flow.closed_for_s(self._clock.now())
 
     async def open(self) -> None:
         """Make the connections. Raises ConfigError where a certificate cannot be used."""

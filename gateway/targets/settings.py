@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from gateway.api.errors import MappingError, PermanentError
 from gateway.api.order import Kind
@@ -16,17 +16,14 @@ from gateway.config.settings import Positive, PositiveInt
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
 from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
-from gateway.targets.delivery_settings import Capture, Flow, Idempotency, Preflight, Rule, Step, policy_problems
+from gateway.targets.delivery_settings import Capture, Idempotency, Preflight, Rule, Step, policy_problems
 from gateway.targets.expressions import Jsonata, read_whole
-from gateway.targets.request_settings import RequestTable, address_of, header_problems, origin_of, request_problems
+from gateway.targets.flow import Flow
+from gateway.targets.request_settings import RequestTable, Table, address_of, header_problems, origin_of, request_problems
 from gateway.targets.templates import RESERVED_NAMES, Template, UrlTemplate
 
 
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class Retry(_Table, frozen=True, kw_only=True):
+class Retry(Table, frozen=True, kw_only=True):
     """Full jitter between 0 and min(cap_s, base_s * 2^n); past `max_age_s` since the first try a dead letter."""
 
     base_s: Positive = 2.0
@@ -40,14 +37,14 @@ class Retry(_Table, frozen=True, kw_only=True):
             yield "cap_s", "must be at most a day (86400)"
 
 
-class Breaker(_Table, frozen=True, kw_only=True):
+class Breaker(Table, frozen=True, kw_only=True):
     """After `failures` in a row nothing is sent for `cooldown_s`, then one order tries; longer after each failed try."""
 
     failures: PositiveInt = 5
     cooldown_s: Positive = 30.0
 
 
-class TargetSettings(_Table, frozen=True, kw_only=True):
+class TargetSettings(Table, frozen=True, kw_only=True):
     """Where orders go, and how: the canonical message as it is, or with `body` a request of the ERP's own making.
 
     Attributes:
