@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -12,8 +12,7 @@ from gateway.api.errors import MappingError
 from gateway.api.secrets import Secret
 from gateway.clock import Clock
 from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
-from gateway.targets.encoding import encode_body
-from gateway.targets.expressions import Jsonata, read_whole
+from gateway.targets.expressions import Jsonata, encode_body, evaluate, read_whole
 from gateway.targets.functions import Rows, Scope
 from gateway.targets.lookups import Lookup
 from gateway.targets.request import Context, Refused, Request, Sender, Unknown
@@ -154,7 +153,7 @@ class Builder:
             return Made(body=context["_raw"])
         scope = self._scope(context)
         try:
-            result = scope.evaluate(self._mapping or body.mapping.reveal(), self._with_marks(context))
+            result = evaluate(self._mapping or body.mapping.reveal(), self._with_marks(context), scope.functions)
         except MappingError as error:
             return Made(body=None, missing=tuple(scope.problems), wrong=(f"{body.mapping.name}: {error}",))
         if not isinstance(result, (dict, list)) or not result:
@@ -212,7 +211,7 @@ class Builder:
         """A text of the configuration over the context, with the functions of a mapping. Raises Refused, which begins with `what`."""
         scope = self._scope(context)
         try:
-            found, problems = scope.evaluate(text, self._with_marks(context)), scope.problems
+            found, problems = evaluate(text, self._with_marks(context), scope.functions), scope.problems
         except MappingError as error:
             found, problems = None, [*scope.problems, str(error)]
         if problems:
@@ -226,8 +225,7 @@ class Builder:
         tables = {name: table.codes for name, table in self._settings.tables.items()}
         rows: dict[str, Rows] = {name: {} for name in self._settings.lookups}
         rows.update(context.get("_rows", {}))
-        asked: Mapping[str, Sequence[str]] | None = context.get("_asked")
-        return Scope(tables, rows, asked)
+        return Scope(tables, rows, context.get("_asked"), context.get("order"))
 
 
 def with_rows(context: Context, rows: Mapping[str, Rows], ones: Mapping[str, bool]) -> Context:

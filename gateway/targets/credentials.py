@@ -17,8 +17,7 @@ from gateway.outbound.auth_headers import auth_headers
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import TooLong, Unanswered
 from gateway.targets.auth_settings import Auth, ClientCredentials, Login, NoAuth, OAuth1
-from gateway.targets.encoding import encode_body
-from gateway.targets.expressions import answer_document
+from gateway.targets.expressions import answer_document, encode_body
 from gateway.targets.request import Request
 from gateway.targets.templates import Unfilled
 

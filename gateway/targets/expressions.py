@@ -1,77 +1,71 @@
-"""JSONata in a target's configuration: what it sees, and the functions it has beside those of every mapping."""
+"""JSONata in a target's configuration, and the documents that it reads and makes."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import Any, Literal
+
+import msgspec
 
 from gateway.api.errors import MappingError
 from gateway.mapping.checks import LARGEST
 from gateway.mapping.engine import Bound, EvaluationError, Expression, ExpressionError
-from gateway.mapping.functions import Exact, Refusal, is_nothing
+from gateway.mapping.functions import Exact
 from gateway.outbound.answer import Answer
+from gateway.targets.functions import NAMES, OF_ANSWERS
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# `req`, `table` and `lookup_id` are bound to one order and one configuration: see `gateway.targets.body.Scope`.
-BOUND = ("req", "table", "lookup_id", "odata", "day", "epoch_s", "epoch_ms")
+Decimals = Literal["number", "string", "tagged"]
 
 
 class Jsonata(str):
-    """A text in JSONata, checked when the configuration is read: `id = "body.value[0].id"`."""
+    """Text in JSONata, checked when the configuration is read: `id = "body.value[0].id"`."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: object) -> Jsonata:
-        """Compile it. Raises ValueError."""
+        """Compile the text. Raises ValueError."""
         if not isinstance(text, str) or not text.strip():
             raise ValueError('must be a text in JSONata, as in "body.id"')
         compiled(text)  # an ExpressionError is a ValueError
         return cls(text)
 
-    def evaluate(self, document: Any, functions: Bound | None = None) -> Any:
-        """What it makes of a document; None where it finds nothing.
-
-        Raises:
-            MappingError: It cannot be evaluated over this one.
-        """
-        return evaluate(self, document, functions)
+    def evaluate(self, document: Any) -> Any:
+        """Return the result for a document, None where it finds nothing. Raises MappingError."""
+        return evaluate(self, document)
 
 
 def compiled(source: str) -> Expression:
-    """The expression of a text, compiled once for this thread. Raises ExpressionError.
+    """Compile a text once for this thread. Raises ExpressionError.
 
-    An expression keeps what it is evaluated over in itself, and a changed file is tried with its examples in a thread of its own.
+    An expression holds the document while it is evaluated, and the examples are tried in another thread.
     """
     return _compiled(source, threading.get_ident())
 
 
 @lru_cache(maxsize=512)
 def _compiled(source: str, _: int) -> Expression:
-    return Expression(source, BOUND, numbers_are_texts=False)
+    return Expression(source, NAMES, numbers_are_texts=False)
 
 
-def evaluate(source: str, document: Any, functions: Bound | None = None) -> Any:
-    """What a text makes of a document whose whole numbers are numbers; exact numbers come out as `Exact`.
+def evaluate(source: str, document: Any, functions: Bound = lambda where: OF_ANSWERS) -> Any:
+    """Evaluate a text over a document of `read_whole`; exact numbers come out as `Exact`.
 
     Raises:
-        MappingError: It cannot be read, or not be evaluated over this document.
+        MappingError: The text cannot be read, or not be evaluated over this document.
     """
-    if isinstance(document, dict):  # what the builder keeps in a context for itself
+    if isinstance(document, dict):  # the builder keeps private entries in a context
         document = {name: value for name, value in document.items() if not name.startswith("_")}
     try:
-        return compiled(source).evaluate(document, functions or (lambda where: UNBOUND), marked=True)
+        return compiled(source).evaluate(document, functions, marked=True)
     except (ExpressionError, EvaluationError) as error:
         raise MappingError([str(error)]) from None
 
 
 def read_whole(body: bytes | str) -> Any:
-    """A JSON document with whole numbers as numbers and all others as exact texts. Raises ValueError."""
+    """Parse JSON: whole numbers as numbers, all others as exact texts. Raises ValueError."""
     try:
         return _decoder.decode(body if isinstance(body, str) else body.decode().removeprefix("\ufeff"))
     except RecursionError:
@@ -79,7 +73,7 @@ def read_whole(body: bytes | str) -> Any:
 
 
 def answer_document(answer: Answer) -> dict[str, Any]:
-    """An answer as expressions see it: `status`, `headers` (lower case), `body` (null where it is not JSON) and `text`."""
+    """Return an answer as expressions see it: `status`, `headers` (lower case), `body` (null where it is not JSON), `text`."""
     text = answer.body.decode("utf-8", "replace")
     try:
         body = read_whole(text)
@@ -89,6 +83,23 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     for name, value in answer.headers.items():
         headers.setdefault(name.lower(), value)
     return {"status": answer.status, "headers": headers, "body": body, "text": text}
+
+
+def encode_body(value: Any, decimals: Decimals, *, omit_null: bool = False) -> bytes:
+    """Encode a result as JSON; `Exact` becomes a number, a text or Tryton's tagged object, to the digit."""
+    return msgspec.json.encode(_written(value, decimals, omit_null))
+
+
+def _written(value: Any, decimals: Decimals, omit_null: bool) -> Any:
+    if isinstance(value, Exact):
+        if decimals == "number":
+            return msgspec.Raw(value.encode())
+        return str(value) if decimals == "string" else {"__class__": "Decimal", "decimal": str(value)}
+    if isinstance(value, dict):
+        return {key: _written(one, decimals, omit_null) for key, one in value.items() if not (omit_null and one is None)}
+    if isinstance(value, list):
+        return [_written(one, decimals, omit_null) for one in value]
+    return value
 
 
 def _whole(text: str) -> int | Exact:
@@ -101,61 +112,3 @@ def _constant(text: str) -> Any:
 
 
 _decoder = json.JSONDecoder(parse_int=_whole, parse_float=Exact, parse_constant=_constant)
-
-
-# --- functions
-
-
-def odata(text: Any) -> str | None:
-    """`$odata(x)`: a text as an OData literal, its apostrophes doubled: `'O''Neill'`."""
-    if is_nothing(text):
-        return None
-    if not isinstance(text, (str, int)) or isinstance(text, bool):
-        raise Refusal("$odata: takes a text")
-    return "'" + str(text).replace("'", "''") + "'"
-
-
-def day(instant: Any, zone: Any = "UTC") -> str | None:
-    """`$day(instant, "Europe/Berlin")`: the calendar day that it was there, `2024-04-02`."""
-    if is_nothing(instant):
-        return None
-    return _instant("$day", instant, zone).date().isoformat()
-
-
-def epoch_s(instant: Any) -> int | None:
-    """`$epoch_s(instant)`: whole seconds since 1970."""
-    return None if is_nothing(instant) else (_instant("$epoch_s", instant) - _EPOCH) // timedelta(seconds=1)
-
-
-def epoch_ms(instant: Any) -> int | None:
-    """`$epoch_ms(instant)`: whole milliseconds since 1970."""
-    return None if is_nothing(instant) else (_instant("$epoch_ms", instant) - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _instant(name: str, value: Any, zone: Any = "UTC") -> datetime:
-    try:
-        read = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise Refusal(f"{name}: takes an instant in ISO form, as in order.ordered_at") from None
-    try:
-        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(_zone(zone))
-    except OverflowError:
-        raise Refusal(f"{name}: an instant beyond all calendars") from None
-
-
-def _zone(name: Any) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, TypeError, OSError):
-        raise Refusal("$day: there is no such time zone; write it as in Europe/Berlin") from None
-
-
-def _not_here(name: str) -> Callable[..., Any]:
-    def refuse(*given: Any) -> Any:
-        raise Refusal(f"${name} works in what makes a request, and not in what reads an answer")
-
-    return refuse
-
-
-PURE: Mapping[str, Callable[..., Any]] = {"odata": odata, "day": day, "epoch_s": epoch_s, "epoch_ms": epoch_ms}
-UNBOUND: Mapping[str, Callable[..., Any]] = {**PURE, "table": _not_here("table"), "lookup_id": _not_here("lookup_id")}

@@ -1,19 +1,20 @@
-"""What a mapping may ask while it makes one body: `$req`, `$table`, `$lookup_id`. What is missing is collected, all of it.
+"""Functions of JSONata in a target's configuration, beside those of every mapping.
 
-A missing value gives nothing and the mapping goes on, so that one refusal names everything that a person has to put right.
+`$odata`, `$day`, `$epoch_s` and `$epoch_ms` work everywhere; `$req`, `$table` and `$lookup_id` where a request is made. A missing
+value gives nothing and is noted, and the evaluation goes on, so that one refusal names everything that a person has to put right.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from gateway.did_you_mean import nearest
 from gateway.mapping.engine import Where
 from gateway.mapping.functions import Refusal, is_nothing
-from gateway.targets.expressions import PURE, evaluate
-from gateway.targets.request import Context
 
 Rows = Mapping[str, Mapping[str, Any]]
 _MOST_PROBLEMS = 50
@@ -21,33 +22,90 @@ _LONGEST_CODE = 80
 _SHORTEST = 4
 _PEOPLE = ("customer", "customer.address", "ship_to")
 _OF_PEOPLE = frozenset({"contact", "email", "phone", "street", "street2", "notes"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def odata(text: Any) -> str | None:
+    """`$odata(x)`: an OData literal, its apostrophes doubled: `'O''Neill'`."""
+    if is_nothing(text):
+        return None
+    if not isinstance(text, (str, int)) or isinstance(text, bool):
+        raise Refusal("$odata: takes a text")
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def day(instant: Any, zone: Any = "UTC") -> str | None:
+    """`$day(instant, "Europe/Berlin")`: the calendar day of that zone, `2024-04-02`."""
+    if is_nothing(instant):
+        return None
+    return _instant("$day", instant, zone).date().isoformat()
+
+
+def epoch_s(instant: Any) -> int | None:
+    """`$epoch_s(instant)`: whole seconds since 1970."""
+    return None if is_nothing(instant) else (_instant("$epoch_s", instant) - _EPOCH) // timedelta(seconds=1)
+
+
+def epoch_ms(instant: Any) -> int | None:
+    """`$epoch_ms(instant)`: whole milliseconds since 1970."""
+    return None if is_nothing(instant) else (_instant("$epoch_ms", instant) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _instant(name: str, value: Any, zone: Any = "UTC") -> datetime:
+    try:
+        read = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise Refusal(f"{name}: takes an instant in ISO form, as in order.ordered_at") from None
+    try:
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(_zone(zone))
+    except OverflowError:
+        raise Refusal(f"{name}: an instant beyond all calendars") from None
+
+
+def _zone(name: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, TypeError, OSError):
+        raise Refusal("$day: there is no such time zone; write it as in Europe/Berlin") from None
+
+
+def _not_here(name: str) -> Callable[..., Any]:
+    def refuse(*given: Any) -> Any:
+        raise Refusal(f"${name} works in what makes a request, and not in what reads an answer")
+
+    return refuse
+
+
+_PURE: Mapping[str, Callable[..., Any]] = {"odata": odata, "day": day, "epoch_s": epoch_s, "epoch_ms": epoch_ms}
+OF_ANSWERS: Mapping[str, Callable[..., Any]] = {**_PURE, "table": _not_here("table"), "lookup_id": _not_here("lookup_id")}
+NAMES = ("req", "table", "lookup_id", *_PURE)
 
 
 class Scope:
-    """The functions of one evaluation, and what they missed.
+    """Functions of one evaluation; `problems` collects what they missed.
 
     Args:
         tables: Code tables by name.
-        rows: What each look-up found, by code.
-        asked: The codes that each look-up was asked for; None where nothing was asked at all (`target map`).
+        rows: Rows that each look-up found, by code.
+        asked: Codes that each look-up was asked for; None where nothing was asked at all (`target map`).
+        order: Tells which codes speak of a person.
     """
 
     def __init__(
-        self, tables: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Rows], asked: Mapping[str, Sequence[str]] | None = None
+        self,
+        tables: Mapping[str, Mapping[str, Any]],
+        rows: Mapping[str, Rows],
+        asked: Mapping[str, Sequence[str]] | None,
+        order: object,
     ) -> None:
         self._tables = tables
         self._rows = rows
         self._asked = asked
+        self._order = order
         self.problems: list[str] = []
-        self._order: object = None
-
-    def evaluate(self, source: str, context: Context) -> Any:
-        """What a text makes of the context; `problems` grows by what was missing. Raises MappingError for anything else."""
-        self._order = context.get("order")
-        return evaluate(source, context, self.functions)
 
     def functions(self, where: Where) -> Mapping[str, Callable[..., Any]]:
-        """As `Expression.evaluate` binds them."""
+        """Return the functions by name, as `Expression.evaluate` binds them."""
 
         def req(value: Any, name: Any = "") -> Any:
             if not is_nothing(value) and value != []:
@@ -77,7 +135,7 @@ class Scope:
                 return self._miss(where, f"{name}: {shown(code, self._order)} is not among its codes; let `codes` give it")
             return self._miss(where, f"{name}: the ERP has no {shown(code, self._order)}")
 
-        return {**PURE, "req": req, "table": table, "lookup_id": lookup_id}
+        return {**_PURE, "req": req, "table": table, "lookup_id": lookup_id}
 
     def _miss(self, where: Where, text: str) -> None:
         number = where.line_number
@@ -87,7 +145,7 @@ class Scope:
 
 
 def lines_with(order: Mapping[str, Any], code: str) -> str:
-    """The lines of an order that name a code, as a reason begins: `line 2: `, `lines 2, 5: `; nothing where none does."""
+    """Return the lines that name a code as a prefix for a reason: `line 2: `, `lines 2, 5: `, or nothing."""
     lines = order.get("lines")
     numbers = [
         str(line.get("line_number", n))
@@ -98,7 +156,7 @@ def lines_with(order: Mapping[str, Any], code: str) -> str:
 
 
 def shown(value: Any, order: object = None) -> str:
-    """A code as a reason quotes it. One that speaks of a person is named by its place in the order: reasons are shown and kept."""
+    """Quote a code for a reason. Reasons are shown and kept, so a code that speaks of a person is named by its place in the order."""
     for at, text in _personal(order, ""):
         if _repeats(str(value).casefold(), text.strip().casefold()):
             return f"{at} of this order"
@@ -106,13 +164,13 @@ def shown(value: Any, order: object = None) -> str:
 
 
 def _repeats(code: str, text: str) -> bool:
-    """Whether a code is made of a person's text: all of it, or a word of it that no article number would be."""
+    """Return whether a code holds a person's text, or a word of it that no article number would be."""
     whole = len(text) >= _SHORTEST and text in code
     return bool(text) and (code == text or whole or (len(code) >= _SHORTEST and code.isalpha() and code in re.split(r"\W+", text)))
 
 
 def _personal(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """What an order says of people, and in their own words: (path, text)."""
+    """Yield (path, text) of everything personal in an order."""
     if isinstance(value, list):
         for n, one in enumerate(value):
             yield from _personal(one, f"{at}[{n}]")

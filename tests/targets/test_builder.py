@@ -20,8 +20,8 @@ from gateway.config.decode import decode
 from gateway.config.report import Report
 from gateway.mapping.functions import Exact
 from gateway.targets.builder import Builder
-from gateway.targets.encoding import encode_body
 from gateway.targets.examples import read_sample
+from gateway.targets.expressions import encode_body, evaluate
 from gateway.targets.functions import shown
 from gateway.targets.request import Refused, Unknown
 from gateway.targets.sender import AuthSender
@@ -203,7 +203,6 @@ def test_exact_numbers_leave_to_the_digit_in_every_form(number: Decimal) -> None
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**9, places=4), st.integers(0, 4))
 def test_amounts_go_through_a_mapping_without_a_float(tmp_path_factory: Any, price: Decimal, places: int) -> None:
-    from gateway.targets.expressions import evaluate
 
     text = format(price.quantize(Decimal(1).scaleb(-places)), "f")
     found = evaluate('{"a": $dec(p), "b": $mul(p, "3"), "c": p}', {"p": text})

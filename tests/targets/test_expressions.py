@@ -10,8 +10,7 @@ from multidict import CIMultiDict
 
 from gateway.api.errors import MappingError
 from gateway.outbound.answer import Answer
-from gateway.targets.encoding import encode_body
-from gateway.targets.expressions import Jsonata, answer_document, compiled, evaluate, read_whole
+from gateway.targets.expressions import Jsonata, answer_document, compiled, encode_body, evaluate, read_whole
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> dict[str, Any]:
