@@ -18,10 +18,9 @@ from gateway.clock import SystemClock
 from gateway.outbound.answer import Answer
 from gateway.service.assembly import assemble_target
 from gateway.targets.builder import Builder, with_rows
-from gateway.targets.envelope import with_envelope
 from gateway.targets.examples import Sample, read_sample
 from gateway.targets.preflight import Ended, look
-from gateway.targets.request import Context, Refused, Request, Unknown
+from gateway.targets.request import Context, Refused, Request, Unknown, with_message_headers
 from gateway.targets.request_settings import RequestTable
 from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
@@ -189,7 +188,7 @@ def _show(parts: _Open, sample: Sample, context: Context, options: Options, prob
         problems += [problem for problem in refused.problems if problem not in problems]
     shown: dict[str, Any] = {"method": parts.settings.method, "url": None, "headers": {}, "body": _text(made.body)}
     if request is not None:
-        request = with_envelope(request, sample.message, parts.settings.idempotency)
+        request = with_message_headers(request, sample.message, parts.settings.idempotency)
         shown |= {"url": request.url, "headers": parts.sender.masked(request)}
     if options.json:
         print_json({**shown, "problems": problems, "notes": notes})

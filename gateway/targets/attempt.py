@@ -14,12 +14,11 @@ from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.store.outcome import Progress
-from gateway.targets.attempt_io import MOST_500, Asking, Builder, Journal, Make, not_sent
+from gateway.targets.attempt_io import MOST_500, Asking, not_sent
 from gateway.targets.classify import Outcome
 from gateway.targets.delivery_settings import Step
-from gateway.targets.envelope import in_format
 from gateway.targets.preflight import Ended, Seen
-from gateway.targets.request import Context, Request
+from gateway.targets.request import Context, Request, key_in_format
 
 
 class Attempt(Asking):
@@ -191,11 +190,8 @@ class Attempt(Asking):
         """Under `header`, each request has a key of its own, the same on every repeat."""
         if not self._keyed:
             return request
-        name, key = self._settings.idempotency.header, in_format(f"{self._row.key}#{step}.{item}", self._settings.idempotency)
+        name, key = self._settings.idempotency.header, key_in_format(f"{self._row.key}#{step}.{item}", self._settings.idempotency)
         return replace(request, headers={name: key, **request.headers})
 
     def _delivered(self) -> Outcome:
         return Outcome(meaning="delivered", reason="taken", erp_id=self._erp_id, erp_number=self._erp_number)
-
-
-__all__ = ["Attempt", "Builder", "Journal", "Make"]

@@ -13,6 +13,7 @@ from gateway.outbound.answer import Answer
 from gateway.outbound.session import TooLong, Unanswered, Unreached, Untrusted
 from gateway.store.outcome import Progress
 from gateway.store.rows import OutboxRow
+from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
 from gateway.targets.delivery_settings import Step
 from gateway.targets.expressions import answer_document
@@ -36,19 +37,6 @@ class Journal(Protocol):
 
     async def claimant(self, erp_id: str) -> str | None:
         """Another order of ours that became this order of the ERP."""
-
-
-class Builder(Protocol):
-    """Makes the requests of a target."""
-
-    def context(self, body: bytes) -> Context:
-        """What templates and expressions see of a canonical message."""
-
-    async def look_up(self, context: Context, *, fresh: bool = False) -> Context:
-        """The context with what the ERP knows of the order's codes. Raises Refused, Hold, TransientError, AuthError."""
-
-    def render(self, table: RequestTable, context: Context, *, where: str = "") -> Request:
-        """A request beside the one that makes the order. Raises Refused."""
 
 
 Make = Callable[[OutboxRow, Callable[[], Context]], Awaitable[Request]]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 from msgspec import Struct
 
 from gateway.api.errors import MappingError
-from gateway.api.secrets import Secret
 from gateway.clock import Clock
-from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.targets.expressions import Jsonata, encode_body, evaluate, read_whole
 from gateway.targets.functions import Rows, Scope
 from gateway.targets.lookups import Lookup
@@ -19,6 +17,7 @@ from gateway.targets.request import Context, Refused, Request, Sender, Unknown
 from gateway.targets.request_settings import RequestTable
 from gateway.targets.schema import violations
 from gateway.targets.secrets_in_bodies import marks
+from gateway.targets.settings import TargetSettings
 from gateway.targets.templates import Template, Unfilled
 
 _JSON = {"Content-Type": "application/json"}
@@ -41,31 +40,6 @@ class Made(Struct, frozen=True, kw_only=True):
         return self.missing + self.wrong
 
 
-class Making(Protocol):
-    """Of a target's settings, what makes its requests."""
-
-    @property
-    def url(self) -> Template: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def query(self) -> Mapping[str, Template]: ...
-    @property
-    def headers(self) -> Mapping[str, Template]: ...
-    @property
-    def vars(self) -> Mapping[str, str]: ...
-    @property
-    def values(self) -> Mapping[str, Jsonata]: ...
-    @property
-    def body(self) -> BodySettings | None: ...
-    @property
-    def tables(self) -> Mapping[str, CodeTable]: ...
-    @property
-    def lookups(self) -> Mapping[str, LookupSettings]: ...
-    @property
-    def secrets(self) -> Mapping[str, Secret]: ...
-
-
 class Builder:
     """One target's requests.
 
@@ -76,7 +50,7 @@ class Builder:
     """
 
     def __init__(
-        self, settings: Making, sender: Sender | None, clock: Clock, *, mapping: str | None = None, schema: str | None = None
+        self, settings: TargetSettings, sender: Sender | None, clock: Clock, *, mapping: str | None = None, schema: str | None = None
     ) -> None:
         self._settings = settings
         self._mapping = mapping

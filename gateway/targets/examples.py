@@ -15,7 +15,8 @@ from gateway.api.secrets import read_text
 from gateway.clock import SystemClock
 from gateway.did_you_mean import nearest
 from gateway.targets.body_settings import BodyFile
-from gateway.targets.builder import Builder, Making, with_rows
+from gateway.targets.builder import Builder, with_rows
+from gateway.targets.settings import TargetSettings
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _NESTED: Mapping[type[Struct], Mapping[str, type[Struct]]] = {
@@ -80,7 +81,9 @@ def _unknown(kind: type[Struct], value: Any, at: str) -> Iterator[str]:
             yield from _unknown(_NESTED[kind][key], one, here)
 
 
-def body_problems(settings: Making, mapping: str | None = None, schema: str | None = None) -> Iterable[tuple[tuple[str | int, ...], str]]:
+def body_problems(
+    settings: TargetSettings, mapping: str | None = None, schema: str | None = None
+) -> Iterable[tuple[tuple[str | int, ...], str]]:
     """Why a target's mapping may not be used, by key: each of its examples in each of its forms.
 
     Args:
@@ -103,7 +106,7 @@ def body_problems(settings: Making, mapping: str | None = None, schema: str | No
             yield ("body", "mapping"), f"does not pass with {path.name}{problem}"
 
 
-def _judge(builder: Builder, settings: Making, sample: Sample) -> Iterator[str]:
+def _judge(builder: Builder, settings: TargetSettings, sample: Sample) -> Iterator[str]:
     order = sample.message.order
     if not order.lines:
         yield ": the example has no lines"
@@ -152,11 +155,11 @@ def _differing(one: Any, two: Any, at: str) -> Iterator[str]:
         yield from _differing(one[0], two[0], f"{at}[0]")
 
 
-def _ones(settings: Making) -> dict[str, bool]:
+def _ones(settings: TargetSettings) -> dict[str, bool]:
     return {name: lookup.one for name, lookup in settings.lookups.items()}
 
 
-def watch(settings: Making) -> None:
+def watch(settings: TargetSettings) -> None:
     """From now on a changed mapping or schema is used only where the examples still pass."""
     body = settings.body
     if body is None:

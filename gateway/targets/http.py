@@ -14,12 +14,12 @@ from gateway.outbound.answer import Answer
 from gateway.outbound.session import any_unicast, takes_connections
 from gateway.store.outcome import Progress
 from gateway.store.rows import OutboxRow
-from gateway.targets.attempt import Attempt, Journal
+from gateway.targets.attempt import Attempt
+from gateway.targets.attempt_io import Journal
 from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome
-from gateway.targets.envelope import envelope_headers, with_envelope
 from gateway.targets.preflight import Ended, Seen, look
-from gateway.targets.request import Context, Request
+from gateway.targets.request import Context, Request, with_message_headers
 from gateway.targets.request_settings import address_of
 from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
@@ -120,7 +120,7 @@ class HttpTarget:
             request = await self._builder.request(context(), fresh=row.attempts > 1)
             if settings.body is None:
                 request = replace(request, body=row.body)
-        return with_envelope(request, row, settings.idempotency)
+        return with_message_headers(request, row, settings.idempotency)
 
     async def probe(self) -> Answer:
         """The harmless request of `check`, else one for the headers of the url. Raises what `Sender.send` raises, and Refused."""
@@ -152,6 +152,3 @@ class _Names:
             lock, waiting = self._busy.pop(name)
             if waiting > 1:
                 self._busy[name] = (lock, waiting - 1)
-
-
-__all__ = ["HttpTarget", "NoJournal", "envelope_headers"]

@@ -109,15 +109,17 @@ def forget_order() -> None:
 
 def new_key_each_time() -> None:
     """Known-bad mutant: a retry goes out under another key."""
-    from gateway.targets import envelope
+    from gateway.targets import http
+    from gateway.targets import request as requests
 
-    original = envelope.envelope_headers
+    original = requests.with_message_headers
 
-    def fresh(row: Any, *more: Any) -> dict[str, str]:
-        headers = original(row, *more)
-        return {**headers, "Idempotency-Key": f"{headers['Idempotency-Key']}-{row.attempts}"} if row.attempts > 1 else headers
+    def fresh(request: Any, row: Any, *more: Any) -> Any:
+        made = original(request, row, *more)
+        key = f"{made.headers['Idempotency-Key']}-{row.attempts}"
+        return replace(made, headers={**made.headers, "Idempotency-Key": key}) if row.attempts > 1 else made
 
-    envelope.envelope_headers = fresh  # type: ignore[assignment]
+    http.with_message_headers = fresh  # type: ignore[attr-defined, assignment]
 
 
 def preflight_skipped() -> None:

@@ -18,7 +18,9 @@ from gateway.api.errors import ConfigError
 from gateway.api.secrets import Secret
 from gateway.outbound.session import Unreached
 from gateway.store.rows import OutboxRow
-from gateway.targets.http import HttpTarget, envelope_headers
+from gateway.targets.delivery_settings import Idempotency
+from gateway.targets.http import HttpTarget
+from gateway.targets.request import Request, with_message_headers
 from gateway.targets.settings import Basic, Bearer, Header, TargetSettings
 from gateway.targets.templates import UrlTemplate
 from gateway.testing import ManualClock
@@ -84,8 +86,12 @@ async def test_the_request_is_what_the_contract_says() -> None:
     assert (outcome.meaning, outcome.http_status, outcome.maybe_delivered) == ("delivered", 201, False)
 
 
+def headers_of(message: OutboxRow) -> dict[str, str]:
+    return with_message_headers(Request(method="POST", url=""), message, Idempotency()).headers
+
+
 async def test_without_a_time_of_its_own_the_event_has_the_one_it_was_received_at() -> None:
-    assert envelope_headers(row(occurred_at=None, received_at=datetime(2024, 4, 1, tzinfo=UTC)))["ce-time"] == "2024-04-01T00:00:00Z"
+    assert headers_of(row(occurred_at=None, received_at=datetime(2024, 4, 1, tzinfo=UTC)))["ce-time"] == "2024-04-01T00:00:00Z"
 
 
 async def test_put_is_put() -> None:
@@ -144,7 +150,7 @@ async def test_an_order_number_that_is_not_ascii_travels_as_cloudevents_says(key
 
 @given(st.text(min_size=1, max_size=40).filter(str.isprintable), st.text(min_size=1, max_size=40).filter(str.isprintable))
 def test_two_keys_are_never_one_header(one: str, other: str) -> None:
-    first, second = (envelope_headers(row(key=key))["Idempotency-Key"] for key in (one, other))
+    first, second = (headers_of(row(key=key))["Idempotency-Key"] for key in (one, other))
     assert (first == second) == (one == other)
     assert first.isascii()
     assert first.isprintable()
