@@ -1,4 +1,4 @@
-"""The public keys that a vendor's webhooks are signed with: fetched, kept, and looked for again when an unknown one appears.
+"""Cache of the public keys that sign a vendor's webhooks.
 
 Strangers can name keys that do not exist, so looking again is done at most every 30 s, whoever asks. Keys that were good stay
 while the endpoint is down or answers something else; a key that is no longer in a new set is gone at once.
@@ -29,7 +29,7 @@ Noted = Callable[[str | None], None]
 
 
 class KeySet:
-    """One source's keys; `run()` is its task.
+    """Public keys of one source; `run()` is its task.
 
     Args:
         noted: Told after each fetch: None while there are keys, or why there are none.
@@ -50,7 +50,7 @@ class KeySet:
         return self._keys
 
     async def look_again(self) -> bool:
-        """Fetch them, unless that was done in the last 30 s; whether the last fetch was a good one.
+        """Fetch the keys, unless the last fetch was less than 30 s ago; return whether the last fetch succeeded.
 
         Callers at the same moment share one fetch.
         """
@@ -60,7 +60,7 @@ class KeySet:
             return self._failures == 0
 
     async def run(self) -> None:
-        """Keep them fresh until cancelled: once an hour, sooner after a failure."""
+        """Refresh the keys until cancelled: every hour, sooner after a failure."""
         while True:
             await self.look_again()
             wait_s = backoff_s(self._failures, base_s=QUIET_S, cap_s=REFRESH_S) if self._failures else REFRESH_S

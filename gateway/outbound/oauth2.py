@@ -1,4 +1,4 @@
-"""OAuth2 client credentials (RFC 6749, 4.4): one token, one renewal at a time, renewed before it runs out.
+"""OAuth2 client credentials (RFC 6749, 4.4): one token, one renewal at a time, before the token expires.
 
 A client proves itself with a secret, or with an assertion that it signs (RFC 7523, 2.2). A refused assertion is not followed by
 another one for some minutes: what is wrong with it a person or a clock has to put right, and a new secret starts over at once.
@@ -41,7 +41,7 @@ class _Token(Struct):
 
 
 class TokenSource:
-    """The token of one source or target.
+    """Access token of one source or target.
 
     Args:
         settings: Where to ask, as whom. The secret is read anew for every renewal.
@@ -59,7 +59,7 @@ class TokenSource:
         self._turn = asyncio.Lock()
 
     async def token(self, *, instead_of: str | None = None) -> str:
-        """The token of now; another one than `instead_of`, which the other side has just refused.
+        """Return the current token, or a new one in place of `instead_of`, which the other side has refused.
 
         Raises:
             AuthError: The token endpoint refuses us, or answers something that is no token.
@@ -90,7 +90,7 @@ class TokenSource:
         self._good_until = asked_at + max(lifetime_s - _EARLY_S, lifetime_s / 2)
 
     async def _answer(self) -> Answer:
-        """A 200 of the token endpoint. Nothing that it says otherwise may bury an order: whoever waits for a token waits on."""
+        """Return the endpoint's 200. Every other answer raises an error that lets orders wait, so that none becomes a dead letter."""
         try:
             answer = await self._send("POST", self._settings.token_url, *self._request())
         except PermanentError as error:
@@ -106,7 +106,7 @@ class TokenSource:
         return answer
 
     def _refused(self, answer: Answer) -> AuthError:
-        """Our assertion was not accepted: say what it can be, and ask nothing more for a while."""
+        """Explain why the assertion was refused, and send none for some minutes."""
         settings, now = self._settings, self._clock.now()
         why = causes(self._signer(), audience=self._audience, lifetime_s=settings.assertion_s, now=now, their_now=date_of(answer.headers))
         self._refusal = f"the token endpoint answers {answer.status} (invalid_client); {why}"
@@ -126,7 +126,7 @@ class TokenSource:
         return {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}, urlencode(fields).encode()
 
     def _proof(self) -> dict[str, str]:
-        """The secret, or an assertion that nobody has seen before."""
+        """Return the secret, or a new assertion."""
         settings = self._settings
         if settings.client_auth == "client_secret":
             if settings.client_secret is None:
@@ -147,7 +147,7 @@ class TokenSource:
         return self._settings.audience or self._settings.token_url
 
     def _signer(self) -> Signer:
-        """The key of now: its file may have changed, and its certificate's not yet."""
+        """Return a signer with the current key; its file may have changed before the certificate's."""
         settings = self._settings
         if settings.private_key is None:
             raise AuthError("there is no private_key")
@@ -158,7 +158,7 @@ class TokenSource:
 
 
 def _lifetime_s(said: Any) -> float:
-    """How long a token is good; an hour where that is not said, or cannot be read."""
+    """Return a token's lifetime; an hour where `expires_in` is missing or unreadable."""
     try:
         seconds = float(said)
     except (ArithmeticError, TypeError, ValueError):
@@ -171,7 +171,7 @@ class _Refusal(Struct):
 
 
 def _code(body: bytes) -> str:
-    """The standard's `error` code (RFC 6749, 5.2), or nothing."""
+    """Return the `error` code (RFC 6749, 5.2), or an empty text."""
     try:
         code = msgspec.json.decode(body, type=_Refusal).error
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -180,6 +180,6 @@ def _code(body: bytes) -> str:
 
 
 def _reason(body: bytes) -> str:
-    """The code in brackets; nothing else of the answer is repeated, it could hold what we sent."""
+    """Return the error code in brackets. Nothing else of the answer is repeated: it could hold what we sent."""
     code = _code(body)
     return f" ({code})" if code else ""

@@ -1,4 +1,4 @@
-"""The one way out: an aiohttp session with verified TLS, timeouts, bounded answers, no redirects, and an address check."""
+"""HTTP sessions for all outbound requests: verified TLS, timeouts, bounded answers, no redirects, an address check."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Unreached(TransientError):
 
 
 class Untrusted(Unreached):
-    """The other side's certificate is not accepted; a person has to look."""
+    """Nothing was sent: the certificate of the other side is not accepted, and a person has to look."""
 
 
 class Unanswered(TransientError):
-    """Something was sent and no whole answer came back: the other side may have done it."""
+    """A request was sent and no whole answer came back: the other side may have done it."""
 
 
 class Silent(Unanswered, TimedOut):
-    """The same, since time ran out."""
+    """A request was sent and no answer came in time."""
 
 
 class TooLong(PermanentError):
-    """The answer is longer than its limit; what came is in `answer`."""
+    """The answer exceeds its limit; `answer` holds what was read."""
 
     def __init__(self, message: str, answer: Answer) -> None:
         super().__init__(message)
@@ -56,19 +56,19 @@ class TooLong(PermanentError):
 
 
 def any_unicast(host: str) -> bool:
-    """What a target may live at: any address of a machine, private networks included, the cloud's metadata address not."""
+    """Return whether a target may have this address: any machine's, private networks included, but no cloud metadata address."""
     ip = _address(host)
     return not (ip.is_link_local or ip.is_multicast or ip.is_unspecified)
 
 
 def global_only(host: str) -> bool:
-    """What a vendor's host name may resolve to: an address of the public internet."""
+    """Return whether a vendor's host may have this address: one of the public internet."""
     ip = _address(host)
     return ip.is_global and not ip.is_multicast
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that packets go to in the end: an IPv4 address can travel inside an IPv6 one."""
+    """Return the address that packets reach in the end: an IPv6 address can carry an IPv4 one."""
     ip = ipaddress.ip_address(host.split("%", 1)[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
@@ -78,7 +78,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def why_no_client_cert(certificate: Path, key: Path | None, password: Secret | None) -> str | None:
-    """Why a client certificate cannot be used; None where it can."""
+    """Return why a client certificate cannot be used, or None."""
     try:
         present(ssl.create_default_context(), certificate, key, password)
     except (OSError, ValueError) as error:  # what ssl raises is an OSError, too
@@ -88,7 +88,7 @@ def why_no_client_cert(certificate: Path, key: Path | None, password: Secret | N
 
 
 def present(tls: ssl.SSLContext, certificate: Path, key: Path | None, password: Secret | None) -> None:
-    """Show this certificate in every handshake from now on. Raises OSError, ssl.SSLError."""
+    """Show this certificate in every later handshake. Raises OSError, ssl.SSLError."""
     tls.load_cert_chain(certificate, key, password.reveal() if password else "")  # without a password ssl would ask at the terminal
 
 
@@ -96,7 +96,7 @@ ClientCertificate = tuple[Path, Path | None, Secret | None]
 
 
 def tls_context(ca_file: Path | None = None, client_certificate: ClientCertificate | None = None) -> ssl.SSLContext:
-    """How we speak TLS: verified, 1.2 at least.
+    """Make a TLS context that verifies, TLS 1.2 or later.
 
     Args:
         ca_file: PEM certificates to trust in place of the system's.
@@ -120,7 +120,7 @@ def open_session(
     tls: ssl.SSLContext | None = None,
     upgrades: bool = False,
 ) -> aiohttp.ClientSession:
-    """A session for one other side. Call it inside the running loop, and close it.
+    """Open a session for one other side. Call it inside the running loop, and close the session.
 
     Args:
         allowed: Asked about every address before a socket is made for it, literal addresses included.
@@ -162,7 +162,7 @@ def open_session(
 
 
 def _no_redirects() -> aiohttp.TraceConfig:
-    """`ws_connect` follows redirects and cannot be told not to; other requests of ours are told."""
+    """Refuse redirects of `ws_connect`, which has no argument for it."""
 
     async def refuse(_: aiohttp.ClientSession, __: SimpleNamespace, redirect: aiohttp.TraceRequestRedirectParams) -> None:
         answer = redirect.response
@@ -184,7 +184,7 @@ async def exchange(
     max_bytes: int,
     params: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request, one whole answer.
+    """Send a request and read the whole answer.
 
     Args:
         timeout_s: For silence after the request was sent; connecting has its own timeout, the session's. Both together
@@ -212,7 +212,7 @@ async def exchange(
 
 
 async def takes_connections(url: str, allowed: AddressCheck, timeout_s: float) -> bool:
-    """Whether a connection can be made there now. Nothing is sent over it."""
+    """Return whether the host accepts a connection now. Nothing is sent over it."""
     there, loop = URL(url), asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
@@ -236,7 +236,7 @@ async def _connects(made: socket.socket, address: Any) -> bool:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """What aiohttp raises inside, as Unreached, Untrusted or Unanswered."""
+    """Turn aiohttp's errors into Unreached, Untrusted or Unanswered."""
     try:
         yield
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, aiohttp.ClientSSLError) as error:
@@ -279,7 +279,7 @@ async def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> Answer:
 
 
 def _plain(error: aiohttp.ClientError) -> str:
-    """The reason in a few words, without the address: an aiohttp error text can hold the whole URL."""
+    """Return the reason in a few words. Not aiohttp's text: it can hold the whole URL."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message
@@ -294,7 +294,7 @@ def _plain(error: aiohttp.ClientError) -> str:
 
 
 async def certificate_ends_at(host: str, port: int, *, allowed: AddressCheck, tls: ssl.SSLContext, timeout_s: float) -> datetime | None:
-    """When the other side's certificate runs out, by a handshake and nothing else; None where there is none: a request says why."""
+    """Return when the other side's certificate expires, by a handshake alone; None where there is none."""
     try:
         async with asyncio.timeout(timeout_s):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""`gateway.api.vendor_client.VendorClient` over HTTP: one per source, with the source's credentials, budget and limits."""
+"""Vendor client over HTTP: one per source, with its credentials and limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.rate_limit import RateLimiter
 
 
 class HttpVendorClient:
-    """See `VendorClient`. `reset()` forgets the token after a changed secret."""
+    """Implementation of `VendorClient`. Call `reset()` after a secret has changed."""
 
     def __init__(self, api: Api, session: aiohttp.ClientSession, clock: Clock) -> None:
         self._api = api
@@ -34,7 +34,7 @@ class HttpVendorClient:
         self.reset()
 
     def reset(self) -> None:
-        """Start over with the credentials of now."""
+        """Forget tokens and refusals."""
         self._tokens = {}
         self._refusals = 0
 
@@ -134,7 +134,7 @@ class HttpVendorClient:
 
 
 async def _authorised(tokens: TokenSource | None, send: Callable[[str | None], Awaitable[Answer]]) -> Answer:
-    """Send with a token, and once more with a new one where the first is refused."""
+    """Send with a token, and once more with a new one after a 401."""
     token = await tokens.token() if tokens else None
     answer = await send(token)
     if answer.status == 401 and tokens:

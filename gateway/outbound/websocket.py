@@ -1,4 +1,4 @@
-"""A WebSocket on a session of `session.py`: the same TLS, address check and words for what goes wrong. Messages are bytes."""
+"""WebSockets on a session of `session.py`, with the same TLS, address check and errors. Messages are bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOO_BIG = 1009
 
 
 class NoUpgrade(TransientError):
-    """The other side answered the upgrade with something else than a WebSocket; `headers` find theirs in any letter case."""
+    """The other side answered the upgrade with another status; `headers` find a name in any letter case."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(f"the upgrade is answered {status}")
@@ -24,7 +24,7 @@ class NoUpgrade(TransientError):
 
 
 class Closed(TransientError):
-    """The other side closed the WebSocket with a close frame; `code` and `said` are in it."""
+    """The other side sent a close frame, with `code` and `said`."""
 
     def __init__(self, code: int, said: str) -> None:
         super().__init__(f"closed ({code})")
@@ -37,17 +37,17 @@ class Broken(TransientError):
 
 
 class BadFrame(PermanentError):
-    """What came is no WebSocket frame, or a message over the limit."""
+    """The frame is malformed, or the message exceeds the limit."""
 
 
 class WebSocket:
-    """An open WebSocket; one reader, one sender. Pings of the other side are answered, its pongs ignored."""
+    """Open WebSocket for one reader and one sender. It answers pings and ignores pongs."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._socket = socket
 
     async def receive(self) -> bytes:
-        """The next message, text or binary.
+        """Return the next message, text or binary.
 
         Raises:
             Closed, Broken, BadFrame: There is none.
@@ -68,19 +68,19 @@ class WebSocket:
         raise Broken("the connection ended without a word")
 
     async def send(self, text: str) -> None:
-        """Send a text message; waits where the other side does not read. Raises Broken."""
+        """Send a text message; wait while the other side does not read. Raises Broken."""
         try:
             await self._socket.send_str(text)
         except (OSError, aiohttp.ClientError) as error:
             raise Broken("the connection broke") from error
 
     async def close(self) -> None:
-        """Say goodbye, wait a moment for theirs, close."""
+        """Send a close frame, wait a moment for the answer, and close."""
         await self._socket.close()
 
 
 async def upgrade(session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str], max_message_bytes: int) -> WebSocket:
-    """Open a WebSocket. It has no deadline of its own but that of connecting; put one round it.
+    """Open a WebSocket. Only connecting has a deadline; put one around the call.
 
     Args:
         session: Opened with `upgrades`, so that it follows no redirect.

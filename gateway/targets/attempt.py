@@ -1,4 +1,4 @@
-"""One attempt at one delivery: look whether it is there, send it, read the answer, take the steps that follow.
+"""Attempt at one delivery: look the order up, send it, read the answer, take the steps that follow.
 
 What makes it right is the order of things. A target that recognises no repeat is asked before each try; that a request is
 about to leave is durable before its first byte does; what was sent and not answered is `unknown`, and only a look-up that does
@@ -22,10 +22,10 @@ from gateway.targets.request import Context, Request, key_in_format
 
 
 class Attempt(Asking):
-    """One attempt; `run()` is all of it."""
+    """Attempt at one delivery; call `run()` once."""
 
     async def run(self) -> Outcome:
-        """Offer the delivery; never raises for what the ERP or the network does."""
+        """Make the attempt; never raises for what the ERP or the network does."""
         try:
             if self._in_doubt:
                 outcome = await self._find_out()
@@ -41,7 +41,7 @@ class Attempt(Asking):
         return replace(outcome, erp_id=erp_id, erp_number=erp_number, silent=not self._asked)
 
     def name(self) -> str | None:
-        """What the ERP would look this order up by; None where it has no such name."""
+        """Return what the ERP would look this order up by, or None."""
         if self._settings.preflight is None:
             return None
         try:
@@ -78,7 +78,7 @@ class Attempt(Asking):
     # --- what nobody knows
 
     async def _find_out(self) -> Outcome:
-        """An earlier request may have been done: look, and do not send before it surely was not."""
+        """Look up an order in doubt; send it again only when it is certainly absent."""
         row, settings = self._row, self._settings
         if settings.preflight is None:
             if settings.idempotency.honoured or any(step.repeat for step in settings.steps[row.step - 1 : row.step]):
@@ -133,7 +133,7 @@ class Attempt(Asking):
         return await self._follow(step, item)
 
     def _later(self) -> Outcome | None:
-        """What is not there may still come: when to look again, or None where it has been looked for long enough."""
+        """Return when to look again for what may still appear, or None after the last look-up."""
         preflight, row = self._settings.preflight, self._row
         assert preflight is not None
         since = row.in_doubt_since or row.first_attempt_at or self._now()
@@ -153,7 +153,7 @@ class Attempt(Asking):
     # --- what follows
 
     async def _follow(self, number: int, item: int) -> Outcome:
-        """Take the steps from one on; each that is finished is durable before the next begins."""
+        """Take the steps from one on; each is durable before the next begins."""
         steps = self._settings.steps
         if self._settings.lookups:
             await self._look_up()
@@ -187,7 +187,7 @@ class Attempt(Asking):
         return found if isinstance(found, list) else [] if found is None else [found]
 
     def _with_key(self, request: Request, step: int, item: int) -> Request:
-        """Under `header`, each request has a key of its own, the same on every repeat."""
+        """Give each request its own key under `header`, the same on every repeat."""
         if not self._keyed:
             return request
         name, key = self._settings.idempotency.header, key_in_format(f"{self._row.key}#{step}.{item}", self._settings.idempotency)

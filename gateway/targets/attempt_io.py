@@ -1,4 +1,4 @@
-"""What an attempt asks the ERP, and what it makes of the answers."""
+"""Requests of an attempt, and what their answers mean for the delivery."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _MOST_409 = 5
 
 
 class Journal(Protocol):
-    """What is made durable while an attempt is under way. Each raises LeaseLost, and then nothing more may be sent."""
+    """Durable record of a running attempt. Each method raises LeaseLost, after which nothing more may be sent."""
 
     async def start_request(self, sha256: bytes | None) -> None:
-        """A request is about to leave."""
+        """Record that a request is about to leave."""
 
     async def finished(self, progress: Progress) -> None:
-        """One of several requests is done."""
+        """Record that one of several requests is done."""
 
     async def claimant(self, erp_id: str) -> str | None:
-        """Another order of ours that became this order of the ERP."""
+        """Return our other order that already became this order of the ERP."""
 
 
 Make = Callable[[OutboxRow, Callable[[], Context]], Awaitable[Request]]
@@ -44,7 +44,7 @@ Make = Callable[[OutboxRow, Callable[[], Context]], Awaitable[Request]]
 
 
 class Asking:
-    """The requests and answers of one attempt at one delivery.
+    """Requests and answers of one attempt.
 
     Args:
         probing: The target counts as down: where there is a look-up, it goes first, since an order is too valuable as a probe.
@@ -91,7 +91,7 @@ class Asking:
         return self._context
 
     async def _look_up(self) -> None:
-        """Steps see what the first request saw; what it asked for is remembered."""
+        """Repeat the look-ups of the first request for the steps; they are remembered."""
         try:
             self._context = await self._builder.look_up(self._seen_by_expressions())
         except (Hold, PermanentError, TransientError, AuthError) as error:
@@ -141,7 +141,7 @@ class Asking:
         return outcome
 
     def _read(self, outcome: Outcome, document: dict[str, Any]) -> Outcome:
-        """What is kept of a good answer; one that lacks the id it should have says nothing."""
+        """Capture the id and number of a good answer; an answer without a configured id leaves the order in doubt."""
         capture = self._settings.capture
         if capture is None:
             return outcome
@@ -152,7 +152,7 @@ class Asking:
         return replace(outcome, erp_id=erp_id, erp_number=captured(capture.erp_number, document), detail=said or outcome.detail)
 
     async def _conflict(self, answer: Answer, step: Step | None) -> Outcome:
-        """409: there already, or being written to by somebody else."""
+        """Handle 409: the order exists, or another client writes to it."""
         said = Outcome(meaning="retry", reason="the target answers 409", http_status=409, detail=words(answer), ambiguous_failure=True)
         if step is None and self._settings.preflight is not None:
             seen = await self._look()
@@ -170,7 +170,7 @@ class Asking:
     # --- what it means
 
     async def _already(self, seen: Seen) -> Outcome:
-        """It was there before this attempt sent anything."""
+        """Return the outcome of an order that existed before this attempt sent anything."""
         if seen.complete is False:
             return self._for_person(f"the target has it already ({seen.name}), and not all of it; nothing was sent")
         if seen.complete is None and self._settings.steps:
@@ -191,7 +191,7 @@ class Asking:
         return Outcome(meaning="duplicate", reason="the target has it already", erp_id=seen.id, erp_number=seen.number)
 
     def _nobody_knows(self, outcome: Outcome, step: Step | None) -> Outcome:
-        """A request left and its outcome is unknown: what the target's settings make of that."""
+        """Return the outcome of a request whose result is unknown, by the target's settings."""
         strategy = self._settings.idempotency
         again = replace(outcome, meaning="retry", maybe_delivered=True)
         if self._keyed:
@@ -210,7 +210,7 @@ class Asking:
 
 
 def not_sent(error: Exception) -> Outcome:
-    """What came in the way before anything was sent."""
+    """Return the outcome of an error that came before anything was sent."""
     if isinstance(error, Untrusted):
         return Outcome(meaning="hold", reason=f"{error}; check its certificate, or set ca_file")
     if isinstance(error, AuthError):

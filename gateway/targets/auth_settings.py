@@ -1,4 +1,4 @@
-"""How a target signs in: `auth = { kind = ... }`, `csrf = { ... }`, `client_cert`."""
+"""Configuration of signing in: `auth = { kind = ... }`, `csrf = { ... }`, `client_cert`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
 
 class PemFile(Secret):
-    """`client_cert = "gateway.pem"`: a path, since that is what TLS reads; looked at again when it changes."""
+    """PEM file, by path since TLS reads it there; re-read when it changes: `client_cert = "gateway.pem"`."""
 
     __slots__ = ("path",)
     path: Path
@@ -36,7 +36,7 @@ class PemFile(Secret):
 
 
 class NoAuth(Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
-    """Nothing: the network decides who may send."""
+    """No credentials: the network decides who may send."""
 
 
 class Basic(BasicAuth, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="basic"):
@@ -56,7 +56,7 @@ class Bearer(BearerAuth, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class Header(HeaderAuth, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="header"):
-    """A header of any name: `name: prefix value`, as in `Authorization: token KEY` or `DOLAPIKEY: KEY`."""
+    """Header of any name: `name: prefix value`, as in `Authorization: token KEY` or `DOLAPIKEY: KEY`."""
 
     name: Annotated[str, Meta(pattern=HEADER_NAME)]
 
@@ -80,7 +80,7 @@ class ClientCredentials(OAuth2, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class OAuth1(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth1"):
-    """OAuth 1.0 with HMAC-SHA256, each request signed (RFC 5849); NetSuite's TBA wants its account as `realm`."""
+    """OAuth 1.0 with HMAC-SHA256 (RFC 5849), each request signed; NetSuite's TBA wants its account as `realm`."""
 
     consumer_key: Secret
     consumer_secret: Secret
@@ -96,7 +96,7 @@ class OAuth1(Table, frozen=True, kw_only=True, tag_field="kind", tag="oauth1"):
 
 
 class Login(Table, frozen=True, kw_only=True, tag_field="kind", tag="session"):
-    """A login request; its cookies, and the headers made of its answer, go with every request after it.
+    """Login request; its cookies, and headers made of its answer, go with every later request.
 
     Attributes:
         body: JSONata over `vars` and `secret`; sent as JSON, or as a form with `encoding = "form"`.
@@ -129,7 +129,7 @@ class Login(Table, frozen=True, kw_only=True, tag_field="kind", tag="session"):
 
 
 class Csrf(Table, frozen=True, kw_only=True):
-    """A token that changing requests must carry, on top of another kind: fetched, kept with its cookies, fetched again when refused.
+    """CSRF token for changing requests: fetched, kept with its cookies, and fetched again when refused.
 
     The defaults are SAP's: a GET with `X-CSRF-Token: Fetch`, and 403 with `x-csrf-token: Required` where it has run out.
     """

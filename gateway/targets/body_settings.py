@@ -1,4 +1,4 @@
-"""What a request's body is made of: `[targets.NAME.body]`, `.tables` and `.lookups.X`."""
+"""Configuration of request bodies: `[targets.NAME.body]`, `.tables` and `.lookups.X`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_CODES = 100_000
 
 
 class BodyFile(FileBacked):
-    """A file beside the configuration, re-read when it changes; `judge` says of a new text why it may not be used."""
+    """File beside the configuration, re-read when it changes; `judge` returns why a new text may not be used."""
 
     __slots__ = ("judge", "path")
     example = '"erp.jsonata"'
@@ -45,12 +45,12 @@ class BodyFile(FileBacked):
         return self.broken(text) or (self.judge(text) if self.judge else None)
 
     def broken(self, text: str) -> str | None:
-        """What is wrong with the text by itself."""
+        """Return what is wrong with the text by itself, or None."""
         return None
 
     @property
     def name(self) -> str:
-        """As the configuration names it."""
+        """Name in the configuration."""
         return self.origin.removeprefix("file ")
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class BodyFile(FileBacked):
 
 
 class BodyMapping(BodyFile):
-    """`mapping = "erp.jsonata"`: JSONata that makes the request's body."""
+    """Mapping in JSONata that makes the body: `mapping = "erp.jsonata"`."""
 
     __slots__ = ()
 
@@ -71,7 +71,7 @@ class BodyMapping(BodyFile):
 
 
 class BodySchema(BodyFile):
-    """`schema = "erp.schema.json"`: what the body must look like (JSON Schema)."""
+    """JSON Schema that the body must fit: `schema = "erp.schema.json"`."""
 
     __slots__ = ()
     example = '"erp.schema.json"'
@@ -82,7 +82,7 @@ class BodySchema(BodyFile):
 
 
 class CodeTable(FileBacked):
-    """Our codes and the ERP's: `{ EA = "C62" }`, or `{ file = "units.csv" }` with `ours,theirs` in each line."""
+    """Table of our codes and the ERP's: `{ EA = "C62" }`, or `{ file = "units.csv" }` with `ours,theirs` in each line."""
 
     __slots__ = ("_codes", "_of")
 
@@ -112,7 +112,7 @@ class CodeTable(FileBacked):
 
     @property
     def codes(self) -> Mapping[str, Any]:
-        """The table of now."""
+        """Current table."""
         if getattr(self, "_of", None) is not self._text:
             self._codes, self._of = _read_codes(self._text), self._text
         return self._codes
@@ -122,7 +122,7 @@ class CodeTable(FileBacked):
 
 
 def _read_codes(text: str) -> dict[str, str]:
-    """The lines of a CSV file. Spreadsheets of half of Europe write semicolons. Raises ValueError."""
+    """Parse a CSV file with commas or, as many spreadsheets write it, semicolons. Raises ValueError."""
     first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     codes: dict[str, str] = {}
     mark = ";" if first.count(";") > first.count(",") else ","
@@ -144,7 +144,7 @@ def _read_codes(text: str) -> dict[str, str]:
 
 
 class BodySettings(Table, frozen=True, kw_only=True):
-    """Without it the body is the canonical message.
+    """Body of the request that makes the order; without it, the body is the canonical message.
 
     Attributes:
         decimal: How exact numbers are written: as JSON numbers, as texts, or as `{"__class__": "Decimal", "decimal": ".."}`.
@@ -161,7 +161,7 @@ class BodySettings(Table, frozen=True, kw_only=True):
 
 
 class LookupSettings(RequestTable, frozen=True, kw_only=True):
-    """Codes to what the ERP knows of them, in one request for all codes of an order.
+    """Look-up of codes in the ERP, one request for all codes of an order.
 
     Attributes:
         codes: JSONata over the context: the code, or the list of codes, that this order needs.

@@ -1,4 +1,4 @@
-"""From an order to the exact request: look-ups, mapping, schema, address. Sends nothing but look-ups."""
+"""Builder of requests: from an order through look-ups, mapping and schema to the bytes. It sends nothing but look-ups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class Made(Struct, frozen=True, kw_only=True):
-    """A body as far as it could be made.
+    """Body, or why it could not be made.
 
     Attributes:
         missing: What the order, a table or the ERP lacks, by line and code.
@@ -41,7 +41,7 @@ class Made(Struct, frozen=True, kw_only=True):
 
 
 class Builder:
-    """One target's requests.
+    """Builder of one target's requests.
 
     Args:
         settings: The target's; read anew for every request, since files that it names may change.
@@ -61,19 +61,19 @@ class Builder:
                 self.lookups[name] = Lookup(name, lookup, sender, self.render, clock)
 
     def context(self, body: bytes) -> Context:
-        """What expressions see of a canonical message; `lookup` is empty until `look_up`."""
+        """Return the context of a canonical message; `lookup` is empty until `look_up`."""
         message = read_whole(body)
         return {"order": message["order"], "message": message, **self.without_order(), "_raw": body}
 
     def without_order(self) -> Context:
-        """What expressions see where there is no order: in a harmless request."""
+        """Return the context of a request without an order, such as `check`."""
         context: Context = {"vars": dict(self._settings.vars), "lookup": {}, "captured": {}}
         if self._settings.secrets:
             context["secret"] = marks(self._settings.secrets)
         return context
 
     async def look_up(self, context: Context, *, fresh: bool = False) -> Context:
-        """The context with what the ERP knows of the order's codes.
+        """Return the context with the ERP's rows for the order's codes.
 
         Args:
             fresh: Ask again for codes that were unknown the last time; say so for a message that has been tried before.
@@ -101,11 +101,11 @@ class Builder:
         return {**context, "_asked": asked}
 
     async def request(self, context: Context, *, fresh: bool = False) -> Request:
-        """The request that creates the order, look-ups included. Raises what `look_up` and `create` raise."""
+        """Make the request that creates the order, look-ups included. Raises what `look_up` and `create` raise."""
         return self.create(await self.look_up(context, fresh=fresh) if self.lookups else context)
 
     def create(self, context: Context) -> Request:
-        """The request that creates the order, of a context that has its look-ups.
+        """Make the request that creates the order, from a context with its look-ups.
 
         Raises:
             Refused: The mapping misses something, its result does not fit the schema, or the address lacks a value.
@@ -116,12 +116,12 @@ class Builder:
         return self.around(made.body, context)
 
     def around(self, body: bytes | None, context: Context) -> Request:
-        """The request that carries a body. Raises Refused."""
+        """Make the request that carries a body. Raises Refused."""
         settings = self._settings
         return self._rendered(settings.method, settings.url, settings.query, settings.headers, settings.values, body, context, "")
 
     def body(self, context: Context) -> Made:
-        """The body as it would leave; the canonical message where the target has no mapping."""
+        """Make the body; without a mapping it is the canonical message."""
         body = self._settings.body
         if body is None:
             return Made(body=context["_raw"])
@@ -139,7 +139,7 @@ class Builder:
         return Made(body=made, wrong=tuple(f"{body.schema.name}: {one}" for one in violations(made, self._schema or body.schema.reveal())))
 
     def render(self, table: RequestTable, context: Context, *, where: str = "") -> Request:
-        """Any other request of the configuration: a look-up, a preflight, a step, a check. Raises Refused."""
+        """Make any other request: a look-up, a preflight, a step, a check. Raises Refused."""
         body = None
         if table.body is not None:
             result = self.evaluate(table.body, context, f"{where or 'request'}: body")
@@ -182,7 +182,7 @@ class Builder:
         return Request(method=method, url=address, headers={**(_JSON if body is not None else {}), **sent}, body=body)
 
     def evaluate(self, text: str, context: Context, what: str = "") -> Any:
-        """A text of the configuration over the context, with the functions of a mapping. Raises Refused, which begins with `what`."""
+        """Evaluate a text of the configuration with all functions. Raises Refused, which begins with `what`."""
         scope = self._scope(context)
         try:
             found, problems = evaluate(text, self._with_marks(context), scope.functions), scope.problems
@@ -203,7 +203,7 @@ class Builder:
 
 
 def with_rows(context: Context, rows: Mapping[str, Rows], ones: Mapping[str, bool]) -> Context:
-    """A context as if the ERP had been asked and had known these rows (examples, `gateway target map`)."""
+    """Return a context as if the ERP had answered look-ups with these rows (examples, `gateway target map`)."""
     found: dict[str, Any] = {}
     for name, known in rows.items():
         found[name] = next(iter(known.values()), None) if ones.get(name) else dict(known)

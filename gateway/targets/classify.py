@@ -1,4 +1,4 @@
-"""What an ERP's answer means. Pure.
+"""Classification of an ERP's answers. Pure.
 
 Two tables of defaults: CONTRACT section 5 for a target whose ERP recognises a repeated key, where sending again is always
 right, and erp_targets.md 4.2 for every other, where it may make a second order. A target's own rules stand in front of both.
@@ -20,7 +20,7 @@ Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "ho
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """One attempt's end, as the engine needs it.
+    """Result of one attempt.
 
     Attributes:
         meaning: `hold` is the target's, `held` the order's: it waits for a person. `unknown`: nobody knows whether it was
@@ -73,7 +73,7 @@ _MEANINGS: Mapping[Class, Meaning] = {
 
 
 def classify(answer: Answer, now: datetime) -> Outcome:
-    """The outcome of a whole answer of an ERP that recognises a repeated key."""
+    """Return the outcome of an answer from an ERP that recognises a repeated key."""
     status = answer.status
     detail = words(answer)
     if 200 <= status < 300:
@@ -98,7 +98,7 @@ def classify(answer: Answer, now: datetime) -> Outcome:
 
 
 def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: bool) -> Outcome | None:
-    """The same of an ERP that makes two orders of two requests; None is a 409, which has two meanings.
+    """Return the outcome of an answer from an ERP that makes two orders of two requests; None for 409, which has two meanings.
 
     Args:
         creates: The request was to make the order; else one of those that follow.
@@ -129,7 +129,7 @@ def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: 
 
 
 def by_rule(rules: Sequence[Rule], answer: Answer, document: Mapping[str, Any], now: datetime) -> Outcome | None:
-    """The outcome by the first rule that fits, or None.
+    """Return the outcome by the first rule that fits, or None.
 
     Raises:
         MappingError: A rule's expression cannot be evaluated over this answer.
@@ -153,12 +153,12 @@ def by_rule(rules: Sequence[Rule], answer: Answer, document: Mapping[str, Any], 
 
 
 def words(answer: Answer) -> str | None:
-    """What an answer says, bounded, for the operator."""
+    """Return the body's text for the operator, bounded."""
     return answer.body[: 4 * _DETAIL_CHARACTERS].decode("utf-8", "replace")[:_DETAIL_CHARACTERS] or None
 
 
 def has_error(document: Mapping[str, Any]) -> bool:
-    """Whether an answer speaks of an error in a body that a 2xx carries, as JSON-RPC does."""
+    """Return whether the body names an error, as a JSON-RPC answer with status 200 does."""
     body = document["body"]
     return isinstance(body, dict) and bool(body.get("error"))
 
@@ -178,7 +178,7 @@ def _hold(status: int, detail: str | None) -> Outcome:
 
 
 def _pause_s(answer: Answer, now: datetime) -> float | None:
-    """What `Retry-After` asks for, else `X-RateLimit-Reset`: seconds from now or, where it is that large, (milli)seconds since 1970."""
+    """Return `Retry-After`, else `X-RateLimit-Reset` (seconds from now or, where it is that large, (milli)seconds since 1970)."""
     asked_s = retry_after_s(answer.headers, now)
     reset = answer.headers.get("x-ratelimit-reset", "").strip()
     if asked_s is not None or not (reset.isascii() and reset.isdigit()):
@@ -190,7 +190,7 @@ def _pause_s(answer: Answer, now: datetime) -> float | None:
 
 
 def advice(status: int) -> str:
-    """What to look at when a target answers so."""
+    """Return what the operator should check after this status."""
     return {
         401: "check its credentials",
         403: "check what its credentials may do",

@@ -1,4 +1,4 @@
-"""The ways to sign in: each makes proofs that go with requests, and another proof where one was refused."""
+"""Ways to sign in: each makes proofs that go with requests, and a new one after a refusal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOO_LONG_HEADER = 8192
 
 
 class Proof:
-    """What shows who we are, until it is refused.
+    """Credential in use, until it is refused.
 
     Attributes:
         serial: Counts the proofs of one target; a newer one has a higher number.
@@ -41,25 +41,25 @@ class Proof:
 
 
 class Signer(Protocol):
-    """One way to sign in. `proof` is never called twice at the same time."""
+    """Way to sign in. `proof` is never called twice at the same time."""
 
     renews: bool
 
     async def proof(self, instead_of: Proof | None) -> Proof:
-        """The proof of now; another one than `instead_of`. Raises AuthError, TransientError."""
+        """Return the current proof, or a new one in place of `instead_of`. Raises AuthError, TransientError."""
 
     def headers(self, proof: Proof, request: Request) -> dict[str, str]:
-        """What goes with one request."""
+        """Return the headers for one request."""
 
     def reset(self) -> None:
-        """Start over with the secrets of now."""
+        """Start over with the current secrets."""
 
     async def close(self) -> None:
-        """Sign out, where there is something to sign out of."""
+        """Sign out where there is a session."""
 
 
 def signer_for(auth: Auth, ask: Ask, variables: Mapping[str, str], clock: Clock) -> Signer:
-    """The signer of a target's `auth`."""
+    """Return the signer of a target's `auth`."""
     match auth:
         case ClientCredentials():
             return _Tokens(auth, ask, clock)
@@ -71,7 +71,7 @@ def signer_for(auth: Auth, ask: Ask, variables: Mapping[str, str], clock: Clock)
 
 
 class _Constant:
-    """Nothing, Basic, a bearer token or a header: the secret itself. It cannot be renewed, only changed by a person."""
+    """Password, token or header that is sent as it is. Only a person can change it."""
 
     renews = False
 
@@ -93,7 +93,7 @@ class _Constant:
 
 
 class _Signatures(_Constant):
-    """OAuth1: a signature of its own for each request."""
+    """OAuth1: each request has its own signature."""
 
     def __init__(self, auth: OAuth1, clock: Clock) -> None:
         super().__init__(NoAuth())
@@ -155,7 +155,7 @@ class _Tokens:
 
 
 class _Sessions:
-    """A login, its cookies and what is captured of its answer."""
+    """Login with its cookies and captured headers."""
 
     renews = True
 
@@ -249,7 +249,7 @@ class _Sessions:
 
 
 def keep_cookies(cookies: dict[str, str], answer: Answer) -> None:
-    """What an answer sets, into the cookies of one session with one host. A cookie that has run out is dropped."""
+    """Update a session's cookies from an answer; drop those that expire now."""
     every = getattr(answer.headers, "getall", None)
     for line in every("Set-Cookie", ()) if every is not None else ():
         pair, *attributes = line.split(";")
@@ -263,7 +263,7 @@ def keep_cookies(cookies: dict[str, str], answer: Answer) -> None:
 
 
 def with_cookies(headers: Mapping[str, str], *jars: Mapping[str, str]) -> dict[str, str]:
-    """Headers with the cookies of several jars; the later ones win."""
+    """Return headers with the cookies of several jars; later jars win."""
     cookies = {name: value for jar in jars for name, value in jar.items()}
     sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())} if cookies else {}
     return {**headers, **sent}

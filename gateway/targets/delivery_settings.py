@@ -1,4 +1,4 @@
-"""The tables of a target that say what is done with its answers, and when nothing is known (erp_targets.md 4.3)."""
+"""Configuration of a delivery's course: idempotency, preflight, steps, classify, capture (erp_targets.md 4.3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANGE = re.compile(r"([1-9][0-9]{2})-([1-9][0-9]{2})\Z")
 
 
 class Idempotency(Table, frozen=True, kw_only=True):
-    """What keeps a repeat from making a second order.
+    """Protection against a second order.
 
     `header`: the ERP recognises a repeated header. `client_key`, `upsert`: it refuses, or overwrites, the second order with a
     key of ours in it. `lookup`: it recognises nothing and is asked before each try. `none`: it cannot even be asked; what is
@@ -32,12 +32,12 @@ class Idempotency(Table, frozen=True, kw_only=True):
 
     @property
     def honoured(self) -> bool:
-        """Whether the same request, sent twice, makes one order."""
+        """Return whether the same request, sent twice, makes one order."""
         return self.strategy in ("header", "client_key", "upsert")
 
 
 class Preflight(RequestTable, frozen=True, kw_only=True):
-    """The look-up that says whether the ERP has an order.
+    """Look-up that tells whether the ERP has an order.
 
     Attributes:
         found: True or false, of the answer.
@@ -60,7 +60,7 @@ class Preflight(RequestTable, frozen=True, kw_only=True):
 
 
 class Step(RequestTable, frozen=True, kw_only=True):
-    """One more request once the order is there.
+    """Further request once the order exists.
 
     Attributes:
         for_each: A list, of the context; the request is made for each `item` of it. Not given: once.
@@ -78,7 +78,7 @@ class Step(RequestTable, frozen=True, kw_only=True):
 
 
 class Rule(Table, frozen=True, kw_only=True):
-    """What an answer means, asked before the defaults; everything that is given must hold."""
+    """Meaning of an answer, tried before the defaults; all given conditions must hold."""
 
     class_: Class = msgspec.field(name="class")
     status: int | str | tuple[int | str, ...] | None = None
@@ -98,7 +98,7 @@ class Rule(Table, frozen=True, kw_only=True):
         return self.status if isinstance(self.status, tuple) else () if self.status is None else (self.status,)
 
     def has_status(self, status: int) -> bool:
-        """Whether the rule is about this status."""
+        """Return whether the rule applies to this status."""
         for one in self._statuses():
             low, _, high = str(one).partition("-")
             if int(low) <= status <= int(high or low):
@@ -107,7 +107,7 @@ class Rule(Table, frozen=True, kw_only=True):
 
 
 class FromHeader(Table, frozen=True, kw_only=True):
-    """Part of a header: the text between the end of `after` and `before`, or the end; `Location: .../orders(42)`."""
+    """Part of a header: the text from `after` to `before`, or to the end; `Location: .../orders(42)`."""
 
     header: str
     after: str = ""
@@ -115,7 +115,7 @@ class FromHeader(Table, frozen=True, kw_only=True):
 
 
 class Capture(Table, frozen=True, kw_only=True):
-    """What is kept of the answer. `"bare"` is the whole body, as in `42`."""
+    """Values to keep from the answer. `"bare"` is the whole body, as in `42`."""
 
     erp_id: Jsonata | FromHeader | None = None
     erp_number: Jsonata | FromHeader | None = None
@@ -123,7 +123,7 @@ class Capture(Table, frozen=True, kw_only=True):
 
 
 def policy_problems(idempotency: Idempotency, preflight: Preflight | None, steps: Sequence[Step]) -> Iterable[tuple[str, str]]:
-    """What does not fit together, as pairs of key and text."""
+    """Yield contradictions between the tables, as pairs of key and text."""
     if idempotency.strategy == "lookup" and preflight is None:
         yield "idempotency", 'strategy "lookup" needs a table preflight beside it, which says how the ERP is asked for an order'
     names = [step.name for step in steps]

@@ -1,4 +1,4 @@
-"""The orders that a mapping is tried with before it is used: as they are, with one line, with two, and bare of what is optional."""
+"""Trial of a mapping with example orders: as they are, with one line, with two, without optional fields."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _NESTED: Mapping[type[Struct], Mapping[str, type[Struct]]] = {
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """An order from a file: a canonical order, or a message with it, and in `lookup` what the ERP would know of its codes."""
+    """Order from a file: a canonical order, or a message with it, and in `lookup` the ERP's rows for its codes."""
 
     message: Message
     rows: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 def read_sample(document: bytes | str) -> Sample:
-    """Read one. Raises ValueError, which says what is wrong."""
+    """Parse a sample. Raises ValueError, which says what is wrong."""
     try:
         whole = msgspec.json.decode(document)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -84,7 +84,7 @@ def _unknown(kind: type[Struct], value: Any, at: str) -> Iterator[str]:
 def body_problems(
     settings: TargetSettings, mapping: str | None = None, schema: str | None = None
 ) -> Iterable[tuple[tuple[str | int, ...], str]]:
-    """Why a target's mapping may not be used, by key: each of its examples in each of its forms.
+    """Yield why a target's mapping may not be used, by key.
 
     Args:
         mapping, schema: Texts in place of those of now.
@@ -128,7 +128,7 @@ def _judge(builder: Builder, settings: TargetSettings, sample: Sample) -> Iterat
 
 
 def bare(order: Order) -> Order:
-    """An order with nothing but what an order cannot be without."""
+    """Return an order with its required fields alone."""
     lines = tuple(
         Line(line_number=x.line_number, article_number=x.article_number, quantity=x.quantity, unit=x.unit, unit_price=x.unit_price)
         for x in order.lines
@@ -145,7 +145,7 @@ def bare(order: Order) -> Order:
 
 
 def _differing(one: Any, two: Any, at: str) -> Iterator[str]:
-    """Where one line makes something else than a list of what two lines make a list of: JSONata's sharpest edge."""
+    """Yield where two lines make a list and one line does not, JSONata's most frequent trap."""
     if isinstance(one, list) != isinstance(two, list) and one is not None and two is not None:
         yield f"{at}: is a list with two lines and none with one, or the other way round; put it into [ ], as in [order.lines.{{ ... }}]"
     elif isinstance(one, dict) and isinstance(two, dict):
@@ -160,7 +160,7 @@ def _ones(settings: TargetSettings) -> dict[str, bool]:
 
 
 def watch(settings: TargetSettings) -> None:
-    """From now on a changed mapping or schema is used only where the examples still pass."""
+    """Use a changed mapping or schema only where the examples still pass."""
     body = settings.body
     if body is None:
         return
@@ -178,7 +178,7 @@ def watch(settings: TargetSettings) -> None:
 
 
 def _newest(file: BodyFile | None) -> str | None:
-    """The text on the disk where it can be used: two files that belong together seldom change in the same moment."""
+    """Return the text on disk if it is sound: two files that belong together rarely change at the same moment."""
     if file is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""An HTTP target: its connections, and an attempt for each delivery."""
+"""HTTP target: its connections, and one attempt for each delivery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gateway.targets.settings import TargetSettings
 
 
 class NoJournal:
-    """For an attempt of which nothing is kept: a target that recognises repeats, and tests."""
+    """Journal that keeps nothing, for a target that recognises repeats and for tests."""
 
     async def start_request(self, sha256: bytes | None) -> None:
         pass
@@ -39,7 +39,7 @@ class NoJournal:
 
 
 class HttpTarget:
-    """Sends deliveries to one ERP. `open()` inside the running loop, `close()` at the end."""
+    """Client of one ERP. `open()` inside the running loop, `close()` at the end."""
 
     def __init__(self, name: str, settings: TargetSettings, clock: Clock) -> None:
         self.name = name
@@ -51,36 +51,36 @@ class HttpTarget:
 
     @property
     def records_intent(self) -> bool:
-        """Whether each request is announced before it leaves: the ERP makes two orders of two requests."""
+        """Tell whether each request is recorded before it leaves: the ERP makes two orders of two requests."""
         return self.settings.idempotency.strategy != "header"
 
     def closed_for_s(self) -> float:
-        """Seconds until the maintenance window that is open now is over; 0 where there is none."""
+        """Return the seconds until the open maintenance window ends; 0 without one."""
         return self.settings.flow.closed_for_s(self._clock.now())
 
     async def open(self) -> None:
-        """Make the connections. Raises ConfigError where a certificate cannot be used."""
+        """Open the connections. Raises ConfigError where a certificate cannot be used."""
         await self._sender.open()
 
     async def close(self) -> None:
-        """Sign out where there is something to sign out of, and close the connections."""
+        """Sign out where there is a session, and close the connections."""
         await self._sender.close()
 
     def reset(self) -> None:
-        """A secret changed, or a person says so: sign in anew."""
+        """Sign in anew, after a secret changed or an operator asked for it."""
         self._sender.reset()
 
     def once_more(self) -> None:
-        """Let one try through with credentials that were refused."""
+        """Let one request through with credentials that were refused."""
         self._sender.once_more()
 
     async def takes_connections(self) -> bool:
-        """Whether it can be reached; it is asked nothing."""
+        """Return whether the ERP accepts a connection. Nothing is sent."""
         url, _ = address_of(self.settings.url, self.settings.vars)
         return await takes_connections(url, any_unicast, self.settings.connect_timeout_s)
 
     async def send(self, row: OutboxRow, journal: Journal | None = None, *, probing: bool = False) -> Outcome:
-        """One attempt; never raises for what the ERP or the network does.
+        """Make one attempt; never raises for what the ERP or the network does.
 
         Args:
             journal: What has to be durable meanwhile.
@@ -102,7 +102,7 @@ class HttpTarget:
             return await attempt.run()
 
     async def look(self, body: bytes) -> Seen:
-        """Whether the ERP has the order of a canonical message. Needs a preflight. Raises Ended: it cannot be asked."""
+        """Ask whether the ERP has the order of a canonical message. Needs a preflight. Raises Ended: it cannot be asked."""
         assert self.settings.preflight is not None
         context = self._builder.context(body)
         try:
@@ -112,7 +112,7 @@ class HttpTarget:
         return await look(self.settings.preflight, request, context, self._sender, self._clock.now())
 
     async def _make(self, row: OutboxRow, context: Callable[[], Context]) -> Request:
-        """The request that makes the order; a target without a mapping gets the bytes that are stored."""
+        """Make the request for the order; a target without a mapping gets the stored bytes."""
         settings = self.settings
         if settings.is_plain_message:
             request = Request(method=settings.method, url=settings.url, headers={**settings.headers}, body=row.body)
@@ -123,7 +123,7 @@ class HttpTarget:
         return with_message_headers(request, row, settings.idempotency)
 
     async def probe(self) -> Answer:
-        """The harmless request of `check`, else one for the headers of the url. Raises what `Sender.send` raises, and Refused."""
+        """Send the harmless request of `check`, else HEAD to the url. Raises what `Sender.send` raises, and Refused."""
         settings = self.settings
         if settings.check_request is not None:
             return await self._sender.send(self._builder.render(settings.check_request, self._builder.without_order(), where="check"))
@@ -133,7 +133,7 @@ class HttpTarget:
 
 
 class _Names:
-    """One attempt at a time for all that the ERP would find under the same name, whatever rows they are."""
+    """Locks by what the ERP would find an order under, whatever rows those are."""
 
     def __init__(self) -> None:
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}

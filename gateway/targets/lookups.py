@@ -1,4 +1,4 @@
-"""Codes to what the ERP knows of them: one request for all codes of an order, remembered for a while, misses briefly."""
+"""Look-ups of codes in the ERP: one request for all codes of an order; found rows are cached long, misses briefly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 class _Known(Struct):
-    """What the ERP said of a code; no row: it has none, and `refused` are the messages that were refused for it."""
+    """Cached answer for a code; without a row, `refused` holds the keys of the messages refused for it."""
 
     until: float
     row: Row | None
@@ -34,7 +34,7 @@ class _Known(Struct):
 
 
 class Lookup:
-    """One look-up of one target.
+    """Look-up of one target.
 
     Args:
         render: Makes the request from the settings and a context that has `codes`.
@@ -50,7 +50,7 @@ class Lookup:
         self._turn = asyncio.Lock()
 
     def codes(self, context: Context, evaluate: Callable[[str, Context], Any]) -> list[str]:
-        """The codes that an order needs, each once. Raises Refused."""
+        """Return the codes that an order needs, each once. Raises Refused."""
         try:
             found = evaluate(self.settings.codes, context)
         except (MappingError, Refused) as error:
@@ -64,7 +64,7 @@ class Lookup:
         return codes
 
     async def rows(self, codes: Sequence[str], context: Context, *, fresh: bool = False) -> dict[str, Row]:
-        """What the ERP knows, by code; a code that it does not know is left out.
+        """Return the ERP's rows by code; unknown codes are left out.
 
         Args:
             fresh: Ask again for what was missing the last time: somebody may have put it right. Without, only for a message that
@@ -87,11 +87,11 @@ class Lookup:
             return found
 
     def missing(self, codes: Sequence[str], rows: Mapping[str, Row], order: Mapping[str, Any]) -> list[str]:
-        """A reason for each code that the ERP does not know, with the lines that name it."""
+        """Return a reason for each code that the ERP does not know, with the lines that name it."""
         return [f"{lines_with(order, code)}{self.name}: the ERP has no {shown(code, order)}" for code in codes if code not in rows]
 
     def _remembered(self, code: str, key: str, *, fresh: bool) -> _Known | None:
-        """What is known of a code. A message that was refused for it and comes again, replayed, has it asked for anew."""
+        """Return what is cached for a code. A message refused for it asks anew when it is replayed."""
         known = self._known.get(code)
         if known is None or known.until <= self._clock.monotonic():
             return None
@@ -117,7 +117,7 @@ class Lookup:
         return rows
 
     async def _answer(self, request: Request) -> Answer | None:
-        """A 2xx; None where the ERP says that there is nothing (404)."""
+        """Return a 2xx answer, or None for 404."""
         try:
             answer = await self._sender.send(request)
         except TooLong as error:

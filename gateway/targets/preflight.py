@@ -1,4 +1,4 @@
-"""The preflight: asking the ERP whether it has an order, and reading what it says."""
+"""Preflight: asks the ERP whether it has an order, and reads the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.targets.request import Context, Request, Sender
 
 
 class Ended(Exception):
-    """There is nothing more to be done in this attempt: its outcome."""
+    """The attempt is over, with this outcome."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)
@@ -27,7 +27,7 @@ class Ended(Exception):
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """What a look-up saw.
+    """Result of a preflight.
 
     Attributes:
         ids: Everything that the ERP has under the order's name; empty where `id` is not configured.
@@ -47,12 +47,12 @@ class Seen(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """How to speak of it to a person."""
+        """Name of the order for a person."""
         return self.number or self.id or "an order of the same name"
 
 
 async def look(preflight: Preflight, request: Request, context: Context, sender: Sender, now: datetime) -> Seen:
-    """Ask. Raises Ended: the ERP cannot be asked now, or its answer is not what was configured."""
+    """Ask the ERP. Raises Ended: it cannot be asked now, or its answer is not as configured."""
     try:
         answer = await sender.send(request)
     except (Untrusted, AuthError) as error:
@@ -80,7 +80,7 @@ async def look(preflight: Preflight, request: Request, context: Context, sender:
 
 
 def read(preflight: Preflight, document: dict[str, Any], answer: Answer) -> Seen:
-    """What an answer says. Raises MappingError, and Ended where `found` or `complete` gives neither true nor false."""
+    """Read an answer. Raises MappingError, and Ended where `found` or `complete` gives neither true nor false."""
     found = preflight.found.evaluate(document)
     if not isinstance(found, bool):
         raise Ended(_hold(answer, "`found` gives neither true nor false for its answer"))
@@ -102,7 +102,7 @@ def read(preflight: Preflight, document: dict[str, Any], answer: Answer) -> Seen
 
 
 def captured(source: Any, document: Mapping[str, Any]) -> str | None:
-    """One value out of an answer, by what is configured for it. Raises MappingError."""
+    """Return a configured value of an answer. Raises MappingError."""
     if source is None:
         return None
     if isinstance(source, FromHeader):
@@ -117,7 +117,7 @@ def captured(source: Any, document: Mapping[str, Any]) -> str | None:
 
 
 def as_text(value: Any) -> str | None:
-    """An id or a number of the ERP as a short text; of a list the first."""
+    """Return an id or number of the ERP as a short text; of a list the first."""
     if isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, bool) or not isinstance(value, (str, int)):

@@ -1,4 +1,4 @@
-"""A request in the configuration: `url`, `method`, `query`, `headers`, `body`, wherever a target makes one."""
+"""Configuration of a request: `url`, `method`, `query`, `headers`, `body`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _RESERVED = ("idempotency-key", "content-type", "content-length", "host", "trans
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration: unknown keys are refused."""
+    """Table of the configuration; unknown keys are refused."""
 
 
 class RequestTable(Table, frozen=True, kw_only=True):
-    """One request.
+    """Request of the configuration.
 
     Attributes:
         url: A template; what follows `?` in it and `query` are both sent.
@@ -43,7 +43,7 @@ class RequestTable(Table, frozen=True, kw_only=True):
 
 
 def header_problems(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """What is wrong with headers in a configuration, as pairs of key and text."""
+    """Yield what is wrong with configured headers, as pairs of key and text."""
     for name, value in headers.items():
         if is_ours(name):
             yield "headers", f"{name} is set by the gateway itself; leave it out"
@@ -54,14 +54,14 @@ def header_problems(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether the gateway sets this header itself."""
+    """Return whether the gateway sets this header itself."""
     return name.lower() in _RESERVED or name.lower().startswith("ce-")
 
 
 def request_problems(
     request: RequestTable, variables: Mapping[str, str], names: Collection[str], origin: str, *, plain: bool
 ) -> Iterable[tuple[str, str]]:
-    """What is wrong with a request beside the target's own `url`.
+    """Yield what is wrong with a request beside the target's own `url`.
 
     Args:
         variables: The target's `vars`.
@@ -93,7 +93,7 @@ def request_problems(
 
 
 def address_of(url: Template, variables: Mapping[str, str]) -> tuple[str, str]:
-    """The fixed beginning of an address, which holds all of its host, and what is wrong with it."""
+    """Return the fixed beginning of an address, which holds its whole host, and what is wrong with it."""
     fixed = ""
     for part in url.parts:
         if isinstance(part, str):
@@ -117,7 +117,7 @@ def _sound(text: str) -> tuple[str, str]:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port."""
+    """Return scheme, host and port."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
 

@@ -1,4 +1,4 @@
-"""A JSON Schema over the bytes that are about to leave: what is a list is one, what is required is there."""
+"""JSON Schema validation of the bytes that are about to leave."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false
 
 
 def why_no_schema(text: str) -> str | None:
-    """What is wrong with the text of a schema; None where it is one."""
+    """Return why a text cannot be used as a schema, or None."""
     try:
         schema = json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
@@ -55,7 +55,7 @@ def why_no_schema(text: str) -> str | None:
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every schema inside a schema; a property that is called `pattern` is none."""
+    """Yield every schema inside a schema; a property that is called `pattern` is none."""
     waiting = [schema]
     while waiting:
         one = waiting.pop()
@@ -77,7 +77,7 @@ _MOST_REPEATS = 64
 
 
 def is_linear(pattern: object) -> bool:
-    """Whether a regular expression takes no more time than its text is long, times a small number, whatever the text."""
+    """Return whether matching takes time proportional to the text's length."""
     if not isinstance(pattern, str) or not pattern.startswith("^"):
         return False
     changing = unlimited = 0
@@ -90,7 +90,7 @@ def is_linear(pattern: object) -> bool:
 
 
 def violations(body: bytes, schema: str) -> list[str]:
-    """Why a body does not fit, by path, without values that may be a person's."""
+    """Return why a body does not fit, by path, without values that may be a person's."""
     document = json.loads(body, parse_float=Decimal)
     try:
         return _violations(document, schema)

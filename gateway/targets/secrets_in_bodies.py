@@ -1,4 +1,4 @@
-"""Secrets that an ERP wants inside the body, as JSON-RPC does: expressions see a mark, and the secret takes its place on the way out.
+"""Secrets inside bodies, as JSON-RPC wants them: expressions see a mark, which the sender replaces by the secret.
 
 So no secret stands in what is printed, compared or kept. A mark holds sixteen random bytes of this process: no order can bring one.
 """
@@ -15,12 +15,12 @@ _PROCESS = secrets.token_hex(16)
 
 
 def marks(names: Mapping[str, Secret]) -> dict[str, str]:
-    """What `secret.NAME` is to an expression."""
+    """Return the mark of each secret, for `secret.NAME`."""
     return {name: _mark(name) for name in names}
 
 
 def unmarked(body: bytes | None, names: Mapping[str, Secret]) -> bytes | None:
-    """A body with the secrets of now in place of their marks."""
+    """Return a body with the current secrets in place of their marks."""
     if body is None or not names:
         return body
     for name, secret in names.items():

@@ -1,4 +1,4 @@
-"""Requests with a target's credentials: signs in once for all, again where the ERP refuses, and stops before it locks the account.
+"""Sender of requests with a target's credentials; it renews what the ERP refuses, and stops before the account is locked.
 
 Until a proof (a password, a token, a session) has been accepted once, one request goes at a time: sixteen orders at once with
 a wrong password would be sixteen tries. A refused proof that had been accepted has run out, and is renewed, once for everybody
@@ -53,7 +53,7 @@ class AuthSender:
         self._failures = 0
 
     async def open(self) -> None:
-        """Make the session. Raises ConfigError where `ca_file` or the client certificate cannot be used."""
+        """Open the session. Raises ConfigError where `ca_file` or the client certificate cannot be used."""
         settings = self._settings
         try:
             self._tls = tls_context(settings.ca_file, settings.client_certificate)
@@ -65,7 +65,7 @@ class AuthSender:
         )
 
     async def close(self) -> None:
-        """Sign out, where there is something to sign out of, and close the connections."""
+        """Sign out where there is a session, and close the connections."""
         if self._session:
             with suppress(TimeoutError):  # a session that is not ended runs out by itself
                 async with asyncio.timeout(_LOGOUT_S):
@@ -73,7 +73,7 @@ class AuthSender:
             await self._session.close()
 
     def reset(self) -> None:
-        """A secret changed, or a person says so: try anew with the secrets of now."""
+        """Try anew with the current secrets, after one changed or an operator asked for it."""
         self._failures = 0
         self._proven = 0
         self._signer.reset()
@@ -86,18 +86,18 @@ class AuthSender:
                 pass
 
     def once_more(self) -> None:
-        """Let one more try through with what was refused, where that is what keeps it back."""
+        """Let one request through with credentials that were refused."""
         most = self._settings.max_consecutive_auth_failures
         self._failures = min(self._failures, most - 1)
         if not self._signer.renews:
             self._refused = 0
 
     async def sign_in(self) -> None:
-        """Get a token or a session where the ERP wants one; nothing where it does not. Raises as `send`."""
+        """Get a token or a session where the ERP wants one. Raises as `send`."""
         await self._proof(None)
 
     async def send(self, request: Request) -> Answer:
-        """See `Sender.send`."""
+        """Send a request; see `Sender.send`."""
         proof = await self._proof(None)
         answer = await self._offer(request, proof)
         if answer is not None and not self._is_refusal(answer):
@@ -125,7 +125,7 @@ class AuthSender:
             return proof
 
     async def _offer(self, request: Request, proof: Proof) -> Answer | None:
-        """One try; None where this proof has been refused meanwhile, and nothing was sent."""
+        """Send once; return None, with nothing sent, where another request saw this proof refused."""
         if proof.serial == self._proven or (isinstance(self._settings.auth, NoAuth) and not self._settings.secrets):
             return self._judged(await self._exchange(request, proof), proof)
         async with self._gate:
@@ -176,7 +176,7 @@ class AuthSender:
         return answer
 
     async def with_proof(self, request: Request, proof: Proof, csrf: CsrfToken | None = None) -> Answer:
-        """One request with a proof, and a CSRF token with the cookies that it came with."""
+        """Send a request with a proof and a CSRF token."""
         if csrf is None and not self._settings.secrets and isinstance(self._settings.auth, NoAuth):
             return await self._ask(request)
         headers = {**request.headers, **self._signer.headers(proof, request), **(csrf.headers if csrf else {})}
@@ -190,7 +190,7 @@ class AuthSender:
         return answer
 
     async def _ask(self, request: Request) -> Answer:
-        """One request as it stands."""
+        """Send a request as it stands."""
         assert self._session is not None
         await self._limiter.take()
         return await exchange(
@@ -204,7 +204,7 @@ class AuthSender:
         )
 
     def masked(self, request: Request) -> dict[str, str]:
-        """The headers of a request as they would leave, what is secret as `***`. Signs in nowhere."""
+        """Return a request's headers with secrets as `***`. Signs in nowhere."""
         auth = self._settings.auth
         if isinstance(auth, NoAuth):
             return dict(request.headers)
@@ -218,12 +218,12 @@ class AuthSender:
 
     @property
     def vars(self) -> dict[str, str]:
-        """The target's variables."""
+        """Variables of the target."""
         return self._settings.vars
 
 
 class CsrfToken:
-    """A token, the cookies it belongs to, and the proof it was fetched with."""
+    """CSRF token with its cookies, and the proof that fetched it."""
 
     def __init__(self, header: str, text: str, proof: Proof) -> None:
         self.headers = {header: text}
@@ -232,7 +232,7 @@ class CsrfToken:
 
 
 class _CsrfTokens:
-    """One token at a time, fetched once for everybody."""
+    """Current CSRF token, fetched once for all requests."""
 
     def __init__(self, settings: Csrf, sender: AuthSender, clock: Clock) -> None:
         self.settings = settings
@@ -245,7 +245,7 @@ class _CsrfTokens:
         self._token = None
 
     async def token(self, proof: Proof, *, instead_of: CsrfToken | None = None) -> CsrfToken | Answer:
-        """The token of now; the answer itself where the ERP refuses the proof.
+        """Return the current token, or the ERP's answer where it refuses the proof.
 
         Raises:
             AuthError: The answer holds no token.
@@ -287,11 +287,11 @@ class _CsrfTokens:
 
 @lru_cache(maxsize=64)
 def _url(text: str) -> URL:
-    """What aiohttp works out of an address, it keeps with it."""
+    """Parse an address once; aiohttp keeps its findings in the object."""
     return URL(text, encoded=True)
 
 
 def _mask(value: str) -> str:
-    """`Bearer ***`: the word in front says which kind it is, and nothing of the secret."""
+    """Keep the scheme of a credential and hide the rest: `Bearer ***`."""
     word, space, _ = value.partition(" ")
     return f"{word} ***" if space and word.isalpha() else "***"

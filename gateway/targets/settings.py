@@ -1,4 +1,4 @@
-"""A target's configuration: `[targets.NAME]` (CONTRACT section 3, erp_targets.md 4.3)."""
+"""Configuration of a target: `[targets.NAME]` (CONTRACT section 3, erp_targets.md 4.3)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.targets.templates import RESERVED_NAMES, Template, UrlTemplate
 
 
 class Retry(Table, frozen=True, kw_only=True):
-    """Full jitter between 0 and min(cap_s, base_s * 2^n); past `max_age_s` since the first try a dead letter."""
+    """Retry delays: full jitter between 0 and min(cap_s, base_s * 2^n); a dead letter `max_age_s` after the first try."""
 
     base_s: Positive = 2.0
     cap_s: Positive = 900.0
@@ -38,14 +38,14 @@ class Retry(Table, frozen=True, kw_only=True):
 
 
 class Breaker(Table, frozen=True, kw_only=True):
-    """After `failures` in a row nothing is sent for `cooldown_s`, then one order tries; longer after each failed try."""
+    """Circuit breaker: opens after `failures` in a row for `cooldown_s`, then tries one order; longer after each failure."""
 
     failures: PositiveInt = 5
     cooldown_s: Positive = 30.0
 
 
 class TargetSettings(Table, frozen=True, kw_only=True):
-    """Where orders go, and how: the canonical message as it is, or with `body` a request of the ERP's own making.
+    """Target of orders: receives the canonical message or, with `body`, the ERP's own form.
 
     Attributes:
         vars: What the operator says once; `{name}` in every template is it, as it stands.
@@ -108,7 +108,7 @@ class TargetSettings(Table, frozen=True, kw_only=True):
             yield "client_key", "is the key of a client_cert, and there is none"
 
     def wants(self, body: bytes) -> bool:
-        """Whether this target takes the order of a canonical message. Raises PermanentError: `accepts_if` does not say."""
+        """Return whether this target takes the order of a canonical message. Raises PermanentError: `accepts_if` does not say."""
         if self.accepts_if is None:
             return True
         message = read_whole(body)
@@ -122,20 +122,20 @@ class TargetSettings(Table, frozen=True, kw_only=True):
 
     @property
     def is_plain_message(self) -> bool:
-        """Whether the ERP gets our message as it is, at an address that no order changes."""
+        """Tell whether the ERP gets the canonical message, at an address that no order changes."""
         templates = (self.url, *self.query.values(), *self.headers.values())
         return self.body is None and not self.query and not self.lookups and not any("{" in one or "}" in one for one in templates)
 
     @property
     def client_certificate(self) -> ClientCertificate | None:
-        """What to show in handshakes."""
+        """Certificate to show in handshakes."""
         if self.client_cert is None:
             return None
         return self.client_cert.path, self.client_key.path if self.client_key else None, self.client_key_password
 
     @property
     def credentials(self) -> Literal["none", "token", "password"]:
-        """What a refusal puts at risk: an account is locked after wrong passwords, and not after wrong tokens."""
+        """Kind of credentials at risk: accounts are locked after wrong passwords, not after wrong tokens."""
         match self.auth:
             case Basic() | Login():
                 return "password"
@@ -146,7 +146,7 @@ class TargetSettings(Table, frozen=True, kw_only=True):
         return "token"
 
     def _requests(self) -> Iterable[tuple[str | tuple[str | int, ...], str]]:
-        """Every request of this table: known names, hosts that are fixed and the same."""
+        """Check every request: its names are known, its host is fixed and the target's."""
         for name in self.vars:
             if not name.isidentifier() or name in RESERVED_NAMES or name in self.values:
                 yield "vars", f"{name!r} cannot be the name of a variable; {', '.join(RESERVED_NAMES)} and the names in values are taken"
@@ -159,7 +159,7 @@ class TargetSettings(Table, frozen=True, kw_only=True):
                 yield (*key, below), text
 
     def other_requests(self) -> Iterable[tuple[tuple[str | int, ...], RequestTable]]:
-        """Every request beside the one that makes the order, by its place in the table."""
+        """Yield every request beside the one that makes the order, by its place in the table."""
         for name, lookup in self.lookups.items():
             yield ("lookups", name), lookup
         if self.preflight is not None:

@@ -30,18 +30,18 @@ RESERVED_NAMES = ("order", "message", "vars", "lookup", "captured", "item", "key
 
 
 class Unfilled(ValueError):
-    """A template lacks a value, or has one that cannot stand there; the text names it."""
+    """A template lacks a value, or a value cannot stand there; the text names it."""
 
 
 class Hole(NamedTuple):
-    """`{name|filter}`; without a filter it is empty."""
+    """Placeholder `{name|filter}`; `filter` may be empty."""
 
     name: str
     filter: str
 
 
 class Template(str):
-    """A text with holes, checked when the configuration is read."""
+    """Text with holes, checked when the configuration is read."""
 
     __slots__ = ()
 
@@ -60,11 +60,11 @@ class Template(str):
 
     @property
     def holes(self) -> tuple[Hole, ...]:
-        """What has to be filled."""
+        """Holes, in order."""
         return tuple(part for part in _parts(self) if isinstance(part, Hole))
 
     def problems(self, variables: Collection[str], values: Collection[str] = ()) -> Iterable[str]:
-        """Names that nothing will fill, each with the nearest that something would."""
+        """Yield names that nothing will fill, each with the nearest known one."""
         for hole in self.holes:
             root, *path = hole.name.split(".")
             if root in variables or root in values:
@@ -75,7 +75,7 @@ class Template(str):
                 yield from _unknown(hole.name, ["order", *path] if root == "order" else path)
 
     def breakouts(self, variables: Collection[str]) -> Iterable[str]:
-        """Holes that a value could break out of although it is percent-encoded: behind a quote that it could end."""
+        """Yield holes that a value could break out of although it is percent-encoded: those inside quotes."""
         before = ""
         for part in self.parts:
             if isinstance(part, str):
@@ -88,7 +88,7 @@ class Template(str):
             before = ""
 
     def fill_url(self, values: Mapping[str, Any], constants: Mapping[str, Any]) -> str:
-        """The whole address, percent-encoded.
+        """Return the whole address, percent-encoded.
 
         Args:
             values: What an order says, by root name.
@@ -108,7 +108,7 @@ class Template(str):
         return quote(made, safe="!#$%&'()*+,/:;=?@[]~")
 
     def fill(self, place: Place, values: Mapping[str, Any], constants: Mapping[str, Any]) -> str:
-        """The text of a query value (not yet encoded) or of a header. Raises Unfilled."""
+        """Return the text of a query value (not yet encoded) or of a header. Raises Unfilled."""
         made = "".join(part if isinstance(part, str) else _filtered(part, _found(part, values, constants), place) for part in _parts(self))
         if place == "header" and any(unicodedata.category(letter) in _UNCARRIED for letter in made):
             raise Unfilled("holds a line break or another character that no header can carry")
@@ -116,7 +116,7 @@ class Template(str):
 
 
 class UrlTemplate(Template):
-    """The target's own address: where it has no holes, an address like any other in the configuration."""
+    """Target's address; without holes, an address like any other."""
 
     __slots__ = ()
 
@@ -128,7 +128,7 @@ class UrlTemplate(Template):
 
     @property
     def is_plain(self) -> bool:
-        """As `Url.is_plain`; False where that depends on `vars`."""
+        """Tell whether the address is unencrypted, as `Url.is_plain`; False where that depends on `vars`."""
         return not self.holes and Url(self).is_plain
 
 
@@ -202,7 +202,7 @@ def _encoded(hole: Hole, value: Any, place: str) -> str:
 
 
 def _unknown(name: str, path: list[str]) -> Iterable[str]:
-    """Whether the message has such a field; `references` and `extra` hold what they hold."""
+    """Yield a problem where the message has no such field; `references` and `extra` hold anything."""
     kind: Any = Message
     for step in path:
         if not (isinstance(kind, type) and issubclass(kind, Struct)):
