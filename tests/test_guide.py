@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from gateway.api import hookspecs
 from gateway.api.order import Address, Customer, Line, Order, json_schema
-from gateway.plugin.connector import HOOKS
+from gateway.plugin.hooks import HOOKS
 from gateway.store import base
-from gateway.store.row_names import Status
+from gateway.store.row_names import Status, statuses_of
 from gateway.targets.auth_settings import Auth, NoAuth
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def test_a_status_is_where_the_guide_says() -> None:
         assert status in drawing
         assert f'"{status}"' in columns[1]
         assert f"`{status}`" in text("docs/submit.md")
-        assert status in base.OUTBOX_STATUSES
+        assert status in statuses_of("outbox")
 
 
 def test_a_hook_is_where_the_guide_says() -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway.api.errors import Hold, PermanentError
 from gateway.api.order import Message
 from gateway.outbound.answer import Answer
-from gateway.store.base import OutboxRow
+from gateway.store.rows import OutboxRow
 from gateway.targets.delivery_settings import Idempotency
 
 # CloudEvents 1.0, HTTP binding 3.1.3.2: what is not printable ASCII, and space, quote and percent, is percent-encoded.
