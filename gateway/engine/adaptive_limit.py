@@ -1,6 +1,6 @@
-"""How many requests a target gets at the same time: half as many where it says that it is too much, one more for each round it takes.
+"""Adaptive limit of concurrent requests to one target: halved when the target is overloaded, one more for each round it takes.
 
-Pure. After an outage it begins with one and doubles, up to what the target took before.
+Pure. After an outage the limit starts at one and doubles, up to what the target took before.
 """
 
 from __future__ import annotations
@@ -8,56 +8,56 @@ from __future__ import annotations
 import math
 
 
-class Parallel:
+class AdaptiveLimit:
     """Additive increase, multiplicative decrease (RFC 5681, 3.1). All times are monotonic seconds.
 
     Args:
-        most: What the configuration allows.
+        most: Limit of the configuration.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._roof = most
+        self._ceiling = most
         self._now = most
-        self._taken = 0
-        self._lowered_at = self._taken_at = -math.inf
+        self._successes = 0
+        self._lowered_at = self._success_at = -math.inf
 
     @property
     def size(self) -> int:
-        """How many may be under way now."""
+        """Requests that may be in flight now."""
         return self._now
 
     @property
     def lowered(self) -> tuple[int, int] | None:
-        """How many it takes, of how many it might be sent; None where it takes all."""
-        return (self._roof, self._most) if self._roof < self._most else None
+        """Requests that the target takes, and those that the configuration allows; None if they are the same."""
+        return (self._ceiling, self._most) if self._ceiling < self._most else None
 
-    def taken(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """Note an answer that shows the target well."""
-        self._taken_at = now
-        if self._now < self._roof:
-            self._now = min(self._now * 2, self._roof)
+        self._success_at = now
+        if self._now < self._ceiling:
+            self._now = min(self._now * 2, self._ceiling)
             return
-        self._taken += 1
-        if self._taken >= self._now and self._roof < self._most:
-            self._roof = self._now = self._now + 1
-            self._taken = 0
+        self._successes += 1
+        if self._successes >= self._now and self._ceiling < self._most:
+            self._ceiling = self._now = self._now + 1
+            self._successes = 0
 
-    def overloaded(self, now: float, *, began: float, flying: int) -> bool:
-        """Note an answer that it was too much, to one of so many at the same time, which `began` then. False: it was alone."""
+    def record_overload(self, now: float, *, began: float, in_flight: int) -> bool:
+        """Note that a request that `began` then met an overloaded target. Return False if it was the only one in flight."""
         if began <= self._lowered_at:
-            return True  # it was on its way with those that lowered the number
-        together = min(self._now, flying)
+            return True  # it was in flight with those that lowered the limit
+        together = min(self._now, in_flight)
         if together <= 1:
             return False
-        self._roof = self._now = together // 2
-        self._taken, self._lowered_at = 0, now
+        self._ceiling = self._now = together // 2
+        self._successes, self._lowered_at = 0, now
         return True
 
-    def took_within(self, now: float, seconds: float) -> bool:
-        """Whether it has taken something lately."""
-        return now - self._taken_at <= seconds
+    def succeeded_within(self, now: float, seconds: float) -> bool:
+        """Return True if the target took a request within the last `seconds`."""
+        return now - self._success_at <= seconds
 
-    def begin_small(self) -> None:
-        """The target is back: one first, then more and more."""
-        self._now, self._taken = 1, 0
+    def slow_start(self) -> None:
+        """Start at one again, after an outage."""
+        self._now, self._successes = 1, 0

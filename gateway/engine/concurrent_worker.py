@@ -31,7 +31,6 @@ class ConcurrentWorker(Worker, Generic[Row]):
         super().__init__(queue, name, store, clock)
         self._log = log
         self._failed_as = failed
-        self._quiet_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows: dict[asyncio.Task[None], int] = {}
         self._changed = asyncio.Event()

@@ -52,6 +52,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
         super().__init__("submit", source.name, store, clock, log=log, failed="submit.failed")
         self._source = source
         self._metrics = metrics
+        self._quiet_until = 0.0
         self._paused_until: float | None = None
 
     def resume(self) -> None:

@@ -143,7 +143,7 @@ class Operations:
         if asked.action == "target-hold":
             held = await self._store.hold_target(name, asked.who, asked.reason or None)
             if deliver is not None:
-                deliver.held(held)
+                deliver.health.hold(held)
             return name
         await self._store.release_target(name, asked.who)
         if deliver is not None:

@@ -68,7 +68,7 @@ async def a_life(running: Any, erp: Any, busy: Busy) -> None:
             await asyncio.sleep(0.01)
     upkeep._jumped_ms, upkeep._jumped = 10_000, True
     upkeep._house._next = upkeep._house._next_walk = 0.0
-    gateway._runtime.deliver["erp"]._spawn(gateway._runtime.deliver["erp"]._hasten(), "hasten")
+    gateway._runtime.deliver["erp"]._spawn(gateway._runtime.deliver["erp"]._retry_waiting(), "retry soon")
     await running.until(lambda: delivered(erp))
     while (await running.deliver(acme.body("o0", 5)))[0] != 200:
         await asyncio.sleep(0.01)

@@ -75,7 +75,7 @@ async def test_what_is_leased_while_it_is_stopped_does_not_leave(
         async def meanwhile(*given: Any, **more: Any) -> Any:
             rows = await lease(*given, **more)
             if stops == "person":
-                made.deliver.held(Held(target="erp", who="anna", at=made.clock.now()))
+                made.deliver.health.hold(Held(target="erp", who="anna", at=made.clock.now()))
             else:
                 made.deliver.hold("the target answers 401")
             return rows
@@ -267,7 +267,7 @@ async def test_several_orders_that_always_fail_delay_others_by_one_pause(tmp_pat
             made.erp.arm("status", status=500, times=100_000, only=f"acme/odd{n}/1")
             await made.order(f"odd{n}")
         await made.run_once()
-        assert made.deliver._breaker.stops
+        assert made.deliver.health.breaker.blocks
         await made.order("good")
         await made.pass_time(30, 5)
         assert await made.state("good") == ("done", "delivered")
@@ -281,7 +281,7 @@ async def test_many_orders_that_always_fail_delay_others_by_two_pauses(tmp_path:
             made.erp.arm("status", status=500, times=100_000, only=f"acme/odd{n}/1")
             await made.order(f"odd{n}")
         await made.run_once(limit=8)
-        assert made.deliver._breaker.stops
+        assert made.deliver.health.breaker.blocks
         await made.order("good")
         await made.pass_time(61, 5)
         assert await made.state("good") == ("done", "delivered")
@@ -289,7 +289,7 @@ async def test_many_orders_that_always_fail_delay_others_by_two_pauses(tmp_path:
 
 async def test_the_mutant_that_tries_the_same_order_again_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The known-bad mutant: what is tried is what is due first, whoever failed before."""
-    monkeypatch.setattr(Breaker, "tried", property(lambda _: set(), lambda _self, _value: None), raising=False)
+    monkeypatch.setattr(Breaker, "probed", property(lambda _: set(), lambda _self, _value: None), raising=False)
     with pytest.raises(AssertionError):
         await test_it_is_tried_with_one_order_at_a_time_and_more_and_more_seldom(tmp_path)
 
@@ -327,8 +327,8 @@ async def test_a_target_that_refuses_more_gets_fewer_at_a_time_and_is_not_stoppe
         for _ in range(100):
             await made.run_once(limit=made.deliver._allowance())
             made.clock.advance(0.5)
-            lowest = min(lowest, made.deliver._parallel.size)
-            assert not made.deliver._breaker.is_open
+            lowest = min(lowest, made.deliver.health.limit.size)
+            assert not made.deliver.health.breaker.is_open
         assert {row["status"] for row in (await made.rows()).values()} == {"done"}
         assert 1 < lowest < 8
         assert "at a time of 16" in (condition(made).reason or "")
@@ -343,7 +343,7 @@ async def test_a_target_that_answers_nothing_but_503_is_down(tmp_path: Path) -> 
         for _ in range(40):
             await made.run_once(limit=made.deliver._allowance())
             made.clock.advance(0.5)
-        assert (condition(made).state, made.deliver._breaker.stops) == ("down", True)
+        assert (condition(made).state, made.deliver.health.breaker.blocks) == ("down", True)
         assert len(made.erp.heard) < 45, "16, 8, 4, 2, and then one at a time"
 
 
@@ -455,5 +455,5 @@ def test_the_words_of_a_settlement_are_the_erps_as_far_as_they_can_be_stored() -
 
 def test_an_infinite_pause_has_no_next_time(tmp_path: Path) -> None:
     made = Breaker(failures=1, cooldown_s=1, cap_s=1)
-    made.refused(0, 1, lambda _: math.inf, began=-1)
-    assert made.next_try_s(10) == math.inf
+    made.record_refusal(0, 1, lambda _: math.inf, began=-1)
+    assert made.next_probe_s(10) == math.inf

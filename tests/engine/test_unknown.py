@@ -355,7 +355,7 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
             await made.order(f"o{n}")
         for _ in range(3):
             await made.run_once(limit=1)
-        assert made.deliver._breaker.is_open
+        assert made.deliver.health.breaker.is_open
         made.clock.advance(31)
         assert made.deliver._allowance() == 1
         looks = made.erp.looks
@@ -364,16 +364,16 @@ async def test_a_target_that_is_down_is_probed_with_a_look_up_and_no_order(tmp_p
         made.erp.disarm()
         made.clock.advance(31)
         await made.run_once(limit=1)
-        assert (made.deliver._breaker.is_open, len(made.erp.made)) == (False, 1)
+        assert (made.deliver.health.breaker.is_open, len(made.erp.made)) == (False, 1)
 
 
 async def test_an_order_that_never_reaches_the_target_says_nothing_about_it(tmp_path: Path) -> None:
     """Its message is damaged, or its mapping refuses it: the target is as down as before."""
     async with desk(tmp_path, LOOKUP.replace("{order.order_ref}", "{order.notes}"), breaker={"failures": 1, "cooldown_s": 30.0}) as made:
-        made.deliver._breaker.failed(made.clock.monotonic(), 99, began=0.0)
+        made.deliver.health.breaker.record_failure(made.clock.monotonic(), 99, began=0.0)
         made.clock.advance(31)
         await made.order("o1")
         await made.run_once()
         assert await made.state() == ("dead", "refused")
         assert "order.notes" in (await made.row())["reason"]
-        assert made.deliver._breaker.is_open
+        assert made.deliver.health.breaker.is_open

@@ -497,7 +497,7 @@ class Delivering:
         assert row.first_attempt_at is not None
         assert (clock.now() - row.first_attempt_at).total_seconds() == 20
 
-    async def test_hasten_brings_far_off_tries_near(self, store: Store, clock: ManualClock) -> None:
+    async def test_retry_soon_brings_far_off_tries_near(self, store: Store, clock: ManualClock) -> None:
         rows = await self.leased(store, "o1", "o2", "o3")
         for row in rows:
             await store.settle_outbox(row, Settlement(status="ready", outcome="retry", due_in_s=900))
@@ -505,7 +505,7 @@ class Delivering:
         clock.advance(5)
         assert len(await store.lease_outbox("erp", 10)) == 3
 
-    async def test_hasten_leaves_what_waits_behind_another(self, store: Store, clock: ManualClock) -> None:
+    async def test_retry_soon_leaves_what_waits_behind_another(self, store: Store, clock: ManualClock) -> None:
         (row,) = await self.leased(store)
         await accept(store, incoming("o1", "b"))
         await prepare(store)

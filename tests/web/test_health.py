@@ -252,7 +252,7 @@ async def test_what_is_tried_again_by_itself_says_when_everywhere(start: Any, er
     """`readyz`, `status`, the page and the log name the reason and the next time."""
     running = await start(erp.url)
     await running.until(lambda: is_up(running))
-    running.gateway._runtime.deliver["erp"]._show = lambda: None
+    running.gateway._runtime.deliver["erp"].health.show = lambda: None
     metrics, at = running.gateway._metrics, datetime(2026, 12, 1, 8, 0, 30, tzinfo=UTC)
     for state in ("down", "hold", "paced"):
         metrics.health.set_target("erp", state, "the target answers 404", at)

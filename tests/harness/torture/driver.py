@@ -28,7 +28,7 @@ from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine import acknowledge, prepare
 from gateway.engine.breaker import once_then
-from gateway.engine.deliver import Deliver
+from gateway.engine.target_health import TargetHealth
 from gateway.outbound import session, vendor
 from gateway.outbound.oauth2 import TokenSource
 from gateway.plugin import task_guard
@@ -114,16 +114,16 @@ def marks_unheard() -> None:
 
 def hold_untold() -> None:
     """Known-bad mutant: a target that refuses everything is never tried again by itself, and looks well, so that nobody releases it."""
-    original = Deliver._show
+    original = TargetHealth.show
 
     def shown(self: Any) -> None:
-        if self._breaker.kind == "hold":
-            self._metrics.health.set_target(self.name, "up")
+        if self.breaker.kind == "hold":
+            self._metrics.health.set_target(self._target.name, "up")
         else:
             original(self)
 
-    Deliver._show = shown  # type: ignore[method-assign]
-    Deliver._pauses = lambda *_: once_then(math.inf, math.inf)  # type: ignore[method-assign]
+    TargetHealth.show = shown  # type: ignore[method-assign]
+    TargetHealth._pauses = lambda *_: once_then(math.inf, math.inf)  # type: ignore[method-assign]
 
 
 def no_resync() -> None:
