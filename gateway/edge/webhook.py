@@ -22,9 +22,9 @@ from gateway.clock import Clock
 from gateway.config.settings import HttpSettings
 from gateway.edge.admission import Gate, Over
 from gateway.edge.connections import Seat, seat_of
-from gateway.edge.fast_response import HEADERS, Written
 from gateway.edge.not_found import Addresses
 from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
+from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Unverified
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
@@ -41,6 +41,7 @@ _LARGE = 64 * 1024
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.01, 0.25
 _PATH = "/in/"
 _encode = msgspec.json.Encoder().encode
+_HEADERS = {"Content-Type": "application/json", "Server": NAME}
 _CLOSE: Mapping[str, str] = {"Connection": "close"}
 
 
@@ -285,11 +286,8 @@ class WebhookDoor:
         counter.inc()
 
 
-def _answer(status: int, said: dict[str, object], more: Mapping[str, str] | None = None) -> web.Response:
-    body = _encode(said)
-    if more is None:
-        return Written(status, body)
-    answer = web.Response(status=status, body=body, headers={**HEADERS, **more})
-    if "Connection" in more:
+def _answer(status: int, fields: dict[str, object], more: Mapping[str, str] | None = None) -> web.Response:
+    answer = web.Response(status=status, body=_encode(fields), headers={**_HEADERS, **(more or {})})
+    if more and "Connection" in more:
         answer.force_close()
     return answer
