@@ -211,7 +211,7 @@ for package in ("gateway", "gateway_apicbase", "gateway_pickup_cloud", "gateway_
             importlib.import_module(found.name)
 from gateway import HeaderAuth, Secret, Subscription
 from gateway.clock import SystemClock
-from gateway.edge.signalr import Deaf, Session
+from gateway.edge.signalr import NullListener, Session
 from gateway.service.runtime import hub_session
 from gateway.testing.hub import FaultHub
 async def talk():
@@ -219,7 +219,7 @@ async def talk():
     await hub.start()
     told = Subscription(url=hub.url, auth=HeaderAuth(name="x-api-key", value=Secret("k", origin="test")))
     async with hub_session(told.url, private=True) as http:
-        assert await Session(told, Deaf(), http, SystemClock()).try_out() is None
+        assert await Session(told, NullListener(), http, SystemClock()).try_out() is None
     await hub.stop()
 asyncio.run(talk())
 MORE

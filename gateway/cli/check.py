@@ -13,7 +13,7 @@ from gateway.api.errors import ConfigError, GatewayError, StoreError
 from gateway.cli import submit as submit_commands
 from gateway.clock import SystemClock
 from gateway.config.settings import Config
-from gateway.edge.signalr import Deaf, Session
+from gateway.edge.signalr import NullListener, Session
 from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient
@@ -142,6 +142,6 @@ async def _hub(name: str, part: SourcePart) -> int:
         return 0
     subscription = part.connector.subscribe()
     async with hub_session(subscription.url, private=part.settings.allow_private_addresses) as http:
-        ended = await Session(subscription, Deaf(), http, SystemClock()).try_out()
+        ended = await Session(subscription, NullListener(), http, SystemClock()).try_out()
     print(f"sources.{name}: hub: {'connected' if ended is None else ended.reason}")
     return 0 if ended is None else 1

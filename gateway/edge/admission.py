@@ -14,9 +14,9 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.config.settings import HttpSettings
-from gateway.edge.client_address import Peers
-from gateway.edge.connections import seat_of
-from gateway.edge.request_limits import Seldom
+from gateway.edge.client_address import TrustedProxies
+from gateway.edge.connections import connection_of
+from gateway.edge.request_limits import LogThrottle
 from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway.http")
@@ -47,7 +47,7 @@ _KNOWN_FOR_S = 3600.0
 _MOST_KNOWN = 10_000
 
 
-class Strangers:
+class RefusalLimiter:
     """Counts what proved nothing, second by second; and remembers for an hour who has proven something."""
 
     def __init__(self, clock: Clock, *, per_address: int, together: int) -> None:
@@ -59,7 +59,7 @@ class Strangers:
         self._count = 0
         self._known: dict[str, float] = {}
 
-    def over(self, peer: str | None) -> Over | None:
+    def exceeded(self, peer: str | None) -> Over | None:
         """Which limit leaves `peer` no room in this second. None has room, and who is known has it in the flood of others."""
         if peer is None or not self._count or int(self._clock.monotonic()) != self._second:
             return None
@@ -67,7 +67,7 @@ class Strangers:
             return "address_rate"
         return "rate" if self._count >= self._together and not self._is_known(peer) else None
 
-    def refused(self, peer: str | None) -> None:
+    def record_refused(self, peer: str | None) -> None:
         """Count a request that proved nothing."""
         second = int(self._clock.monotonic())
         if second != self._second:
@@ -77,7 +77,7 @@ class Strangers:
         if peer is not None:
             self._counts[peer] += 1
 
-    def proven(self, peer: str | None) -> None:
+    def record_genuine(self, peer: str | None) -> None:
         """Note that something genuine came from there."""
         if peer is not None:
             self._known.pop(peer, None)
@@ -94,7 +94,7 @@ class Strangers:
         return at is not None and self._clock.monotonic() - at < _KNOWN_FOR_S
 
 
-class Gate:
+class Admission:
     """One listener's view of who comes.
 
     Args:
@@ -106,18 +106,20 @@ class Gate:
         self.side = side
         self._clock = clock
         self.settings = settings
-        self.peers = Peers(settings.trusted_proxies)
-        self.strangers = Strangers(clock, per_address=settings.max_refused_per_second_per_address, together=settings.max_refused_per_second)
+        self.proxies = TrustedProxies(settings.trusted_proxies)
+        self.refusals = RefusalLimiter(
+            clock, per_address=settings.max_refused_per_second_per_address, together=settings.max_refused_per_second
+        )
         self._counter = metrics.http_refused
-        self._lines = Seldom(clock.monotonic)
+        self._lines = LogThrottle(clock.monotonic)
 
     def peer_of(self, request: web.BaseRequest) -> str | None:
         """For whom a request comes; None where a trusted proxy does not say."""
-        seat = seat_of(request)
-        if seat is None or not seat.is_proxy:
-            return None if seat is None else seat.peer
-        seat.named = self.peers.named(request.headers)
-        return seat.named
+        connection = connection_of(request)
+        if connection is None or not connection.is_proxy:
+            return None if connection is None else connection.peer
+        connection.named = self.proxies.client_of(request.headers)
+        return connection.named
 
     async def pause(self, request: web.BaseRequest, over: Over) -> None:
         """Count a request that there is no room for, and keep it waiting where its connection is a stranger's own.
@@ -125,19 +127,19 @@ class Gate:
         So each of its connections can ask once a second, and not as often as it likes.
         """
         self.note(over)
-        seat = seat_of(request)
-        if seat is not None and not seat.is_proxy:
-            seat.turn("paused")
-            await self._clock.sleep(self.strangers.next_second_s())
+        connection = connection_of(request)
+        if connection is not None and not connection.is_proxy:
+            connection.enter("paused")
+            await self._clock.sleep(self.refusals.next_second_s())
 
     def count(self, kind: Refusal, peer: str | None) -> None:
         """Count a request that proved nothing, which leaves its sender less room in this second."""
-        self.strangers.refused(peer)
+        self.refusals.record_refused(peer)
         self._counter.labels(self.side, kind).inc()
 
     def refuse(self, kind: Refusal, peer: str | None, **told: object) -> None:
         """The same, with a line."""
-        self.strangers.refused(peer)
+        self.refusals.record_refused(peer)
         self.note(kind, **told)
 
     def note(self, kind: Refusal, *, among: object = "", **told: object) -> None:

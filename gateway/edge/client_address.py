@@ -13,7 +13,7 @@ _MOST_NAMED = 10
 _LONGEST = 4096
 
 
-class Peers:
+class TrustedProxies:
     """Names senders for the limits.
 
     A name is an IPv4 address, or the first 64 bits of an IPv6 address, of which one sender has a whole network; "" is a Unix socket.
@@ -29,7 +29,7 @@ class Peers:
         """Whether it is a proxy that is believed."""
         return address is not None and any(address in network for network in self._trusted)
 
-    def named(self, headers: CIMultiDictProxy[str]) -> str | None:
+    def client_of(self, headers: CIMultiDictProxy[str]) -> str | None:
         """Whom a trusted proxy names: the last address that is no trusted proxy itself. None where it names nobody."""
         for text in _from_the_right(headers):
             address = read(text)

@@ -35,7 +35,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     write_timeout_s: float
 
 
-class Seat:
+class Connection:
     """One connection.
 
     Attributes:
@@ -46,74 +46,74 @@ class Seat:
 
     __slots__ = (
         "_blocked_since",
+        "_connections",
         "_counts",
-        "_crowd",
         "_handler",
         "_scope",
         "cut",
-        "held",
         "is_proxy",
         "named",
         "peer",
+        "pending_bytes",
         "since",
         "state",
         "transport",
     )
 
-    def __init__(self, crowd: Crowd, handler: QuietHandler, transport: asyncio.Transport, peer: str, *, is_proxy: bool) -> None:
-        self._crowd = crowd
+    def __init__(self, connections: Connections, handler: QuietHandler, transport: asyncio.Transport, peer: str, *, is_proxy: bool) -> None:
+        self._connections = connections
         self._handler = handler
         self.transport = transport
         self.peer = peer
         self.is_proxy = is_proxy
         self.named: str | None = None
         self.state: State = "idle"
-        self.since = crowd.now()
-        self.held = 0
+        self.since = connections.now()
+        self.pending_bytes = 0
         self.cut = False
         self._counts = True
         self._scope: asyncio.Timeout | None = None
         self._blocked_since: float | None = None
 
-    def turn(self, state: State, scope: asyncio.Timeout | None = None) -> None:
+    def enter(self, state: State, scope: asyncio.Timeout | None = None) -> None:
         """Come into a state. `scope`: what ends the reading of a body early."""
-        self.state, self.since, self._scope = state, self._crowd.now(), scope
+        self.state, self.since, self._scope = state, self._connections.now(), scope
 
-    def begin(self) -> None:
+    def begin_request(self) -> None:
         """A request is in progress."""
         self._counts = True
-        self.turn("answering")
+        self.enter("answering")
 
-    def finish(self, *, has_more: bool) -> None:
+    def finish_request(self, *, has_more: bool) -> None:
         """It is answered. What still comes of it (`has_more`) is thrown away, and counts no more."""
-        self.turn("idle")
+        self.enter("idle")
         self._counts = not has_more
-        self._hold(sum(getattr(body, "_size", 0) for _, body in self._handler._messages))
+        self._set_pending(sum(getattr(body, "_size", 0) for _, body in self._handler._messages))
 
-    def take(self, size: int) -> None:
+    def received(self, size: int) -> None:
         """So many bytes have come."""
         if self._counts:
-            self._hold(self.held + size)
-            self._crowd.keep_within()
+            self._set_pending(self.pending_bytes + size)
+            self._connections.shed()
 
-    def end(self) -> None:
+    def cut_off(self) -> None:
         """Stop it: a body that is being read is answered 503, anything else is cut off."""
         self.cut = True
-        self._hold(0)
+        self._set_pending(0)
         scope, self._scope = self._scope, None
         if scope is None or scope.expired():
             self.transport.abort()
         else:
             self._handler._lingering_time = 0.0
-            scope.reschedule(self._crowd.now())
+            scope.reschedule(self._connections.now())
 
     def is_unread(self, for_s: float) -> bool:
         """Whether an answer lies here unread for so long. To be asked once a second."""
         if not self.transport.get_write_buffer_size():
             self._blocked_since = None
         elif self._blocked_since is None:
-            self._blocked_since = self._crowd.now()
-        return self._blocked_since is not None and self._crowd.now() - self._blocked_since >= for_s
+            self._blocked_since = self._connections.now()
+        return self._blocked_since is not None and self._connections.now() - self._blocked_since >= for_s
 
     @property
     def sender(self) -> str:
@@ -121,7 +121,7 @@ class Seat:
         return self.named or self.peer
 
     @property
-    def may_end(self) -> bool:
+    def may_be_cut(self) -> bool:
         """Whether nothing that was proven is lost with it."""
         return not self.cut and (self.state != "answering" or self._blocked_since is not None)
 
@@ -130,25 +130,25 @@ class Seat:
         """Whether no request of it is here."""
         return self.state == "idle" and not self._handler._messages
 
-    def _hold(self, size: int) -> None:
+    def _set_pending(self, size: int) -> None:
         size = 0 if self.cut else size
-        self._crowd.held += size - self.held
-        self.held = size
+        self._connections.pending_bytes += size - self.pending_bytes
+        self.pending_bytes = size
 
 
-class Crowd:
+class Connections:
     """All connections of one listener."""
 
     def __init__(self, limits: Limits, told: Told) -> None:
         self.limits = limits
-        self.held = 0
+        self.pending_bytes = 0
         self.now = asyncio.get_running_loop().time
         self._told = told
-        self._seats: dict[Seat, None] = {}
+        self._open: dict[Connection, None] = {}
         self._of_peer: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._seats)
+        return len(self._open)
 
     def has_room(self, peer: str, *, is_proxy: bool) -> bool:
         """Whether one more may come from there; an idle one has to go for it where that is fair."""
@@ -156,64 +156,73 @@ class Crowd:
         if peer and not is_proxy and self._of_peer[peer] >= limits.per_address:
             self._told("address_connections")
             rested = self.now() - _RESTED_S  # a flood of its own does not get a place for each try
-            return self._make_room([seat for seat in self._seats if seat.peer == peer and seat.is_idle and seat.since <= rested])
-        if len(self._seats) < limits.connections:
+            return self._make_room(
+                [connection for connection in self._open if connection.peer == peer and connection.is_idle and connection.since <= rested]
+            )
+        if len(self._open) < limits.connections:
             return True
         most = 0 if is_proxy else self._of_peer[peer]
-        fair = [seat for seat in self._seats if self._of_peer[seat.peer] >= most and (seat.is_idle if seat.is_proxy else seat.may_end)]
+        fair = [
+            connection
+            for connection in self._open
+            if self._of_peer[connection.peer] >= most and (connection.is_idle if connection.is_proxy else connection.may_be_cut)
+        ]
         if self._make_room(fair):
             self._told("made_room")
             return True
         self._told("connections")
         return False
 
-    def join(self, seat: Seat) -> None:
+    def join(self, connection: Connection) -> None:
         """It is connected."""
-        self._seats[seat] = None
-        self._of_peer[seat.peer] += 1
+        self._open[connection] = None
+        self._of_peer[connection.peer] += 1
 
-    def leave(self, seat: Seat) -> None:
+    def leave(self, connection: Connection) -> None:
         """It is not any more, or will not be in a moment."""
-        if seat in self._seats:
-            del self._seats[seat]
-            self._of_peer[seat.peer] -= 1
-            if not self._of_peer[seat.peer]:
-                del self._of_peer[seat.peer]
-            seat.cut = True
-            seat._hold(0)
+        if connection in self._open:
+            del self._open[connection]
+            self._of_peer[connection.peer] -= 1
+            if not self._of_peer[connection.peer]:
+                del self._of_peer[connection.peer]
+            connection.cut = True
+            connection._set_pending(0)
 
-    def keep_within(self) -> None:
+    def shed(self) -> None:
         """End what has sent most, until what all have sent is within the limit."""
-        while self.held > self.limits.unfinished_bytes:
+        while self.pending_bytes > self.limits.unfinished_bytes:
             sent: Counter[str] = Counter()
-            for seat in self._seats:
-                sent[seat.sender] += seat.held
+            for connection in self._open:
+                sent[connection.sender] += connection.pending_bytes
             largest = max(
-                (seat for seat in self._seats if seat.held and seat.may_end),
-                key=lambda seat: (sent[seat.sender], seat.held, -seat.since),
+                (connection for connection in self._open if connection.pending_bytes and connection.may_be_cut),
+                key=lambda connection: (sent[connection.sender], connection.pending_bytes, -connection.since),
                 default=None,
             )
             if largest is None:
                 return
             self._told("unfinished_bodies")
-            largest.end()
+            largest.cut_off()
 
-    def look_round(self) -> None:
+    def drop_unread(self) -> None:
         """Once a second: end connections whose answers nobody reads."""
-        for seat in [seat for seat in self._seats if seat.is_unread(self.limits.write_timeout_s)]:
+        for connection in [connection for connection in self._open if connection.is_unread(self.limits.write_timeout_s)]:
             self._told("unread_answers")
-            seat.transport.abort()
+            connection.transport.abort()
 
-    def _make_room(self, candidates: list[Seat]) -> bool:
+    def _make_room(self, candidates: list[Connection]) -> bool:
         """End the one that can be done without: not a proxy's, of the address that has most, idle, for the longest time."""
         if not candidates:
             return False
-        first = max(candidates, key=lambda seat: (not seat.is_proxy, self._of_peer[seat.peer], seat.is_idle, -seat.since))
+        first = max(
+            candidates,
+            key=lambda connection: (not connection.is_proxy, self._of_peer[connection.peer], connection.is_idle, -connection.since),
+        )
         self.leave(first)
         first.transport.abort()
         return True
 
 
-def seat_of(request: web.BaseRequest) -> Seat | None:
+def connection_of(request: web.BaseRequest) -> Connection | None:
     """The connection that a request came by; None where it is gone, or is none of ours."""
-    return getattr(request.protocol, "seat", None)
+    return getattr(request.protocol, "connection", None)

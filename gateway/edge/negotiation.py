@@ -19,7 +19,7 @@ from gateway.api.subscription import Subscription
 from gateway.api.urls import Url
 from gateway.api.vendor_client import BearerAuth, HeaderAuth, QueryAuth
 from gateway.clock import Clock
-from gateway.edge.reconnect import Ended
+from gateway.edge.reconnect import Disconnected
 from gateway.outbound.answer import retry_after_s
 from gateway.outbound.session import exchange
 
@@ -57,7 +57,7 @@ class Negotiation:
         """Where to open the WebSocket, and with which headers.
 
         Raises:
-            Ended: The hub says no, or makes no sense.
+            Disconnected: The hub says no, or makes no sense.
             Unreached, Untrusted, Unanswered, TooLong: No answer.
         """
         url, token = self._subscription.url, None
@@ -68,13 +68,13 @@ class Negotiation:
             if answer.url is None:
                 id = answer.connectionToken if answer.negotiateVersion > 0 else answer.connectionId
                 if not id:
-                    raise Ended("not_a_hub", "the negotiation gives no connection")
+                    raise Disconnected("not_a_hub", "the negotiation gives no connection")
                 if "WebSockets" not in {one.transport for one in answer.availableTransports or ()}:
-                    raise Ended("not_a_hub", "the hub offers no WebSockets")
+                    raise Disconnected("not_a_hub", "the hub offers no WebSockets")
                 target, headers = self._dressed(url, token)
                 return _with(target, id=id), headers
             url, token = self._redirected(answer.url), answer.accessToken
-        raise Ended("not_a_hub", f"the negotiation redirects more than {_MOST_REDIRECTS} times")
+        raise Disconnected("not_a_hub", f"the negotiation redirects more than {_MOST_REDIRECTS} times")
 
     async def _ask(self, url: str, token: str | None) -> _Answer:
         target, headers = self._dressed(url, token)
@@ -94,19 +94,19 @@ class Negotiation:
         try:
             found = msgspec.json.decode(answer.body.removeprefix(_BOM), type=_Answer)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise Ended("not_a_hub", "the negotiation's answer is not the JSON expected") from error
+            raise Disconnected("not_a_hub", "the negotiation's answer is not the JSON expected") from error
         if found.error:
             text = "".join(c if c.isprintable() else " " for c in found.error[:200])
-            raise Ended("not_a_hub", f"it refuses the negotiation: {text}")
+            raise Disconnected("not_a_hub", f"it refuses the negotiation: {text}")
         return found
 
     def _redirected(self, url: str) -> str:
         try:
             found = Url.parse(url)
         except ValueError as error:
-            raise Ended("not_a_hub", "the negotiation redirects to what is no address") from error
+            raise Disconnected("not_a_hub", "the negotiation redirects to what is no address") from error
         if found.is_plain and urlsplit(self._subscription.url).scheme == "https":
-            raise Ended("not_a_hub", "the negotiation redirects to an unencrypted address")
+            raise Disconnected("not_a_hub", "the negotiation redirects to an unencrypted address")
         return found
 
     def _dressed(self, url: str, token: str | None) -> tuple[str, dict[str, str]]:
@@ -131,16 +131,16 @@ class Negotiation:
         return text
 
 
-def judge(status: int, headers: Mapping[str, str], now: datetime) -> Ended:
+def judge(status: int, headers: Mapping[str, str], now: datetime) -> Disconnected:
     """What another status than the right one means."""
     wait_s = retry_after_s(headers, now)
     if status in (401, 403):
-        return Ended("credential", f"the hub answers {status}; check the credential and what it may do", retry_after_s=wait_s)
+        return Disconnected("credential", f"the hub answers {status}; check the credential and what it may do", retry_after_s=wait_s)
     if status == 404:
-        return Ended("not_found", "the hub answers 404", retry_after_s=wait_s)
+        return Disconnected("not_found", "the hub answers 404", retry_after_s=wait_s)
     if 300 <= status < 400:
-        return Ended("refused", f"the hub redirects ({status}); check its address", retry_after_s=wait_s)
-    return Ended("refused", f"the hub answers {status}", retry_after_s=wait_s)
+        return Disconnected("refused", f"the hub redirects ({status}); check its address", retry_after_s=wait_s)
+    return Disconnected("refused", f"the hub answers {status}", retry_after_s=wait_s)
 
 
 def _with(url: str, **parameters: str) -> str:

@@ -9,14 +9,14 @@ _LONGEST = 100
 _ALIKE = 0.8
 
 
-class Addresses:
+class KnownPaths:
     """The addresses of the vendors' side, such as `/in/claims`."""
 
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
         self._plain = {_plain(address): address for address in known}
 
-    def told(self, path: str) -> dict[str, str]:
+    def describe(self, path: str) -> dict[str, str]:
         """What the log says of a path: what it is, as far as that is safe, and what was meant; `among` counts them apart."""
         meant = self._plain.get(_plain(path[:_LONGEST]))
         if meant is None and path.count("/") == 2 and len(path) <= _LONGEST:

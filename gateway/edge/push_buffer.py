@@ -46,7 +46,7 @@ class _Read(Struct):
     outcome: Received = "stored"
 
 
-class Intake:
+class PushBuffer:
     """One source's; `put` from the session, `run` as its own task."""
 
     def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:

@@ -18,8 +18,8 @@ import msgspec
 from gateway.api.errors import PluginError
 from gateway.api.subscription import Reconnect, Subscription
 from gateway.clock import Clock
-from gateway.edge.push_buffer import Intake
-from gateway.edge.reconnect import Backoff, Ended
+from gateway.edge.push_buffer import PushBuffer
+from gateway.edge.reconnect import Backoff, Disconnected
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.store.base import Store
@@ -33,14 +33,14 @@ class Session(Protocol):
     """One connection, one try."""
 
     async def run(self) -> None:
-        """Connect and listen until it ends. Raises Ended, always."""
+        """Connect and listen until it ends. Raises Disconnected, always."""
 
 
 Dial = Callable[[Subscription, "Realtime"], Session]
 
 
 class Realtime:
-    """One source's listener; `run()` is its task, and it is the `Ears` of its sessions.
+    """One source's listener; `run()` is its task, and it is the `HubListener` of its sessions.
 
     Args:
         dial: Makes the session of one try.
@@ -64,7 +64,7 @@ class Realtime:
         self._dial = dial
         self._resync = resync
         self._backoff = backoff or Backoff()
-        self._intake = Intake(source, store, metrics, clock)
+        self._intake = PushBuffer(source, store, metrics, clock)
         self._resumed = asyncio.Event()
         self._online_at: float | None = None
         self._catching_up: asyncio.Task[None] | None = None
@@ -115,8 +115,8 @@ class Realtime:
 
     # --- what the session tells
 
-    def online(self) -> None:
-        """See `Ears`."""
+    def on_connected(self) -> None:
+        """See `HubListener`."""
         self._resumed.clear()
         self._not_found = 0
         self._online_at = self._clock.monotonic()
@@ -128,12 +128,12 @@ class Realtime:
         log.info("realtime.online", extra={"source": self._source.name})
         self._catching_up = asyncio.create_task(self._catch_up(), name=f"resync {self._source.name}")
 
-    def heard(self) -> None:
-        """See `Ears`."""
+    def on_activity(self) -> None:
+        """See `HubListener`."""
         self._metrics.realtime.on_message(self._source.name)
 
-    async def put(self, target: str, arguments: bytes) -> None:
-        """See `Ears`."""
+    async def on_call(self, target: str, arguments: bytes) -> None:
+        """See `HubListener`."""
         self._metrics.realtime.on_event(self._source.name)
         head = self._heads.get(target)
         if head is None:
@@ -141,8 +141,8 @@ class Realtime:
             self._note_unknown(target)
         await self._intake.put(b"%b%b}" % (head, arguments))
 
-    async def broken(self, record: bytes, reason: str) -> None:
-        """See `Ears`."""
+    async def on_bad_record(self, record: bytes, reason: str) -> None:
+        """See `HubListener`."""
         await self._intake.put(record, broken=reason)
 
     def _note_unknown(self, target: str) -> None:
@@ -164,24 +164,24 @@ class Realtime:
             self._note(ended, online_s, wait_s)
             await self._pause(wait_s)
 
-    async def _try(self) -> tuple[Reconnect, Ended]:
+    async def _try(self) -> tuple[Reconnect, Disconnected]:
         reconnect = Reconnect()
         try:
             subscription = self._source.connector.subscribe()
             reconnect, named = subscription.reconnect, {**{v: v for v in subscription.targets.values()}, **subscription.targets}
             self._heads = {wire: _head(canonical) for wire, canonical in named.items()}
             await self._dial(subscription, self).run()
-        except Ended as ended:
+        except Disconnected as ended:
             return reconnect, ended
         except PluginError as error:
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
-            return reconnect, Ended("connector", str(error))
+            return reconnect, Disconnected("connector", str(error))
         except Exception as error:  # whatever nobody has thought of is a reason to come again, not to stay away
             log.error("realtime.failed", exc_info=error, extra={"source": self._source.name})
-            return reconnect, Ended("internal", f"{type(error).__name__} in the gateway itself; see its log")
+            return reconnect, Disconnected("internal", f"{type(error).__name__} in the gateway itself; see its log")
         finally:
             await self._stop_catching_up()
-        return reconnect, Ended("internal", "the session ended without a reason")
+        return reconnect, Disconnected("internal", "the session ended without a reason")
 
     async def _catch_up(self) -> None:
         began = self._clock.monotonic()
@@ -197,7 +197,7 @@ class Realtime:
             await asyncio.gather(self._catching_up, return_exceptions=True)
             self._catching_up = None
 
-    def _note(self, ended: Ended, online_s: float, wait_s: float) -> None:
+    def _note(self, ended: Disconnected, online_s: float, wait_s: float) -> None:
         name, metrics = self._source.name, self._metrics
         reason = ended.reason
         if ended.cause == "not_found":
@@ -213,7 +213,7 @@ class Realtime:
         metrics.realtime.state.labels(name).set(3)
         metrics.health.set_door(name, "realtime", "down", reason, next_at=self._clock.now() + timedelta(seconds=wait_s))
         log.log(
-            logging.WARNING if ended.cause == "sent_away" or self._not_found == 2 else logging.INFO,
+            logging.WARNING if ended.cause == "close_no_reconnect" or self._not_found == 2 else logging.INFO,
             "realtime.ended",
             extra={
                 "source": name,

@@ -22,7 +22,7 @@ Cause = Literal[
     "refused",  # any other status; 429 and 503 may say when to come again
     "not_a_hub",  # an answer that makes no sense, a refused negotiation or handshake: the configuration is wrong
     "closed",  # a close frame, or a Close message that asks us to come again
-    "sent_away",  # a Close message that does not
+    "close_no_reconnect",  # a Close message that does not
     "broken",  # the end without a close frame, a reset
     "silent",  # nothing heard for the server timeout
     "protocol",  # a record that makes no sense, or is too long
@@ -33,7 +33,7 @@ _AT_THE_CAP: frozenset[Cause] = frozenset({"credential", "not_a_hub", "connector
 _MOST_STEPS = 1000
 
 
-class Ended(Exception):
+class Disconnected(Exception):
     """One connection, or one try, is over.
 
     Attributes:
@@ -47,12 +47,12 @@ class Ended(Exception):
         self.reason = reason
         self.retry_after_s = retry_after_s
 
-    def without(self, secrets: Iterable[str]) -> Ended:
+    def without(self, secrets: Iterable[str]) -> Disconnected:
         """The same with every secret in the other side's words masked."""
         reason = self.reason
         for secret in filter(None, secrets):
             reason = reason.replace(secret, "***")
-        return Ended(self.cause, reason, retry_after_s=self.retry_after_s)
+        return Disconnected(self.cause, reason, retry_after_s=self.retry_after_s)
 
 
 class Backoff:
@@ -60,7 +60,7 @@ class Backoff:
 
     Args:
         least_s: Never less, whatever the dice say.
-        sent_away_s: At least, after a hub has said that we should not come again.
+        no_reconnect_s: At least, after a hub has said that we should not come again.
         stable_s: A connection that was online for so long counts as good, and the next wait is a first one.
     """
 
@@ -68,17 +68,17 @@ class Backoff:
         self,
         *,
         least_s: float = 0.5,
-        sent_away_s: float = 30.0,
+        no_reconnect_s: float = 30.0,
         stable_s: float = 30.0,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._least_s = least_s
-        self._sent_away_s = sent_away_s
+        self._sent_away_s = no_reconnect_s
         self._stable_s = stable_s
         self._dice = dice
         self._steps = 0
 
-    def after(self, ended: Ended, online_s: float, reconnect: Reconnect) -> float:
+    def after(self, ended: Disconnected, online_s: float, reconnect: Reconnect) -> float:
         """Seconds until the next try.
 
         Args:
@@ -89,7 +89,7 @@ class Backoff:
         near_the_cap = ended.cause in _AT_THE_CAP
         wait_s = reconnect.cap_s * (0.5 + self._dice() / 2) if near_the_cap else self._roof_s(reconnect) * self._dice()
         self._steps = min(self._steps + 1, _MOST_STEPS)
-        if ended.cause == "sent_away":
+        if ended.cause == "close_no_reconnect":
             wait_s = max(wait_s, self._sent_away_s)
         return max(wait_s, self._least_s, capped_retry_after_s(ended.retry_after_s, reconnect.cap_s))
 

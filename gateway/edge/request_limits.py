@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.config.settings import HttpSettings
-from gateway.edge.connections import seat_of
+from gateway.edge.connections import connection_of
 
 BODY_TIMEOUT_S = HttpSettings().body_timeout_s
 COMMIT_TIMEOUT_S = 3.0
@@ -47,26 +47,26 @@ async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> b
     content = request.content
     if content.is_eof() and content.total_bytes <= limit:
         return content.read_nowait()
-    seat = seat_of(request)
+    connection = connection_of(request)
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s) as scope:
-            if seat is not None:
-                seat.turn("reading", scope)
+            if connection is not None:
+                connection.enter("reading", scope)
             while chunk := await content.readany():
                 body += chunk
                 if len(body) > limit:
                     raise TooLong
     except TimeoutError:
-        if seat is not None and seat.cut:
+        if connection is not None and connection.cut:
             raise NoRoom from None
         raise
-    if seat is not None:
-        seat.turn("answering")
+    if connection is not None:
+        connection.enter("answering")
     return bytes(body)
 
 
-class Seldom:
+class LogThrottle:
     """For what strangers can cause as often as they like: one line a minute, with how many there were."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

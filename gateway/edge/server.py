@@ -15,8 +15,8 @@ from gateway.api.errors import ConfigError
 from gateway.clock import SystemClock
 from gateway.config.settings import HttpSettings
 from gateway.edge import client_address
-from gateway.edge.admission import Gate
-from gateway.edge.connections import Crowd, Limits, Seat, seat_of
+from gateway.edge.admission import Admission
+from gateway.edge.connections import Connection, Connections, Limits, connection_of
 from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway.http")
@@ -41,30 +41,30 @@ class QuietHandler(RequestHandler):
     """Says nothing of what it was sent: aiohttp's own error path logs and returns malformed header bytes, tokens included.
 
     Attributes:
-        seat: This connection among the others.
+        connection: This connection among the others.
     """
 
-    __slots__ = ("_crowd", "_gate", "seat")
-    seat: Seat
+    __slots__ = ("_admission", "_connections", "connection")
+    connection: Connection
 
-    def at(self, crowd: Crowd, gate: Gate) -> QuietHandler:
+    def at(self, connections: Connections, admission: Admission) -> QuietHandler:
         """Belong to these; before it is connected."""
-        self._crowd = crowd
-        self._gate = gate
+        self._connections = connections
+        self._admission = admission
         return self
 
-    def sit(self, seat: Seat) -> None:
+    def sit(self, connection: Connection) -> None:
         """Take its place."""
-        self.seat = seat
-        self._crowd.join(seat)
+        self.connection = connection
+        self._connections.join(connection)
 
     def data_received(self, data: bytes) -> None:
         if data:
-            self.seat.take(len(data))
+            self.connection.received(len(data))
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._crowd.leave(self.seat)
+        self._connections.leave(self.connection)
         super().connection_lost(exc)
 
     def handle_error(
@@ -73,7 +73,9 @@ class QuietHandler(RequestHandler):
         if status >= 500:
             log.error("request.failed", exc_info=exc, extra={"status": status, "method": request.method, "path": request.path[:200]})
         else:
-            self._gate.refuse("malformed", None if self.seat.is_proxy else self.seat.peer, status=status, error=type(exc).__name__)
+            self._admission.refuse(
+                "malformed", None if self.connection.is_proxy else self.connection.peer, status=status, error=type(exc).__name__
+            )
         answer = web.Response(status=status, text="bad request" if status < 500 else "internal error", headers=_ERROR_HEADERS)
         answer.force_close()
         return answer
@@ -85,8 +87,8 @@ class Listener:
     Args:
         answers: An application; or, where one function answers everything, that function, without the cost of a router.
         max_connections: One more has to make room, or is closed at once.
-        idle_timeout_s: For an idle connection and for the headers of a request; that of the gate's settings if None.
-        gate: Who may come in, and how the rest is counted. None for one with every default, whose counts nobody sees.
+        idle_timeout_s: For an idle connection and for the headers of a request; that of the admission's settings if None.
+        admission: Who may come in, and how the rest is counted. None for one with every default, whose counts nobody sees.
         max_per_address: Of `max_connections`; None for all of them.
     """
 
@@ -96,16 +98,16 @@ class Listener:
         *,
         max_connections: int,
         idle_timeout_s: float | None = None,
-        gate: Gate | None = None,
+        admission: Admission | None = None,
         max_per_address: int | None = None,
     ) -> None:
         clock = SystemClock()
-        self._gate = gate or Gate("http", Metrics(clock), clock, HttpSettings())
+        self._admission = admission or Admission("http", Metrics(clock), clock, HttpSettings())
         self._answers = answers
         self._runner: web.BaseRunner | None = None
         self._max_connections = max_connections
         self._max_per_address = max_per_address or max_connections
-        self._idle_timeout_s = self._gate.settings.idle_timeout_s if idle_timeout_s is None else idle_timeout_s
+        self._idle_timeout_s = self._admission.settings.idle_timeout_s if idle_timeout_s is None else idle_timeout_s
         self._server: asyncio.Server | None = None
         self._looking: asyncio.TimerHandle | None = None
 
@@ -130,18 +132,18 @@ class Listener:
         server = self._runner.server
         assert server is not None
         server.request_handler = _seated(_without_expectations(server.request_handler))
-        settings = self._gate.settings
+        settings = self._admission.settings
         limits = Limits(
             connections=self._max_connections,
             per_address=self._max_per_address,
             unfinished_bytes=settings.unfinished_bytes,
             write_timeout_s=settings.write_timeout_s,
         )
-        self.crowd = Crowd(limits, self._gate.note)
+        self.connections = Connections(limits, self._admission.note)
         self._look_round()
 
     def _look_round(self) -> None:
-        self.crowd.look_round()
+        self.connections.drop_unread()
         self._looking = asyncio.get_running_loop().call_later(_LOOK_ROUND_S, self._look_round)
 
     @property
@@ -156,17 +158,17 @@ class Listener:
 
     def admit(self, transport: asyncio.Transport) -> None:
         """Serve a new connection, or close it without a word, so that those inside are served."""
-        gate, address = self._gate, _address(transport)
-        peer, is_proxy = client_address.name(address), gate.peers.is_trusted(address)
-        if not is_proxy and gate.strangers.over(peer) == "address_rate":
-            gate.note("address_rate")
-        elif not self.crowd.has_room(peer, is_proxy=is_proxy):
-            gate.strangers.refused(None if is_proxy else peer)
+        admission, address = self._admission, _address(transport)
+        peer, is_proxy = client_address.name(address), admission.proxies.is_trusted(address)
+        if not is_proxy and admission.refusals.exceeded(peer) == "address_rate":
+            admission.note("address_rate")
+        elif not self.connections.has_room(peer, is_proxy=is_proxy):
+            admission.refusals.record_refused(None if is_proxy else peer)
         else:
-            _give_up_after(transport, gate.settings.write_timeout_s)
+            _give_up_after(transport, admission.settings.write_timeout_s)
             transport.max_size = _AT_ONCE  # type: ignore[attr-defined]  # asyncio's: how much it reads of one before the next has its turn
             handler = self._handler()
-            handler.sit(Seat(self.crowd, handler, transport, peer, is_proxy=is_proxy))
+            handler.sit(Connection(self.connections, handler, transport, peer, is_proxy=is_proxy))
             transport.set_protocol(handler)
             handler.connection_made(transport)
             return
@@ -184,7 +186,7 @@ class Listener:
             auto_decompress=False,  # a signature is over the bytes that were sent
             lingering_time=2.0,
             read_bufsize=_AT_ONCE,
-        ).at(self.crowd, self._gate)
+        ).at(self.connections, self._admission)
 
     def stop_listening(self) -> None:
         """Take no new connection; those that are open go on."""
@@ -250,14 +252,14 @@ def _seated(handle: Handle) -> Handle:
     """Tell a connection when it has a request in progress."""
 
     async def answered(request: web.BaseRequest) -> web.StreamResponse:
-        seat = seat_of(request)
-        if seat is None:
+        connection = connection_of(request)
+        if connection is None:
             return await handle(request)
-        seat.begin()
+        connection.begin_request()
         try:
             return await handle(request)
         finally:
-            seat.finish(has_more=not request.content.is_eof())
+            connection.finish_request(has_more=not request.content.is_eof())
 
     return answered
 

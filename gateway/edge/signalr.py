@@ -27,7 +27,7 @@ from gateway.api.errors import PermanentError, TransientError, without_input
 from gateway.api.subscription import Subscription
 from gateway.clock import Clock
 from gateway.edge.negotiation import Negotiation, judge
-from gateway.edge.reconnect import Ended
+from gateway.edge.reconnect import Disconnected
 from gateway.outbound.session import Unanswered, Unreached, Untrusted
 from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
 
@@ -39,36 +39,36 @@ _protocol = JsonHubProtocol(version=1)
 _PING: str = _protocol.encode(PingMessage())
 
 
-class Ears(Protocol):
+class HubListener(Protocol):
     """Who listens. `heard` and `online` return at once."""
 
-    def online(self) -> None:
+    def on_connected(self) -> None:
         """The handshake is done; everything from now on arrives."""
 
-    def heard(self) -> None:
+    def on_activity(self) -> None:
         """The hub has said something, if only a ping."""
 
-    async def put(self, target: str, arguments: bytes) -> None:
+    async def on_call(self, target: str, arguments: bytes) -> None:
         """One call, its arguments as they came, as JSON; waits while there is no room."""
 
-    async def broken(self, record: bytes, reason: str) -> None:
+    async def on_bad_record(self, record: bytes, reason: str) -> None:
         """One record that makes no sense, as it came; waits while there is no room."""
 
 
-class Deaf:
-    """Ears of somebody who does not want to listen."""
+class NullListener:
+    """HubListener of somebody who does not want to listen."""
 
-    def online(self) -> None:
-        """See `Ears`."""
+    def on_connected(self) -> None:
+        """See `HubListener`."""
 
-    def heard(self) -> None:
-        """See `Ears`."""
+    def on_activity(self) -> None:
+        """See `HubListener`."""
 
-    async def put(self, target: str, arguments: bytes) -> None:
-        """See `Ears`."""
+    async def on_call(self, target: str, arguments: bytes) -> None:
+        """See `HubListener`."""
 
-    async def broken(self, record: bytes, reason: str) -> None:
-        """See `Ears`."""
+    async def on_bad_record(self, record: bytes, reason: str) -> None:
+        """See `HubListener`."""
 
 
 class _Wire(Struct):
@@ -98,9 +98,9 @@ class Session:
         http: A session opened with `upgrades`; its cookies are forgotten at the start.
     """
 
-    def __init__(self, subscription: Subscription, ears: Ears, http: aiohttp.ClientSession, clock: Clock) -> None:
+    def __init__(self, subscription: Subscription, listener: HubListener, http: aiohttp.ClientSession, clock: Clock) -> None:
         self._subscription = subscription
-        self._ears = ears
+        self._listener = listener
         self._http = http
         self._clock = clock
         self._negotiation = Negotiation(subscription, http, clock)
@@ -112,24 +112,24 @@ class Session:
         """Connect and listen. A cancellation hangs up within a second or so.
 
         Raises:
-            Ended: Always.
+            Disconnected: Always.
         """
         try:
             async with self._open() as socket:
                 await self._live(socket)
-        except Ended as ended:
+        except Disconnected as ended:
             raise ended.without(self._negotiation.secrets) from ended.__cause__
 
-    async def try_out(self) -> Ended | None:
+    async def try_out(self) -> Disconnected | None:
         """Connect, and hang up at once; why it could not be done, or None."""
         try:
             async with self._open():
                 return None
-        except Ended as ended:
+        except Disconnected as ended:
             return ended.without(self._negotiation.secrets)
 
     async def _live(self, socket: WebSocket) -> None:
-        self._ears.online()
+        self._listener.on_connected()
         parts = {"read": self._read(socket), "ping": self._ping(socket), "watch": self._watch()}
         tasks = [asyncio.create_task(part, name=f"hub {name}") for name, part in parts.items()]
         try:
@@ -151,7 +151,7 @@ class Session:
                     socket = await self._connect()
                     await self._shake_hands(socket)
             except TimeoutError as error:
-                raise Ended("no_answer", f"not online within {self._subscription.connect_timeout_s:g} s") from error
+                raise Disconnected("no_answer", f"not online within {self._subscription.connect_timeout_s:g} s") from error
             yield socket
         finally:
             if socket is not None:
@@ -166,13 +166,13 @@ class Session:
         except NoUpgrade as error:
             raise judge(error.status, error.headers, self._clock.now()) from error
         except Untrusted as error:
-            raise Ended("untrusted", str(error)) from error
+            raise Disconnected("untrusted", str(error)) from error
         except Unreached as error:
-            raise Ended("unreachable", str(error)) from error
+            raise Disconnected("unreachable", str(error)) from error
         except Unanswered as error:
-            raise Ended("no_answer", str(error)) from error
+            raise Disconnected("no_answer", str(error)) from error
         except PermanentError as error:
-            raise Ended("not_a_hub", str(error)) from error
+            raise Disconnected("not_a_hub", str(error)) from error
 
     async def _shake_hands(self, socket: WebSocket) -> None:
         try:
@@ -188,11 +188,11 @@ class Session:
             is_record = _decoder.decode(first).type is not None
             response, _ = _protocol.decode_handshake(first.decode() + RECORD_SEPARATOR)
         except Exception as error:  # whatever an answer of another kind makes signalrcore do
-            raise Ended("not_a_hub", "the answer to the handshake is not a hub's") from error
+            raise Disconnected("not_a_hub", "the answer to the handshake is not a hub's") from error
         if is_record:
-            raise Ended("not_a_hub", "the hub sends a record in place of the answer to the handshake")
+            raise Disconnected("not_a_hub", "the hub sends a record in place of the answer to the handshake")
         if response.error:
-            raise Ended("not_a_hub", f"it refuses the handshake: {said(response.error)}")
+            raise Disconnected("not_a_hub", f"it refuses the handshake: {said(response.error)}")
 
     async def _ping(self, socket: WebSocket) -> None:
         """Say that we are here, from the start and whatever else is going on; a hub drops a client that is silent."""
@@ -201,7 +201,7 @@ class Session:
                 async with asyncio.timeout(self._subscription.connect_timeout_s):
                     await socket.send(_PING)
             except TimeoutError as error:
-                raise Ended("broken", "the hub does not read") from error
+                raise Disconnected("broken", "the hub does not read") from error
             except TransientError:
                 return  # the connection is gone; the reader finds its end, after what has still come
             await asyncio.sleep(self._subscription.keep_alive_s)
@@ -217,7 +217,7 @@ class Session:
             except (TransientError, PermanentError) as error:
                 raise _end(error) from error
             self._waiting_since = math.inf
-            self._ears.heard()
+            self._listener.on_activity()
             await self._records(data)
 
     async def _watch(self) -> None:
@@ -226,7 +226,7 @@ class Session:
         while True:
             left_s = min(self._waiting_since, time()) + patience_s - time()
             if left_s <= 0:
-                raise Ended("silent", f"nothing heard for {patience_s:g} s")
+                raise Disconnected("silent", f"nothing heard for {patience_s:g} s")
             await asyncio.sleep(left_s)
 
     async def _records(self, data: bytes) -> None:
@@ -242,39 +242,39 @@ class Session:
                 await self._other(record)
             else:
                 self._broken = 0
-                await self._ears.put(call.target, bytes(call.arguments))
+                await self._listener.on_call(call.target, bytes(call.arguments))
         self._check_length(self._rest)
 
     async def _keep(self, record: bytes, reason: str) -> None:
         """A record that cannot be read is kept, and those behind it are read; a hub that sends nothing else is none."""
         self._broken += 1
         if self._broken > _MOST_BROKEN:
-            raise Ended("protocol", f"more than {_MOST_BROKEN} records in a row are not the hub protocol's")
-        await self._ears.broken(record, reason)
+            raise Disconnected("protocol", f"more than {_MOST_BROKEN} records in a row are not the hub protocol's")
+        await self._listener.on_bad_record(record, reason)
 
     async def _other(self, record: bytes) -> None:
         try:
             message = decode(record) if record else None
-        except Nonsense as error:
+        except BadRecord as error:
             await self._keep(record, str(error))
             return
         if isinstance(message, InvocationMessage):
-            await self._ears.put(message.target, message.arguments)
+            await self._listener.on_call(message.target, message.arguments)
         elif isinstance(message, CloseMessage):
             text = f": {said(message.error)}" if message.error else ""
             if message.allow_reconnect is True:
-                raise Ended("closed", f"the hub closes{text}")
-            raise Ended("sent_away", f"the hub closes and does not ask us to come again{text}")
+                raise Disconnected("closed", f"the hub closes{text}")
+            raise Disconnected("close_no_reconnect", f"the hub closes and does not ask us to come again{text}")
 
     def _check_length(self, record: bytes) -> None:
         if len(record) > self._subscription.max_message_bytes:
-            raise Ended("protocol", self._too_long())
+            raise Disconnected("protocol", self._too_long())
 
     def _too_long(self) -> str:
         return f"a message is longer than {self._subscription.max_message_bytes} bytes"
 
 
-class Nonsense(Exception):
+class BadRecord(Exception):
     """A record that makes no sense."""
 
 
@@ -284,7 +284,7 @@ def decode(record: bytes) -> object:
     An invocation's arguments stay JSON, byte by byte: no number becomes a float on the way.
 
     Raises:
-        Nonsense: It makes no sense.
+        BadRecord: It makes no sense.
     """
     try:
         wire = _decoder.decode(record)
@@ -300,7 +300,7 @@ def decode(record: bytes) -> object:
             return PingMessage()
         return JsonHubProtocol.get_message(fields)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Nonsense(f"a record that is not the hub protocol's: {without_input(error)}") from error
+        raise BadRecord(f"a record that is not the hub protocol's: {without_input(error)}") from error
 
 
 def _is_known(type: int) -> bool:
@@ -316,12 +316,12 @@ def said(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text)[:_SAID])
 
 
-def _end(error: Exception) -> Ended:
+def _end(error: Exception) -> Disconnected:
     match error:
         case Closed(code=code):
-            return Ended("closed", f"the hub closes the WebSocket ({code})" + (f": {said(error.said)}" if error.said else ""))
+            return Disconnected("closed", f"the hub closes the WebSocket ({code})" + (f": {said(error.said)}" if error.said else ""))
         case BadFrame():
-            return Ended("protocol", str(error))
+            return Disconnected("protocol", str(error))
         case Broken():
-            return Ended("broken", str(error))
-    return Ended("broken", type(error).__name__)
+            return Disconnected("broken", str(error))
+    return Disconnected("broken", type(error).__name__)

@@ -20,11 +20,11 @@ from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.clock import Clock
 from gateway.codes import drawing
 from gateway.config.settings import HttpSettings
-from gateway.edge.admission import Gate, Over
+from gateway.edge.admission import Admission, Over
 from gateway.edge.callers import Caller, Callers
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, LogThrottle, NoRoom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.command_body import InvalidBody, meaning
@@ -59,9 +59,9 @@ class SubmitDoor:
     """The ERP's side of the way back."""
 
     def __init__(
-        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
+        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, admission: Admission | None = None
     ) -> None:
-        self._gate = gate or Gate("submit", metrics, clock, HttpSettings())
+        self._admission = admission or Admission("submit", metrics, clock, HttpSettings())
         self._store = store
         self._metrics = metrics
         self._clock = clock
@@ -73,7 +73,7 @@ class SubmitDoor:
         self._document = b""
         self._closing = asyncio.Event()
         self._rate = RateCounter(clock.monotonic)
-        self._refusals = Seldom(clock.monotonic)
+        self._refusals = LogThrottle(clock.monotonic)
 
     def serve(self, sources: Mapping[str, Source], callers: Callers, max_body_bytes: int, broken: Collection[str] = ()) -> None:
         """Work for this configuration from now on; `broken` are sources whose commands nobody can say for now."""
@@ -87,23 +87,23 @@ class SubmitDoor:
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of the network; whoever it is comes first, and a stranger learns nothing else."""
-        peer = self._gate.peer_of(request)
-        if (over := self._gate.strangers.over(peer)) is not None:
+        peer = self._admission.peer_of(request)
+        if (over := self._admission.refusals.exceeded(peer)) is not None:
             return await self._no_room(request, over)
         caller = self._callers.of(request.headers.getall("Authorization", []))
         if caller is None:
-            self._gate.count("unproven", peer)
+            self._admission.count("unproven", peer)
             if (count := self._refusals.since_last("")) is not None:
                 log.warning("submit.refused", extra={"status": 401, "since_last_line": count})
             return _answer(401, {"problem": "a token that is known here is needed"}, {"WWW-Authenticate": "Bearer"})
-        self._gate.strangers.proven(peer)
+        self._admission.refusals.record_genuine(peer)
         if caller.most_per_second is not None and not self._rate.allows(caller.name, caller.most_per_second):
             return _answer(429, {"problem": f"more than {caller.most_per_second} requests a second"}, {"Retry-After": "1"})
         return (await self.answer(request, caller))[0]
 
     async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
         """Say so at the end of the second, as at the webhook."""
-        await self._gate.pause(request, over)
+        await self._admission.pause(request, over)
         status, problem = (
             (429, "too many requests without a token that is known here") if over == "address_rate" else (503, "too many strangers")
         )

@@ -20,10 +20,10 @@ from gateway.api.errors import PluginError, Rejected, StoreError, TransientError
 from gateway.api.messages import Envelope, Event, Unreadable
 from gateway.clock import Clock
 from gateway.config.settings import HttpSettings
-from gateway.edge.admission import Gate, Over
-from gateway.edge.connections import Seat, seat_of
-from gateway.edge.not_found import Addresses
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, NoRoom, Seldom, TooLong, path_of, read_body
+from gateway.edge.admission import Admission, Over
+from gateway.edge.connections import Connection, connection_of
+from gateway.edge.not_found import KnownPaths
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, LogThrottle, NoRoom, TooLong, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Unverified
@@ -49,13 +49,13 @@ class WebhookDoor:
     """The vendors' side.
 
     Args:
-        gate: What is known of strangers; of the listener that the requests come by.
+        admission: What is known of strangers; of the listener that the requests come by.
         sources: Which sources have a webhook; may be exchanged while running.
         closed: Sources that have one and cannot work, their plugin being broken: why not. The sender is to come again.
     """
 
     def __init__(
-        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, gate: Gate | None = None
+        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, admission: Admission | None = None
     ) -> None:
         self.closed: Mapping[str, str] = {}
         self.closing = False
@@ -63,9 +63,9 @@ class WebhookDoor:
         self._metrics = metrics
         self._clock = clock
         self._body_timeout_s = body_timeout_s
-        self._gate = gate or Gate("http", metrics, clock, HttpSettings())
+        self._admission = admission or Admission("http", metrics, clock, HttpSettings())
         self._rate = RateCounter(clock.monotonic)
-        self._lines = Seldom(clock.monotonic)
+        self._lines = LogThrottle(clock.monotonic)
         self._large = asyncio.Lock()
         self._counters: dict[tuple[str, Received], Counter] = {}
         self.sources = {}
@@ -78,24 +78,24 @@ class WebhookDoor:
     @sources.setter
     def sources(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
-        self._addresses = Addresses([_PATH + name for name in sources])
+        self._known_paths = KnownPaths([_PATH + name for name in sources])
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one delivery; everything that comes to this side comes here."""
         began = perf_counter()
-        path, peer = path_of(request), self._gate.peer_of(request)
-        if (over := self._gate.strangers.over(peer)) is not None:
+        path, peer = path_of(request), self._admission.peer_of(request)
+        if (over := self._admission.refusals.exceeded(peer)) is not None:
             return await self._no_room(request, over)
         name = path.removeprefix(_PATH) if path.startswith(_PATH) else ""
         source = self.sources.get(name)
         if source is None and name in self.closed:
-            self._gate.strangers.refused(peer)
+            self._admission.refusals.record_refused(peer)
             return self._come_again(name)
         if source is None:
-            self._gate.refuse("unknown_address", peer, status=404, **self._addresses.told(path))
+            self._admission.refuse("unknown_address", peer, status=404, **self._known_paths.describe(path))
             return _answer(404, {"status": "unknown source"})
         if request.method != "POST":
-            self._gate.refuse("method", peer, among=source.name, source=source.name, status=405)
+            self._admission.refuse("method", peer, among=source.name, source=source.name, status=405)
             return _answer(405, {"status": "send a POST"}, {"Allow": "POST"})
         if self.closing:
             return self._busy(source, "shutting down", 5)
@@ -106,28 +106,28 @@ class WebhookDoor:
             source,
             Envelope(source=source.name, body=body, headers=request.raw_headers, received_at=self._clock.now()),
             peer,
-            seat_of(request),
+            connection_of(request),
         )
         self._metrics.accept.observe(perf_counter() - began)
         return answer
 
     async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
         """Say so at the end of the second."""
-        await self._gate.pause(request, over)
+        await self._admission.pause(request, over)
         if over == "address_rate":
             return _answer(429, {"status": "too many requests that prove nothing"}, {**_CLOSE, "Retry-After": "1"})
         return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "1"})
 
     async def _body(self, request: web.BaseRequest, source: Source, peer: str | None) -> bytes | web.Response:
         """The body, or what its sender hears in place of it."""
-        refuse, name = self._gate.refuse, source.name
+        refuse, name = self._admission.refuse, source.name
         try:
             return await read_body(request, source.max_body_bytes, self._body_timeout_s)
         except TooLong:
             refuse("too_long", peer, among=name, source=name, status=413)
             return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
         except NoRoom:
-            self._gate.strangers.refused(peer)
+            self._admission.refusals.record_refused(peer)
             return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "5"})
         except TimeoutError:
             refuse("slow_body", peer, among=name, source=name)
@@ -138,16 +138,16 @@ class WebhookDoor:
             refuse("broken_body", peer, among=name, source=name)
             return _answer(400, {"status": "broken off"}, _CLOSE)
 
-    async def _take(self, source: Source, envelope: Envelope, peer: str | None, seat: Seat | None) -> web.Response:
+    async def _take(self, source: Source, envelope: Envelope, peer: str | None, connection: Connection | None) -> web.Response:
         """Verify it first. What is not proven costs the sender's room, what is proven the source's pace."""
         try:
-            admitted = await self._admitted(source, envelope, seat)
+            admitted = await self._admitted(source, envelope, connection)
         except NoRoom:
             return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "5"})
         except TransientError as error:
             return self._busy(source, str(error), error.retry_after_s or 30)
         except UnknownKey:
-            self._gate.strangers.refused(peer)
+            self._admission.refusals.record_refused(peer)
             return self._busy(source, "the keys that it is signed with cannot be had", 30)
         except Unverified as error:
             self._refused(source, peer, error.cause)
@@ -160,7 +160,7 @@ class WebhookDoor:
 
     def _paced(self, source: Source, peer: str | None) -> web.Response | None:
         """What a genuine request is answered where its source has had too many in this second."""
-        self._gate.strangers.proven(peer)
+        self._admission.refusals.record_genuine(peer)
         if self._rate.allows(source.name, source.max_requests_per_second):
             return None
         return self._busy(source, "too many requests", 1)
@@ -175,26 +175,28 @@ class WebhookDoor:
             log.error("plugin.failed", exc_info=error, extra={"source": source.name})
         return await self._keep(source, envelope.body, str(error))
 
-    async def _admitted(self, source: Source, envelope: Envelope, seat: Seat | None) -> Sequence[Event | Unreadable]:
+    async def _admitted(self, source: Source, envelope: Envelope, connection: Connection | None) -> Sequence[Event | Unreadable]:
         """Its events. A key that we do not have is looked for once; UnknownKey says that it could not even be looked for."""
         keys = source.keys
         if keys is None:
             try:
-                return await self._admit(source, envelope, seat)
+                return await self._admit(source, envelope, connection)
             except UnknownKey as error:
                 raise Unverified(error) from error
         try:
-            return await self._admit(source, envelope, seat, keys.current)
+            return await self._admit(source, envelope, connection, keys.current)
         except UnknownKey:
             reliable = await keys.look_again()
         try:
-            return await self._admit(source, envelope, seat, keys.current)
+            return await self._admit(source, envelope, connection, keys.current)
         except UnknownKey as error:
             if reliable:
                 raise Unverified(None) from error
             raise
 
-    async def _admit(self, source: Source, envelope: Envelope, seat: Seat | None, *keys: Mapping[str, Any]) -> Sequence[Event | Unreadable]:
+    async def _admit(
+        self, source: Source, envelope: Envelope, connection: Connection | None, *keys: Mapping[str, Any]
+    ) -> Sequence[Event | Unreadable]:
         """Large ones go one at a time, so that small ones come between them; while they wait, they may have to make room (NoRoom)."""
 
         async def admit() -> Sequence[Event | Unreadable]:
@@ -202,19 +204,19 @@ class WebhookDoor:
 
         if len(envelope.body) <= _LARGE:
             return await admit()
-        if seat is not None:
-            seat.turn("waiting")
+        if connection is not None:
+            connection.enter("waiting")
         async with self._large:
-            if seat is not None:
-                if seat.cut:
+            if connection is not None:
+                if connection.cut:
                     raise NoRoom
-                seat.turn("answering")
+                connection.enter("answering")
             return await admit()
 
     def _refused(self, source: Source, peer: str | None, cause: BaseException | None) -> None:
         """One line a minute, with how many there were: a rise is worth a look (another secret, another issuer's key)."""
         self._count(source, "refused")
-        self._gate.count("unproven", peer)
+        self._admission.count("unproven", peer)
         if (count := self._lines.since_last(f"refused {source.name}")) is not None:
             log.warning("webhook.refused", extra={"source": source.name, "status": 401, "since_last_line": count})
         if cause is not None and (count := self._lines.since_last(f"failed {source.name}")) is not None:

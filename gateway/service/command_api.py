@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.api.errors import StoreBusy
 from gateway.clock import Clock
 from gateway.config.settings import Config, SubmitSettings
-from gateway.edge.admission import Gate
+from gateway.edge.admission import Admission
 from gateway.edge.callers import OPERATORS, Callers
 from gateway.edge.server import Listener
 from gateway.edge.submit import SubmitDoor
@@ -29,16 +29,16 @@ _LONGEST_NAME = 200
 class CommandApi:
     """Commands for vendors from callers and operators. The port is open only while a caller is configured."""
 
-    def __init__(self, store: Store, metrics: Metrics, clock: Clock, gate: Gate) -> None:
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock, admission: Admission) -> None:
         self._store = store
-        self._gate = gate
-        self.door = SubmitDoor(store, metrics, clock, body_timeout_s=gate.settings.body_timeout_s, gate=gate)
+        self._admission = admission
+        self.door = SubmitDoor(store, metrics, clock, body_timeout_s=admission.settings.body_timeout_s, admission=admission)
         self.listener: Listener | None = None
 
     async def listen(self, settings: SubmitSettings, listen: Listen) -> None:
         """Open the port if a caller is configured. Raises ConfigError."""
         if settings.callers and self.listener is None:
-            listener = Listener(self.door.receive, max_connections=settings.max_connections, gate=self._gate)
+            listener = Listener(self.door.receive, max_connections=settings.max_connections, admission=self._admission)
             await listen(listener, settings.address, "submit.listen")
             self.listener = listener
 

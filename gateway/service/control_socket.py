@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.api.errors import ConfigError, GatewayError, StoreFailed
-from gateway.edge.admission import Gate
+from gateway.edge.admission import Admission
 from gateway.edge.server import Listener
 from gateway.service.command_api import CommandApi
 from gateway.service.operations import Operation, Operations
@@ -28,13 +28,13 @@ def socket_path(data_dir: Path) -> Path:
 class ControlSocket:
     """Listener for operators: the reads of the page, operations, and commands for vendors. Opening the file is the permission."""
 
-    def __init__(self, admin: Admin, operations: Operations, commands: CommandApi, gate: Gate) -> None:
+    def __init__(self, admin: Admin, operations: Operations, commands: CommandApi, admission: Admission) -> None:
         self._operations = operations
         application = web.Application(client_max_size=_MAX_BODY_BYTES)
         application.router.add_post("/control", self._operate)
         admin.add_reads(application)
         commands.add_to(application)
-        self.listener = Listener(application, max_connections=16, gate=gate)
+        self.listener = Listener(application, max_connections=16, admission=admission)
 
     async def open(self, data_dir: Path) -> None:
         """Listen. Raises ConfigError, and StoreFailed where the disk is the reason."""

@@ -16,7 +16,7 @@ from typing import Any
 from gateway import __version__
 from gateway.api.errors import ConfigError, GatewayError, StoreError, StoreFailed
 from gateway.clock import Clock, SystemClock
-from gateway.edge.admission import SIDES, Gate
+from gateway.edge.admission import SIDES, Admission
 from gateway.edge.server import Listener, require_fast_parser
 from gateway.edge.webhook import WebhookDoor
 from gateway.engine.batch_worker import retry_commit
@@ -84,15 +84,20 @@ class Gateway:
         self._crash_record = assembly.crash_record
         self._hooks = HookWatch(self._crash_record, self._metrics.health.slow_hook)
         self._upkeep = Upkeep(self._store, self._metrics, self._clock, lambda: self._runtime)
-        gates = {side: Gate(side, self._metrics, self._clock, config.http) for side in SIDES}
-        self._door = WebhookDoor(self._store, self._metrics, self._clock, body_timeout_s=config.http.body_timeout_s, gate=gates["http"])
+        gates = {side: Admission(side, self._metrics, self._clock, config.http) for side in SIDES}
+        self._door = WebhookDoor(
+            self._store, self._metrics, self._clock, body_timeout_s=config.http.body_timeout_s, admission=gates["http"]
+        )
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
         Health(self._reader, self._metrics, self._store.commits, lambda: self._store.refusing, self._configured).add_to(pages)
         self.vendors = Listener(
-            self._door.receive, max_connections=config.http.max_connections, max_per_address=config.http.per_address, gate=gates["http"]
+            self._door.receive,
+            max_connections=config.http.max_connections,
+            max_per_address=config.http.per_address,
+            admission=gates["http"],
         )
-        self.pages = Listener(pages, max_connections=64, gate=gates["admin"])
+        self.pages = Listener(pages, max_connections=64, admission=gates["admin"])
         self.command_api = CommandApi(self._store, self._metrics, self._clock, gates["submit"])
         self._control = ControlSocket(self._admin, self._operations, self.command_api, gates["control"])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway import Event, Page, Reconnect
 from gateway.edge.realtime import Realtime
-from gateway.edge.reconnect import Backoff, Ended
+from gateway.edge.reconnect import Backoff, Disconnected
 from gateway.store.arrivals import Accepted, Incoming
 from gateway.testing import ManualClock
 from gateway.testing.hub import FaultHub
@@ -146,8 +146,8 @@ class Flapping:
 
     async def run(self) -> None:
         self._tries.append(self._clock.monotonic())
-        self._ears.online()
-        raise Ended("closed", "at once")
+        self._ears.on_connected()
+        raise Disconnected("closed", "at once")
 
 
 async def check_a_flapping_hub_is_not_hammered(door: Door, backoff: type[Backoff], seed: int) -> None:

@@ -59,7 +59,7 @@ class Door:
             self.clock,
             dial=lambda subscription, ears: session(subscription, ears, self.http, self.clock),
             resync=self.poller.resync,
-            backoff=backoff or Backoff(least_s=0.05, sent_away_s=0.3, stable_s=0.5),
+            backoff=backoff or Backoff(least_s=0.05, no_reconnect_s=0.3, stable_s=0.5),
         )
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -11,7 +11,7 @@ import aiohttp
 
 from gateway import HeaderAuth, Secret, Subscription
 from gateway.clock import SystemClock
-from gateway.edge.reconnect import Ended
+from gateway.edge.reconnect import Disconnected
 from gateway.edge.signalr import Session
 from gateway.outbound.session import any_unicast, open_session
 from gateway.testing.hub import FaultHub
@@ -22,7 +22,7 @@ SHORT: dict[str, Any] = {"auth": AUTH, "keep_alive_s": 0.2, "server_timeout_s": 
 
 
 class Listener:
-    """Ears that remember."""
+    """HubListener that remember."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, bytes]] = []
@@ -30,16 +30,16 @@ class Listener:
         self.was_online = False
         self.messages = 0
 
-    def online(self) -> None:
+    def on_connected(self) -> None:
         self.was_online = True
 
-    def heard(self) -> None:
+    def on_activity(self) -> None:
         self.messages += 1
 
-    async def put(self, target: str, arguments: bytes) -> None:
+    async def on_call(self, target: str, arguments: bytes) -> None:
         self.got.append((target, arguments))
 
-    async def broken(self, record: bytes, reason: str) -> None:
+    async def on_bad_record(self, record: bytes, reason: str) -> None:
         self.bad.append((record, reason))
 
 
@@ -56,19 +56,19 @@ async def http_session(**more: Any) -> AsyncIterator[aiohttp.ClientSession]:
         await made.close()
 
 
-async def ending(made: Session, timeout_s: float = 8.0) -> Ended:
+async def ending(made: Session, timeout_s: float = 8.0) -> Disconnected:
     """How a session ends; it must."""
     try:
         async with asyncio.timeout(timeout_s):
             await made.run()
-    except Ended as ended:
+    except Disconnected as ended:
         return ended
     raise AssertionError("a session ended without a reason")
 
 
 async def try_once(
     hub: FaultHub | str, then: Callable[[], Awaitable[None]] | None = None, *, http: aiohttp.ClientSession | None = None, **more: Any
-) -> tuple[Ended, Listener]:
+) -> tuple[Disconnected, Listener]:
     """One session from beginning to end; `then` is done once it is online."""
     ears = Listener()
     url = hub if isinstance(hub, str) else hub.url

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.edge.client_address import Peers, name, read
+from gateway.edge.client_address import TrustedProxies, name, read
 
-PEERS = Peers(["127.0.0.1", "::1", "10.0.0.0/8"])
+PEERS = TrustedProxies(["127.0.0.1", "::1", "10.0.0.0/8"])
 
 
-def named(*lines: tuple[str, str]) -> str | None:
-    return PEERS.named(CIMultiDictProxy(CIMultiDict(lines)))
+def client_of(*lines: tuple[str, str]) -> str | None:
+    return PEERS.client_of(CIMultiDictProxy(CIMultiDict(lines)))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def named(*lines: tuple[str, str]) -> str | None:
     ],
 )
 def test_the_last_address_that_is_no_trusted_proxy_is_the_sender(lines: list[tuple[str, str]], whom: str | None) -> None:
-    assert named(*lines) == whom
+    assert client_of(*lines) == whom
 
 
 def test_only_what_is_configured_is_trusted() -> None:

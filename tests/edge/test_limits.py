@@ -128,7 +128,7 @@ async def test_the_limits_are_in_force_on_a_live_handler(start, erp) -> None:
             assert handler._manager is not None
             assert handler._manager.handler_cancellation is False
     assert running.gateway._door._body_timeout_s == BODY_TIMEOUT_S == 10
-    limits = running.gateway.vendors.crowd.limits
+    limits = running.gateway.vendors.connections.limits
     assert (limits.connections, limits.per_address, limits.unfinished_bytes, limits.write_timeout_s) == (1000, 250, 32 * 2**20, 30)
 
 
@@ -173,12 +173,12 @@ async def test_the_connection_that_is_idle_longest_makes_room_for_another() -> N
 async def test_the_limits_come_from_the_configuration(start, erp) -> None:
     running = await start(erp.url, http=SMALLER)
     vendors, submit = running.gateway.vendors, running.gateway.command_api
-    limits = vendors.crowd.limits
+    limits = vendors.connections.limits
     assert (limits.connections, limits.per_address, limits.unfinished_bytes, limits.write_timeout_s) == (7, 3, 4_000_000, 5.0)
     assert (vendors._idle_timeout_s, running.gateway._door._body_timeout_s, submit.door._body_timeout_s) == (4.0, 3.0, 3.0)
-    strangers = running.gateway._door._gate.strangers
+    strangers = running.gateway._door._admission.refusals
     assert (strangers._together, strangers._per_address) == (20, 10)
-    assert running.gateway._door._gate.peers.is_trusted(read("10.1.2.3"))
+    assert running.gateway._door._admission.proxies.is_trusted(read("10.1.2.3"))
 
 
 SMALLER = """

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, cast
 
 from gateway.api.errors import TransientError
-from gateway.edge.push_buffer import Intake
+from gateway.edge.push_buffer import PushBuffer
 from gateway.metrics import Metrics
 from gateway.store.arrivals import Accepted, Incoming
 from gateway.store.base import Store
@@ -47,7 +47,7 @@ async def steps() -> None:
 async def test_what_is_read_while_the_store_takes_what_is_ready_is_stored_too(clock: ManualClock) -> None:
     hook_runner, shop = HookRunner(), Shop()
     made = source(clock, doors=("realtime",), hook_runner=cast("Any", hook_runner))
-    intake = Intake(made, cast("Store", shop), Metrics(clock), clock)
+    intake = PushBuffer(made, cast("Store", shop), Metrics(clock), clock)
     running = asyncio.create_task(intake.run())
     for n in range(2):  # the first is being committed, the second is ready
         await intake.put(acme.body(f"o{n}"))
@@ -79,7 +79,9 @@ async def test_what_was_read_does_not_wait_for_what_cannot_be_read_now(clock: Ma
             return await super().run(_, call)
 
     hook_runner, shop = Stands(), Shop()
-    intake = Intake(source(clock, doors=("realtime",), hook_runner=cast("Any", hook_runner)), cast("Store", shop), Metrics(clock), clock)
+    intake = PushBuffer(
+        source(clock, doors=("realtime",), hook_runner=cast("Any", hook_runner)), cast("Store", shop), Metrics(clock), clock
+    )
     hook_runner.turns.release()
     shop.turns.release()
     await intake.put(acme.body("o1"))

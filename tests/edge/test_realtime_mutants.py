@@ -12,8 +12,8 @@ import pytest
 from gateway.edge import push_buffer as intake_module
 from gateway.edge import realtime as realtime_module
 from gateway.edge.poller import Poller
-from gateway.edge.push_buffer import Intake
-from gateway.edge.reconnect import Backoff, Ended
+from gateway.edge.push_buffer import PushBuffer
+from gateway.edge.reconnect import Backoff, Disconnected
 from gateway.edge.signalr import Session
 from gateway.outbound.websocket import WebSocket
 from tests.edge import hub_checks
@@ -60,7 +60,7 @@ class Impatient(Session):
                 async with asyncio.timeout(self._subscription.server_timeout_s):
                     await self._records(await socket.receive())
             except TimeoutError as error:
-                raise Ended("silent", "ours") from error
+                raise Disconnected("silent", "ours") from error
 
 
 async def test_a_session_that_blames_the_hub_for_our_silence_is_caught(tmp_path: Path, stuck: HubProcess) -> None:
@@ -72,14 +72,14 @@ async def test_a_session_that_blames_the_hub_for_our_silence_is_caught(tmp_path:
 # --- events that are dropped where there is no room
 
 
-class Lossy(Intake):
+class Lossy(PushBuffer):
     async def put(self, body: bytes, *, broken: str | None = None) -> None:
         if self._fits(body):
             await super().put(body, broken=broken)
 
 
 async def test_an_intake_that_drops_is_caught(tmp_path: Path, stuck: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realtime_module, "Intake", Lossy)
+    monkeypatch.setattr(realtime_module, "PushBuffer", Lossy)
     await stuck.start()
     with pytest.raises(FAILS):
         async with asyncio.timeout(3):
@@ -89,13 +89,13 @@ async def test_an_intake_that_drops_is_caught(tmp_path: Path, stuck: HubProcess,
 # --- events without a bound
 
 
-class Boundless(Intake):
+class Boundless(PushBuffer):
     def _fits(self, body: bytes) -> bool:
         return True
 
 
 async def test_an_intake_without_bounds_is_caught(tmp_path: Path, stuck: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realtime_module, "Intake", Boundless)
+    monkeypatch.setattr(realtime_module, "PushBuffer", Boundless)
     await stuck.start()
     with pytest.raises(FAILS, match="in the intake"):
         await hub_checks.check_a_stuck_store_loses_nothing(tmp_path, stuck, count=5000, bytes_each=10, stuck_s=1.5)

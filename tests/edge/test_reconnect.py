@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Reconnect
-from gateway.edge.reconnect import Backoff, Cause, Ended
+from gateway.edge.reconnect import Backoff, Cause, Disconnected
 
 RECONNECT = Reconnect(base_s=1, factor=2, cap_s=60)
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -30,8 +30,8 @@ def test_a_wait_that_a_hub_asks_for_is_believed_up_to_an_hour_or_three_of_our_pa
     assert Backoff(dice=dice).after(far, 0, Reconnect(base_s=1, factor=2, cap_s=3000)) == 9000
 
 
-def ended(cause: Cause = "broken", retry_after_s: float | None = None) -> Ended:
-    return Ended(cause, "x", retry_after_s=retry_after_s)
+def ended(cause: Cause = "broken", retry_after_s: float | None = None) -> Disconnected:
+    return Disconnected(cause, "x", retry_after_s=retry_after_s)
 
 
 def test_waits_double_up_to_the_cap() -> None:
@@ -61,7 +61,7 @@ def test_a_connection_that_lasted_starts_over() -> None:
 
 def test_a_hub_that_sent_us_away_is_left_alone() -> None:
     backoff = Backoff(dice=low)
-    assert [backoff.after(ended("sent_away"), online_s, RECONNECT) for online_s in (0, 1000)] == [30, 30]
+    assert [backoff.after(ended("close_no_reconnect"), online_s, RECONNECT) for online_s in (0, 1000)] == [30, 30]
 
 
 @pytest.mark.parametrize("cause", ["credential", "not_a_hub", "connector"])
@@ -81,11 +81,11 @@ def test_every_wait_is_within_its_limits(cause: Cause, tries: int, seed: int, ba
     backoff = Backoff(dice=random.Random(seed).random)
     backoff._steps = tries
     wait_s = backoff.after(ended(cause), 0, reconnect)
-    assert (30 if cause == "sent_away" else 0.5) <= wait_s <= 60
+    assert (30 if cause == "close_no_reconnect" else 0.5) <= wait_s <= 60
 
 
 def test_a_reason_holds_no_address() -> None:
-    assert str(Ended("credential", "the hub answers 401")) == "credential: the hub answers 401"
+    assert str(Disconnected("credential", "the hub answers 401")) == "credential: the hub answers 401"
 
 
 @pytest.mark.parametrize(

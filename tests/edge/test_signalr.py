@@ -134,7 +134,7 @@ async def test_a_handshake_in_pieces_is_joined() -> None:
 
         hub.then = rest
         ended, ears = await try_once(hub, hub.close)
-    assert (ended.cause, ears.got) == ("sent_away", [("T", b"[1]")])
+    assert (ended.cause, ears.got) == ("close_no_reconnect", [("T", b"[1]")])
 
 
 async def test_our_handshake_and_pings_are_the_protocols() -> None:
@@ -257,15 +257,15 @@ ENDINGS: dict[str, tuple[Any, Cause, str]] = {
     "RST": (rst, "broken", "the connection"),
     "a close frame": (lambda hub: hub.write(frame(struct.pack(">H", 1001) + b"bye", CLOSE)), "closed", r"\(1001\): bye"),
     "an empty close frame": (lambda hub: hub.write(frame(b"", CLOSE)), "closed", r"\(1005\)"),
-    "Close alone": (lambda hub: hub.close(), "sent_away", "does not ask us to come again$"),
-    "Close and no close frame": (lambda hub: hub.close(code=None), "sent_away", "does not ask us to come again$"),
+    "Close alone": (lambda hub: hub.close(), "close_no_reconnect", "does not ask us to come again$"),
+    "Close and no close frame": (lambda hub: hub.close(code=None), "close_no_reconnect", "does not ask us to come again$"),
     "Close true": (lambda hub: hub.close(allow_reconnect=True), "closed", "the hub closes$"),
-    "Close false": (lambda hub: hub.close(allow_reconnect=False), "sent_away", "does not ask us to come again$"),
-    "Close with an error": (lambda hub: hub.close("no\nmore"), "sent_away", "come again: no more$"),
+    "Close false": (lambda hub: hub.close(allow_reconnect=False), "close_no_reconnect", "does not ask us to come again$"),
+    "Close with an error": (lambda hub: hub.close("no\nmore"), "close_no_reconnect", "come again: no more$"),
     "Close true with an error": (lambda hub: hub.close("slow client", True), "closed", "the hub closes: slow client$"),
     "Close with rubbish in it": (
         lambda hub: hub.write(frame(record({"type": 7, "error": [1], "allowReconnect": "true"}))),
-        "sent_away",
+        "close_no_reconnect",
         r"\[1\]$",
     ),
     "the process ends": (lambda hub: hub.stop(), "broken", "ended without a word"),
@@ -284,8 +284,8 @@ async def test_what_came_before_the_end_is_heard_however_long_it_takes() -> None
     slow = asyncio.Event()
 
     class Slow(Listener):
-        async def put(self, target: str, arguments: bytes) -> None:
-            await super().put(target, arguments)
+        async def on_call(self, target: str, arguments: bytes) -> None:
+            await super().on_call(target, arguments)
             await slow.wait()
 
     ears = Slow()
@@ -404,7 +404,7 @@ async def test_the_key_can_be_a_parameter_or_a_token(auth: str) -> None:
         ended, _ = await try_once(
             hub, hub.close, auth=QueryAuth(name="code", value=secret) if auth == "query" else BearerAuth(token=secret)
         )
-        assert (ended.cause, len(hub.heard)) == ("sent_away", 2)
+        assert (ended.cause, len(hub.heard)) == ("close_no_reconnect", 2)
 
 
 @pytest.mark.parametrize("versions", [(0, 1), (1,)])
@@ -412,7 +412,7 @@ async def test_either_version_of_negotiation_will_do(versions: tuple[int, ...]) 
     async with fault_hub() as hub:
         hub.versions = versions
         ended, _ = await try_once(hub, hub.close)
-    assert ended.cause == "sent_away"
+    assert ended.cause == "close_no_reconnect"
 
 
 async def test_a_hub_that_knows_no_version_is_taken_at_its_connection_id() -> None:
@@ -421,7 +421,7 @@ async def test_a_hub_that_knows_no_version_is_taken_at_its_connection_id() -> No
         answer = hub._negotiate
         hub._negotiate = lambda one: answer(type(one)(one.where, one.method, one.path, {}, one.headers))  # type: ignore[method-assign, assignment]
         ended, _ = await try_once(hub, hub.close)
-    assert ended.cause == "sent_away"
+    assert ended.cause == "close_no_reconnect"
 
 
 async def test_a_query_in_the_url_goes_along() -> None:
@@ -437,7 +437,7 @@ async def test_the_load_balancers_cookie_goes_on_the_upgrade_and_is_forgotten_af
         hub.cookie = "affinity=n1"
         for _ in range(2):
             ended, _ = await try_once(hub, hub.close, http=http)
-            assert ended.cause == "sent_away"
+            assert ended.cause == "close_no_reconnect"
         assert ["cookie" in one.headers for one in hub.heard] == [False, True, False, True]
 
 
@@ -447,7 +447,7 @@ async def test_a_redirect_is_negotiated_again_there_with_its_own_token() -> None
         first.redirect = (f"{second.url}?hub=orders", "their-token")
         for _ in range(2):
             ended, _ = await try_once(first, second.close)
-            assert ended.cause == "sent_away"
+            assert ended.cause == "close_no_reconnect"
         assert [one.where for one in first.heard] == ["negotiate", "negotiate"]
         assert [one.headers.get("x-api-key") for one in first.heard] == [KEY, KEY]
         assert [(one.where, one.query["hub"]) for one in second.heard] == [("negotiate", "orders"), ("upgrade", "orders")] * 2
@@ -468,7 +468,7 @@ async def test_a_redirect_to_the_same_host_keeps_the_key() -> None:
         hub._answer = first  # type: ignore[method-assign, assignment]
         hub.then = lambda _: hub.close()
         ended, _ = await try_once(hub.url.replace("/other", "/hub"))
-        assert (ended.cause, [one.headers["x-api-key"] for one in hub.heard]) == ("sent_away", [KEY] * 3)
+        assert (ended.cause, [one.headers["x-api-key"] for one in hub.heard]) == ("close_no_reconnect", [KEY] * 3)
 
 
 NOT_A_HUB = {
@@ -526,7 +526,7 @@ async def test_events_before_a_handshake_are_no_handshake() -> None:
 async def test_without_negotiation_the_web_socket_is_opened_at_once() -> None:
     async with fault_hub() as hub:
         ended, _ = await try_once(hub, hub.close, negotiate=False)
-        assert (ended.cause, [(one.where, one.query) for one in hub.heard]) == ("sent_away", [("upgrade", {})])
+        assert (ended.cause, [(one.where, one.query) for one in hub.heard]) == ("close_no_reconnect", [("upgrade", {})])
 
 
 # --- stopping (C14)

@@ -117,12 +117,12 @@ async def test_a_hub_that_stands_still_is_noticed(hub: HubProcess, tmp_path: Pat
 
 async def test_a_hub_that_sends_us_away_is_left_alone_for_a_while(hub: HubProcess, tmp_path: Path) -> None:
     """C3: what the server's own abort sends."""
-    async with listening(tmp_path, hub.url, backoff=Backoff(least_s=0.05, sent_away_s=0.6, stable_s=0.5), **SETTINGS) as door:
+    async with listening(tmp_path, hub.url, backoff=Backoff(least_s=0.05, no_reconnect_s=0.6, stable_s=0.5), **SETTINGS) as door:
         await door.up()
         await hub.tell("abort")
         await door.until(lambda: door.state == "down")
         since = time.monotonic()
-        assert door.metric("gateway_realtime_ended_total", cause="sent_away") == 1
+        assert door.metric("gateway_realtime_ended_total", cause="close_no_reconnect") == 1
         await door.up()
         assert time.monotonic() - since >= 0.5
 
@@ -174,7 +174,7 @@ async def test_a_stop_says_goodbye(hub: HubProcess, tmp_path: Path) -> None:
 
 async def test_connections_that_end_leave_nothing_behind(hub: HubProcess, tmp_path: Path) -> None:
     """C15 in small: descriptors and tasks are what they were."""
-    async with listening(tmp_path, hub.url, backoff=Backoff(least_s=0.01, sent_away_s=0.02, stable_s=0.0), **SETTINGS) as door:
+    async with listening(tmp_path, hub.url, backoff=Backoff(least_s=0.01, no_reconnect_s=0.02, stable_s=0.0), **SETTINGS) as door:
         await door.up()
         before = (len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()))
         for n in range(10):

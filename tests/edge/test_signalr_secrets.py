@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 from gateway import BearerAuth, QueryAuth, Secret, Subscription
 from gateway.config.decode import decode
 from gateway.config.report import Report
-from gateway.edge.reconnect import Ended
+from gateway.edge.reconnect import Disconnected
 from gateway.outbound.session import global_only
 from gateway.testing.hub import END, FaultHub, record
 from tests import hubby
@@ -85,7 +85,7 @@ def _everything_wrong(hub: FaultHub) -> list[Any]:
 
 
 async def test_no_exception_holds_a_key_or_a_token() -> None:
-    ends: list[Ended] = []
+    ends: list[Disconnected] = []
     async with fault_hub(key=TOKEN, key_in="bearer") as second, fault_hub() as hub:
         hub.redirect = (second.url, TOKEN)
         second.refuse("upgrade", 404, body=TOKEN.encode())
@@ -101,7 +101,7 @@ async def test_no_exception_holds_a_key_or_a_token() -> None:
         ends.append((await try_once("http://no-such-host.invalid/x", auth=auth))[0])
     ends.append((await try_once("http://127.0.0.1:1/\n", auth=QueryAuth(name="code", value=Secret(KEY, origin="test"))))[0])
     ends.append((await try_once(url, auth=BearerAuth(token=Secret(f"{KEY}\nx", origin="test"))))[0])
-    assert [ended.cause for ended in ends[:3]] == ["not_found", "not_a_hub", "sent_away"]
+    assert [ended.cause for ended in ends[:3]] == ["not_found", "not_a_hub", "close_no_reconnect"]
     assert ends[2].reason.endswith("*** has expired")
     for ended in ends:
         text = "".join(traceback.format_exception(ended)) + repr(vars(ended)) + repr(ended)
@@ -126,7 +126,7 @@ async def test_an_own_authority_is_trusted_where_it_is_named(own: Certificate) -
     async with fault_hub(tls=own.serving()) as hub, http_session(ca_file=own.pem) as http:
         assert hub.url.startswith("https://")
         ended, ears = await try_once(hub, hub.close, http=http)
-    assert (ended.cause, ears.was_online) == ("sent_away", True)
+    assert (ended.cause, ears.was_online) == ("close_no_reconnect", True)
 
 
 async def test_a_certificate_of_nobody_we_know_is_refused(own: Certificate) -> None:

@@ -1,4 +1,4 @@
-"""Strangers on a live gateway: what they may cost, and that what is genuine pays for none of it (tests/harness/torture has the floods)."""
+"""RefusalLimiter on a live gateway: what they may cost, and that what is genuine pays for none of it (tests/harness/torture has the floods)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.edge import server
-from gateway.edge.admission import Strangers
+from gateway.edge.admission import RefusalLimiter
 from gateway.testing import ManualClock
 from tests import acme
 from tests.loglines import log_lines
@@ -67,44 +67,44 @@ async def test_what_proves_nothing_does_not_use_up_the_pace_of_its_source(start,
     assert await received(running, "refused") == await refused(running, "unproven") == 40
 
 
-def strangers(clock: ManualClock) -> Strangers:
-    return Strangers(clock, per_address=3, together=10)
+def strangers(clock: ManualClock) -> RefusalLimiter:
+    return RefusalLimiter(clock, per_address=3, together=10)
 
 
 def test_an_address_that_proves_nothing_has_no_more_room_until_the_next_second(clock: ManualClock) -> None:
     known = strangers(clock)
     for _ in range(3):
-        assert known.over("a") is None
-        known.refused("a")
-    assert (known.over("a"), known.over("b"), known.over(None)) == ("address_rate", None, None)
+        assert known.exceeded("a") is None
+        known.record_refused("a")
+    assert (known.exceeded("a"), known.exceeded("b"), known.exceeded(None)) == ("address_rate", None, None)
     clock.advance(known.next_second_s())
-    assert known.over("a") is None
+    assert known.exceeded("a") is None
 
 
 def test_a_flood_of_many_leaves_room_for_who_has_proven_something(clock: ManualClock) -> None:
     known = strangers(clock)
-    known.proven("vendor")
+    known.record_genuine("vendor")
     for n in range(10):
-        known.refused(f"stranger {n}")
-    assert (known.over("another"), known.over("vendor"), known.over(None)) == ("rate", None, None)
+        known.record_refused(f"stranger {n}")
+    assert (known.exceeded("another"), known.exceeded("vendor"), known.exceeded(None)) == ("rate", None, None)
     clock.advance(3600)
     for n in range(10):
-        known.refused(f"stranger {n}")
-    assert known.over("vendor") == "rate"
+        known.record_refused(f"stranger {n}")
+    assert known.exceeded("vendor") == "rate"
 
 
 def test_what_is_genuine_counts_nowhere_here(clock: ManualClock) -> None:
     known = strangers(clock)
     for _ in range(100):
-        known.proven("vendor")
-    assert known.over("vendor") is None
+        known.record_genuine("vendor")
+    assert known.exceeded("vendor") is None
 
 
 def test_no_flood_of_addresses_fills_the_memory(clock: ManualClock) -> None:
     known = strangers(clock)
     for n in range(20_000):
-        known.proven(str(n))
-        known.refused(str(n))
+        known.record_genuine(str(n))
+        known.record_refused(str(n))
         clock.advance(0.01)
     assert len(known._known) == 10_000
     assert len(known._counts) <= 101
@@ -117,18 +117,18 @@ FEW = "max_refused_per_second_per_address = 3"
 async def stopped_clock(start, erp) -> Any:
     """A gateway whose second does not end before the test says so; the clock is the second thing."""
     running = await start(erp.url, http=FEW)
-    gate, clock = running.gateway._door._gate, ManualClock()
-    gate._clock = gate.strangers._clock = clock
+    admission, clock = running.gateway._door._admission, ManualClock()
+    admission._clock = admission.refusals._clock = clock
     return running, clock
 
 
 async def test_an_address_over_its_limit_waits_for_a_429_and_others_are_served(stopped_clock) -> None:
     running, clock = stopped_clock
-    crowd = running.gateway.vendors.crowd
+    connections = running.gateway.vendors.connections
     async with from_there(running.gateway.vendors.port) as line, from_there(running.gateway.vendors.port) as another:
         assert [await status(line, post(b"x", signature="0" * 64)) for _ in range(3)] == [401] * 3
         waiting = asyncio.create_task(status(another, genuine("o0")))
-        await running.until(lambda: is_true(any(seat.state == "paused" for seat in crowd._seats)))
+        await running.until(lambda: is_true(any(connection.state == "paused" for connection in connections._open)))
         async with from_there(running.gateway.vendors.port) as third:
             assert await third.closed() == b""
         assert (await running.deliver(acme.body("o1")))[0] == 200
@@ -160,14 +160,14 @@ async def test_a_stranger_that_names_somebody_else_is_not_believed(stopped_clock
     async with from_there(running.gateway.vendors.port) as line:
         for n in range(3):
             assert await status(line, post(b"x", headers=f"X-Forwarded-For: 192.0.2.{n}\r\n")) == 401
-    assert running.gateway._door._gate.strangers.over(STRANGER) == "address_rate"
-    assert running.gateway._door._gate.strangers.over("192.0.2.1") is None
+    assert running.gateway._door._admission.refusals.exceeded(STRANGER) == "address_rate"
+    assert running.gateway._door._admission.refusals.exceeded("192.0.2.1") is None
 
 
 async def test_guessing_at_tokens_is_slowed_down_too(start, erp) -> None:
     running = await start(erp.url, http=FEW, more=with_callers())
     listener = running.gateway.command_api.listener
-    running.gateway.command_api._gate._clock = running.gateway.command_api._gate.strangers._clock = ManualClock()
+    running.gateway.command_api._admission._clock = running.gateway.command_api._admission.refusals._clock = ManualClock()
     async with from_there(listener.port) as line:
         for _ in range(3):
             assert await status(line, post(b"", path="/out/pharmacy/create_order")) == 401
@@ -271,11 +271,11 @@ async def test_answers_that_nobody_reads_end_the_connection(start, erp, monkeypa
     running = await start(
         erp.url, http="write_timeout_s = 0.1\nmax_refused_per_second_per_address = 1000000\nmax_refused_per_second = 1000000"
     )
-    crowd = running.gateway.vendors.crowd
+    connections = running.gateway.vendors.connections
     async with from_there(running.gateway.vendors.port, receives=2304) as line:
         sending = asyncio.create_task(line.send(*[post(path="/x") * 1000] * 100))
         await running.until(lambda: an_answer_was_unread(running), 15)
-        await running.until(lambda: is_true(not [seat for seat in crowd._seats if seat.peer == STRANGER]), 15)
+        await running.until(lambda: is_true(not [connection for connection in connections._open if connection.peer == STRANGER]), 15)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
     assert await refused(running, "unread_answers") == 1
@@ -294,20 +294,20 @@ MIB = 1024 * 1024
 
 async def test_all_unfinished_bodies_together_have_a_limit_and_the_largest_go_first(start, erp) -> None:
     running = await start(erp.url, http=f"max_unfinished_bytes = {2 * MIB}\nmax_body_bytes = {MIB}")
-    crowd, port = running.gateway.vendors.crowd, running.gateway.vendors.port
+    connections, port = running.gateway.vendors.connections, running.gateway.vendors.port
     body = acme.body("o1")
     async with from_there(port, address="127.0.0.3") as vendor:
         await vendor.send(post(body, signature=acme.sign(SECRET, body))[:-1])
-        await running.until(lambda: is_true(crowd.held > 0))
+        await running.until(lambda: is_true(connections.pending_bytes > 0))
         lines = [from_there(port) for _ in range(6)]
         for line in lines:
             await (await line.__aenter__()).send(post(b"x" * (MIB - 10), length=MIB - 9))
         await running.until(lambda: refused_at_all(running))
-        assert 0 < crowd.held <= 2 * MIB
+        assert 0 < connections.pending_bytes <= 2 * MIB
         assert await status(vendor, body[-1:]) == 200
         for line in lines:
             await line.__aexit__(None, None, None)
-    await running.until(lambda: is_true(not crowd.held and not len(crowd)))
+    await running.until(lambda: is_true(not connections.pending_bytes and not len(connections)))
 
 
 async def refused_at_all(running: Any) -> bool:
@@ -316,12 +316,12 @@ async def refused_at_all(running: Any) -> bool:
 
 async def test_a_body_that_has_to_go_is_answered_503(start, erp) -> None:
     running = await start(erp.url)
-    crowd = running.gateway.vendors.crowd
+    connections = running.gateway.vendors.connections
     async with from_there(running.gateway.vendors.port) as line:
         await line.send(post(b"x" * 1000, length=2000))
-        await running.until(lambda: is_true(crowd.held > 1000))
-        (seat,) = [seat for seat in crowd._seats if seat.held]
-        seat.end()
+        await running.until(lambda: is_true(connections.pending_bytes > 1000))
+        (connection,) = [connection for connection in connections._open if connection.pending_bytes]
+        connection.cut_off()
         reply = await line.reply()
         assert reply is not None
         assert (reply.status, reply.headers["retry-after"], reply.headers["connection"]) == (503, "5", "close")
@@ -333,31 +333,31 @@ async def test_headers_that_never_end_count_as_well(start, erp) -> None:
     running = await start(erp.url)
     async with from_there(running.gateway.vendors.port) as line:
         await line.send(b"POST /in/acme HTTP/1.1\r\n" + b"X: y\r\n" * 50)
-        await running.until(lambda: is_true(running.gateway.vendors.crowd.held == 324))
+        await running.until(lambda: is_true(running.gateway.vendors.connections.pending_bytes == 324))
 
 
 async def test_what_is_answered_is_held_no_more(start, erp) -> None:
     running = await start(erp.url)
-    crowd = running.gateway.vendors.crowd
+    connections = running.gateway.vendors.connections
     async with from_there(running.gateway.vendors.port) as line:
         for request in (genuine("o1"), post(b"x"), post(path="/nowhere"), genuine("o2") + genuine("o3")):
             await line.send(request)
             assert await line.reply() is not None
         assert await line.reply() is not None
-        await running.until(lambda: is_true(crowd.held == 0))
-    assert len(crowd) == 0 or crowd.held == 0
+        await running.until(lambda: is_true(connections.pending_bytes == 0))
+    assert len(connections) == 0 or connections.pending_bytes == 0
 
 
 async def test_large_bodies_are_looked_at_one_at_a_time_and_what_waits_may_have_to_go(start, erp, monkeypatch) -> None:
     running = await start(erp.url)
-    door, crowd = running.gateway._door, running.gateway.vendors.crowd
+    door, connections = running.gateway._door, running.gateway.vendors.connections
     body = acme.body("o1") + b" " * 100_000
     async with door._large, from_there(running.gateway.vendors.port) as line:
         await line.send(post(body, signature=acme.sign(SECRET, body)))
-        await running.until(lambda: is_true(any(seat.state == "waiting" for seat in crowd._seats)))
+        await running.until(lambda: is_true(any(connection.state == "waiting" for connection in connections._open)))
         assert (await running.deliver(acme.body("o2")))[0] == 200  # a small one comes between
-        (seat,) = [seat for seat in crowd._seats if seat.state == "waiting"]
-        seat.end()
+        (connection,) = [connection for connection in connections._open if connection.state == "waiting"]
+        connection.cut_off()
         assert await line.closed() == b""
-    await running.until(lambda: is_true(not crowd.held))
+    await running.until(lambda: is_true(not connections.pending_bytes))
     assert (await running.deliver(body))[0] == 200

@@ -19,7 +19,7 @@ from gateway_pickup_cloud.settings import Settings
 from gateway_pickup_cloud.simulator import PickupCloudSimulator
 
 from gateway import Secret, Url
-from gateway.edge.push_buffer import Intake
+from gateway.edge.push_buffer import PushBuffer
 from gateway.plugin.connector import Connector
 from gateway.service.gateway import Gateway
 from gateway.testing import Bench, ErpSimulator, ManualClock, running_gateway, source_bench
@@ -59,7 +59,7 @@ class HubBench(Bench):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self._intake = Intake(self.source, self.store, self.metrics, self.clock)
+        self._intake = PushBuffer(self.source, self.store, self.metrics, self.clock)
 
     async def push(self, target: str, *arguments: Any) -> None:
         """One call of the hub, committed."""

@@ -22,8 +22,8 @@ from gateway.config.positions import NotToml, key_lines
 from gateway.config.positions import read as read_toml
 from gateway.config.settings import load
 from gateway.edge import negotiation
-from gateway.edge.reconnect import Ended
-from gateway.edge.signalr import Nonsense, Session, decode
+from gateway.edge.reconnect import Disconnected
+from gateway.edge.signalr import BadRecord, Session, decode
 from gateway.mapping import engine
 from gateway.mapping.fields import to_order
 from gateway.outbound.answer import Answer, date_of, retry_after_s
@@ -235,17 +235,17 @@ class Socket:
 
 
 class Listens:
-    def online(self) -> None:
+    def on_connected(self) -> None:
         return None
 
-    def heard(self) -> None:
+    def on_activity(self) -> None:
         return None
 
-    async def put(self, name: str, arguments: bytes) -> None:
+    async def on_call(self, name: str, arguments: bytes) -> None:
         assert isinstance(name, str)
         assert isinstance(arguments, bytes)
 
-    async def broken(self, record: bytes, reason: str) -> None:
+    async def on_bad_record(self, record: bytes, reason: str) -> None:
         assert isinstance(record, bytes)
         reason.encode()
 
@@ -253,12 +253,12 @@ class Listens:
 RECORDS = [b'{"type":1,"target":"OrderStateChanged","arguments":["o1",2]}', b'{"type":6}', b'{"type":7,"error":"x","allowReconnect":true}']
 
 
-@target("signalr.record", lambda: RECORDS, Nonsense)
+@target("signalr.record", lambda: RECORDS, BadRecord)
 def signalr_record(data: bytes) -> None:
     decode(data)
 
 
-@target("signalr.session", lambda: [b"{}\x1e" + record + b"\x1e\0" + record + b"\x1e" for record in RECORDS], Ended)
+@target("signalr.session", lambda: [b"{}\x1e" + record + b"\x1e\0" + record + b"\x1e" for record in RECORDS], Disconnected)
 def signalr_session(data: bytes) -> None:
     subscription = Subscription(url="https://hub.example/x", auth=BearerAuth(token=secret("key")))
     session = Session(subscription, Listens(), None, ManualClock())  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ NEGOTIATIONS = [
 ]
 
 
-@target("signalr.negotiation", lambda: NEGOTIATIONS, Ended)
+@target("signalr.negotiation", lambda: NEGOTIATIONS, Disconnected)
 def signalr_negotiation(data: bytes) -> None:
     bodies = parts(data, 3)
 

@@ -211,7 +211,7 @@ def pace_before_proof() -> None:
             return self._busy(source, "too many requests", 1)
         return await original(self, request, source, peer)
 
-    admission.Strangers.over = lambda self, peer: None  # type: ignore[method-assign]
+    admission.RefusalLimiter.exceeded = lambda self, peer: None  # type: ignore[method-assign]
     WebhookDoor._body = paced  # type: ignore[method-assign]
 
 
@@ -229,30 +229,30 @@ def parse_before_proof() -> None:
 
 def no_part() -> None:
     """Known-bad mutant: whoever comes first has the connections."""
-    connections.Crowd.has_room = lambda self, peer, *, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
+    connections.Connections.has_room = lambda self, peer, *, is_proxy: len(self) < self.limits.connections  # type: ignore[method-assign]
 
 
 def no_write_timeout() -> None:
     """Known-bad mutant: an answer waits for its reader for as long as it takes."""
-    connections.Crowd.look_round = lambda self: None  # type: ignore[method-assign]
+    connections.Connections.drop_unread = lambda self: None  # type: ignore[method-assign]
     server._give_up_after = lambda *_: None
 
 
 def no_bound() -> None:
     """Known-bad mutant: everybody may send as much as one may."""
-    connections.Crowd.keep_within = lambda self: None  # type: ignore[method-assign]
+    connections.Connections.shed = lambda self: None  # type: ignore[method-assign]
 
 
 def a_line_each() -> None:
     """Known-bad mutant: each refusal is told."""
-    request_limits.Seldom.since_last = lambda self, name: 1  # type: ignore[method-assign]
-    original = admission.Gate.count
+    request_limits.LogThrottle.since_last = lambda self, name: 1  # type: ignore[method-assign]
+    original = admission.Admission.count
 
     def told(self: Any, kind: Any, peer: Any) -> None:
         original(self, kind, peer)
         self.note(kind)
 
-    admission.Gate.count = told  # type: ignore[method-assign]
+    admission.Admission.count = told  # type: ignore[method-assign]
 
 
 def wall_clock_alone() -> None:
