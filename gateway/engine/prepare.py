@@ -1,4 +1,4 @@
-"""The prepare step: an inbox row becomes one message for each target that wants it."""
+"""Prepare step: make the messages for the targets out of an inbox row."""
 
 from __future__ import annotations
 
@@ -19,55 +19,52 @@ from gateway.api.errors import (
     Outdated,
     PermanentError,
     PluginError,
-    RateLimited,
     Rejected,
     StoreError,
     StoreFailed,
-    TransientError,
-    without_input,
 )
 from gateway.api.messages import Envelope, Event
-from gateway.api.order import Kind, Message, Order, content, encode, read_order
+from gateway.api.order import Order, content, read_order
 from gateway.clock import Clock
 from gateway.engine.batch_worker import now_for_ages, retry_commit
-from gateway.engine.difference import differences, is_likely_new
+from gateway.engine.difference import is_likely_new
+from gateway.engine.order_messages import deliveries, difference, numbered
+from gateway.engine.prepare_outcome import settlement
 from gateway.metrics import Metrics
 from gateway.plugin.incoming import incoming, warn_of_flagged
 from gateway.plugin.source import Source
 from gateway.plugin.validation import Misread
-from gateway.retry import backoff_s, capped_retry_after_s, is_over
 from gateway.store.base import Store
 from gateway.store.outcome import Settlement
-from gateway.store.rows import Delivery, InboxRow, Prepared
+from gateway.store.rows import InboxRow, Prepared
 
 log = logging.getLogger("gateway.prepare")
 
 BATCH = 50
-# Of what must be fetched: so many at the same time, and no more in one batch while the vendor is slow.
+# Concurrent fetches, and the size of a batch while the vendor is slow.
 _FETCHES, _SLOW_S = 4, 0.05
 _SLICE = 10
 _GIVES_WAY_S = 1.0
 FETCH_TIMEOUT_S = 60.0
 _AFTER_MISTAKE_S = 60.0
-_RETRY_BASE_S, _RETRY_CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
 
 
 class _Revision(Exception):
-    """The order came again with other content, and this source leaves that to a person."""
+    """The order came again with other content, and an operator decides about it."""
 
     def __init__(self, previous: Order | None, order: Order, version: int) -> None:
         super().__init__()
         likely_new = previous is not None and is_likely_new(previous, order)
         self.reason = f"version {version} of the order has other content" + (", and looks like another order" if likely_new else "")
-        self.detail = _detail(previous, order)
+        self.detail = difference(previous, order)
 
 
 class _Earlier(Exception):
-    """The order was like this before, and is not any more."""
+    """The order had this content before, and has other content now."""
 
 
 class Prepare:
-    """One source's prepare step. With `metrics`, it says there whether what it fetches from lets it in."""
+    """Prepare step of one source. With `metrics`, refused credentials of its fetches show there."""
 
     def __init__(self, source: Source, store: Store, clock: Clock, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
@@ -82,7 +79,7 @@ class Prepare:
         self._takes_previous = source.connector.takes("normalize", "previous")
 
     async def run_once(self) -> bool:
-        """Lease and prepare one batch; False where there was nothing."""
+        """Lease and prepare one batch; return False if nothing was due."""
         # Under a burst, senders wait for their answer, and this step gives way; for no longer than what they sent may wait: after that
         # they take turns, a batch here for a round of answers there, so that the inbox does not grow however long the burst.
         rows = await self._store.lease_inbox(self._source.name, self._limit, give_way_s=0.0 if self._behind else _GIVES_WAY_S)
@@ -92,12 +89,12 @@ class Prepare:
         return bool(rows)
 
     async def _at_once(self, rows: Sequence[InboxRow]) -> None:
-        """What is here is thinking only: all of it, then one commit."""
+        """Prepare rows that need no fetch, and commit them together."""
         slice_ = BATCH if self._behind else _SLICE
         ready: list[Prepared] = []
         for n, row in enumerate(rows):
             if n % slice_ == 0:
-                await asyncio.sleep(0)  # a batch is milliseconds of thinking, and somebody may be waiting for an answer
+                await asyncio.sleep(0)  # a batch is milliseconds of work, and senders wait for answers
             made = await self._one_or_later(row)
             if made is not None:
                 ready.append(made)
@@ -105,9 +102,9 @@ class Prepare:
             await self._finish(ready)
 
     async def _fetching(self, rows: Sequence[InboxRow]) -> None:
-        """What a vendor must be asked for, a few at a time: each is committed as soon as it is there.
+        """Fetch and prepare, a few rows at a time, and commit each as soon as it is there.
 
-        While that is slow, a turn takes only those few, so that what comes meanwhile does not wait for a whole batch.
+        While the vendor is slow, a batch takes only those few, so that later events do not wait for a long one.
         """
         waiting, slow = iter(rows), False
 
@@ -140,7 +137,7 @@ class Prepare:
             return None
 
     async def _finish(self, ready: Sequence[Prepared]) -> None:
-        """Commit them together; where that cannot be, one by one, so that one row costs no other its message."""
+        """Commit them together; if that fails, one by one, so that one row costs no other its message."""
         try:
             await retry_commit(self._clock, lambda: self._store.prepared(ready))
         except StoreFailed:
@@ -168,7 +165,7 @@ class Prepare:
             document = await self._document(row)
             previous = await self._previous(row)
             order = await self._read(row, document, previous)
-            return await self._message(await self._compared(row, order), order, previous)
+            return await self._prepared(await self._compared(row, order), order, previous)
         except LeaseLost:
             log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": row.key})
         except _Revision as revision:
@@ -179,13 +176,13 @@ class Prepare:
         except StoreError:
             raise
         except (GatewayError, Misread, TimeoutError) as error:
-            await self._end(row, self._settlement(row, error), began, began_ms)
+            await self._end(row, settlement(row, error, self._retry, now=now_for_ages(self._store)), began, began_ms)
             if isinstance(error, PluginError):
                 log.error("plugin.failed", exc_info=error, extra={"source": row.source, "key": row.key, "order_ref": row.order_ref})
         return None
 
     async def _reread(self, row: InboxRow) -> None:
-        """A dead letter that could not be read once, replayed: read it again."""
+        """Read an unreadable envelope again, after an operator replayed it."""
         assert row.door != "submit"  # what a connector makes of an answer can be read
         envelope = Envelope(source=row.source, door=row.door, body=row.document or b"", received_at=row.received_at)
         try:
@@ -197,7 +194,7 @@ class Prepare:
         warn_of_flagged(row.source, came, accepted)
 
     async def _document(self, row: InboxRow) -> bytes:
-        """The document that holds the order: the event's own, or what `fetch` brings, once."""
+        """Return the document that holds the order: the event's own, or the fetched one."""
         for document, sha256 in ((row.document, row.sha256), (row.fetched, row.fetched_sha256)):
             if document is not None and hashlib.sha256(document).digest() != sha256:
                 log.critical("store.damaged_document", extra={"source": row.source, "key": row.key, "order_ref": row.order_ref})
@@ -213,7 +210,7 @@ class Prepare:
         return document
 
     async def _fetched(self, row: InboxRow) -> bytes:
-        """What `fetch` brings; credentials that the vendor does not take are a matter for `readyz`, not only for this row."""
+        """Call `fetch`, and show in `readyz` if the vendor refuses the credentials."""
         try:
             document = await self._source.connector.fetch(_event(row), self._source.client)
         except AuthError as error:
@@ -225,15 +222,15 @@ class Prepare:
         return document
 
     async def _previous(self, row: InboxRow) -> Order | None:
-        """What was made of this order last, where anybody wants to know."""
+        """Return the order's newest message, if the connector or a comparison needs it."""
         if not row.messages or not (row.version > 1 or self._takes_previous or self._compares):
             return None
         return read_order(await retry_commit(self._clock, lambda: self._store.newest_message(row)))
 
     async def _read(self, row: InboxRow, document: bytes, previous: Order | None) -> Order:
-        """The order in a document; what was fetched by an earlier attempt and makes no sense is fetched anew.
+        """Read the order; fetch it again if an earlier attempt stored a document that makes no sense.
 
-        A vendor's maintenance page comes with a 200, too: kept for good, no replay could get past it.
+        A vendor's maintenance page may come with a 200: kept for good, no replay could get past it.
         """
         try:
             return await self._order(row, document, previous)
@@ -249,11 +246,11 @@ class Prepare:
         except Hold as hold:
             if hold.order is not None and (row.released or (hold.revision and self._source.on_revision != "hold")):
                 return hold.order
-            hold.detail = None if hold.order is None else _detail(previous, hold.order)
+            hold.detail = None if hold.order is None else difference(previous, hold.order)
             raise
 
     async def _compared(self, row: InboxRow, order: Order) -> InboxRow:
-        """Where the fetched order makes the versions: the row with its version. Raises Ignore for the newest one, _Earlier."""
+        """Return the row with its version, if fetched content makes the versions. Raises Ignore for the newest content, _Earlier."""
         if not self._compares or row.compared or not (row.fetch or row.document is None):
             return row
         digest, sends = hashlib.sha256(content(order)).digest(), self._source.earlier_versions == "send"
@@ -264,7 +261,7 @@ class Prepare:
             raise _Earlier(found.reason)
         return msgspec.structs.replace(row, version=found.version, compared=True)
 
-    async def _message(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
+    async def _prepared(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
         policy = self._source.on_revision
         if row.version > 1 and policy == "hold" and not row.released and not row.afresh:
             raise _Revision(previous, order, row.version)
@@ -274,74 +271,19 @@ class Prepare:
             sent = await retry_commit(self._clock, lambda: self._store.sent_before(row, supersede=supersede))
         n = row.messages + 1
         key = f"{row.source}/{row.order_ref}/{n}"
-        flags = list(order.flags)
-        if row.version > 1 and not row.afresh:
-            flags.append("resubmitted")
-            if previous is not None and is_likely_new(previous, order):
-                flags.append("likely_new_order")
-        order = msgspec.structs.replace(order, order_ref=row.order_ref, revision=row.version, flags=tuple(dict.fromkeys(flags)))
-        deliveries, bodies = [], dict[Kind, bytes]()
-        for destination in self._source.destinations:
-            kind = _kind(order, row.version, first=destination.target not in sent)
-            if kind not in destination.accepts:
-                continue
-            if kind not in bodies:
-                bodies[kind] = self._body(row, key, kind, order)
-            body = bodies[kind]
-            if destination.target not in sent and not destination.wants(body):  # who has an order hears of its changes
-                continue
-            deliveries.append(Delivery(target=destination.target, kind=kind, body=body, sha256=hashlib.sha256(body).digest()))
+        order = numbered(row, order, previous)
+        made = deliveries(self._source, row, key, order, sent)
         is_open = self._tells_open and await self._source.hook_runner.run("is_open", lambda: self._source.connector.is_open(order))
         return Prepared(
             row=row,
             key=key,
             n=n,
-            deliveries=tuple(deliveries),
+            deliveries=made,
             sent=sent,
             supersedes=supersede,
             open=is_open,
             number=order.order_number,
         )
-
-    def _body(self, row: InboxRow, key: str, kind: Kind, order: Order) -> bytes:
-        try:
-            return encode(
-                Message(
-                    key=key,
-                    kind=kind,
-                    source=row.source,
-                    vendor=self._source.vendor,
-                    occurred_at=row.occurred_at,
-                    received_at=row.received_at,
-                    order=order,
-                )
-            )
-        except (TypeError, ValueError, RecursionError) as error:
-            raise PluginError(f"normalize returned an order that cannot be written as JSON: {without_input(error)}") from error
-
-    def _settlement(self, row: InboxRow, error: BaseException) -> Settlement:
-        match error:
-            case Hold():
-                return Settlement(status="held", outcome="held", reason=error.reason, detail=error.detail)
-            case Ignore():
-                return Settlement(status="done", outcome="flagged" if error.flag else "ignored", reason=error.reason)
-            case RateLimited():
-                wait_s = capped_retry_after_s(error.retry_after_s, _RETRY_CAP_S) or 60.0
-                return Settlement(status="ready", outcome="rate_limited", due_in_s=wait_s, reason=str(error), counts=False)
-            case TransientError() | AuthError() | TimeoutError():
-                age_s = (now_for_ages(self._store) - row.received_at).total_seconds()
-                reason = str(error) or "no answer in time"
-                if is_over(age_s, _MAX_AGE_S if self._retry is None else self._retry.give_up_s):
-                    return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
-                asked_s = capped_retry_after_s(getattr(error, "retry_after_s", None), _RETRY_CAP_S)
-                wait_s = max(asked_s, self._pause_s(row.attempts))
-                return Settlement(status="ready", outcome="retry", due_in_s=wait_s, reason=reason)
-        return Settlement(status="dead", outcome="dead", reason=str(error)[:1000])
-
-    def _pause_s(self, attempts: int) -> float:
-        if self._retry is None:
-            return backoff_s(attempts, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)
-        return self._retry.schedule_s[min(attempts, len(self._retry.schedule_s)) - 1]
 
     async def _end(self, row: InboxRow, end: Settlement, began: float, began_ms: int, *, with_earlier: bool = False) -> None:
         duration_ms = round((perf_counter() - began) * 1000)
@@ -362,7 +304,7 @@ class Prepare:
 
 
 def _is_outside(row: InboxRow) -> bool:
-    """Whether the order must be fetched first."""
+    """Return True if the order must be fetched first."""
     return row.order_ref is not None and row.fetched is None and (row.fetch or row.document is None)
 
 
@@ -370,17 +312,3 @@ def _event(row: InboxRow) -> Event:
     assert row.order_ref is not None
     document = row.document if row.fetch else None
     return Event(key=row.key, order_ref=row.order_ref, document=document, occurred_at=row.occurred_at, reference=row.reference)
-
-
-def _detail(previous: Order | None, order: Order) -> str | None:
-    if previous is None:
-        return "what came before is not there to compare with"
-    return "\n".join(differences(previous, order)) or "nothing that a person would look at is different"
-
-
-def _kind(order: Order, version: int, *, first: bool) -> Kind:
-    if first:
-        return "order.placed"
-    if order.status == "cancelled":
-        return "order.cancelled"
-    return "order.revised" if version > 1 else "order.status"

@@ -26,7 +26,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.edge import admission, connections, request_limits, server
 from gateway.edge.poller import Poller
 from gateway.edge.webhook import WebhookDoor
-from gateway.engine import acknowledge, prepare
+from gateway.engine import acknowledge, prepare_outcome
 from gateway.engine.breaker import once_then
 from gateway.engine.target_health import TargetHealth
 from gateway.outbound import session, vendor
@@ -75,7 +75,7 @@ def resolve_by(hosts: Path) -> None:
 def quicken() -> None:
     """The pauses that no setting changes."""
     acknowledge._BASE_S, acknowledge._CAP_S = 0.05, 0.3
-    prepare._RETRY_BASE_S, prepare._RETRY_CAP_S = 0.05, 0.3
+    prepare_outcome._BASE_S, prepare_outcome._CAP_S = 0.05, 0.3
     original = aiohttp.TCPConnector.__init__
 
     def forgetful(self: aiohttp.TCPConnector, **named: Any) -> None:
