@@ -1,9 +1,10 @@
-"""The acknowledge step: tell a vendor what has reached a stage, in batches."""
+"""Acknowledge step: tell a vendor which orders have reached a stage, in batches."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from time import perf_counter
 
@@ -26,7 +27,7 @@ _BASE_S, _CAP_S, _MAX_AGE_S = 5.0, 3600.0, 7 * 86400.0
 
 
 class Acknowledge:
-    """One source's acknowledge step."""
+    """Acknowledge step of one source."""
 
     def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
@@ -35,7 +36,7 @@ class Acknowledge:
         self._clock = clock
 
     async def run_once(self) -> bool:
-        """Lease and send one batch; False where there was nothing."""
+        """Lease and send one batch; return False if nothing was due."""
         rows = await self._store.lease_acknowledgements(self._source.name, BATCH)
         if not rows:
             return False
@@ -79,10 +80,9 @@ class Acknowledge:
         )
 
     def _report(self, ends: Sequence[tuple[AckRow, Settlement]], duration_ms: int) -> None:
-        counts: dict[str, int] = {}
-        for _, end in ends:
-            counts[end.outcome] = counts.get(end.outcome, 0) + 1
-            self._metrics.acknowledged.labels(self._source.name, end.outcome).inc()
+        counts = Counter(end.outcome for _, end in ends)
+        for outcome, count in counts.items():
+            self._metrics.acknowledged.labels(self._source.name, outcome).inc(count)
         level = logging.WARNING if "dead" in counts else logging.INFO
         log.log(
             level,

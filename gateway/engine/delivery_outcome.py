@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt. Pure."""
+"""Settlement of a delivery after an attempt. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.targets.settings import Retry
 
 
 def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime, began_ms: int, duration_ms: int) -> Settlement:
-    """How the row ends this attempt. What is unclear stays so until it is known, or a person decides; it is never given up."""
+    """Return the settlement of an attempt. A row in doubt is never given up: it is cleared up, or a person decides."""
     end = Settlement(
         status="unknown" if outcome.in_doubt else "ready",
         outcome="unknown" if outcome.in_doubt else "retry",

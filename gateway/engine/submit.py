@@ -1,7 +1,7 @@
-"""The submit step: what a caller wants said to a vendor is said, and an attempt whose end nobody knows is looked up before another.
+"""Submit step: send commands to a vendor, and look up an attempt with unknown result before another.
 
-An attempt is announced on disk before its hook is called. What ends without the vendor's word is unknown: the command's look-up
-says what became of it, or it is repeated where that does no harm, or a person decides. It is never sent blindly, nor given up.
+An attempt is recorded on disk before its hook is called. Without the vendor's answer it is in doubt: the command's look-up
+clears it up, or it is repeated if that does no harm, or a person decides. It is never sent blindly, nor given up.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _LONGEST_REASON = 1000
 
 
 class _Attempt(Struct):
-    """How far an attempt is. `sent`: announced, so it may have reached the vendor. `looking`: it asks what became of another."""
+    """Progress of an attempt. `sent`: it may have reached the vendor. `looking`: it looks up another."""
 
     sent: bool = False
     looking: bool = False
 
 
 class Submit(ConcurrentWorker[SubmissionRow]):
-    """One source's submit step; `run()` is its task. Some are under way at the same time, of one subject one."""
+    """Worker that sends one source's commands: several at a time, one for each subject."""
 
     def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         super().__init__("submit", source.name, store, clock, log=log, failed="submit.failed")
@@ -56,7 +56,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
         self._paused_until: float | None = None
 
     def resume(self) -> None:
-        """Go on: the credentials changed, or an operator says so."""
+        """Send again: the credentials changed, or an operator asks for it."""
         self._paused_until, self._quiet_until = None, 0.0
         self._metrics.health.set_door(self._source.name, "submit", "up")
         self._changed.set()
@@ -70,7 +70,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
         return await self._store.lease_submissions(self._source.name, limit)
 
     def _start(self, row: SubmissionRow) -> None:
-        self._spawn(self._one(row), f"submit {row.public_id}", row.id)
+        self._spawn(self._attempt(row), f"submit {row.public_id}", row.id)
 
     def _allowance(self) -> int:
         now = self._clock.monotonic()
@@ -81,11 +81,11 @@ class Submit(ConcurrentWorker[SubmissionRow]):
     def _pause_s(self) -> float:
         return max(self._quiet_until, self._paused_until or 0.0) - self._clock.monotonic()
 
-    async def _one(self, row: SubmissionRow) -> None:
+    async def _attempt(self, row: SubmissionRow) -> None:
         began, began_ms = perf_counter(), self._clock.now_ms()
         attempt, made = _Attempt(), None
         try:
-            made, end = await self._tried(row, attempt)
+            made, end = await self._try(row, attempt)
         except LeaseLost:
             log.warning("submit.lease_lost", extra={"source": row.source, "key": row.public_id})
             return
@@ -113,20 +113,20 @@ class Submit(ConcurrentWorker[SubmissionRow]):
             },
         )
 
-    async def _tried(self, row: SubmissionRow, attempt: _Attempt) -> tuple[Submitted | None, Settlement]:
-        """One attempt or look-up: what the vendor said, and how it ends."""
+    async def _try(self, row: SubmissionRow, attempt: _Attempt) -> tuple[Submitted | None, Settlement]:
+        """Make one attempt or look-up; return the vendor's answer and the settlement."""
         connector = self._source.connector
         try:
             command = connector.commands().get(row.command)
             if command is None:
-                reason = f"the source has no command {row.command!r} with its settings of now"
+                reason = f"the source has no command {row.command!r} with its current settings"
                 return None, Settlement(status="held", outcome="held", reason=reason, counts=False)
             submission = self._submission(row, command)
             if isinstance(submission, Settlement):
                 return None, submission
             if row.in_doubt_since is not None and command.look_up is not None:
                 attempt.looking = True
-                return await self._looked(row, submission)
+                return await self._look_up(row, submission)
             if row.in_doubt_since is not None and not connector.is_repeatable(row.command):
                 return None, undecidable("the vendor may have done it, and cannot be asked")
             await retry_commit(self._clock, lambda: self._store.start_submission(row))
@@ -137,7 +137,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
             raise
         except Exception as error:
             return None, self._failed(row, attempt, error)
-        self._went_well()
+        self._succeeded()
         return made, Settlement(status="done", outcome="submitted", cleared=True)
 
     def _submission(self, row: SubmissionRow, command: Command) -> Submission | Settlement:
@@ -147,18 +147,18 @@ class Submit(ConcurrentWorker[SubmissionRow]):
         try:
             body: Any = msgspec.json.decode(row.body.removeprefix(b"\xef\xbb\xbf"), type=command.body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return self._unusable(row, "the stored command does not fit what the connector of now takes")
+            return self._unusable(row, "the stored command does not fit what the connector takes now")
         return Submission(id=row.public_id, command=row.command, body=body, accepted_at=row.accepted_at, repeated=row.repeated)
 
     @staticmethod
     def _unusable(row: SubmissionRow, reason: str) -> Settlement:
         return Settlement(status="dead", outcome="refused", reason=reason) if row.in_doubt_since is None else undecidable(reason)
 
-    async def _looked(self, row: SubmissionRow, submission: Submission) -> tuple[Submitted | None, Settlement]:
-        """What became of an attempt."""
+    async def _look_up(self, row: SubmissionRow, submission: Submission) -> tuple[Submitted | None, Settlement]:
+        """Ask the vendor what became of an earlier attempt."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
             found = await self._source.connector.look_up(submission, self._source.client)
-        self._went_well()
+        self._succeeded()
         if found is not None:
             return found, Settlement(status="done", outcome="found", counts=False, cleared=True)
         return None, not_there(row, self._clock.now(), now_for_ages(self._store))
@@ -177,11 +177,11 @@ class Submit(ConcurrentWorker[SubmissionRow]):
         return failed(row, error, reason[:_LONGEST_REASON], sent=attempt.sent, now=now_for_ages(self._store))
 
     def _pause(self, reason: str) -> None:
-        """Nothing more is said until somebody says so, or after a long while: a vendor locks accounts that knock too often."""
+        """Send nothing until `resume`, or for a long while: a vendor locks accounts that sign in too often."""
         self._paused_until = self._clock.monotonic() + AUTH_PAUSE_S
         self._metrics.health.set_door(self._source.name, "submit", "down", reason)
 
-    def _went_well(self) -> None:
+    def _succeeded(self) -> None:
         if self._paused_until is not None:
             self.resume()
 

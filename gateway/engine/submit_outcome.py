@@ -1,6 +1,6 @@
-"""What becomes of a command after an attempt or a look-up that did not end well. Pure.
+"""Settlement of a command after an attempt or a look-up that failed. Pure.
 
-What nobody knows the end of is never given up: it is held once it has been unknown for too long.
+A command in doubt is never given up: it is held once it has been in doubt for too long.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TO_DECIDE = "`gateway release` says that the vendor has nothing of it and sends
 
 
 def failed(row: SubmissionRow, error: Exception, reason: str, *, sent: bool, now: datetime) -> Settlement:
-    """How an attempt ends that raised `error`, or, where nothing was `sent`, a look-up."""
+    """Return the settlement of an attempt that raised `error`, or, if nothing was `sent`, of a look-up."""
     if not sent:
         return _not_sent(row, error, reason, now) if row.in_doubt_since is None else _not_found_out(row, error, reason, now)
     if isinstance(error, Hold):
@@ -34,7 +34,7 @@ def failed(row: SubmissionRow, error: Exception, reason: str, *, sent: bool, now
 
 
 def not_there(row: SubmissionRow, now: datetime, by_age: datetime) -> Settlement:
-    """How a look-up ends that finds nothing: that counts once the attempt it looked for can no longer be on its way.
+    """Return the settlement of a look-up that found nothing: it counts once the attempt can no longer be on its way.
 
     Args:
         now: By the wall clock.
@@ -49,12 +49,12 @@ def not_there(row: SubmissionRow, now: datetime, by_age: datetime) -> Settlement
 
 
 def undecidable(reason: str) -> Settlement:
-    """How it ends where only a person can find out."""
+    """Return the settlement of a command that only a person can clear up."""
     return Settlement(status="held", outcome="unknown", reason=f"{reason}; {_TO_DECIDE}", counts=False)
 
 
 def _not_sent(row: SubmissionRow, error: Exception, reason: str, now: datetime) -> Settlement:
-    """The vendor surely did nothing. What it does not let in, or not so fast, is no attempt, and never given up."""
+    """Settle a command that did not reach the vendor. A refused sign-in or a rate limit is no attempt, and never given up."""
     if isinstance(error, AuthError):
         return Settlement(status="ready", outcome="paused", reason=reason, counts=False)
     if isinstance(error, RateLimited):
@@ -65,7 +65,7 @@ def _not_sent(row: SubmissionRow, error: Exception, reason: str, now: datetime) 
 
 
 def _not_found_out(row: SubmissionRow, error: Exception, reason: str, now: datetime) -> Settlement:
-    """A look-up that brought nothing: what was unknown still is."""
+    """Settle a failed look-up: the command stays in doubt."""
     if isinstance(error, (Hold, PermanentError)):
         return undecidable(reason if isinstance(error, Hold) else f"it cannot be looked up: {reason}")
     end = _unknown(row, reason, _pause_s(row.lookup_attempts + 1, error), now, outcome="unknown")

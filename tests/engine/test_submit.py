@@ -422,12 +422,12 @@ async def test_an_answer_that_was_not_noted_is_found_again(bench: Bench, monkeyp
 
 async def test_a_command_that_is_not_there_any_more_waits_for_a_person(bench: Bench) -> None:
     state = await bench.until(await bench.hand_in("RX-1", "create_nothing"), "held")
-    assert state.error == "the source has no command 'create_nothing' with its settings of now"
+    assert state.error == "the source has no command 'create_nothing' with its current settings"
 
 
 async def test_a_stored_body_that_does_not_fit_any_more_is_dead(bench: Bench) -> None:
     state = await bench.until(await bench.hand_in("RX-1", body=b'{"number":7}'), "dead")
-    assert state.error == "the stored command does not fit what the connector of now takes"
+    assert state.error == "the stored command does not fit what the connector takes now"
 
 
 async def test_a_damaged_body_is_not_sent(bench: Bench) -> None:
