@@ -1,7 +1,7 @@
-"""What a listener knows of strangers: how much room they have, what they were refused, and who has proven to be none.
+"""Admission of requests by sender address: a limit of refused requests, their count and their log lines.
 
-A request that proves nothing (no signature, a wrong one, no such address, malformed) counts against its sender's address and
-against all of them; what proves itself counts against the source, and never here. So no flood of the one kind uses up the other.
+A request that proves nothing (no signature, a wrong one, an unknown path, malformed) counts against its sender's address and
+against all together. A genuine one counts against its source, and never here. So a flood of one kind does not use up the other.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Refusal = Literal[
     "unproven",  # 401
     "too_long",  # 413
     "slow_body",  # 408
-    "broken_body",  # it ended inside a body
-    "address_rate",  # 429, or no connection: its address has been refused too often in this second
-    "rate",  # 503: all of them together have
-    "address_connections",  # its address has too many
-    "connections",  # there are too many, and none that could make room
+    "broken_body",  # the connection ended inside a body
+    "address_rate",  # 429, or no connection: too many refusals of this address in this second
+    "rate",  # 503: too many refusals of all addresses together
+    "address_connections",  # too many of this address
+    "connections",  # too many, and none that could make room
     "made_room",  # an idle connection was closed for another address
-    "unfinished_bodies",  # 503, or cut off: the largest, where all of them are too large together
-    "unread_answers",  # it does not read what it is answered
+    "unfinished_bodies",  # 503, or cut off: the largest, when all together are too large
+    "unread_answers",  # the sender does not read its answers
 ]
 Over = Literal["address_rate", "rate"]
 
@@ -48,7 +48,7 @@ _MOST_KNOWN = 10_000
 
 
 class RefusalLimiter:
-    """Counts what proved nothing, second by second; and remembers for an hour who has proven something."""
+    """Limits of refused requests a second. An address with a genuine request within the hour has room in the flood of others."""
 
     def __init__(self, clock: Clock, *, per_address: int, together: int) -> None:
         self._clock = clock
@@ -60,7 +60,7 @@ class RefusalLimiter:
         self._known: dict[str, float] = {}
 
     def exceeded(self, peer: str | None) -> Over | None:
-        """Which limit leaves `peer` no room in this second. None has room, and who is known has it in the flood of others."""
+        """Return the limit that leaves `peer` no room in this second, or None."""
         if peer is None or not self._count or int(self._clock.monotonic()) != self._second:
             return None
         if self._counts[peer] >= self._per_address:
@@ -68,7 +68,7 @@ class RefusalLimiter:
         return "rate" if self._count >= self._together and not self._is_known(peer) else None
 
     def record_refused(self, peer: str | None) -> None:
-        """Count a request that proved nothing."""
+        """Count a refused request."""
         second = int(self._clock.monotonic())
         if second != self._second:
             self._second, self._count = second, 0
@@ -78,7 +78,7 @@ class RefusalLimiter:
             self._counts[peer] += 1
 
     def record_genuine(self, peer: str | None) -> None:
-        """Note that something genuine came from there."""
+        """Note a genuine request from `peer`."""
         if peer is not None:
             self._known.pop(peer, None)
             self._known[peer] = self._clock.monotonic()
@@ -86,7 +86,7 @@ class RefusalLimiter:
                 self._known.pop(next(iter(self._known)))
 
     def next_second_s(self) -> float:
-        """Until there is room again."""
+        """Return the seconds until there is room again."""
         return 1 - self._clock.monotonic() % 1
 
     def _is_known(self, peer: str) -> bool:
@@ -95,11 +95,11 @@ class RefusalLimiter:
 
 
 class Admission:
-    """One listener's view of who comes.
+    """Admission to one listener.
 
     Args:
-        side: The table of the configuration that the listener belongs to.
-        settings: The limits; those of `[http]` hold for every listener.
+        side: Table of the configuration that the listener belongs to.
+        settings: Limits; those of `[http]` hold for every listener.
     """
 
     def __init__(self, side: Side, metrics: Metrics, clock: Clock, settings: HttpSettings) -> None:
@@ -114,7 +114,7 @@ class Admission:
         self._lines = LogThrottle(clock.monotonic)
 
     def peer_of(self, request: web.BaseRequest) -> str | None:
-        """For whom a request comes; None where a trusted proxy does not say."""
+        """Return the sender's address as the limits name it; None if a trusted proxy does not say."""
         connection = connection_of(request)
         if connection is None or not connection.is_proxy:
             return None if connection is None else connection.peer
@@ -122,9 +122,9 @@ class Admission:
         return connection.named
 
     async def pause(self, request: web.BaseRequest, over: Over) -> None:
-        """Count a request that there is no room for, and keep it waiting where its connection is a stranger's own.
+        """Count a request that exceeds a limit, and delay it until the next second, unless it comes through a proxy.
 
-        So each of its connections can ask once a second, and not as often as it likes.
+        So each connection of such a sender can ask once a second.
         """
         self.note(over)
         connection = connection_of(request)
@@ -133,21 +133,21 @@ class Admission:
             await self._clock.sleep(self.refusals.next_second_s())
 
     def count(self, kind: Refusal, peer: str | None) -> None:
-        """Count a request that proved nothing, which leaves its sender less room in this second."""
+        """Count a refused request against its sender, without a log line."""
         self.refusals.record_refused(peer)
         self._counter.labels(self.side, kind).inc()
 
-    def refuse(self, kind: Refusal, peer: str | None, **told: object) -> None:
-        """The same, with a line."""
+    def refuse(self, kind: Refusal, peer: str | None, **fields: object) -> None:
+        """Count a refused request against its sender, with a log line."""
         self.refusals.record_refused(peer)
-        self.note(kind, **told)
+        self.note(kind, **fields)
 
-    def note(self, kind: Refusal, *, among: object = "", **told: object) -> None:
-        """Count a refusal, and write one line a minute for those of its kind. `among`: a kind within the kind."""
+    def note(self, kind: Refusal, *, among: object = "", **fields: object) -> None:
+        """Count a refusal, and write one log line a minute for its kind. `among` divides a kind."""
         self._counter.labels(self.side, kind).inc()
         if (count := self._lines.since_last(f"{kind} {among}")) is not None:
             log.log(
                 logging.INFO if kind in _ORDINARY else logging.WARNING,
                 "http.refused",
-                extra={"side": self.side, "kind": kind, **told, "since_last_line": count},
+                extra={"side": self.side, "kind": kind, **fields, "since_last_line": count},
             )

@@ -1,4 +1,4 @@
-"""Who may hand in commands: told by the SHA-256 of a token, which is all that the configuration knows of it."""
+"""Authentication of callers of the command API by bearer token; the configuration has only its SHA-256."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _LONGEST_TOKEN = 4096
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Somebody who may hand in commands. `commands` are patterns; None for all. `most_per_second`: None for any number."""
+    """Caller with its rights. `commands` are patterns; None for all. `most_per_second`: None for no limit."""
 
     name: str
     commands: frozenset[str] | None = None
     most_per_second: int | None = None
 
     def may(self, source: str, command: str) -> bool:
-        """Whether this command is among those that the caller may hand in."""
+        """Return True if the caller may submit this command."""
         return self.commands is None or f"{source}/{command}" in self.commands or f"{source}/*" in self.commands
 
 
 OPERATORS = Caller(name=OPERATOR)
-"""Whoever may open the control socket."""
+"""Operators who may open the control socket."""
 
 
 class Callers:
-    """The callers of a configuration, by the digest of their tokens."""
+    """Configured callers, by the digest of their tokens."""
 
     def __init__(self, settings: Mapping[str, CallerSettings]) -> None:
         self._known = [
@@ -42,7 +42,7 @@ class Callers:
         ]
 
     def of(self, authorization: Sequence[str]) -> Caller | None:
-        """Whose token stands in the one `Authorization` header; every caller's is compared, whatever was found."""
+        """Return the caller whose token the one `Authorization` header has. Every digest is compared, in constant time."""
         token = _token(authorization)
         given, found = hashlib.sha256(token).digest(), None
         for digest, caller in self._known:
@@ -52,7 +52,7 @@ class Callers:
 
 
 def _token(authorization: Sequence[str]) -> bytes:
-    """The bearer token; nothing where there is none, or more than one header."""
+    """Return the bearer token, or nothing if there is none or more than one header."""
     if len(authorization) != 1 or len(authorization[0]) > _LONGEST_TOKEN:
         return b""
     scheme, _, token = authorization[0].partition(" ")

@@ -1,4 +1,4 @@
-"""Who sends: the address at the other end of a connection, or whom a trusted proxy names there."""
+"""Address of a sender: the other end of a connection, or the one that a trusted proxy names."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ _LONGEST = 4096
 
 
 class TrustedProxies:
-    """Names senders for the limits.
-
-    A name is an IPv4 address, or the first 64 bits of an IPv6 address, of which one sender has a whole network; "" is a Unix socket.
+    """Proxies that say in `X-Forwarded-For` or `Forwarded` for whom they ask.
 
     Args:
-        trusted: Addresses and networks of proxies that say in `X-Forwarded-For` or `Forwarded` for whom they ask.
+        trusted: Their addresses and networks.
     """
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         self._trusted = [ip_network(one) for one in trusted]
 
     def is_trusted(self, address: Address | None) -> bool:
-        """Whether it is a proxy that is believed."""
+        """Return True for the address of a trusted proxy."""
         return address is not None and any(address in network for network in self._trusted)
 
     def client_of(self, headers: CIMultiDictProxy[str]) -> str | None:
-        """Whom a trusted proxy names: the last address that is no trusted proxy itself. None where it names nobody."""
+        """Return the name of the last address that is no trusted proxy itself; None if the headers have none."""
         for text in _from_the_right(headers):
             address = read(text)
             if address is None:
@@ -41,7 +39,7 @@ class TrustedProxies:
 
 
 def read(text: object) -> Address | None:
-    """An address with or without a port, as proxies and sockets write it; None for anything else."""
+    """Parse an address with or without a port, as proxies and sockets write it; None for anything else."""
     written = str(text).strip().strip('"')
     if written.startswith("["):
         written = written[1:].partition("]")[0]
@@ -55,14 +53,14 @@ def read(text: object) -> Address | None:
 
 
 def name(address: Address | None) -> str:
-    """What the limits call it."""
+    """Return the name that the limits count by: an IPv4 address, an IPv6 /64, since a sender has all of it, or "" for a Unix socket."""
     if isinstance(address, IPv6Address):
         return str(ip_network((int(address) >> 64 << 64, 64)))
     return "" if address is None else str(address)
 
 
 def _from_the_right(headers: CIMultiDictProxy[str]) -> list[str]:
-    """What the nearest proxy has added comes first. `Forwarded` counts where there is no `X-Forwarded-For`."""
+    """Return the addresses, that of the nearest proxy first. `Forwarded` counts if there is no `X-Forwarded-For`."""
     if lines := headers.getall("X-Forwarded-For", []):
         return _last(lines)
     return [_for(element) for element in _last(headers.getall("Forwarded", []))]
@@ -73,7 +71,7 @@ def _last(lines: Sequence[str]) -> list[str]:
 
 
 def _for(element: str) -> str:
-    """The `for` of one element of `Forwarded` (RFC 7239); nothing where there is none."""
+    """Return the `for` of one element of `Forwarded` (RFC 7239), or nothing."""
     for pair in element.split(";"):
         key, _, value = pair.partition("=")
         if key.strip().lower() == "for":

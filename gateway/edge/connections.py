@@ -1,8 +1,8 @@
-"""The connections of one listener: who may have one, who has to go, and how much they may send before anything of it is proven.
+"""Connections of one listener, with fair limits for senders that have proven nothing.
 
-A stranger pays nothing for a connection. So no address gets more than its part of them; where there are too many, one of the
-address that has most makes room, idle ones first; what has come of all unfinished requests together stays within bounds, where
-the largest of the address that sent most has to go; and an answer that is not read ends its connection.
+No address gets more than its part of the connections. If there are too many, one of the address that has most makes room, idle
+ones first. All unfinished requests together stay within a limit: the largest of the address that sent most is cut off. An answer
+that is not read ends its connection.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from gateway.edge.server import QuietHandler
 
 State = Literal["idle", "paused", "reading", "waiting", "answering"]
-"""`idle`: no request in progress. `paused`: refused, and made to wait. `waiting`: to be looked at. `answering`: nobody ends it."""
+"""`idle`: no request in progress. `paused`: refused, and made to wait. `waiting`: to be verified. `answering`: never cut off."""
 
 _RESTED_S = 1.0
 
-Told = Callable[[Literal["address_connections", "connections", "made_room", "unfinished_bodies", "unread_answers"]], None]
+Count = Callable[[Literal["address_connections", "connections", "made_room", "unfinished_bodies", "unread_answers"]], None]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Of one listener. `per_address` does not hold for a trusted proxy, nor on a Unix socket."""
+    """Limits of one listener. `per_address` does not hold for a trusted proxy, nor on a Unix socket."""
 
     connections: int
     per_address: int
@@ -39,9 +39,10 @@ class Connection:
     """One connection.
 
     Attributes:
-        named: For whom a trusted proxy asks in the request in progress, or in the last one.
+        named: Sender that a trusted proxy names in the current or the last request.
         held: Bytes that have come and belong to no finished request.
-        since: When it came into its state.
+        since: Time at which it entered its state.
+        cut: It was cut off to make room.
     """
 
     __slots__ = (
@@ -76,28 +77,26 @@ class Connection:
         self._blocked_since: float | None = None
 
     def enter(self, state: State, scope: asyncio.Timeout | None = None) -> None:
-        """Come into a state. `scope`: what ends the reading of a body early."""
+        """Enter a state. `scope` ends the reading of a body early."""
         self.state, self.since, self._scope = state, self._connections.now(), scope
 
     def begin_request(self) -> None:
-        """A request is in progress."""
         self._counts = True
         self.enter("answering")
 
     def finish_request(self, *, has_more: bool) -> None:
-        """It is answered. What still comes of it (`has_more`) is thrown away, and counts no more."""
+        """Note that the request is answered. The rest of its body (`has_more`) is thrown away, and does not count."""
         self.enter("idle")
         self._counts = not has_more
         self._set_pending(sum(getattr(body, "_size", 0) for _, body in self._handler._messages))
 
     def received(self, size: int) -> None:
-        """So many bytes have come."""
         if self._counts:
             self._set_pending(self.pending_bytes + size)
             self._connections.shed()
 
     def cut_off(self) -> None:
-        """Stop it: a body that is being read is answered 503, anything else is cut off."""
+        """Answer a body that is being read with 503; abort the connection in any other state."""
         self.cut = True
         self._set_pending(0)
         scope, self._scope = self._scope, None
@@ -108,7 +107,7 @@ class Connection:
             scope.reschedule(self._connections.now())
 
     def is_unread(self, for_s: float) -> bool:
-        """Whether an answer lies here unread for so long. To be asked once a second."""
+        """Return True if an answer has been unread for `for_s`. Call it once a second."""
         if not self.transport.get_write_buffer_size():
             self._blocked_since = None
         elif self._blocked_since is None:
@@ -117,17 +116,17 @@ class Connection:
 
     @property
     def sender(self) -> str:
-        """Whose bytes these are."""
+        """Address that the bytes count for."""
         return self.named or self.peer
 
     @property
     def may_be_cut(self) -> bool:
-        """Whether nothing that was proven is lost with it."""
+        """True if no request that was proven is lost with the connection."""
         return not self.cut and (self.state != "answering" or self._blocked_since is not None)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is here."""
+        """True if no request is in progress or buffered."""
         return self.state == "idle" and not self._handler._messages
 
     def _set_pending(self, size: int) -> None:
@@ -139,11 +138,11 @@ class Connection:
 class Connections:
     """All connections of one listener."""
 
-    def __init__(self, limits: Limits, told: Told) -> None:
+    def __init__(self, limits: Limits, count: Count) -> None:
         self.limits = limits
         self.pending_bytes = 0
         self.now = asyncio.get_running_loop().time
-        self._told = told
+        self._count = count
         self._open: dict[Connection, None] = {}
         self._of_peer: Counter[str] = Counter()
 
@@ -151,10 +150,10 @@ class Connections:
         return len(self._open)
 
     def has_room(self, peer: str, *, is_proxy: bool) -> bool:
-        """Whether one more may come from there; an idle one has to go for it where that is fair."""
+        """Return True if one more may come from `peer`; if that is fair, another connection is closed for it."""
         limits = self.limits
         if peer and not is_proxy and self._of_peer[peer] >= limits.per_address:
-            self._told("address_connections")
+            self._count("address_connections")
             rested = self.now() - _RESTED_S  # a flood of its own does not get a place for each try
             return self._make_room(
                 [connection for connection in self._open if connection.peer == peer and connection.is_idle and connection.since <= rested]
@@ -168,18 +167,16 @@ class Connections:
             if self._of_peer[connection.peer] >= most and (connection.is_idle if connection.is_proxy else connection.may_be_cut)
         ]
         if self._make_room(fair):
-            self._told("made_room")
+            self._count("made_room")
             return True
-        self._told("connections")
+        self._count("connections")
         return False
 
     def join(self, connection: Connection) -> None:
-        """It is connected."""
         self._open[connection] = None
         self._of_peer[connection.peer] += 1
 
     def leave(self, connection: Connection) -> None:
-        """It is not any more, or will not be in a moment."""
         if connection in self._open:
             del self._open[connection]
             self._of_peer[connection.peer] -= 1
@@ -189,7 +186,7 @@ class Connections:
             connection._set_pending(0)
 
     def shed(self) -> None:
-        """End what has sent most, until what all have sent is within the limit."""
+        """Cut off the largest unfinished requests until all together are within the limit."""
         while self.pending_bytes > self.limits.unfinished_bytes:
             sent: Counter[str] = Counter()
             for connection in self._open:
@@ -201,17 +198,17 @@ class Connections:
             )
             if largest is None:
                 return
-            self._told("unfinished_bodies")
+            self._count("unfinished_bodies")
             largest.cut_off()
 
     def drop_unread(self) -> None:
-        """Once a second: end connections whose answers nobody reads."""
+        """Abort connections whose answers are not read. Call it once a second."""
         for connection in [connection for connection in self._open if connection.is_unread(self.limits.write_timeout_s)]:
-            self._told("unread_answers")
+            self._count("unread_answers")
             connection.transport.abort()
 
     def _make_room(self, candidates: list[Connection]) -> bool:
-        """End the one that can be done without: not a proxy's, of the address that has most, idle, for the longest time."""
+        """Abort one: rather not a proxy's, then of the address that has most, then idle, then for the longest time."""
         if not candidates:
             return False
         first = max(
@@ -224,5 +221,5 @@ class Connections:
 
 
 def connection_of(request: web.BaseRequest) -> Connection | None:
-    """The connection that a request came by; None where it is gone, or is none of ours."""
+    """Return the connection of a request; None if it is gone or is not one of a `Listener`."""
     return getattr(request.protocol, "connection", None)

@@ -1,4 +1,4 @@
-"""What to say of a path that leads nowhere: only a path that is nearly one of ours is repeated, since anything may stand in others."""
+"""Description of unknown paths for the log: a path is repeated only if it resembles a known one, since any text may stand in others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _ALIKE = 0.8
 
 
 class KnownPaths:
-    """The addresses of the vendors' side, such as `/in/claims`."""
+    """Paths of the vendors' side, such as `/in/claims`."""
 
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
-        self._plain = {_plain(address): address for address in known}
+        self._plain = {_plain(path): path for path in known}
 
     def describe(self, path: str) -> dict[str, str]:
-        """What the log says of a path: what it is, as far as that is safe, and what was meant; `among` counts them apart."""
+        """Return log fields for an unknown path: as much of it as is safe, the path that was meant, and `among` to count by."""
         meant = self._plain.get(_plain(path[:_LONGEST]))
         if meant is None and path.count("/") == 2 and len(path) <= _LONGEST:
             meant = next(iter(difflib.get_close_matches(path, self._known, n=1, cutoff=_ALIKE)), None)

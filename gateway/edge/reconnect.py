@@ -1,7 +1,7 @@
-"""How one connection to a hub ended, and how long to wait before the next. Pure but for the dice.
+"""Backoff between two connections to a hub, by the cause that ended the last. Pure but for the dice.
 
-A hub that accepts and then closes must not be hammered: the count goes back only after a connection has lasted. There is no
-last try, since nobody sits beside a gateway to restart it.
+The count of tries starts over only after a connection has lasted, so that a hub that accepts and then closes is not hammered.
+There is no last try.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Cause = Literal[
     "credential",  # 401, 403
     "not_found",  # 404: an unknown connection id, or a wrong address
     "refused",  # any other status; 429 and 503 may say when to come again
-    "not_a_hub",  # an answer that makes no sense, a refused negotiation or handshake: the configuration is wrong
-    "closed",  # a close frame, or a Close message that asks us to come again
-    "close_no_reconnect",  # a Close message that does not
+    "not_a_hub",  # an unexpected answer, a refused negotiation or handshake: the configuration is wrong
+    "closed",  # a close frame, or a Close message with allowReconnect=true
+    "close_no_reconnect",  # a Close message without it
     "broken",  # the end without a close frame, a reset
     "silent",  # nothing heard for the server timeout
-    "protocol",  # a record that makes no sense, or is too long
+    "protocol",  # too many bad records, or one that is too long
     "connector",  # `subscribe` failed
     "internal",  # a mistake of ours
 ]
@@ -34,11 +34,11 @@ _MOST_STEPS = 1000
 
 
 class Disconnected(Exception):
-    """One connection, or one try, is over.
+    """End of a connection, or of a try to connect.
 
     Attributes:
-        reason: For people: no address, no credential, nothing of what was sent.
-        retry_after_s: The other side asked for so much quiet.
+        reason: Text for operators: no address, no credential, nothing of what was sent.
+        retry_after_s: Wait that the hub asks for.
     """
 
     def __init__(self, cause: Cause, reason: str, *, retry_after_s: float | None = None) -> None:
@@ -48,7 +48,7 @@ class Disconnected(Exception):
         self.retry_after_s = retry_after_s
 
     def without(self, secrets: Iterable[str]) -> Disconnected:
-        """The same with every secret in the other side's words masked."""
+        """Return a copy with every secret masked, since the hub's own text may repeat it."""
         reason = self.reason
         for secret in filter(None, secrets):
             reason = reason.replace(secret, "***")
@@ -56,12 +56,12 @@ class Disconnected(Exception):
 
 
 class Backoff:
-    """Counts tries; knows no clock.
+    """Counter of tries, without a clock.
 
     Args:
-        least_s: Never less, whatever the dice say.
-        no_reconnect_s: At least, after a hub has said that we should not come again.
-        stable_s: A connection that was online for so long counts as good, and the next wait is a first one.
+        least_s: Shortest wait.
+        no_reconnect_s: Shortest wait after `close_no_reconnect`.
+        stable_s: Time online after which the count starts over.
     """
 
     def __init__(
@@ -73,27 +73,23 @@ class Backoff:
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._least_s = least_s
-        self._sent_away_s = no_reconnect_s
+        self._no_reconnect_s = no_reconnect_s
         self._stable_s = stable_s
         self._dice = dice
         self._steps = 0
 
     def after(self, ended: Disconnected, online_s: float, reconnect: Reconnect) -> float:
-        """Seconds until the next try.
-
-        Args:
-            online_s: How long the connection was online; 0 where it never was.
-        """
+        """Return the seconds until the next try. `online_s` is 0 if the connection never was online."""
         if online_s >= self._stable_s:
             self._steps = 0
         near_the_cap = ended.cause in _AT_THE_CAP
-        wait_s = reconnect.cap_s * (0.5 + self._dice() / 2) if near_the_cap else self._roof_s(reconnect) * self._dice()
+        wait_s = reconnect.cap_s * (0.5 + self._dice() / 2) if near_the_cap else self._ceiling_s(reconnect) * self._dice()
         self._steps = min(self._steps + 1, _MOST_STEPS)
         if ended.cause == "close_no_reconnect":
-            wait_s = max(wait_s, self._sent_away_s)
+            wait_s = max(wait_s, self._no_reconnect_s)
         return max(wait_s, self._least_s, capped_retry_after_s(ended.retry_after_s, reconnect.cap_s))
 
-    def _roof_s(self, reconnect: Reconnect) -> float:
+    def _ceiling_s(self, reconnect: Reconnect) -> float:
         try:
             return min(reconnect.cap_s, reconnect.base_s * reconnect.factor**self._steps)
         except OverflowError:

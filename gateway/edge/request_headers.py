@@ -1,4 +1,4 @@
-"""What a caller says in the headers of a command: its key, how the body is written, how long it would wait."""
+"""Headers of a command: idempotency key, content type, `Prefer: wait`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?\s*\Z", re.IGNORECASE)
 
 
 class Headers(Protocol):
-    """The headers of a request, each as often as it came."""
+    """Headers of a request, each as often as it came."""
 
     def getall(self, key: str, default: list[str]) -> list[str]:
-        """Every value of a name."""
+        """Return every value of a name."""
 
 
 def idempotency_key(headers: Headers) -> str:
-    """The caller's name for what it hands in. Raises ValueError with what is wrong with it."""
+    """Return the Idempotency-Key. Raises ValueError with a text for the caller."""
     given = headers.getall("Idempotency-Key", [])
     if len(given) != 1:
         raise ValueError(f"one header Idempotency-Key is needed; there are {len(given)}")
@@ -31,7 +31,7 @@ def idempotency_key(headers: Headers) -> str:
 
 
 def accepts_as_json(headers: Headers) -> bool:
-    """Whether a body with these headers can be read as JSON: said to be some kind of it in UTF-8, or said to be nothing."""
+    """Return True if the headers declare JSON in UTF-8, or nothing."""
     if any(coding.strip().lower() not in ("", "identity") for coding in headers.getall("Content-Encoding", [])):
         return False
     types = headers.getall("Content-Type", [])
@@ -44,7 +44,7 @@ def accepts_as_json(headers: Headers) -> bool:
 
 
 def wanted_wait_s(headers: Headers) -> int | None:
-    """How long the caller would wait for the vendor (RFC 7240), at most a minute; None where it does not say."""
+    """Return the seconds that the caller would wait for the vendor (RFC 7240), at most a minute; None if it does not say."""
     for preference in _preferences(headers):
         if found := _WAIT.match(preference):
             return min(int(found[1]), LONGEST_WAIT_S)
@@ -52,7 +52,7 @@ def wanted_wait_s(headers: Headers) -> int | None:
 
 
 def _preferences(headers: Headers) -> Iterator[str]:
-    """Each without its parameters, in order: the first of a name counts, as the RFC says."""
+    """Yield each preference without its parameters, in order: the first of a name counts, as the RFC says."""
     for line in headers.getall("Prefer", []):
         for preference in line.split(","):
             yield preference.partition(";")[0].strip()

@@ -1,85 +1,97 @@
-"""What every listener does with what arrives, before it knows what it is: its path, its body within bounds, its pace."""
+"""Limits of a request that hold for every listener, before its content is known: its path, its body, its log lines."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from gateway.config.settings import HttpSettings
 from gateway.edge.connections import connection_of
 
 BODY_TIMEOUT_S = HttpSettings().body_timeout_s
 COMMIT_TIMEOUT_S = 3.0
-_SELDOM_S = 60.0
+_LINE_EVERY_S = 60.0
 _MOST_NAMES = 1000
 
+BodyProblem = Literal["too_long", "slow_body", "broken_body", "unfinished_bodies"]
+_STATUS: dict[BodyProblem, int] = {"too_long": 413, "slow_body": 408, "broken_body": 400, "unfinished_bodies": 503}
 
-class TooLong(Exception):
-    """A body over the limit."""
 
+class BodyError(Exception):
+    """Body that was not read whole; its connection is of no further use.
 
-class NoRoom(Exception):
-    """All that is unfinished is too large together, and this was the largest of whoever sent most."""
+    Attributes:
+        kind: `unfinished_bodies` if it had to make room for others, being the largest of the address that sent most.
+        status: Answer to the sender.
+    """
+
+    def __init__(self, kind: BodyProblem) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.status = _STATUS[kind]
 
 
 def path_of(request: web.BaseRequest) -> str:
-    """The path as it was sent, nothing in it decoded."""
+    """Return the path as it was sent, with nothing in it decoded."""
     return request.raw_path.partition("?")[0] if request.raw_path.startswith("/") else request.path
 
 
 async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> bytes:
-    """The body, of which no more than the limit is read.
-
-    Raises:
-        TooLong: It says that it is longer, or is.
-        NoRoom: It had to go for others.
-        TimeoutError: It does not come; the connection is of no further use.
-        ConnectionError, web.RequestPayloadError: It breaks off.
-    """
+    """Return the body, and read no more than `limit` bytes of it. Raises BodyError."""
     try:
-        said = request.content_length
+        declared = request.content_length
     except ValueError:  # thousands of zeros, which the parser takes and `int` does not
-        said = limit + 1
-    if said is not None and said > limit:
-        raise TooLong
+        declared = limit + 1
+    if declared is not None and declared > limit:
+        raise BodyError("too_long")
     content = request.content
     if content.is_eof() and content.total_bytes <= limit:
         return content.read_nowait()
     connection = connection_of(request)
-    body = bytearray()
     try:
         async with asyncio.timeout(timeout_s) as scope:
             if connection is not None:
                 connection.enter("reading", scope)
-            while chunk := await content.readany():
-                body += chunk
-                if len(body) > limit:
-                    raise TooLong
+            body = await _read_up_to(limit, content)
     except TimeoutError:
         if connection is not None and connection.cut:
-            raise NoRoom from None
-        raise
+            raise BodyError("unfinished_bodies") from None
+        if request.transport:
+            request.transport.abort()
+        raise BodyError("slow_body") from None
+    except (ConnectionError, web.RequestPayloadError):
+        raise BodyError("broken_body") from None
     if connection is not None:
         connection.enter("answering")
+    return body
+
+
+async def _read_up_to(limit: int, content: StreamReader) -> bytes:
+    body = bytearray()
+    while chunk := await content.readany():
+        body += chunk
+        if len(body) > limit:
+            raise BodyError("too_long")
     return bytes(body)
 
 
 class LogThrottle:
-    """For what strangers can cause as often as they like: one line a minute, with how many there were."""
+    """Limit of one log line a minute, with a count, for what a sender can cause as often as it likes."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._told: dict[str, tuple[int, float]] = {}
+        self._lines: dict[str, tuple[int, float]] = {}
 
     def since_last(self, name: str) -> int | None:
-        """Count one more; how many since the last line where it is time for one."""
-        if len(self._told) > _MOST_NAMES:
-            self._told.clear()
-        count, at = self._told.get(name, (0, -_SELDOM_S))
-        if self._monotonic() - at < _SELDOM_S:
-            self._told[name] = (count + 1, at)
+        """Count one more. Return how many there were since the last line, if it is time for one."""
+        if len(self._lines) > _MOST_NAMES:
+            self._lines.clear()
+        count, at = self._lines.get(name, (0, -_LINE_EVERY_S))
+        if self._monotonic() - at < _LINE_EVERY_S:
+            self._lines[name] = (count + 1, at)
             return None
-        self._told[name] = (0, self._monotonic())
+        self._lines[name] = (0, self._monotonic())
         return count + 1

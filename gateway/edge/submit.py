@@ -1,7 +1,7 @@
-"""`POST /out/{source}/{command}`: who is it, may they, does it fit, commit, answer (CONTRACT section 6).
+"""Command API: authenticate, authorise, check, commit, answer `POST /out/{source}/{command}` (CONTRACT section 6).
 
-As at the webhook, the answer is given in the handler, after the commit; whoever hears nothing sends the same again under the
-same key. Waiting for the vendor (`Prefer: wait`) begins after the commit: a caller that hangs up takes nothing back.
+The handler answers after the commit; a caller without an answer sends the same again under the same key. The wait for the vendor
+(`Prefer: wait`) begins after the commit, so a caller that disconnects takes nothing back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.edge.admission import Admission, Over
 from gateway.edge.callers import Caller, Callers
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, LogThrottle, NoRoom, TooLong, path_of, read_body
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, BodyError, LogThrottle, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.command_body import InvalidBody, meaning
@@ -46,7 +46,7 @@ _ENDED = ("done", "dead")
 
 
 class _Answered(Exception):
-    """The answer is clear, and it is no."""
+    """Refusal of a request, with its answer."""
 
     def __init__(self, status: int, problem: str, headers: Mapping[str, str] | None = None, *, close: bool = False) -> None:
         super().__init__(problem)
@@ -56,7 +56,7 @@ class _Answered(Exception):
 
 
 class SubmitDoor:
-    """The ERP's side of the way back."""
+    """Command API for the callers of all sources."""
 
     def __init__(
         self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, admission: Admission | None = None
@@ -76,17 +76,17 @@ class SubmitDoor:
         self._refusals = LogThrottle(clock.monotonic)
 
     def serve(self, sources: Mapping[str, Source], callers: Callers, max_body_bytes: int, broken: Collection[str] = ()) -> None:
-        """Work for this configuration from now on; `broken` are sources whose commands nobody can say for now."""
+        """Use this configuration from now on; `broken` are sources whose plugin is broken."""
         self._broken = broken
         self._sources, self._callers, self._max_body_bytes = sources, callers, max_body_bytes
         self._document = openapi({name: source.connector.commands() for name, source in sources.items()}, max_body_bytes)
 
     def close(self) -> None:
-        """Take nothing more, and let nobody wait any longer."""
+        """Accept nothing more, and answer callers that wait for a vendor."""
         self._closing.set()
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request of the network; whoever it is comes first, and a stranger learns nothing else."""
+        """Answer one request of the network. It authenticates first, and tells an unknown caller nothing else."""
         peer = self._admission.peer_of(request)
         if (over := self._admission.refusals.exceeded(peer)) is not None:
             return await self._no_room(request, over)
@@ -102,17 +102,19 @@ class SubmitDoor:
         return (await self.answer(request, caller))[0]
 
     async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
-        """Say so at the end of the second, as at the webhook."""
+        """Refuse at the end of the second, as at the webhook."""
         await self._admission.pause(request, over)
         status, problem = (
-            (429, "too many requests without a token that is known here") if over == "address_rate" else (503, "too many strangers")
+            (429, "too many requests without a token that is known here")
+            if over == "address_rate"
+            else (503, "too many requests without a token that is known here")
         )
         answer = _answer(status, {"problem": problem}, {"Retry-After": "1"})
         answer.force_close()
         return answer
 
     async def answer(self, request: web.BaseRequest, caller: Caller) -> tuple[web.Response, str | None]:
-        """Answer a request whose sender is known; and the id of what was stored by it, where something was."""
+        """Answer a request of a known caller. Return the answer, and the id of the command if one was stored."""
         try:
             match path_of(request).split("/")[1:]:
                 case ["openapi.json"]:
@@ -120,15 +122,15 @@ class SubmitDoor:
                     return web.Response(body=self._document, headers=_JSON), None
                 case ["out", id]:
                     _only(request, "GET", "HEAD")
-                    return _answer(200, _whole(await self._state(caller, id))), None
+                    return _answer(200, _full(await self._state(caller, id))), None
                 case ["out", id, image] if image in CODE_IMAGES:
                     _only(request, "GET", "HEAD")
                     return await self._image(await self._state(caller, id), image), None
                 case ["out", name, command] if name in self._sources and command in self._sources[name].connector.commands():
                     _only(request, "POST")
                     if not caller.may(name, command):
-                        raise _Answered(403, f"this token may not hand in {name}/{command}")
-                    return await self._hand_in(request, caller, self._sources[name], command)
+                        raise _Answered(403, f"this token may not submit {name}/{command}")
+                    return await self._submit(request, caller, self._sources[name], command)
                 case ["out", name, command] if name in self._broken and caller.may(name, command):
                     raise _Answered(
                         503, f"the plugin of {name} cannot be used now; send it again under the same key", {"Retry-After": "60"}
@@ -137,9 +139,9 @@ class SubmitDoor:
         except _Answered as no:
             return no.answer, None
 
-    # --- handing in
+    # --- submitting
 
-    async def _hand_in(self, request: web.BaseRequest, caller: Caller, source: Source, command: str) -> tuple[web.Response, str | None]:
+    async def _submit(self, request: web.BaseRequest, caller: Caller, source: Source, command: str) -> tuple[web.Response, str | None]:
         if self._closing.is_set():
             raise self._busy(source, "shutting down", 5)
         try:
@@ -178,17 +180,17 @@ class SubmitDoor:
     async def _body(self, request: web.BaseRequest) -> bytes:
         try:
             return await read_body(request, self._max_body_bytes, self._body_timeout_s)
-        except TooLong:
-            raise _Answered(413, f"the body is longer than {self._max_body_bytes} bytes", close=True) from None
-        except NoRoom:
-            raise _Answered(503, "too much comes at once; send it again under the same key", {"Retry-After": "5"}, close=True) from None
-        except TimeoutError:
-            log.warning("submit.slow_body")
-            if request.transport:
-                request.transport.abort()
-            raise _Answered(408, "the body does not come", close=True) from None
-        except (ConnectionError, web.RequestPayloadError):
-            raise _Answered(400, "the body breaks off", close=True) from None
+        except BodyError as error:
+            if error.kind == "slow_body":
+                log.warning("submit.slow_body")
+            problem = {
+                "too_long": f"the body is longer than {self._max_body_bytes} bytes",
+                "unfinished_bodies": "the gateway receives too much at once; send it again under the same key",
+                "slow_body": "the body does not come",
+                "broken_body": "the body breaks off",
+            }[error.kind]
+            retry = {"Retry-After": "5"} if error.status == 503 else None
+            raise _Answered(error.status, problem, retry, close=True) from None
 
     async def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
         connector, now = source.connector, self._clock.now()
@@ -199,11 +201,11 @@ class SubmitDoor:
             raise _problems(no.problems) from None
         except TransientError as error:
             raise self._busy(source, str(error), error.retry_after_s or 30) from error
-        except PluginError as error:  # no repeat of it would fare better
+        except PluginError as error:  # a repeat would fail as well
             self._count(source, "rejected")
             log.error("plugin.failed", exc_info=error, extra={"source": source.name, "command": command})
             raise _problems([("$", "cannot be checked: the connector fails over it, and the gateway's log says where")]) from None
-        said = b"\0".join((source.name.encode(), command.encode(), meaning(body)))
+        meant = b"\0".join((source.name.encode(), command.encode(), meaning(body)))
         return NewSubmission(
             id=secrets.token_hex(16),
             caller=caller.name,
@@ -213,11 +215,11 @@ class SubmitDoor:
             subject=subject,
             unique=connector.description.commands[command].unique,
             body=body,
-            sha256=hashlib.sha256(said).digest(),
+            sha256=hashlib.sha256(meant).digest(),
         )
 
     async def _ended(self, caller: Caller, state: SubmissionState, wait_s: int) -> SubmissionState:
-        """What has become of it within the time; it is stored, whatever else there is to say."""
+        """Wait for the end of a command, at most `wait_s`; return its state."""
         if wait_s == 0 or state.state in _ENDED:
             return state
         asked = asyncio.create_task(self._store.submission_ended(caller.name, state.id, wait_s), name=f"wait for {state.id}")
@@ -233,7 +235,7 @@ class SubmitDoor:
                 task.cancel()
             await asyncio.gather(asked, closing, return_exceptions=True)
 
-    # --- looking
+    # --- reading
 
     async def _state(self, caller: Caller, id: str) -> SubmissionState:
         try:
@@ -242,7 +244,7 @@ class SubmitDoor:
         except (StoreError, TimeoutError) as error:
             raise _Answered(503, "it cannot be looked up now", {"Retry-After": "5"}) from error
         if state is None:
-            raise _Answered(404, "you have handed in nothing of this id")
+            raise _Answered(404, "you have submitted no command with this id")
         return state
 
     async def _image(self, state: SubmissionState, image: str) -> web.Response:
@@ -255,7 +257,7 @@ class SubmitDoor:
             raise _Answered(404, "there is no such code: the vendor has not given one yet, or it has been erased")
         return web.Response(body=made[0], headers={**_HEADERS, "Content-Type": made[1]})
 
-    # --- saying no
+    # --- refusing
 
     def _busy(self, source: Source, reason: str, retry_after_s: float) -> _Answered:
         self._count(source, "busy")
@@ -263,7 +265,7 @@ class SubmitDoor:
         return _Answered(503, "it is not taken now; send it again under the same key", {"Retry-After": str(max(1, round(retry_after_s)))})
 
     async def _taken(self, caller: Caller, id: str) -> _Answered:
-        """There is one for this number; which one is for its own caller to know."""
+        """Refuse a second command for one number; only its own caller learns the id of the first."""
         try:
             await self._state(caller, id)
         except _Answered:
@@ -291,27 +293,27 @@ def _problems(found: Any) -> _Answered:
     return no
 
 
-def _answer(status: int, said: Mapping[str, Any], more: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(said), headers={**_JSON, **(more or {})})
+def _answer(status: int, fields: Mapping[str, Any], more: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(fields), headers={**_JSON, **(more or {})})
 
 
 def _short(state: SubmissionState) -> dict[str, Any]:
-    """What whoever hands it in hears."""
-    said: dict[str, Any] = {"id": state.id, "state": state.state}
+    """Return the answer to a submission."""
+    fields: dict[str, Any] = {"id": state.id, "state": state.state}
     if state.state == "done":
-        said["answer"] = _vendors(state.answer)
+        fields["answer"] = _as_json(state.answer)
     elif state.error is not None:
-        said["error"] = state.error
-    return said
+        fields["error"] = state.error
+    return fields
 
 
-def _whole(state: SubmissionState) -> dict[str, Any]:
+def _full(state: SubmissionState) -> dict[str, Any]:
     names = ("id", "source", "command", "state", "attempts")
-    return {**{name: getattr(state, name) for name in names}, "answer": _vendors(state.answer), "error": state.error}
+    return {**{name: getattr(state, name) for name in names}, "answer": _as_json(state.answer), "error": state.error}
 
 
-def _vendors(answer: bytes | None) -> Any:
-    """The vendor's answer byte by byte where it is JSON, else as a text."""
+def _as_json(answer: bytes | None) -> Any:
+    """Return the vendor's answer byte by byte if it is JSON, else as text."""
     if answer is None:
         return None
     try:

@@ -1,7 +1,6 @@
 """`POST /in/{source}`: verify, read, commit, answer (CONTRACT section 4).
 
-The answer is given in the handler, after the commit. A sender that went away meanwhile changes nothing: what was committed
-stays, and its repeat is a repeat.
+The handler answers after the commit. If the sender has gone meanwhile, the commit stays, and its next attempt is a repeat.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from gateway.config.settings import HttpSettings
 from gateway.edge.admission import Admission, Over
 from gateway.edge.connections import Connection, connection_of
 from gateway.edge.not_found import KnownPaths
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, LogThrottle, NoRoom, TooLong, path_of, read_body
+from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, BodyError, LogThrottle, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Unverified
@@ -45,13 +44,17 @@ _HEADERS = {"Content-Type": "application/json", "Server": NAME}
 _CLOSE: Mapping[str, str] = {"Connection": "close"}
 
 
+class _NoRoom(Exception):
+    """The request was cut off while it waited, to make room for others."""
+
+
 class WebhookDoor:
-    """The vendors' side.
+    """Webhook door of all sources.
 
     Args:
-        admission: What is known of strangers; of the listener that the requests come by.
-        sources: Which sources have a webhook; may be exchanged while running.
-        closed: Sources that have one and cannot work, their plugin being broken: why not. The sender is to come again.
+        admission: That of the listener.
+        sources: Sources with a webhook, by name; may be exchanged while running.
+        closed: Sources whose plugin is broken, with the reason. The sender is asked to try again later.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class WebhookDoor:
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """The sources that have a webhook, by name."""
+        """Sources with a webhook, by name."""
         return self._sources
 
     @sources.setter
@@ -81,7 +84,7 @@ class WebhookDoor:
         self._known_paths = KnownPaths([_PATH + name for name in sources])
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one delivery; everything that comes to this side comes here."""
+        """Answer one request of the vendors' side."""
         began = perf_counter()
         path, peer = path_of(request), self._admission.peer_of(request)
         if (over := self._admission.refusals.exceeded(peer)) is not None:
@@ -90,7 +93,7 @@ class WebhookDoor:
         source = self.sources.get(name)
         if source is None and name in self.closed:
             self._admission.refusals.record_refused(peer)
-            return self._come_again(name)
+            return self._refuse_closed(name)
         if source is None:
             self._admission.refuse("unknown_address", peer, status=404, **self._known_paths.describe(path))
             return _answer(404, {"status": "unknown source"})
@@ -99,9 +102,10 @@ class WebhookDoor:
             return _answer(405, {"status": "send a POST"}, {"Allow": "POST"})
         if self.closing:
             return self._busy(source, "shutting down", 5)
-        body = await self._body(request, source, peer)
-        if isinstance(body, web.Response):
-            return body
+        try:
+            body = await read_body(request, source.max_body_bytes, self._body_timeout_s)
+        except BodyError as error:
+            return self._refuse_body(source, peer, error)
         answer = await self._take(
             source,
             Envelope(source=source.name, body=body, headers=request.raw_headers, received_at=self._clock.now()),
@@ -112,37 +116,26 @@ class WebhookDoor:
         return answer
 
     async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
-        """Say so at the end of the second."""
+        """Refuse at the end of the second."""
         await self._admission.pause(request, over)
         if over == "address_rate":
             return _answer(429, {"status": "too many requests that prove nothing"}, {**_CLOSE, "Retry-After": "1"})
         return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "1"})
 
-    async def _body(self, request: web.BaseRequest, source: Source, peer: str | None) -> bytes | web.Response:
-        """The body, or what its sender hears in place of it."""
-        refuse, name = self._admission.refuse, source.name
-        try:
-            return await read_body(request, source.max_body_bytes, self._body_timeout_s)
-        except TooLong:
-            refuse("too_long", peer, among=name, source=name, status=413)
-            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
-        except NoRoom:
+    def _refuse_body(self, source: Source, peer: str | None, error: BodyError) -> web.Response:
+        if error.kind == "unfinished_bodies":  # counted where it was cut off
             self._admission.refusals.record_refused(peer)
             return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "5"})
-        except TimeoutError:
-            refuse("slow_body", peer, among=name, source=name)
-            if request.transport:
-                request.transport.abort()
-            return _answer(408, {"status": "too slow"}, _CLOSE)
-        except (ConnectionError, web.RequestPayloadError):
-            refuse("broken_body", peer, among=name, source=name)
-            return _answer(400, {"status": "broken off"}, _CLOSE)
+        self._admission.refuse(error.kind, peer, among=source.name, source=source.name, status=error.status)
+        if error.kind == "too_long":
+            return _answer(413, {"status": "too long", "limit_bytes": source.max_body_bytes}, _CLOSE)
+        return _answer(error.status, {"status": "too slow" if error.kind == "slow_body" else "broken off"}, _CLOSE)
 
     async def _take(self, source: Source, envelope: Envelope, peer: str | None, connection: Connection | None) -> web.Response:
-        """Verify it first. What is not proven costs the sender's room, what is proven the source's pace."""
+        """Verify, then store. A request that is not genuine counts against its sender, a genuine one against its source."""
         try:
             admitted = await self._admitted(source, envelope, connection)
-        except NoRoom:
+        except _NoRoom:
             return _answer(503, {"status": "try again later"}, {**_CLOSE, "Retry-After": "5"})
         except TransientError as error:
             return self._busy(source, str(error), error.retry_after_s or 30)
@@ -159,14 +152,14 @@ class WebhookDoor:
         return await self._store_events(source, incoming(admitted, source.stages, source.earlier_versions), 200, "stored")
 
     def _paced(self, source: Source, peer: str | None) -> web.Response | None:
-        """What a genuine request is answered where its source has had too many in this second."""
+        """Return the refusal of a genuine request if its source has had too many in this second."""
         self._admission.refusals.record_genuine(peer)
         if self._rate.allows(source.name, source.max_requests_per_second):
             return None
         return self._busy(source, "too many requests", 1)
 
     async def _unusable(self, source: Source, envelope: Envelope, error: Rejected | Misread | PluginError) -> web.Response:
-        """It is genuine, and no order that can be taken as it is."""
+        """Answer a genuine request that is rejected or cannot be read."""
         if isinstance(error, Rejected):
             self._count(source, "rejected")
             log.info("webhook.rejected", extra={"source": source.name})
@@ -176,7 +169,7 @@ class WebhookDoor:
         return await self._keep(source, envelope.body, str(error))
 
     async def _admitted(self, source: Source, envelope: Envelope, connection: Connection | None) -> Sequence[Event | Unreadable]:
-        """Its events. A key that we do not have is looked for once; UnknownKey says that it could not even be looked for."""
+        """Return its events. An unknown key is fetched once. Raises UnknownKey if the keys could not be fetched."""
         keys = source.keys
         if keys is None:
             try:
@@ -197,7 +190,7 @@ class WebhookDoor:
     async def _admit(
         self, source: Source, envelope: Envelope, connection: Connection | None, *keys: Mapping[str, Any]
     ) -> Sequence[Event | Unreadable]:
-        """Large ones go one at a time, so that small ones come between them; while they wait, they may have to make room (NoRoom)."""
+        """Call the connector, with one large body at a time, so that small ones come between. Raises _NoRoom."""
 
         async def admit() -> Sequence[Event | Unreadable]:
             return await source.hook_runner.run("admit", lambda: source.connector.admit(envelope, envelope.received_at, *keys))
@@ -209,12 +202,12 @@ class WebhookDoor:
         async with self._large:
             if connection is not None:
                 if connection.cut:
-                    raise NoRoom
+                    raise _NoRoom
                 connection.enter("answering")
             return await admit()
 
     def _refused(self, source: Source, peer: str | None, cause: BaseException | None) -> None:
-        """One line a minute, with how many there were: a rise is worth a look (another secret, another issuer's key)."""
+        """Count it, with one log line a minute: many of them mean another secret, or another issuer's key."""
         self._count(source, "refused")
         self._admission.count("unproven", peer)
         if (count := self._lines.since_last(f"refused {source.name}")) is not None:
@@ -223,7 +216,7 @@ class WebhookDoor:
             log.warning("webhook.verify_failed", extra={"source": source.name, "error": type(cause).__name__, "since_last_line": count})
 
     async def _keep(self, source: Source, body: bytes, reason: str) -> web.Response:
-        """Genuine and unreadable: ours to keep, whatever the sender hears."""
+        """Store a genuine but unreadable webhook as a dead letter."""
         status = source.connector.description.unreadable_status
         answer = await self._store_events(source, [dead_letter(body, reason)], status, "unreadable")
         if answer.status == status:
@@ -252,7 +245,7 @@ class WebhookDoor:
         return _answer(status, {"status": said, "key": key})
 
     async def _refusal(self, source: Source, key: str) -> str | None:
-        """Why a target refuses it, where one does before the time is up; otherwise it is stored, and will go."""
+        """Return the reason if a target refuses the order before the time is up; otherwise it stays stored, and is sent."""
         until, pause_s = self._clock.monotonic() + source.answer_wait_s, _FIRST_LOOK_S
         try:
             while not self.closing:
@@ -264,12 +257,12 @@ class WebhookDoor:
                     return None
                 await self._clock.sleep(min(pause_s, left_s))
                 pause_s = min(2 * pause_s, _LAST_LOOK_S)
-        except StoreError as error:  # it is stored, whatever else there is to say
+        except StoreError as error:  # it is stored nevertheless
             log.warning("webhook.not_awaited", extra={"source": source.name, "reason": str(error)})
         return None
 
-    def _come_again(self, name: str) -> web.Response:
-        """Nothing can verify it, so nothing of it is read; one line a minute."""
+    def _refuse_closed(self, name: str) -> web.Response:
+        """Answer 503 for a source whose plugin is broken, and so cannot verify; one log line a minute."""
         self._metrics.received.labels(name, "webhook", "busy").inc()
         if (count := self._lines.since_last(f"closed {name}")) is not None:
             log.warning("webhook.closed", extra={"source": name, "reason": self.closed[name], "since_last_line": count})

@@ -274,14 +274,14 @@ async def test_a_token_is_good_for_its_own_commands(running) -> None:
     till = Caller(running, TILL)
     for path in ("pharmacy/create_order", "kiosk/create_recurrent_order"):
         status, said, _ = await till.hand_in(to=path)
-        assert (status, said) == (403, {"problem": f"this token may not hand in {path}"})
+        assert (status, said) == (403, {"problem": f"this token may not submit {path}"})
 
 
 async def test_what_another_erphanded_in_is_not_there(running) -> None:
     _, said, _ = await Caller(running).hand_in()
     theirs = await Caller(running, TILL).ask("GET", f"/out/{said['id']}")
     nobodys = await Caller(running, TILL).ask("GET", f"/out/{'0' * 32}")
-    assert theirs[:2] == nobodys[:2] == (404, {"problem": "you have handed in nothing of this id"})
+    assert theirs[:2] == nobodys[:2] == (404, {"problem": "you have submitted no command with this id"})
 
 
 async def test_a_erpthat_hurries_is_slowed_down(start, erp) -> None:

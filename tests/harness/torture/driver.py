@@ -204,15 +204,15 @@ def no_deadlines() -> None:
 
 def pace_before_proof() -> None:
     """Known-bad mutant: what is forged counts against the source, as what is genuine does; 100 a second."""
-    original = WebhookDoor._body
+    original = WebhookDoor._take
 
-    async def paced(self: Any, request: Any, source: Any, peer: Any) -> Any:
-        if not self._pace.allows("all", 100):
+    async def paced(self: Any, source: Any, *arguments: Any) -> Any:
+        if not self._rate.allows("all", 100):
             return self._busy(source, "too many requests", 1)
-        return await original(self, request, source, peer)
+        return await original(self, source, *arguments)
 
     admission.RefusalLimiter.exceeded = lambda self, peer: None  # type: ignore[method-assign]
-    WebhookDoor._body = paced  # type: ignore[method-assign]
+    WebhookDoor._take = paced  # type: ignore[method-assign, assignment]
 
 
 def parse_before_proof() -> None:
