@@ -1,8 +1,7 @@
-"""`gateway check`: every problem of a configuration at once, and, with --online, whether everybody lets us in."""
+"""`gateway check`: report every problem of a configuration; `--online` also tests the credentials."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.api.errors import ConfigError, GatewayError, StoreError
-from gateway.cli import submit as submit_commands
+from gateway.cli.arguments import Commands, Options
+from gateway.cli.submit import summary
 from gateway.clock import SystemClock
 from gateway.config.settings import Config
 from gateway.edge.signalr import NullListener, Session
@@ -24,8 +24,13 @@ from gateway.store.sqlite.reader import SqliteReader
 from gateway.targets.http import HttpTarget
 from gateway.targets.settings import TargetSettings
 
-Options = argparse.Namespace
 _HANDSHAKE_S = 10.0
+
+
+def register(commands: Commands) -> None:
+    """Add the commands of this file."""
+    made = commands.add("check", "check the configuration and report every problem at once", check, json=False)
+    made.add_argument("--online", action="store_true", help="also sign in to every vendor and target; sends no order")
 
 
 def check(options: Options) -> int:
@@ -36,10 +41,10 @@ def check(options: Options) -> int:
         _warn(error.warnings)
         raise
     _warn(assembly.warnings)
-    if assembly.problems:  # `gateway serve` starts without these sources; who checks wants to mend them
+    if assembly.problems:  # `gateway serve` starts without these sources
         raise ConfigError(assembly.problems)
     doors = sum(len(part.doors) for part in assembly.sources.values())
-    print(submit_commands.summary(assembly), end="")
+    print(summary(assembly), end="")
     found = f"no problem found{f', {len(assembly.warnings)} warnings' if assembly.warnings else ''}"
     print(f"{options.config}: {len(assembly.sources)} sources with {doors} doors, {len(assembly.targets)} targets, {found}")
     for line in asyncio.run(stray_rows(assembly.config)):
@@ -53,7 +58,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 async def stray_rows(config: Config) -> list[str]:
-    """Name the rows in the store that wait for a source or target that this configuration does not have."""
+    """Return a line for each source or target that is no longer configured and has rows waiting in the store."""
     reader = SqliteReader(config.database)
     try:
         if not config.database.exists():
@@ -61,19 +66,19 @@ async def stray_rows(config: Config) -> list[str]:
         await reader.open()
         return [f"look: {one.reason}" for one in await reader.strays(config.sources, config.targets)]
     except (OSError, StoreError) as error:
-        return [f"look: {config.database} cannot be read, so nobody knows whose rows wait in it: {error}"]
+        return [f"look: {config.database} cannot be read, so rows of sources and targets that are gone are not found: {error}"]
     finally:
         await reader.close()
 
 
 async def online(assembly: Assembly) -> int:
-    """Sign in everywhere, send no order; 1 where somebody does not let us."""
+    """Sign in everywhere; 1 if a vendor or target refuses or cannot be reached. Sends no order."""
     failed = 0
     clock = SystemClock()
     for name, part in assembly.sources.items():
         failed += await _keys(name, part) + await _hub(name, part)
         if part.api is None:
-            print(f"sources.{name}: is never called")
+            print(f"sources.{name}: nothing to test, since this source never calls its vendor")
             continue
         session = vendor_session(part.api, private=part.settings.allow_private_addresses)
         await _certificate(f"sources.{name}", part.api.base_url, any_unicast if part.settings.allow_private_addresses else global_only)
@@ -103,18 +108,18 @@ async def online(assembly: Assembly) -> int:
 
 
 async def _certificate(what: str, url: str, allowed: AddressCheck, ca_file: Path | None = None) -> None:
-    """Say where the other side's certificate runs out soon: it takes days to have a new one made, and no request goes through without."""
+    """Warn if the other side's certificate expires soon: a new one takes days, and no request goes through without it."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         return
     tls, port = tls_context(ca_file), parts.port or 443
     ends_at = await certificate_ends_at(parts.hostname, port, allowed=allowed, tls=tls, timeout_s=_HANDSHAKE_S)
     if ends_at is not None and ends_at < datetime.now(UTC) + SOON:
-        print(f"WARNING {what}: the certificate of {parts.hostname} runs out on {ends_at:%Y-%m-%d}; tell whoever runs it")
+        print(f"WARNING {what}: the certificate of {parts.hostname} expires on {ends_at:%Y-%m-%d}; tell its operator")
 
 
 def _beginning(settings: TargetSettings) -> str:
-    """A target's address up to the first hole that only an order fills."""
+    """Return the target's URL up to the first placeholder that only an order fills."""
     text = ""
     for part in settings.url.parts:
         if not isinstance(part, str) and part.name not in settings.vars:
@@ -124,20 +129,20 @@ def _beginning(settings: TargetSettings) -> str:
 
 
 async def _keys(name: str, part: SourcePart) -> int:
-    """Fetch the keys that its webhooks are signed with; 1 where they cannot be had."""
+    """Fetch the keys that verify a source's webhooks; 1 if that fails."""
     url = part.connector.jwks_url() if "webhook" in part.doors else None
     if url is None:
         return 0
-    said: list[str | None] = []
+    problems: list[str | None] = []
     async with keys_session(url, private=part.settings.allow_private_addresses) as session:
-        keys = KeySet(url, session, SystemClock(), said.append)
+        keys = KeySet(url, session, SystemClock(), problems.append)
         await keys.look_again()
-    print(f"sources.{name}: {said[0] or f'keys at jwks_url: {len(keys.current)}'}")
-    return 1 if said[0] else 0
+    print(f"sources.{name}: {problems[0] or f'keys at jwks_url: {len(keys.current)}'}")
+    return 1 if problems[0] else 0
 
 
 async def _hub(name: str, part: SourcePart) -> int:
-    """Connect to its hub, and hang up at once; 1 where that cannot be done."""
+    """Connect to a source's hub and disconnect at once; 1 if that fails."""
     if "realtime" not in part.doors:
         return 0
     subscription = part.connector.subscribe()

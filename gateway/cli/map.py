@@ -1,8 +1,8 @@
-"""`gateway map`: what a source's connector, and with it the operator's mapping, makes of a saved document."""
+"""`gateway map` and `gateway schema`: preview the order that a source makes of a saved document, and describe messages."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from gateway.api.errors import ConfigError, GatewayError, Hold, Ignore, MappingError
 from gateway.api.messages import Event
-from gateway.api.order import Order, encode
+from gateway.api.order import Order, encode, json_schema
+from gateway.cli.arguments import Commands, Options, utf8
 from gateway.cli.output import one_line, print_json, readable_json
 from gateway.mapping import missing_fields
 from gateway.service.assembly import assemble_connector
@@ -22,15 +23,34 @@ _CORES = ("order_ref", "revision")
 
 
 class Preview(Struct, frozen=True, kw_only=True):
-    """What would become of a document: an order, what is wrong with it or why there is none, and what the connector remarks."""
+    """Result of a preview: the order, its problems or the reason why there is none, and a remark of the connector."""
 
     order: Order | None = None
     problems: tuple[str, ...] = ()
     remark: str | None = None
 
 
-def preview(options: argparse.Namespace) -> int:
-    """Print the order; 1 where the document makes none, or one that lacks what every ERP needs."""
+def register(commands: Commands) -> None:
+    """Add the commands of this file."""
+    made = commands.add(
+        "map",
+        "print the canonical fields that a source makes of a saved document; exit 1 if it lacks any that every ERP needs",
+        preview,
+        example="gateway map --source claims order.json",
+    )
+    made.add_argument("--source", type=utf8, required=True, metavar="NAME")
+    made.add_argument("file", type=utf8, metavar="FILE", help="one document as the vendor sends it; - reads the standard input")
+    commands.add("schema", "print the JSON Schema of the messages that targets receive", schema, json=False)
+
+
+def schema(_: Options) -> int:
+    """Print the schema."""
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def preview(options: Options) -> int:
+    """Print the order; 1 if there is none, or if it lacks a field that every ERP needs."""
     document = read_file(options.file)
     connector = assemble_connector(options.config, options.source)
     try:
@@ -59,7 +79,7 @@ def _complete(order: Order | None, remark: str | None = None) -> Preview:
 
 
 def _problems(error: BaseException) -> tuple[str, ...]:
-    """Each problem of a mapping, which a connector may have put into an exception of its own."""
+    """Return each problem of a mapping; a connector may have chained it to an exception of its own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MappingError):
@@ -74,7 +94,7 @@ def _fields(order: Order) -> dict[str, Any]:
 
 
 def read_file(file: str) -> bytes:
-    """What a command is given to read; `-` is the standard input. Raises ConfigError."""
+    """Return the contents of a file, or of the standard input for `-`. Raises ConfigError."""
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError

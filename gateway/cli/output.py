@@ -1,26 +1,33 @@
-"""How commands print: aligned tables, JSON, and no text of others that could steer a terminal."""
+"""Output of commands: aligned tables and JSON. No text from outside can control the terminal."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _LONGEST_CELL = 110
 
 
 def print_json(value: object) -> None:
-    """For programs."""
+    """Print JSON for programs."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_result(options: argparse.Namespace, value: Mapping[str, object], text: str) -> int:
+    """Print the result of an operation, as JSON where that is asked for; returns the exit code 0."""
+    print(json.dumps(value) if options.json else text)
+    return 0
+
+
 def readable_json(value: object) -> str:
-    """For people, and still JSON: letters as they are, what could steer a terminal as an escape."""
+    """Return JSON for people: letters as they are, and an escape for each character that could control the terminal."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """For people: one line a row, columns aligned, what is too long cut; `gateway show` has it whole."""
+    """Print aligned columns, one line a row. Long cells are cut; `gateway show` prints them whole."""
     if not rows:
         print("nothing")
         return
@@ -31,12 +38,12 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def plain(text: object) -> str:
-    """A text with its line breaks, and every other character that does not print written as an escape."""
+    """Return the text with its line breaks, and an escape for every other character that does not print."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def one_line(text: object) -> str:
-    """The same on one line."""
+    """Return the same on one line."""
     return plain(" ".join(str(text).splitlines()))
 
 

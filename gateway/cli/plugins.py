@@ -1,8 +1,7 @@
-"""`gateway plugins`: what is installed. Nothing of a plugin is imported to list it; with `--load`, each in a process of its own."""
+"""`gateway plugins`. Plugins are not imported to be listed; `--load` imports each in a process of its own."""
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.api.errors import ConfigError
+from gateway.cli.arguments import Commands, Options
 from gateway.cli.output import print_json, print_table
 from gateway.config.settings import load
 from gateway.plugin.discovery import Plugin, installed
@@ -18,8 +18,14 @@ from gateway.plugin.discovery import Plugin, installed
 _LOAD_TIMEOUT_S = 60.0
 
 
-def plugins(options: argparse.Namespace) -> int:
-    """List connectors; with `--load`, 1 where one is broken."""
+def register(commands: Commands) -> None:
+    """Add the commands of this file."""
+    listed = commands.add("plugins", "list the installed connectors and the sources that use them", plugins)
+    listed.add_argument("--load", action="store_true", help="import each in a process of its own, and show its doors or its error")
+
+
+def plugins(options: Options) -> int:
+    """List connectors; 1 if one is broken."""
     users = _users(options)
     found = [_loaded(one) if options.load and not one.problem else one for one in installed(load=()).values()]
     if options.json:
@@ -47,8 +53,8 @@ def _row(plugin: Plugin, users: dict[str, list[str]], *, loaded: bool) -> dict[s
     return {**{name: known[name] for name in names}, "sources": users.get(plugin.name, [])}
 
 
-def _users(options: argparse.Namespace) -> dict[str, list[str]]:
-    """Which sources use a connector, as far as the configuration can be read."""
+def _users(options: Options) -> dict[str, list[str]]:
+    """Map each connector to its sources, as far as the configuration can be read."""
     users: dict[str, list[str]] = {}
     try:
         config, _ = load(options.config)
@@ -60,7 +66,7 @@ def _users(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def _loaded(plugin: Plugin) -> Plugin:
-    """What a process of its own finds when it imports the plugin; one that ends, or never comes back, is broken."""
+    """Import the plugin in a child process. It is broken if the child ends or hangs."""
     child = [sys.executable, "-m", "gateway.cli.plugins", plugin.name]
     try:
         ended = subprocess.run(child, capture_output=True, timeout=_LOAD_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
@@ -73,7 +79,7 @@ def _loaded(plugin: Plugin) -> Plugin:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Load one plugin and print what was found, behind whatever the plugin printed."""
+    """Import one plugin and print the result after whatever the plugin printed."""
     found = msgspec.structs.replace(installed(load=arguments)[arguments[0]], module=None)
     sys.stdout.buffer.write(b"\n\0" + msgspec.json.encode(found))
     sys.stdout.buffer.flush()

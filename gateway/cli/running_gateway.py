@@ -1,4 +1,4 @@
-"""The command line's side of the control socket: is a gateway running, and what it answers."""
+"""Client of a running gateway's control socket."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from msgspec import Struct
 from gateway.api.errors import GatewayError
 from gateway.config.settings import Config
 from gateway.service.control_socket import socket_path
+from gateway.store.sqlite.connection import LOCK_FILE
 
 _LOOK_TIMEOUT_S = 10.0
 _WORK_TIMEOUT_S = 60.0
 
 
-class Heard(Struct, frozen=True, kw_only=True):
-    """What the running gateway answers; `said` is decoded."""
+class Reply(Struct, frozen=True, kw_only=True):
+    """Reply of the running gateway; `body` is decoded."""
 
     status: int
     headers: Mapping[str, str]
-    said: Any
+    body: Any
 
 
 def is_running(config: Config) -> bool:
-    """Whether a process has the data directory. Looks only: makes no file, and holds no lock that a start could meet."""
+    """Tell whether a process has the data directory. Makes no file and keeps no lock that could stop a gateway from starting."""
     try:
-        descriptor = os.open(config.gateway.data_dir / "gateway.lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(config.gateway.data_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -45,24 +46,24 @@ def is_running(config: Config) -> bool:
 
 
 async def ask(config: Config, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
-    """Ask the running gateway; the decoded answer.
+    """Return the decoded answer of the running gateway.
 
     Raises:
-        GatewayError: It refuses, with its sentence, or it cannot be asked.
+        GatewayError: The gateway refuses, with its reason, or does not answer.
     """
     sent = {} if body is None else {"json": body}
-    heard = await _exchange(config, method, path, timeout_s or (_LOOK_TIMEOUT_S if body is None else _WORK_TIMEOUT_S), **sent)
-    if heard.status != 200:
-        raise GatewayError(heard.said.get("problem", f"the gateway answers {heard.status}"))
-    return heard.said
+    reply = await _exchange(config, method, path, timeout_s or (_LOOK_TIMEOUT_S if body is None else _WORK_TIMEOUT_S), **sent)
+    if reply.status != 200:
+        raise GatewayError(reply.body.get("problem", f"the gateway answers {reply.status}"))
+    return reply.body
 
 
-async def send(config: Config, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Heard:
-    """Ask it with a body of one's own; whatever it answers. Raises GatewayError where it cannot be asked."""
+async def send(config: Config, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Reply:
+    """Send a request as it is and return the reply, whatever its status. Raises GatewayError if the gateway does not answer."""
     return await _exchange(config, method, path, timeout_s, data=body, headers=headers)
 
 
-async def _exchange(config: Config, method: str, path: str, timeout_s: float, **sent: Any) -> Heard:
+async def _exchange(config: Config, method: str, path: str, timeout_s: float, **sent: Any) -> Reply:
     connector = aiohttp.UnixConnector(path=str(socket_path(config.gateway.data_dir)))
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
@@ -78,6 +79,6 @@ async def _exchange(config: Config, method: str, path: str, timeout_s: float, **
             "run this as root (sudo) or as the service's user, or wait until it has started"
         ) from error
     try:
-        return Heard(status=response.status, headers=response.headers, said=msgspec.json.decode(text))
+        return Reply(status=response.status, headers=response.headers, body=msgspec.json.decode(text))
     except msgspec.MsgspecError as error:
-        raise GatewayError(f"the gateway failed over it ({response.status}); its log says where") from error
+        raise GatewayError(f"the gateway failed ({response.status}); its log says where") from error

@@ -1,237 +1,72 @@
-"""`gateway target check|map|send`: what an ERP integrator asks before the first order goes; none of them creates anything."""
+"""`gateway target hold|release|move|reconcile|check|map|send`; check, map and send are in target_check.py."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+import msgspec
 
-from gateway.api.errors import ConfigError, GatewayError, MappingError
-from gateway.api.order import encode
-from gateway.api.secrets import read_text
-from gateway.cli.output import one_line, plain, print_json
-from gateway.clock import SystemClock
-from gateway.outbound.answer import Answer
-from gateway.service.assembly import assemble_target
-from gateway.targets.builder import Builder, with_rows
-from gateway.targets.examples import Sample, read_sample
-from gateway.targets.preflight import Ended, look
-from gateway.targets.request import Context, Refused, Request, Unknown, with_message_headers
-from gateway.targets.request_settings import RequestTable
-from gateway.targets.sender import AuthSender
-from gateway.targets.settings import TargetSettings
-
-Options = argparse.Namespace
-_MOST_SHOWN = 10
+from gateway.api.errors import ConfigError
+from gateway.cli import target_check
+from gateway.cli.access import operate
+from gateway.cli.arguments import Commands, Options, count, days, utf8
+from gateway.cli.output import one_line, print_json, print_result
+from gateway.cli.reconcile import reconcile
+from gateway.service.operations import Operation, operator_name
+from gateway.store.targets import Moved
 
 
-class _Open:
-    """A target's parts while a command uses them."""
-
-    def __init__(self, options: Options) -> None:
-        self.name: str = options.name
-        self.settings = assemble_target(options.config, options.name)
-        self.clock = SystemClock()
-        self.sender = AuthSender(self.name, self.settings, self.clock)
-        self.builder = Builder(self.settings, self.sender, self.clock)
-
-    async def __aenter__(self) -> _Open:
-        await self.sender.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.sender.close()
-
-
-# --- check
-
-
-def check(options: Options) -> int:
-    """Sign in, ask something harmless, look up; 1 where anything fails. Creates nothing."""
-    return asyncio.run(_check(options))
+def register(commands: Commands) -> None:
+    """Add `target` and its actions."""
+    target = commands.add("target", "pause, release, check, compare or replace a target", lambda _: 2, json=False)
+    actions = Commands(target.add_subparsers(title="actions", required=True, metavar="ACTION"), inherits=True)
+    hold = actions.add("hold", "pause the target: send nothing to it until it is released", pause, example="gateway target hold erp")
+    hold.add_argument("name", type=utf8, metavar="NAME")
+    hold.add_argument("--reason", type=utf8, default="", help="why; it is stored and shown to everybody, so name no person")
+    actions.add("release", "send to a paused target again", release).add_argument("name", type=utf8, metavar="NAME")
+    moved = actions.add("move", "give the messages for a target that is no longer configured to another target", move)
+    moved.add_argument("name", type=utf8, metavar="NAME")
+    moved.add_argument("to", type=utf8, metavar="NEW")
+    moved.add_argument("--same-erp", action="store_true", help="NEW is the same ERP under another name: it has what NAME was sent")
+    moved.add_argument("--dry-run", action="store_true", help="list the messages and move nothing")
+    moved.add_argument("--yes", action="store_true", help="required for more than one message")
+    compared = actions.add("reconcile", "look up every order in the ERP, and list those that are missing, doubled or wrong", reconcile)
+    compared.add_argument("name", type=utf8, metavar="NAME")
+    compared.add_argument("--days", type=days, default=1.0, help="how far back; default 1")
+    compared.add_argument("--per-minute", type=count, default=120, metavar="COUNT", help="look-ups a minute; default 120")
+    target_check.register(actions)
 
 
-async def _check(options: Options) -> int:
-    said: list[dict[str, Any]] = []
-
-    async def step(what: str, doing: Callable[[], Awaitable[str]]) -> bool:
-        try:
-            text, works = await doing(), True
-        except Ended as ended:
-            text, works = ended.outcome.reason, False
-        except GatewayError as error:
-            text, works = str(error), False
-        said.append({"step": what, "works": works, "said": text})
-        if not options.json:
-            print(one_line(f"targets.{options.name}: {what}: {'' if works else 'FAILED: '}{text}"))
-        return works
-
-    async with _Open(options) as parts:
-        sample = _sample(options.order, parts.settings)
-        if await step("sign in", lambda: _sign_in(parts)) and await step("reach", lambda: _reach(parts, sample)) and sample is not None:
-            context = parts.builder.context(encode(sample.message))
-            for name in parts.builder.lookups:
-                await step(f"look-up {name}", lambda name=name: _look_up(parts, name, context))  # type: ignore[misc]
-            if parts.settings.preflight is not None:
-                await step("preflight", lambda: _preflight(parts, with_sample(parts.settings, context, sample)))
-    if options.json:
-        print_json(said)
-    return 0 if all(one["works"] for one in said) else 1
+def pause(options: Options) -> int:
+    """Pause a target."""
+    operate(options, Operation(action="target-hold", who=operator_name(), name=options.name, reason=options.reason))
+    return print_result(options, {"hold": options.name}, f"paused: {options.name}")
 
 
-async def _sign_in(parts: _Open) -> str:
-    await parts.sender.sign_in()
-    kind = parts.settings.auth.__struct_config__.tag
-    none = "the credentials go along in the bodies" if parts.settings.secrets else "no credentials are configured"
-    said = {"none": none, "oauth2": "got a token", "session": "logged in"}
-    return said.get(str(kind), f"{kind} goes along with the next request")
+def release(options: Options) -> int:
+    """Release a target."""
+    operate(options, Operation(action="target-release", who=operator_name(), name=options.name))
+    return print_result(options, {"release": options.name}, f"released: {options.name}")
 
 
-async def _reach(parts: _Open, sample: Sample | None) -> str:
-    settings = parts.settings
-    request = settings.check_request
-    context = parts.builder.without_order()
-    if request is not None:
-        made = parts.builder.render(request, context, where="check")
-        return _judged(await parts.sender.send(made), made, exact=True)
-    if sample is not None:
-        context = parts.builder.context(encode(sample.message))
-    try:
-        made = parts.builder.render(RequestTable(url=settings.url, method="HEAD", headers=settings.headers), context)
-    except Refused as refused:
-        return f"not tried, since the url needs an order ({refused}); give one with --order FILE, or configure check = {{ url = ... }}"
-    return _judged(await parts.sender.send(made), made, exact=False)
-
-
-def _judged(answer: Answer, request: Request, *, exact: bool) -> str:
-    said = f"{request.method} {_shown_url(request.url)} answers {answer.status}"
-    if answer.status in (401, 403):
-        raise GatewayError(f"{said}: check the credentials and what they may do")
-    if exact and not 200 <= answer.status < 300:
-        raise GatewayError(f"{said}, and a 2xx is expected")
-    return said
-
-
-async def _look_up(parts: _Open, name: str, context: Context) -> str:
-    lookup = parts.builder.lookups[name]
-    codes = lookup.codes(context, parts.builder.evaluate)
-    if not codes:
-        return "needs nothing for this order"
-    rows = await lookup.rows(codes, context)
-    missing = [code for code in codes if code not in rows]
-    text = f"asked for {len(codes)}, the ERP knows {len(rows)}"
-    return text + (f"; not {', '.join(missing[:_MOST_SHOWN])} (give a real order with --order FILE)" if missing else "")
-
-
-async def _preflight(parts: _Open, context: Context) -> str:
-    preflight = parts.settings.preflight
-    assert preflight is not None
-    seen = await look(preflight, parts.builder.render(preflight, context, where="preflight"), context, parts.sender, parts.clock.now())
-    if not seen.found:
-        return "asked, and the ERP does not have this order"
-    return f"asked, and the ERP has it: {seen.name}" + (" (not all of it)" if seen.complete is False else "")
-
-
-# --- map, and send --dry-run
-
-
-def show_map(options: Options) -> int:
-    """Print the exact request of an order, and what it lacks. Sends nothing."""
-    parts = _Open(options)
-    sample = _needed(options.file)
-    context = with_sample(parts.settings, parts.builder.context(encode(sample.message)), sample)
-    return _show(parts, sample, context, options, [])
-
-
-def send(options: Options) -> int:
-    """With --dry-run: look up and ask for real, print the request, send no order."""
+def move(options: Options) -> int:
+    """Move messages to another target; 1 if some of them cannot be moved."""
+    asked = Operation(action="target-move", who=operator_name(), name=options.name, to=options.to, same_erp=options.same_erp, dry_run=True)
+    moved = msgspec.convert(operate(options, asked), list[Moved])
+    going = sum(one.problem is None for one in moved)
+    if going > 1 and not (options.yes or options.dry_run):
+        raise ConfigError([f"gateway target move: {going} rows would go; --dry-run lists them, --yes moves them"])
     if not options.dry_run:
-        raise ConfigError(["gateway target send: orders go out through the running gateway alone; --dry-run shows what would be sent"])
-    return asyncio.run(_dry_run(options))
-
-
-async def _dry_run(options: Options) -> int:
-    sample = _needed(options.file)
-    notes: list[str] = []
-    async with _Open(options) as parts:
-        context = parts.builder.context(encode(sample.message))
-        problems: list[str] = []
-        try:
-            context = await parts.builder.look_up(context)
-        except (Refused, Unknown) as refused:
-            problems.extend(refused.problems)
-        except MappingError as error:
-            problems.append(str(error))
-        if parts.settings.preflight is not None and not problems:
-            try:
-                notes.append(f"preflight: {await _preflight(parts, context)}")
-            except Ended as ended:
-                problems.append(ended.outcome.reason)
-            except Refused as refused:
-                problems.extend(refused.problems)
-        return _show(parts, sample, context, options, problems, notes)
-
-
-def _show(parts: _Open, sample: Sample, context: Context, options: Options, problems: list[str], notes: list[str] | None = None) -> int:
-    """Print the request as far as it could be made; 1 where something is missing."""
-    notes = notes or []
-    made = parts.builder.body(context)
-    problems += [problem for problem in made.problems if problem not in problems]
-    request: Request | None = None
-    try:
-        request = parts.builder.around(made.body, context)
-    except Refused as refused:
-        problems += [problem for problem in refused.problems if problem not in problems]
-    shown: dict[str, Any] = {"method": parts.settings.method, "url": None, "headers": {}, "body": _text(made.body)}
-    if request is not None:
-        request = with_message_headers(request, sample.message, parts.settings.idempotency)
-        shown |= {"url": request.url, "headers": parts.sender.masked(request)}
+        asked.dry_run = False
+        moved = msgspec.convert(operate(options, asked), list[Moved])
     if options.json:
-        print_json({**shown, "problems": problems, "notes": notes})
-        return 1 if problems else 0
-    if request is not None:
-        print(one_line(f"{request.method} {request.url}"))
-        for name, value in shown["headers"].items():
-            print(one_line(f"{name}: {value}"))
-    if made.body is not None:
-        print(f"\n{plain(_text(made.body))}")
-    for line in [*(f"missing: {problem}" for problem in problems), *notes]:
-        print(one_line(line), file=sys.stderr)
-    return 1 if problems else 0
-
-
-# --- underneath
-
-
-def with_sample(settings: TargetSettings, context: Context, sample: Sample) -> Context:
-    """The context with what a file says the ERP knows."""
-    return with_rows(context, sample.rows, {name: lookup.one for name, lookup in settings.lookups.items()})
-
-
-def _text(body: bytes | None) -> str | None:
-    return None if body is None else body.decode()
-
-
-def _shown_url(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.path or '/'}" + ("?..." if parts.query else "")
-
-
-def _needed(file: str) -> Sample:
-    try:
-        return read_sample(sys.stdin.buffer.read() if file == "-" else read_text(Path(file)))
-    except ValueError as error:
-        raise ConfigError([f"{file}: {error}"]) from error
-
-
-def _sample(file: str | None, settings: TargetSettings) -> Sample | None:
-    """The order that look-ups are tried with: the one that is given, else the first example."""
-    if file is not None:
-        return _needed(file)
-    if settings.body is None:
-        return None
-    return read_sample(read_text(settings.body.examples[0]))
+        print_json(msgspec.to_builtins(moved))
+    else:
+        verb = "would move" if options.dry_run else "moved"
+        for one in moved:
+            print(
+                one_line(
+                    f"{one.row} {one.key}: {one.problem}" if one.problem else f"{verb} {one.row} {one.key} ({one.status}) to {options.to}"
+                )
+            )
+        if not moved:
+            print(f"nothing waits for {options.name}")
+    return 1 if any(one.problem for one in moved) else 0

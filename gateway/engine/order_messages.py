@@ -11,7 +11,7 @@ from gateway.api.errors import PluginError, without_input
 from gateway.api.order import Kind, Message, Order, encode
 from gateway.engine.difference import differences, is_likely_new
 from gateway.plugin.source import Source
-from gateway.store.base import Delivery, InboxRow
+from gateway.store.rows import Delivery, InboxRow
 
 
 def numbered(row: InboxRow, order: Order, previous: Order | None) -> Order:

@@ -7,8 +7,8 @@ from datetime import datetime
 from gateway.api.description import FetchRetry
 from gateway.api.errors import AuthError, Hold, Ignore, RateLimited, TransientError
 from gateway.retry import backoff_s, capped_retry_after_s, is_over
-from gateway.store.base import InboxRow
 from gateway.store.outcome import Settlement
+from gateway.store.rows import InboxRow
 
 _BASE_S, _CAP_S, _MAX_AGE_S = 5.0, 900.0, 86400.0
 _RATE_LIMITED_S = 60.0

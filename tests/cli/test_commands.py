@@ -295,7 +295,7 @@ async def test_replay_of_everything_dead(start, erp, run: Run) -> None:
     assert [(one["row"], one["status"], one["would"]) for one in as_json] == [("inbox:4", "dead", True), ("outbox:2", "dead", True)]
     asked = await run("replay", "--status", "dead")
     assert (asked.code, asked.out) == (2, dry.out)
-    assert asked.err == "gateway: 2 rows, and nothing was done: say --yes to replay them all, or name one of them\n"
+    assert asked.err == "gateway: 2 rows, and nothing was changed: add --yes to replay all of them, or name one\n"
     assert await has(running, "inbox", "dead")
     assert await has(running, "outbox", "dead")
     assert (await run("replay", "--status", "dead", "--source", "nobody")).out == "nothing to replay\n"
@@ -315,7 +315,7 @@ async def test_thousands_of_dead_letters_are_replayed_in_parts(start, erp, run: 
     assert len((await run("replay", "--status", "dead", "--dry-run")).out.splitlines()) == 25
     asked = await run("replay", "--status", "dead")
     assert (asked.code, len(asked.out.splitlines())) == (2, 7)
-    assert "7 or more rows, and nothing was done" in asked.err
+    assert "7 or more rows, and nothing was changed" in asked.err
     said = await run("replay", "--status", "dead", "--yes")
     assert (said.code, len(said.out.splitlines())) == (0, 25)
 
@@ -413,7 +413,7 @@ async def test_resume_asks_the_vendor_at_once(start, erp, run: Run) -> None:
 
 async def test_a_target_is_held_and_released(start, erp, run: Run) -> None:
     running = await start(erp.url)
-    assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "hold: erp\n"
+    assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "paused: erp\n"
     await running.deliver(acme.body("o1"))
     await running.until(lambda: has(running, "outbox", "ready"))
     assert re.search(r"DOWN target erp: held by \S+: stocktaking", (await run("status")).out)
@@ -443,7 +443,7 @@ async def test_what_a_person_holds_no_changed_secret_releases_and_no_answer_rena
 async def test_a_target_is_held_and_released_while_the_gateway_is_stopped(start, erp, run: Run) -> None:
     """What a person says is stored, and kept by the next start."""
     await (await start(erp.url)).stop()
-    assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "hold: erp\n"
+    assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "paused: erp\n"
     assert re.search(r"^erp +off +held by \S+: stocktaking \(since [^)]+ UTC\)$", (await run("status")).out, re.MULTILINE)
     unknown = await run("target", "hold", "nobody")
     assert (unknown.code, unknown.err) == (1, "gateway: there is no target 'nobody'; there is erp\n")
@@ -452,7 +452,7 @@ async def test_a_target_is_held_and_released_while_the_gateway_is_stopped(start,
     await running.until(lambda: has(running, "outbox", "ready"))
     await running.stop()
     assert erp.heard == []
-    assert (await run("target", "release", "erp")).out == "release: erp\n"
+    assert (await run("target", "release", "erp")).out == "released: erp\n"
     await start(erp.url)
     await erp.wait_for(1)
 
@@ -657,7 +657,7 @@ async def test_a_failure_inside_the_gateway_is_said_to_be_one(start, erp, run: R
 
     monkeypatch.setattr(running.gateway._store, "replay", broken)
     said = await run("replay", "o1")
-    assert (said.code, said.err) == (1, "gateway: the gateway failed over it (500); its log says where\n")
+    assert (said.code, said.err) == (1, "gateway: the gateway failed (500); its log says where\n")
 
 
 USAGE = [

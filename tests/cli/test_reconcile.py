@@ -11,8 +11,8 @@ import pytest
 
 from gateway.api.errors import GatewayError
 from gateway.cli import main as cli
-from gateway.cli.reconcile import Report, compare
 from gateway.store.sqlite.reader import SqliteReader
+from gateway.targets.reconcile import Report, compare
 from gateway.testing.erp import Made
 from tests.engine.unkeyed import KEY, LOOKUP, Desk, desk
 

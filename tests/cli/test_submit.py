@@ -50,7 +50,7 @@ async def test_a_command_is_handed_in_and_its_key_is_its_content(running, capsys
     assert re.fullmatch(r"[0-9a-f]{32}: ready\n", first)
     spelled = json.dumps(good("create_order"), indent=3).encode()
     assert await run(running, body=spelled) == 0
-    assert capsys.readouterr().out == first.replace("ready", "ready, handed in before; --key NAME hands it in once more")
+    assert capsys.readouterr().out == first.replace("ready", "ready, submitted before; --key NAME submits it again")
     assert len(await running.rows_of("submit")) == 1
 
 
@@ -190,11 +190,11 @@ def checked(folder: Any, monkeypatch: pytest.MonkeyPatch, more: str) -> int:
 
 def test_check_says_who_may_hand_in(tmp_path, monkeypatch, capsys) -> None:
     assert checked(tmp_path, monkeypatch, with_callers(caller("erp", "t", "pharmacy/*"), caller("till", "u", "kiosk/*"))) == 0
-    assert "submit.listen: 127.0.0.1:0 is opened for erp, till\n" in capsys.readouterr().out
+    assert "submit.listen: 127.0.0.1:0 opens for erp, till\n" in capsys.readouterr().out
 
 
 def test_check_says_that_the_way_back_is_closed(tmp_path, monkeypatch, capsys) -> None:
     assert checked(tmp_path, monkeypatch, with_callers("")) == 0
-    assert "stays closed, for there is no [submit.callers.NAME]; 4 commands could be handed in\n" in capsys.readouterr().out
+    assert "stays closed, since no [submit.callers.NAME] is configured; the sources take 4 commands\n" in capsys.readouterr().out
     assert checked(tmp_path, monkeypatch, "") == 0
     assert "submit" not in capsys.readouterr().out

@@ -217,7 +217,7 @@ async def test_check_signs_in_and_looks_up_and_creates_nothing(run: Run, shop: A
     said = await run("check", "erp")
     assert said.code == 0
     assert said.out.splitlines() == [
-        "targets.erp: sign in: basic goes along with the next request",
+        "targets.erp: sign in: basic is sent with the next request",
         "targets.erp: reach: HEAD /orders answers 200",
         "targets.erp: look-up products: asked for 1, the ERP knows 1",
         "targets.erp: preflight: asked, and the ERP does not have this order",

@@ -139,4 +139,4 @@ async def test_online_tells_a_server_whose_certificate_ends_soon(tmp_path: Path,
         assembly = assemble(tmp_path / "gateway.toml", PLUGINS)
         assert await online(assembly) in (0, 1)
     out = capsys.readouterr().out
-    assert f"WARNING targets.erp: the certificate of 127.0.0.1 runs out on {datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}" in out
+    assert f"WARNING targets.erp: the certificate of 127.0.0.1 expires on {datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}" in out

@@ -16,6 +16,7 @@ from gateway.store.sqlite.file_exchange import give_to_owner
 from gateway.store.sqlite.writer import Connection
 
 APPLICATION_ID = 0x4F524757  # "ORGW"
+LOCK_FILE = "gateway.lock"
 DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no mistake of the configuration, and may pass
 _GAVE_UP = (errno.EIO, errno.EROFS, errno.ESHUTDOWN)
 _PIECE_BYTES = 1024 * 1024
@@ -49,7 +50,7 @@ class DirectoryLock:
     """Exclusive lock on a data directory: one process writes."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / "gateway.lock"
+        self._path = data_dir / LOCK_FILE
         self._descriptor: int | None = None
 
     def take(self) -> bool:

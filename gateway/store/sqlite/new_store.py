@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.api.errors import ConfigError
-from gateway.store.sqlite.connection import not_writable
+from gateway.store.sqlite.connection import LOCK_FILE, not_writable
 from gateway.store.sqlite.file_exchange import sync
 
 _BEGINNING = "gateway.beginning"
-_OURS = ("gateway.lock", "gateway.reserve", "control.sock")
+_OURS = (LOCK_FILE, "gateway.reserve", "control.sock")
 _LOG_FIRST = ("-wal", "-journal", "-shm", "")  # while a log is there without its database, the directory is not taken for a new one
 
 

@@ -577,7 +577,7 @@ async def test_who_may_not_look_hears_who_may(installation: Installation) -> Non
         code = f"""
 import os, sys
 from gateway.cli.main import main
-from gateway.cli import commands
+from gateway.cli import status  # noqa: F401
 os.setuid(65534)
 sys.exit(main(["status", "--config", {str(installation.config)!r}]))
 """
