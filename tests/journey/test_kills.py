@@ -1,6 +1,6 @@
 """kill -9 under load, again and again: what was answered 2xx reaches the ERP, under one key, in order.
 
-Five kills in `make test`, `KILLS` (default 200) in `make test-all`; the seed is printed, and `KILL_SEED` repeats it. The known-bad
+Five kills in `make test`, `KILLS` (default 200) in `make test-all`; the seed is printed, and `TEST_SEED` repeats it. The known-bad
 mutants run the same until they are caught; one that is not caught within its kills fails the test, because then the harness proves nothing.
 """
 
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from gateway.testing import ErpSimulator
 from tests.harness.torture.kills import SOURCE, TARGET, Kills
+from tests.seed import SEED
 
 from .load import Load
 from .process import process
 
 KILLS = int(os.environ.get("KILLS", "200"))
-SEED = int(os.environ.get("KILL_SEED", str(time.time_ns() % 10**6)))
 
 
 async def run(folder: Path, kills: int, *arguments: str, wait_s: float = 20, until_caught: bool = False) -> Kills:
@@ -47,7 +46,7 @@ async def test_nothing_answered_is_lost_in_kills_under_load(tmp_path: Path, kill
         )
     assert len(load.offered) > kills / 2, "hardly any load: the kills proved nothing"
     assert load.sent_again > 0, "no sender ever noticed a kill"
-    assert load.problems() == [], f"KILL_SEED={SEED}"
+    assert load.problems() == [], f"TEST_SEED={SEED}"
 
 
 async def test_a_gateway_that_answers_before_the_commit_is_caught(tmp_path: Path) -> None:
@@ -57,11 +56,11 @@ async def test_a_gateway_that_answers_before_the_commit_is_caught(tmp_path: Path
         killing = await run(tmp_path / str(round_), 2, "--mutant", "answer_before_commit", wait_s=1, until_caught=True)
         if killing.load.problems():
             return
-    raise AssertionError(f"the harness does not see it; KILL_SEED={SEED}")
+    raise AssertionError(f"the harness does not see it; TEST_SEED={SEED}")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("mutant", "kills"), [("no_unique_index", 20), ("forget_order", 100), ("new_key_each_time", 100)])
 async def test_known_bad_mutant_is_caught(tmp_path: Path, mutant: str, kills: int) -> None:
     killing = await run(tmp_path, kills, "--mutant", mutant, wait_s=3, until_caught=True)
-    assert killing.load.problems() != [], f"the harness does not see {mutant}; KILL_SEED={SEED}"
+    assert killing.load.problems() != [], f"the harness does not see {mutant}; TEST_SEED={SEED}"

@@ -1,7 +1,7 @@
 """An ERP that makes an order of every request, one answer in five lost, kills in between: every order is one order.
 
 60 orders and 2 kills in `make test`; `UNKEYED_ORDERS` orders (default 200; 5,000 before a release) and `UNKEYED_KILLS` kills
-(default 8) in `make test-all`. The seed is printed, and `KILL_SEED` repeats it. With a look-up each order is there exactly once;
+(default 8) in `make test-all`. The seed is printed, and `TEST_SEED` repeats it. With a look-up each order is there exactly once;
 without, what is unclear waits for a person, and nothing is lost or doubled. The known-bad mutant skips the look-up and must be caught.
 """
 
@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ErpSimulator
 from tests import acme
 from tests.ports import free_port
+from tests.seed import SEED
 
 from .process import ROOT, Process, process, send_until_taken
 
 ORDERS = int(os.environ.get("UNKEYED_ORDERS", "200"))
 KILLS = int(os.environ.get("UNKEYED_KILLS", "8"))
-SEED = int(os.environ.get("KILL_SEED", str(time.time_ns() % 10**6)))
 LOST = 0.2
 SENDERS = 8
 PACE = "concurrency = 16\nread_timeout_s = 2\nretry = { base_s = 0.05, cap_s = 0.5 }\nbreaker = { failures = 1000, cooldown_s = 0.1 }\n"
@@ -111,8 +110,8 @@ async def test_with_a_look_up_every_order_is_there_exactly_once(
 ) -> None:
     erp, rows = await run(tmp_path, LOOKUP, orders=orders, kills=kills)
     report(capsys, "look-up", kills, erp, rows)
-    assert erp.doubled() == [], f"KILL_SEED={SEED}"
-    assert {order.key for order in erp.made} == set(rows), f"KILL_SEED={SEED}"
+    assert erp.doubled() == [], f"TEST_SEED={SEED}"
+    assert {order.key for order in erp.made} == set(rows), f"TEST_SEED={SEED}"
     assert {row["status"] for row in rows.values()} == {"done"}
     assert sum(row["outcome"] == "duplicate" for row in rows.values()) > orders / 60, "hardly an answer was lost: the run proved nothing"
 
@@ -124,16 +123,16 @@ async def test_without_a_look_up_what_is_unclear_waits_for_a_person(
     erp, rows = await run(tmp_path, NONE, orders=orders, kills=kills)
     report(capsys, "no look-up", kills, erp, rows)
     there, done = {order.key for order in erp.made}, {key for key, row in rows.items() if row["status"] == "done"}
-    assert erp.doubled() == [], f"KILL_SEED={SEED}"
+    assert erp.doubled() == [], f"TEST_SEED={SEED}"
     assert len(rows) == orders
-    assert done <= there, f"KILL_SEED={SEED}: {sorted(done - there)} counts as delivered"
+    assert done <= there, f"TEST_SEED={SEED}: {sorted(done - there)} counts as delivered"
     assert {(row["status"], row["outcome"]) for key, row in rows.items() if key not in done} == {("held", "unknown")}
     assert len(rows) - len(done) > orders / 60, "hardly an answer was lost: the run proved nothing"
 
 
 async def test_a_skipped_look_up_is_caught(tmp_path: Path) -> None:
     erp, _ = await run(tmp_path, LOOKUP, "--mutant", "preflight_skipped", orders=40, kills=1)
-    assert erp.doubled() != [], f"the harness does not see it; KILL_SEED={SEED}"
+    assert erp.doubled() != [], f"the harness does not see it; TEST_SEED={SEED}"
 
 
 # After each of these one process was killed; two more are in `make test`.

@@ -1,7 +1,7 @@
 """Every parser and verifier on bytes that nobody meant: only what it documents may escape.
 
 `make test` gives each 60 inputs, the same each time; `make test-all` `FUZZ_RUNS` (default 1,000) others, from a seed that a failure
-prints and `FUZZ_SEED` repeats. `make fuzz` gives each as many as there is time for, guided by what they reach
+prints and `TEST_SEED` repeats. `make fuzz` gives each as many as there is time for, guided by what they reach
 (`python -m tests.harness.fuzz --help`).
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.seed import SEED
 
 from . import core, vendors, way_back
 from .mutation import mutated
 from .target import TARGETS, Target
 
 RUNS = int(os.environ.get("FUZZ_RUNS", "1000"))
-SEED = int(os.environ.get("FUZZ_SEED", random.randrange(10**6)))
 FOUND = Path(__file__).parent / "found"
 limits = settings(
     max_examples=60,
@@ -48,7 +48,7 @@ def test_only_documented_errors_escape(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", TARGETS)
 def test_only_documented_errors_escape_from_many(name: str) -> None:
-    print(f"FUZZ_SEED={SEED}")
+    print(f"TEST_SEED={SEED}")
     many = settings(limits, max_examples=RUNS, derandomize=False)
     seed(SEED)(many(given(mutated(list(TARGETS[name].corpus())))(TARGETS[name].feed)))()
 

@@ -1,7 +1,7 @@
 """The engine against its reference, on the real store with the real steps.
 
 `make test` runs the same 8 lives of at most 40 actions each time, `make test-all` `MODEL_RUNS` others (default 100) from a seed that is
-printed; `MODEL_SEED` repeats it. A failure prints the shortest life that shows it. The known-bad mutants run the same over stores with
+printed; `TEST_SEED` repeats it. A failure prints the shortest life that shows it. The known-bad mutants run the same over stores with
 one fault in each; those that take a hundred lives to find are long.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -21,13 +20,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from gateway.outbound.session import tls_context
 from gateway.store.sqlite import SqliteStore
 from gateway.targets import sender
+from tests.seed import SEED
 
 from .machine import Engine
 from .mutants import MUTANTS, OUTWARD
 from .submitting import WayBack
 
 RUNS = int(os.environ.get("MODEL_RUNS", "100"))
-SEED = int(os.environ.get("MODEL_SEED", random.randrange(10**6)))
 FEW = 8
 HARD_TO_FIND = ("LetsCommandsOvertake", "SettlesWithoutItsLease", "ErasesWhatHasNotLeft", "TakesWhatWasLeasedForDone")
 
@@ -59,7 +58,7 @@ def test_what_came_in_is_done_once_or_waits_or_was_ended_by_a_person(machine: ty
         pass
 
     if runs != FEW:
-        print(f"MODEL_RUNS={runs} MODEL_SEED={SEED}")
+        print(f"MODEL_RUNS={runs} TEST_SEED={SEED}")
         seed(SEED)(Seeded)
     run_state_machine_as_test(Seeded, settings=limits(runs, derandomize=runs == FEW))
 

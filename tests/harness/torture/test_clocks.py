@@ -10,8 +10,8 @@ import pytest
 from tests.harness.torture import clocks
 from tests.harness.torture.clocks import DAY_S, JUMPS, ClockHarness, jump
 from tests.harness.torture.protocol import Tally
-from tests.harness.torture.test_network import SEED
 from tests.harness.torture.timed import TOKEN_S
+from tests.seed import SEED
 
 pytestmark = pytest.mark.skipif(ClockHarness().needs() is not None, reason="needs libfaketime (apt-get install faketime)")
 

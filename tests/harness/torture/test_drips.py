@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.torture import drips
 from tests.harness.torture.protocol import Tally
-from tests.harness.torture.test_network import SEED
+from tests.seed import SEED
 
 
 async def test_slow_senders_are_ended_and_others_are_served(
@@ -20,10 +20,10 @@ async def test_slow_senders_are_ended_and_others_are_served(
     found = await drips.drip(tmp_path, Random(SEED), tally, count=200, limit_s=1.5)
     with capsys.disabled():
         print(f"\n  drips: seed {SEED}, 200 slow senders, {tally.noted}")
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
 
 
 async def test_known_bad_mutant_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drips, "_GRACE_S", 1.0)
     found = await drips.drip(tmp_path, Random(SEED), Tally(name="mutant"), "--mutant", "no_deadlines", count=20, limit_s=1.5)
-    assert "are still open" in " ".join(found), f"TORTURE_SEED={SEED}"
+    assert "are still open" in " ".join(found), f"TEST_SEED={SEED}"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.torture.names import collide
 from tests.harness.torture.protocol import Tally
-from tests.harness.torture.test_network import SEED
+from tests.seed import SEED
 
 
 @pytest.mark.parametrize("seconds", [2.5, pytest.param(20, marks=pytest.mark.long)])
@@ -18,7 +18,7 @@ async def test_a_bare_name_ends_nothing_that_nobody_named(tmp_path: Path, second
     found = await collide(tmp_path, Random(SEED), tally, seconds=seconds)
     with capsys.disabled():
         print(f"\n  names: seed {SEED}, {tally.acknowledged} versions taken, {tally.lost} lost, {tally.stuck} stuck; {tally.noted}")
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
 
 
 async def test_the_mutant_for_which_a_name_means_everything_is_caught(tmp_path: Path) -> None:

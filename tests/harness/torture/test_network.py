@@ -1,12 +1,11 @@
 """The network's faults: one kind on each leg in `make test`, as the seed says; every kind in `make test-all`.
 
-The seed is printed, and `TORTURE_SEED` repeats a run.
+The seed is printed, and `TEST_SEED` repeats a run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from random import Random
@@ -18,8 +17,8 @@ from tests.harness.torture.network import FOR_OPERATORS, NO_SENSE, NetworkHarnes
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.site import LEGS, Patience
 from tests.harness.torture.wires import KINDS
+from tests.seed import SEED
 
-SEED = int(os.environ.get("TORTURE_SEED", str(time.time_ns() % 10**6)))
 pytestmark = pytest.mark.skipif(NetworkHarness().needs() is not None, reason="needs the openssl command to make certificates")
 
 
@@ -63,7 +62,7 @@ async def test_no_fault_of_the_network_loses_doubles_or_overtakes(tmp_path: Path
             f"\n  network: seed {SEED}, {tally.faults.total()} faults, {tally.acknowledged} orders taken, {tally.lost} lost,"
             f" {tally.doubled} doubled, {tally.repeats} repeats at the ERP, {time.monotonic() - began:.0f} s"
         )
-    assert [problem for one in cells for problem in one.problems] == [], f"TORTURE_SEED={SEED}"
+    assert [problem for one in cells for problem in one.problems] == [], f"TEST_SEED={SEED}"
 
 
 _TRIES = 4
@@ -88,4 +87,4 @@ async def test_known_bad_mutants_are_caught(tmp_path: Path, mutant: str) -> None
         found += cells.problems
         if said in " ".join(found):
             return
-    raise AssertionError(f"TORTURE_SEED={SEED}: not caught in {_TRIES} tries: {found}")
+    raise AssertionError(f"TEST_SEED={SEED}: not caught in {_TRIES} tries: {found}")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.torture.plugins import BLOCKS, CONTAINED, FATAL, misbehave
 from tests.harness.torture.protocol import Tally
-from tests.harness.torture.test_network import SEED
+from tests.seed import SEED
 
 
 @pytest.mark.parametrize(("contained", "fatal"), [(3, 0), pytest.param(len(CONTAINED), len(FATAL), marks=pytest.mark.long)])
@@ -22,12 +22,12 @@ async def test_a_plugin_that_misbehaves_ends_in_its_own_source(
         print(
             f"\n  plugins: seed {SEED}, {tally.faults.total()} deeds, {tally.acknowledged} orders taken, {tally.lost} lost; {tally.noted}"
         )
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
 
 
 async def test_known_bad_mutant_is_caught(tmp_path: Path) -> None:
     found = await misbehave(tmp_path, Random(SEED), [("fetch", "task")], Tally(name="mutant"), "--mutant", "exits_let_through")
-    assert "the process ended" in " ".join(found), f"TORTURE_SEED={SEED}"
+    assert "the process ended" in " ".join(found), f"TEST_SEED={SEED}"
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.recorded import POLICIES, send_again
-from tests.harness.torture.test_network import SEED
+from tests.seed import SEED
 
 ANY = "as the seed says"  # the workers of one run make seeds of their own, and must collect the same tests
 LONG = [pytest.param(policy, marks=pytest.mark.long) for policy in POLICIES]
@@ -25,11 +25,11 @@ async def test_nothing_old_reaches_the_erp_after_something_newer(tmp_path: Path,
     found = await send_again(tmp_path, Random(SEED), tally, policy=one(policy), seconds=2.5 if policy == ANY else 15)
     with capsys.disabled():
         print(f"\n  recorded: seed {SEED}, {tally.acknowledged} versions taken, {tally.kills} kills, {tally.stuck} stuck; {tally.noted}")
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
 
 
 @pytest.mark.parametrize("policy", [ANY, *LONG])
 async def test_the_mutant_that_lets_old_ones_come_back_is_caught(tmp_path: Path, policy: str) -> None:
     mutant = ("--mutant", "old_ones_come_back")
     found = await send_again(tmp_path, Random(SEED), Tally(name="mutant"), *mutant, policy=one(policy), seconds=2, kills=False)
-    assert "and the ERP had heard version" in " ".join(found), f"TORTURE_SEED={SEED}"
+    assert "and the ERP had heard version" in " ".join(found), f"TEST_SEED={SEED}"

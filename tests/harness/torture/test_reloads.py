@@ -10,7 +10,7 @@ import pytest
 from tests.harness.torture import reloads
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.reloads import BROKEN, refuse
-from tests.harness.torture.test_network import SEED
+from tests.seed import SEED
 
 
 @pytest.mark.parametrize("kinds", [5, pytest.param(len(BROKEN), marks=pytest.mark.long)])
@@ -19,7 +19,7 @@ async def test_a_refused_reload_changes_nothing_and_is_shown(tmp_path: Path, kin
     found = await refuse(tmp_path, dice, dice.sample(list(BROKEN), kinds), tally)
     with capsys.disabled():
         print(f"\n  reloads: seed {SEED}, {tally.acknowledged} orders taken, {tally.lost} lost, {tally.stuck} stuck; {tally.noted}")
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
 
 
 async def test_the_mutant_that_shows_no_refusal_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.renamed import WAYS, rename
-from tests.harness.torture.test_network import SEED
+from tests.seed import SEED
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
@@ -20,7 +20,7 @@ async def test_what_waits_for_a_target_that_is_gone_says_so_and_arrives(
     found = await rename(tmp_path, dice, dice.sample(WAYS * times, len(WAYS) * times), tally)
     with capsys.disabled():
         print(f"\n  renamed: seed {SEED}, {tally.acknowledged} orders taken, {tally.lost} lost, {tally.stuck} stuck; {tally.noted}")
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
 
 
 async def test_the_mutant_that_names_no_strays_is_caught(tmp_path: Path) -> None:

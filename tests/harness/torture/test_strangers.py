@@ -11,8 +11,8 @@ import pytest
 from gateway.testing import ErpSimulator
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.strangers import _LARGE, Flood, connect, cpu_s, flooded
-from tests.harness.torture.test_network import SEED
 from tests.journey.process import process
+from tests.seed import SEED
 
 FEW = {"max_connections": 40, "max_connections_per_address": 10}
 SHORT = Flood(seconds=4, forged_a_second=300, idle=40, unread=10, unfinished=12, large=1, http=FEW, write_timeout_s=1.5, limit_s=5)
@@ -31,20 +31,20 @@ async def test_strangers_are_bounded_and_a_vendor_is_served(tmp_path: Path, caps
     found = await flooded(tmp_path, Random(SEED), tally, SHORT, least=0.95)
     with capsys.disabled():
         print(f"\n  strangers: seed {SEED}, {dict(tally.faults)}; {tally.noted}")
-    assert found == [], f"TORTURE_SEED={SEED}"
+    assert found == [], f"TEST_SEED={SEED}"
     assert set(tally.faults) == {"forged", "idle", "unread", "unfinished", "large"}
 
 
 async def test_what_comes_through_a_proxy_that_names_nobody_is_served_too(tmp_path: Path) -> None:
     flood = Flood(seconds=2, forged_a_second=400, forged_from="127.0.0.1", http=FEW, limit_s=5)
-    assert await flooded(tmp_path, Random(SEED), Tally(name="strangers"), flood, least=0.95) == [], f"TORTURE_SEED={SEED}"
+    assert await flooded(tmp_path, Random(SEED), Tally(name="strangers"), flood, least=0.95) == [], f"TEST_SEED={SEED}"
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 async def test_known_bad_mutants_are_caught(tmp_path: Path, mutant: str) -> None:
     flood, words = MUTANTS[mutant]
     found = await flooded(tmp_path, Random(SEED), Tally(name="mutant"), flood, "--mutant", mutant, patience_s=0)
-    assert words in " ".join(found), f"TORTURE_SEED={SEED}"
+    assert words in " ".join(found), f"TEST_SEED={SEED}"
 
 
 async def costs(folder: Path, *arguments: str) -> float:

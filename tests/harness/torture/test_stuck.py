@@ -18,9 +18,9 @@ from gateway.testing import ErpSimulator
 from tests.harness.torture import __main__ as torture
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.stuck import count_stuck, open_rows, why_silent
-from tests.harness.torture.test_network import SEED
 from tests.journey.load import Load
 from tests.journey.process import Process, process
+from tests.seed import SEED
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 OPEN = {"outbox:1", "outbox:2", "inbox:7"}

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from tests.harness.torture.protocol import Tally
-from tests.harness.torture.test_network import SEED
 from tests.harness.torture.years import YearsHarness, jump_years
+from tests.seed import SEED
 
 pytestmark = pytest.mark.skipif(YearsHarness().needs() is not None, reason="needs libfaketime (apt-get install faketime)")
 
