@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 READY := $(VENV)/.ready
 EXTRAS := huey==3.5.4 dbos==3.4.0
-# A worker a core, at most four; tests/suite.py keeps together what shares costly fixtures.
+# Bytecode is kept, or each gateway that a test starts compiles its sources first.
+unexport PYTHONDONTWRITEBYTECODE
+# tests/suite.py says how many workers there are, and keeps together what shares costly fixtures.
 WORKERS ?= auto
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadscope
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 # Plugins' tests are in no package, so pyproject.toml cannot name them; the same as it says of tests/.
 AS_TESTS := --strict --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators \
