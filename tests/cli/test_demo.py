@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not installed(), reason="no vendor plugin is ins
 COMMAND = [sys.executable, "-m", "gateway.cli.main", "demo"]
 
 
+@pytest.mark.long
 def test_once_sends_through_every_door_and_agrees() -> None:
     done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

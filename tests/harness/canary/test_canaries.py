@@ -60,8 +60,7 @@ async def a_day(made: Town) -> None:
                 await asyncio.sleep(0.1)
         await settled(made)
         await made.look(session)
-    for command in (("status",), ("outbox", "--json"), ("check",)):
-        await made.command(*command)
+    await asyncio.gather(made.command("status"), made.command("outbox", "--json"), made.command("check"))
 
 
 async def test_the_canary_is_in_the_live_body_columns_and_nowhere_else(tmp_path: Path) -> None:

@@ -61,14 +61,14 @@ async def broken(disk: Disk, mutant: str, ways: list[str], folder: Path) -> list
     for number in range(4):
         place = folder / str(number)
         place.mkdir()
-        await round_on(disk, ways, random.Random(number), tally, place, "--mutant", mutant, patience_s=3)
+        await round_on(disk, ways, random.Random(number), tally, place, "--mutant", mutant, patience_s=2)
         if tally.problems:
             break
     return tally.problems
 
 
 async def test_the_failing_disk_sees_a_store_that_does_not_wait_for_it(tmp_path: Path) -> None:
-    problems = await broken(Volatile(tmp_path / "v"), "normal_synchronous", ["cut"] * 3, tmp_path)
+    problems = await broken(Volatile(tmp_path / "v"), "normal_synchronous", ["cut"] * 2, tmp_path)
     assert [problem for problem in problems if "was answered 2xx and is not in the ERP" in problem]
 
 

@@ -15,7 +15,7 @@ from tests.journey.process import process
 from tests.seed import SEED
 
 FEW = {"max_connections": 40, "max_connections_per_address": 10}
-SHORT = Flood(seconds=4, forged_a_second=300, idle=40, unread=10, unfinished=12, large=1, http=FEW, write_timeout_s=1.5, limit_s=5)
+SHORT = Flood(seconds=3, forged_a_second=300, idle=40, unread=10, unfinished=12, large=1, http=FEW, write_timeout_s=1.5, limit_s=5)
 MUTANTS = {
     # the mutant, what shows it, and the words of the problem
     "pace_before_proof": (Flood(seconds=2, forged_a_second=400, http=FEW, limit_s=5), "genuine orders were answered"),
@@ -40,7 +40,10 @@ async def test_what_comes_through_a_proxy_that_names_nobody_is_served_too(tmp_pa
     assert await flooded(tmp_path, Random(SEED), Tally(name="strangers"), flood, least=0.95) == [], f"TEST_SEED={SEED}"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+SHORTEST = ("pace_before_proof", "a_line_each")
+
+
+@pytest.mark.parametrize("mutant", [one if one in SHORTEST else pytest.param(one, marks=pytest.mark.long) for one in MUTANTS])
 async def test_known_bad_mutants_are_caught(tmp_path: Path, mutant: str) -> None:
     flood, words = MUTANTS[mutant]
     found = await flooded(tmp_path, Random(SEED), Tally(name="mutant"), flood, "--mutant", mutant, patience_s=0)
