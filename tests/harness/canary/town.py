@@ -46,9 +46,9 @@ class Town(Demo):
     """The demo with other secrets, which keeps what everybody heard."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, simulators())
+        super().__init__(folder, simulators(), usual_ports=False)
         self.folder = folder
-        self.http_port, self.admin_port = free_ports(2)  # the demo's usual ones may be somebody's demo
+        self.http_port, self.admin_port, self.out_port = free_ports(3)  # other tests run a demo at the same time
         self.erp.token = word("erp-token")
         self.heard: dict[str, bytes] = {}
         made: Any = self.vendors

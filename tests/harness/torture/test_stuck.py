@@ -80,7 +80,7 @@ async def _killed(gateway: Process, erp: ErpSimulator, load: Load, session: aioh
 
 async def _behind(gateway: Process, erp: ErpSimulator, load: Load, session: aiohttp.ClientSession) -> None:
     """A version behind one that takes its time."""
-    erp.arm("slow", delay_s=0.5, times=1)
+    erp.arm("slow", delay_s=2, times=1)
     await load.send(session, "o1", 1)
     await _until(gateway, "leased")
     await load.send(session, "o1", 2)
