@@ -17,8 +17,8 @@ import pytest
 from gateway import AuthError, Event, Page, Unreadable
 from gateway.log import formatter, set_up
 from tests import acme
-from tests.loglines import log_lines
-from tests.wire import post, wire
+from tests.log_lines import log_lines
+from tests.raw_http import post, wire
 
 # --- the lines
 

@@ -12,7 +12,7 @@ from gateway import BasicAuth, BearerAuth, HeaderAuth, QueryAuth, Reconnect, Sec
 from gateway.api.errors import ConfigError, PluginError
 from gateway.plugin.connector import Connector
 from gateway.service.assembly import assemble
-from tests import hubby
+from tests import hub_connector
 from tests.conftest import plugins
 
 URL = "https://hub.example/orders?tenant=1"
@@ -20,16 +20,16 @@ SECRET = Secret("s", origin="test")
 
 
 def connector(given: Any) -> Connector:
-    made = Connector(hubby, "hubby")
-    made.settings = hubby.Settings()
-    hubby.faults["subscribe"] = lambda settings: given
+    made = Connector(hub_connector, "hubby")
+    made.settings = hub_connector.Settings()
+    hub_connector.faults["subscribe"] = lambda settings: given
     return made
 
 
 @pytest.fixture(autouse=True)
 def no_faults_of_the_hub() -> Any:
     yield
-    hubby.faults.clear()
+    hub_connector.faults.clear()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_subscription_that_cannot_be_used_is_named(given: Any, text: str) -> N
 
 def test_a_subscribe_that_fails_says_why() -> None:
     made = connector(None)
-    hubby.faults["subscribe"] = lambda settings: 1 / 0
+    hub_connector.faults["subscribe"] = lambda settings: 1 / 0
     with pytest.raises(PluginError, match="subscribe failed: ZeroDivisionError: division by zero"):
         made.subscribe()
 
@@ -92,7 +92,7 @@ connector = "hubby"
 """
     )
     try:
-        assembly = assemble(folder / "gateway.toml", plugins(hubby=hubby))
+        assembly = assemble(folder / "gateway.toml", plugins(hubby=hub_connector))
     except ConfigError as error:
         return [problem.partition("sources.pharmacy")[2] for problem in error.problems]
     if assembly.broken:  # the connector's fault, which takes down its own sources and stops no start

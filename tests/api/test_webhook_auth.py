@@ -20,7 +20,7 @@ from gateway import Envelope, UnknownKey, WebhookAuth
 from gateway.api.jwks import read_keys
 from gateway.config.decode import decode
 from gateway.config.report import Report
-from tests.pairs import jwk, jwks, pair
+from tests.rsa_keys import jwk, jwks, pair
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 KEYS = read_keys(jwks("one", "two"))

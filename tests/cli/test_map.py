@@ -12,7 +12,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.cli import main as cli
-from tests import acme, mapped
+from tests import acme, mapped_connector
 from tests.conftest import plugins
 
 TEXT = """{"order_number": po, "lines": items.{"article_number": sku, "name": name, "quantity": qty}, "flags": flags, "status": status,
@@ -71,7 +71,7 @@ class Operator:
 
 @pytest.fixture
 def operator(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("gateway.service.assembly.installed", lambda **_: plugins(mapped=mapped, acme=acme))
+    monkeypatch.setattr("gateway.service.assembly.installed", lambda **_: plugins(mapped=mapped_connector, acme=acme))
     return Operator(tmp_path, capsys)
 
 

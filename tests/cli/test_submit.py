@@ -16,9 +16,9 @@ from gateway.engine.submit import Submit
 from gateway.service import assembly
 from gateway.store.submissions import SubmissionEnd
 from tests import acme, pharma
-from tests.badcommands import BAD, good
+from tests.bad_commands import BAD, good
+from tests.command_env import ANSWER, CODES, DEAD, DONE, HELD, Caller, caller, vendor_says, with_callers
 from tests.conftest import config_text, plugins
-from tests.outward import ANSWER, CODES, DEAD, DONE, HELD, Caller, caller, vendor_says, with_callers
 
 
 @pytest.fixture(autouse=True)

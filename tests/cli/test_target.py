@@ -13,7 +13,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway.cli import main as cli
-from tests.doors import Erp, erp
+from tests.scripted_erp import Erp, erp
 
 TOML = """
 [gateway]

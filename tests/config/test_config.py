@@ -23,7 +23,7 @@ from gateway.service.assembly import Assembly, assemble, is_same_machinery
 from gateway.targets.settings import Bearer, NoAuth, TargetSettings
 from tests import acme
 from tests.conftest import plugins
-from tests.peers import certificate
+from tests.raw_server import certificate
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = """

@@ -15,8 +15,8 @@ from gateway.plugin.discovery import Plugin
 from gateway.service.assembly import assemble
 from gateway.service.config_warnings import SOON
 from tests import acme
-from tests.pairs import pair
-from tests.peers import answer, certificate, peer
+from tests.raw_server import answer, certificate, peer
+from tests.rsa_keys import pair
 
 PLUGINS = {"acme": Plugin(name="acme", distribution="acme", version="1", module=acme, problem=None)}
 ROOT = Path(__file__).parents[2]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import hubby
+from tests import hub_connector
 
 
 @pytest.fixture(autouse=True)
 def no_hub_faults() -> Iterator[None]:
-    hubby.faults.clear()
+    hub_connector.faults.clear()
     yield
-    hubby.faults.clear()
+    hub_connector.faults.clear()

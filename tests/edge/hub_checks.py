@@ -14,7 +14,7 @@ from gateway.edge.reconnect import Backoff, Disconnected
 from gateway.store.arrivals import Accepted, Incoming
 from gateway.testing import ManualClock
 from gateway.testing.hub import FaultHub
-from tests import hubby
+from tests import hub_connector
 from tests.edge.hub_process import HubProcess
 from tests.edge.listening import Door, fault_hub, listening, missed
 
@@ -40,9 +40,9 @@ async def check_a_slow_resync_holds_up_nothing(folder: Path, **more: Any) -> Non
 
     async def poll(cursor: str | None) -> Page:
         await answer.wait()
-        return Page(events=[hubby.event("missed")], cursor=cursor)
+        return Page(events=[hub_connector.event("missed")], cursor=cursor)
 
-    hubby.faults["poll"] = poll
+    hub_connector.faults["poll"] = poll
     async with fault_hub(client_timeout_s=0.6) as hub, listening(folder, hub, **more) as door:
         await hub.until(lambda: bool(hub.live))
         await hub.send("OrderChanged", "pushed", 1)
@@ -87,7 +87,7 @@ async def check_a_stuck_store_loses_nothing(
     Returns:
         `grown_mb`, while it was stuck.
     """
-    hubby.faults["ingest"] = lambda envelope: [Event(key=_number(envelope.body), order_ref="A", document=b"{}")]
+    hub_connector.faults["ingest"] = lambda envelope: [Event(key=_number(envelope.body), order_ref="A", document=b"{}")]
     async with listening(folder, hub.url, **more) as door:
         store = StuckStore(door.store)
         door.realtime._intake._store = store  # type: ignore[assignment]
@@ -153,7 +153,7 @@ class Flapping:
 async def check_a_flapping_hub_is_not_hammered(door: Door, backoff: type[Backoff], seed: int) -> None:
     """C7: a hub that accepts and closes, for a minute of a clock that we move: at most 10 tries, less and less often."""
     clock, tries = ManualClock(), list[float]()
-    hubby.faults["subscribe"] = lambda settings: hubby.Subscription(url="http://127.0.0.1:1/", reconnect=Reconnect())
+    hub_connector.faults["subscribe"] = lambda settings: hub_connector.Subscription(url="http://127.0.0.1:1/", reconnect=Reconnect())
 
     async def resync() -> None:
         await asyncio.Event().wait()
@@ -187,7 +187,7 @@ async def check_what_happens_while_connecting_is_polled(folder: Path, **more: An
             return Page(cursor=cursor)
         return await missed(("in-between", 1))(cursor)
 
-    hubby.faults["poll"] = poll
+    hub_connector.faults["poll"] = poll
     async with fault_hub() as hub, listening(folder, hub, **more) as door:
         await hub.until(lambda: bool(hub.live))
         await asyncio.sleep(0.05)

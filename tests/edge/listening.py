@@ -22,7 +22,7 @@ from gateway.service.runtime import hub_session
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing.hub import FaultHub
-from tests import hubby
+from tests import hub_connector
 
 KEY = "canary-key"
 
@@ -35,8 +35,8 @@ class Door:
         self.metrics = Metrics(self.clock)
         self.store = store
         self.key = settings.pop("key", Secret(KEY, origin="test"))
-        connector = Connector(hubby, "hubby")
-        connector.settings = hubby.Settings(hub_url=Url(url), key=self.key, **settings)
+        connector = Connector(hub_connector, "hubby")
+        connector.settings = hub_connector.Settings(hub_url=Url(url), key=self.key, **settings)
         self.source = Source(
             name="hubby",
             connector=connector,
@@ -141,6 +141,6 @@ def missed(*orders: tuple[str, int]) -> Callable[..., Any]:
     """A vendor that tells, when it is polled, what happened."""
 
     async def poll(cursor: str | None) -> Page:
-        return Page(events=[hubby.event(*order) for order in orders], cursor=cursor)
+        return Page(events=[hub_connector.event(*order) for order in orders], cursor=cursor)
 
     return poll

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests import hubby
+from tests import hub_connector
 from tests.edge import hub_checks
 from tests.edge.hub_process import KINDS, HubProcess
 from tests.edge.listening import listening
@@ -34,13 +34,13 @@ async def arriving(hub: HubProcess, per_frame: int, *, stored: bool) -> tuple[fl
         arrived.append(time.monotonic())
         if stored:
             id, quantity = json.loads(envelope.body)["arguments"]
-            return [hubby.event(id, quantity)]
+            return [hub_connector.event(id, quantity)]
         return []
 
     with tempfile.TemporaryDirectory() as folder:
         async with listening(Path(folder), hub.url, server_timeout_s=5.0, connect_timeout_s=5.0) as door:
             await door.up()
-            hubby.faults["ingest"] = ingest
+            hub_connector.faults["ingest"] = ingest
             gc.collect()
             before, most = hub_checks.rss_mb(), 0.0
             sending = asyncio.create_task(hub.burst(COUNT, "OrderChanged", "n{n}", 1, per_frame=per_frame))
@@ -49,7 +49,7 @@ async def arriving(hub: HubProcess, per_frame: int, *, stored: bool) -> tuple[fl
                 most = max(most, hub_checks.rss_mb() - before)
             took_s = time.monotonic() - arrived[0]
             await sending
-    hubby.faults.clear()
+    hub_connector.faults.clear()
     return COUNT / took_s, most
 
 

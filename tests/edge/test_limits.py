@@ -16,8 +16,8 @@ from gateway.edge.client_address import read
 from gateway.edge.request_limits import BODY_TIMEOUT_S
 from gateway.edge.server import IDLE_TIMEOUT_S, Listener, QuietHandler
 from tests import acme
-from tests.loglines import log_lines
-from tests.wire import Reply, Wire, post, wire
+from tests.log_lines import log_lines
+from tests.raw_http import Reply, Wire, post, wire
 
 TOKEN = "tok3n-that-nobody-may-repeat"
 

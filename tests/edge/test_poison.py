@@ -8,7 +8,7 @@ import gzip
 from collections.abc import Iterator
 
 from tests import acme
-from tests.loglines import log_lines
+from tests.log_lines import log_lines
 
 DEEP = 100_000
 

@@ -27,7 +27,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.testing import ManualClock
 from tests import acme
-from tests.loglines import log_lines
+from tests.log_lines import log_lines
 
 INTERVAL_S = 300.0
 

@@ -22,11 +22,11 @@ from gateway.api.errors import PluginError, StoreBusy, StoreError, StoreFailed
 from gateway.edge import push_buffer as intake_module
 from gateway.edge.reconnect import Backoff
 from gateway.testing.hub import FaultHub, frame, invocation
-from tests import hubby
+from tests import hub_connector
 from tests.edge import hub_checks
 from tests.edge.hub_process import HubProcess
 from tests.edge.listening import KEY, Door, fault_hub, listening, missed
-from tests.loglines import log_lines
+from tests.log_lines import log_lines
 
 LONG = Reconnect(base_s=30, factor=2, cap_s=60)
 
@@ -38,9 +38,9 @@ async def test_what_is_pushed_is_stored_under_its_canonical_name(tmp_path: Path)
 
     def ingest(envelope: Any) -> list[Event]:
         seen.append(envelope)
-        return [hubby.event(f"o{len(seen)}")]
+        return [hub_connector.event(f"o{len(seen)}")]
 
-    hubby.faults["ingest"] = ingest
+    hub_connector.faults["ingest"] = ingest
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
         before = door.clock.now()
@@ -99,9 +99,9 @@ async def test_a_dead_letter_can_be_replayed_as_what_it_was(tmp_path: Path) -> N
         doors.append(envelope.door)
         if len(doors) == 1:
             raise ValueError("a connector of yesterday")
-        return [hubby.event("A")]
+        return [hub_connector.event("A")]
 
-    hubby.faults["ingest"] = ingest
+    hub_connector.faults["ingest"] = ingest
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
         await hub.send("OrderChanged", "A", 1)
@@ -113,7 +113,7 @@ async def test_a_dead_letter_can_be_replayed_as_what_it_was(tmp_path: Path) -> N
 
 
 async def test_a_connector_that_breaks_its_contract_costs_only_its_own(tmp_path: Path) -> None:
-    hubby.faults["ingest"] = lambda envelope: [][0] if b"bad" in envelope.body else [hubby.event("A")]
+    hub_connector.faults["ingest"] = lambda envelope: [][0] if b"bad" in envelope.body else [hub_connector.event("A")]
     with log_lines() as lines:
         async with fault_hub() as hub, listening(tmp_path, hub) as door:
             await door.up()
@@ -125,7 +125,7 @@ async def test_a_connector_that_breaks_its_contract_costs_only_its_own(tmp_path:
 
 
 async def test_nothing_in_it_is_nothing_stored(tmp_path: Path) -> None:
-    hubby.faults["ingest"] = lambda envelope: []
+    hub_connector.faults["ingest"] = lambda envelope: []
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
         await hub.send("OrderChanged", "A", 1)
@@ -157,9 +157,9 @@ async def test_what_comes_while_a_commit_is_under_way_is_read_and_stored_behind_
     def ingest(envelope: Any) -> list[Event]:
         id, quantity = json.loads(envelope.body)["arguments"]
         read.append(id)
-        return [hubby.event(id, quantity)]
+        return [hub_connector.event(id, quantity)]
 
-    hubby.faults["ingest"] = ingest
+    hub_connector.faults["ingest"] = ingest
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
         accept, go_on, sizes = door.store.accept, asyncio.Event(), list[int]()
@@ -293,7 +293,7 @@ async def test_each_event_is_stored_once_whichever_way_it_came(tmp_path: Path) -
         await hub.send("OrderChanged", "live", 1)
         await door.until(lambda: door.counted("stored") == 1)
         hub.welcome = [invocation("OrderChanged", "in-the-frame", 1), invocation("OrderChanged", "live", 1)]
-        hubby.faults["poll"] = missed(("live", 1), ("away", 1), ("in-the-frame", 1))
+        hub_connector.faults["poll"] = missed(("live", 1), ("away", 1), ("in-the-frame", 1))
         await hub.close(allow_reconnect=True)
         await door.until(lambda: len(hub.lines) == 2)
         await door.up()
@@ -305,12 +305,12 @@ async def test_the_door_is_down_until_the_resync_has_gone_well(tmp_path: Path) -
     async def broken(cursor: str | None) -> Any:
         raise PluginError("no")
 
-    hubby.faults["poll"] = broken
+    hub_connector.faults["poll"] = broken
     async with fault_hub() as hub, listening(tmp_path, hub, poll_interval_s=0.05) as door:
         await hub.until(lambda: bool(hub.live))
         await asyncio.sleep(0.2)
         assert (door.state, door.metric("gateway_realtime_state"), "being polled" in door.reason) == ("down", 2, True)
-        del hubby.faults["poll"]
+        del hub_connector.faults["poll"]
         await door.up()
         assert door.metric("gateway_realtime_resync_seconds") > 0.1
         assert len(hub.lines) == 1
@@ -326,7 +326,7 @@ async def test_it_is_back_within_a_step_of_the_hubs_return(tmp_path: Path, outag
         await door.up()
         await hub.stop()
         await door.until(lambda: door.state == "down")
-        hubby.faults["poll"] = missed(("while-away", 1))
+        hub_connector.faults["poll"] = missed(("while-away", 1))
         gone_until = time.monotonic() + outage_s
         while time.monotonic() < gone_until:
             assert (door.state, door.metric("gateway_realtime_state") in (1, 3)) == ("down", True)
@@ -426,12 +426,12 @@ async def test_a_key_that_is_changed_while_it_is_refused_is_tried_at_once(tmp_pa
 
 
 async def test_a_connector_that_cannot_say_where_the_hub_is_is_asked_again(tmp_path: Path) -> None:
-    hubby.faults["subscribe"] = lambda settings: dict[str, str]()["x"]
+    hub_connector.faults["subscribe"] = lambda settings: dict[str, str]()["x"]
     async with fault_hub() as hub, listening(tmp_path, hub, backoff=Backoff(least_s=0.05)) as door:
         door.realtime._backoff.after = lambda *_: 0.05  # type: ignore[method-assign]
         await door.until(lambda: door.metric("gateway_realtime_connects_total", result="connector") >= 2)
         assert "subscribe failed: KeyError" in door.reason
-        del hubby.faults["subscribe"]
+        del hub_connector.faults["subscribe"]
         await door.up()
 
 

@@ -16,7 +16,7 @@ from gateway.service.gateway import Gateway
 from gateway.service.operations import Operation
 from gateway.testing import ErpSimulator
 from gateway.testing.hub import FaultHub
-from tests import hubby
+from tests import hub_connector
 from tests.conftest import plugins
 from tests.edge.listening import KEY, fault_hub, missed
 
@@ -51,7 +51,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     (tmp_path / "key").write_text(KEY)
 
     def assembled(path: Path) -> Assembly:
-        return assemble(path, plugins(hubby=hubby))
+        return assemble(path, plugins(hubby=hub_connector))
 
     async def begin(erp: str, hub: FaultHub) -> Gateway:
         (tmp_path / "gateway.toml").write_text(config(erp, hub.url))
@@ -107,7 +107,7 @@ async def test_an_outage_loses_nothing(start: Start, erp: ErpSimulator) -> None:
                 await asyncio.sleep(0.01)
         status = await gateway._status()
         assert [reason["door"] for reason in status["reasons"]] == ["realtime"]
-        hubby.faults["poll"] = missed(("before", 1), ("meanwhile", 1))
+        hub_connector.faults["poll"] = missed(("before", 1), ("meanwhile", 1))
         await hub.start()
         await until_up(gateway)
         await hub.send("OrderChanged", "after", 1)
@@ -173,7 +173,7 @@ async def test_check_online_tries_the_hub_and_hangs_up(erp: ErpSimulator, tmp_pa
     async with fault_hub() as hub:
         (tmp_path / "key").write_text(KEY)
         (tmp_path / "gateway.toml").write_text(config(erp.url, hub.url))
-        assembly = assemble(tmp_path / "gateway.toml", plugins(hubby=hubby))
+        assembly = assemble(tmp_path / "gateway.toml", plugins(hubby=hub_connector))
         assert await check_commands.online(assembly) == 0
         assert "sources.pharmacy: hub: connected" in capsys.readouterr().out
         await hub.until(lambda: hub.lines[0].close_code == 1000)

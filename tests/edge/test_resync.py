@@ -15,15 +15,15 @@ from gateway.plugin.connector import Connector
 from gateway.plugin.source import Source
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
-from tests import hubby
+from tests import hub_connector
 
 
 class Bench:
     """A running poller, and a vendor that answers when it is told to."""
 
     def __init__(self, store: SqliteStore, clock: ManualClock) -> None:
-        connector = Connector(hubby, "hubby")
-        connector.settings = hubby.Settings(poll_interval_s=300.0)
+        connector = Connector(hub_connector, "hubby")
+        connector.settings = hub_connector.Settings(poll_interval_s=300.0)
         source = Source(
             name="acme", connector=connector, doors=("poll",), on_revision="hold", destinations=(), stages=frozenset(),
             max_body_bytes=1, max_requests_per_second=1, since=clock.now(), vendor="hubby",
@@ -34,7 +34,7 @@ class Bench:
         self.at_once = 0
         self.most_at_once = 0
         self.answers: asyncio.Queue[Page | BaseException] = asyncio.Queue()
-        hubby.faults["poll"] = self._poll
+        hub_connector.faults["poll"] = self._poll
 
     async def _poll(self, cursor: str | None) -> Any:
         self.began += 1

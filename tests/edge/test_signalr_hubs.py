@@ -18,7 +18,7 @@ import pytest
 
 from gateway import Reconnect, Secret
 from gateway.edge.reconnect import Backoff
-from tests import hubby
+from tests import hub_connector
 from tests.edge.hub_process import KINDS, HubProcess
 from tests.edge.listening import KEY, listening, missed
 
@@ -57,7 +57,7 @@ async def test_a_burst_arrives_whole_and_in_order(hub: HubProcess, per_frame: in
 
     async with listening(tmp_path, hub.url, **SETTINGS) as door:
         await door.up()
-        hubby.faults["ingest"] = ingest
+        hub_connector.faults["ingest"] = ingest
         await hub.burst(10_000, "OrderChanged", "{n}", 1, per_frame=per_frame)
         await door.until(lambda: len(arrived) == 10_000, 30)
         assert arrived == [[str(n), 1] for n in range(10_000)]
@@ -90,7 +90,7 @@ async def test_it_is_back_after_an_outage_and_has_caught_up(hub: HubProcess, tmp
         await door.up()
         hub.kill()
         await door.until(lambda: door.state == "down")
-        hubby.faults["poll"] = missed(("while-away", 1))
+        hub_connector.faults["poll"] = missed(("while-away", 1))
         gone_until = time.monotonic() + 0.3
         while time.monotonic() < gone_until:
             assert (door.state, door.metric("gateway_realtime_state") in (1, 3)) == ("down", True)

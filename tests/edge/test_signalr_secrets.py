@@ -21,11 +21,11 @@ from gateway.config.report import Report
 from gateway.edge.reconnect import Disconnected
 from gateway.outbound.session import global_only
 from gateway.testing.hub import END, FaultHub, record
-from tests import hubby
+from tests import hub_connector
 from tests.edge.listening import KEY, fault_hub, listening
 from tests.edge.sessions import AUTH, http_session, try_once
-from tests.loglines import log_lines
-from tests.peers import Certificate, certificate
+from tests.log_lines import log_lines
+from tests.raw_server import Certificate, certificate
 
 TOKEN = "canary-token"
 
@@ -192,7 +192,7 @@ async def test_a_redirect_to_an_address_that_is_not_allowed_is_never_followed() 
 def test_plain_http_is_a_problem_of_the_configuration() -> None:
     for url, fine in (("http://hub.example/orders", False), ("https://hub.example/orders", True), ("http://127.0.0.1:1/x", True)):
         report = Report({}, Path("x.toml"))
-        assert (decode(hubby.Settings, {"hub_url": url}, ("s",), report) is not None) is fine
+        assert (decode(hub_connector.Settings, {"hub_url": url}, ("s",), report) is not None) is fine
 
 
 def _expired(folder: Path) -> Certificate:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import acme
 from tests.edge.test_limits import FORMS, WELL_FORMED, form, signed
-from tests.wire import wire
+from tests.raw_http import wire
 
 # More of them, in the same words (BODY, INNER, LEN, HEX, WHOLE).
 MORE: dict[str, str] = {

@@ -14,9 +14,9 @@ from gateway.edge import server
 from gateway.edge.admission import RefusalLimiter
 from gateway.testing import ManualClock
 from tests import acme
-from tests.loglines import log_lines
-from tests.outward import with_callers
-from tests.wire import Reply, Wire, post, received
+from tests.command_env import with_callers
+from tests.log_lines import log_lines
+from tests.raw_http import Reply, Wire, post, received
 
 STRANGER = "127.0.0.2"
 SECRET = "constructed-secret-do-not-use"

@@ -17,8 +17,8 @@ from gateway.engine.submit import Submit
 from gateway.plugin import hook_runner
 from gateway.store.submissions import SubmissionEnd
 from tests import pharma
-from tests.badcommands import BAD, good
-from tests.outward import ANSWER, CODES, DEAD, DONE, ERP, HELD, TILL, Caller, caller, vendor_says, with_callers
+from tests.bad_commands import BAD, good
+from tests.command_env import ANSWER, CODES, DEAD, DONE, ERP, HELD, TILL, Caller, caller, vendor_says, with_callers
 
 END = SubmissionEnd(answer=ANSWER, codes=CODES)
 

@@ -23,9 +23,9 @@ from schemathesis.specs.openapi.checks import (
 
 from gateway.edge import request_headers
 from gateway.edge.request_limits import BODY_TIMEOUT_S
-from tests.badcommands import good
-from tests.outward import ERP, Caller, with_callers
-from tests.wire import post, wire
+from tests.bad_commands import good
+from tests.command_env import ERP, Caller, with_callers
+from tests.raw_http import post, wire
 
 LIMIT = 262144
 PROOF = f"Authorization: Bearer {ERP}\r\nIdempotency-Key: k1\r\n"

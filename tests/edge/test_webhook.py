@@ -17,7 +17,7 @@ from gateway.api.errors import AuthError, Hold, PermanentError, StoreBusy, Store
 from gateway.edge import webhook
 from gateway.edge.request_limits import COMMIT_TIMEOUT_S
 from tests import acme
-from tests.wire import post, received, wire
+from tests.raw_http import post, received, wire
 
 
 async def nothing_stored(running: Any) -> bool:

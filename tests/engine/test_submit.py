@@ -26,9 +26,9 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
 from gateway.store.submissions import NewSubmission, SubmissionState
 from gateway.testing import ManualClock
-from tests import ordering
+from tests import order_vendor
 from tests.engine.test_prepare import source
-from tests.ordering import Registry
+from tests.order_vendor import Registry
 
 _ids = itertools.count(1)
 
@@ -39,8 +39,8 @@ class Bench:
     def __init__(self, registry: Registry, store: SqliteStore, clock: ManualClock, client: HttpVendorClient, path: Path) -> None:
         self.registry, self.store, self.clock, self.path = registry, store, clock, path
         self.metrics = Metrics(clock)
-        self.source = source(clock, module=ordering, client=client, stages=frozenset({"stored"}))
-        self.source.connector.settings = ordering.Settings()
+        self.source = source(clock, module=order_vendor, client=client, stages=frozenset({"stored"}))
+        self.source.connector.settings = order_vendor.Settings()
         self.step = Submit(self.source, store, self.metrics, clock)
 
     def again(self) -> None:
@@ -107,17 +107,17 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def without_faults() -> Iterator[None]:
-    ordering.faults.clear()
+    order_vendor.faults.clear()
     yield
-    ordering.faults.clear()
+    order_vendor.faults.clear()
 
 
 @pytest.fixture
 async def bench(store: SqliteStore, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Bench]:
     registry = Registry()
     await registry.start()
-    settings = ordering.Settings(base_url=registry.url)
-    connector = Connector(ordering, "acme")
+    settings = order_vendor.Settings(base_url=registry.url)
+    connector = Connector(order_vendor, "acme")
     connector.settings = settings
     api = connector.api()
     assert api is not None
@@ -132,7 +132,7 @@ async def test_a_created_order_is_done_with_its_answer_its_codes_and_its_event(b
     await bench.run_once()
     state = await bench.state(id_)
     assert (state.state, state.attempts, state.error) == ("done", 1, None)
-    assert json.loads(state.answer or b"") == ordering.answer("RX-1")
+    assert json.loads(state.answer or b"") == order_vendor.answer("RX-1")
     assert state.codes is not None
     assert (state.codes.number, state.codes.pickup, state.codes.storage) == ("RX-1", "P-secret-RX-1", "S-secret-RX-1")
     assert await bench.events() == ["created-RX-1"]
@@ -336,7 +336,7 @@ async def test_what_a_connector_says_is_what_the_caller_reads(bench: Bench, erro
     def fails() -> None:
         raise error
 
-    ordering.faults["before"] = fails
+    order_vendor.faults["before"] = fails
     id_ = await bench.hand_in("RX-1")
     await bench.run_once()
     assert ((await bench.state(id_)).state, (await bench.state(id_)).error) == (state, says)
@@ -344,10 +344,10 @@ async def test_what_a_connector_says_is_what_the_caller_reads(bench: Bench, erro
 
 async def test_a_connector_that_breaks_behind_its_request_is_looked_up(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     def breaks() -> None:
-        ordering.faults.clear()
+        order_vendor.faults.clear()
         raise ZeroDivisionError("P-secret-RX-1")
 
-    ordering.faults["after"] = breaks
+    order_vendor.faults["after"] = breaks
     state = await bench.until(await bench.hand_in("RX-1"), "done")
     assert (bench.registry.created, state.attempts) == (["RX-1"], 1)
     assert "plugin.failed" in caplog.text

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.service.operations import Operation
 from tests import acme
-from tests.doors import Erp, erp
+from tests.scripted_erp import Erp, erp
 
 MAPPING = (
     '{"ref": order.order_number, "lines": [order.lines.{"product": $lookup_id("products", article_number).id, "price": $dec(unit_price)}]}'

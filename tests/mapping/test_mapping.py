@@ -25,7 +25,7 @@ from gateway.mapping import checks
 from gateway.mapping.functions import FUNCTIONS
 from gateway.plugin.connector import Connector
 from gateway.testing import ErpSimulator
-from tests import mapped
+from tests import mapped_connector
 from tests.conftest import Start
 
 TEXT = """{
@@ -127,8 +127,8 @@ def test_problems_are_those_of_a_complete_order() -> None:
 
 def test_a_connector_may_let_the_refusal_through_as_it_is() -> None:
     """The core takes what is in quotes out of a ValueError, since that could be an order; here it is the operator's."""
-    connector = Connector(mapped)
-    connector.settings = mapped.Settings(mapping=mapping("($x := $req(a, \"the 'a' of it\"); {})"))
+    connector = Connector(mapped_connector)
+    connector.settings = mapped_connector.Settings(mapping=mapping("($x := $req(a, \"the 'a' of it\"); {})"))
     with pytest.raises(MappingError, match="there is no the 'a' of it"):
         connector.normalize(Event(key="k", order_ref="r"), b'{"data": {}}')
 

@@ -13,8 +13,8 @@ from gateway.outbound import jwks_cache as module
 from gateway.outbound.jwks_cache import QUIET_S, REFRESH_S, KeySet
 from gateway.outbound.session import any_unicast, global_only, open_session
 from gateway.testing import ManualClock
-from tests.pairs import jwks
-from tests.peers import Peer, answer, hang_up, peer, says, silence
+from tests.raw_server import Peer, answer, hang_up, peer, says, silence
+from tests.rsa_keys import jwks
 
 CUT_OFF = says(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"keys"', then=hang_up)
 

@@ -15,7 +15,7 @@ from gateway.outbound.answer import Answer
 from gateway.outbound.oauth2 import TokenSource
 from gateway.outbound.session import TooLong, Unreached, any_unicast, exchange, open_session
 from gateway.testing import ManualClock
-from tests.peers import answer, peer
+from tests.raw_server import answer, peer
 
 SECRET = "s3cret-canary"
 

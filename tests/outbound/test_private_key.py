@@ -21,7 +21,7 @@ from gateway import Api, AuthError, OAuth2, Secret, TransientError
 from gateway.outbound.oauth2 import TokenSource
 from gateway.testing import ManualClock, vendor_client
 from tests.outbound.test_oauth2 import Endpoint, said, token
-from tests.pairs import Pair, certificate, pair, written
+from tests.rsa_keys import Pair, certificate, pair, written
 
 TOKEN_URL = "https://accounts.example/connect/token"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -27,7 +27,7 @@ from gateway.outbound.session import (
     open_session,
     takes_connections,
 )
-from tests.peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
+from tests.raw_server import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 
 NOW = datetime(2024, 3, 31, 12, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from gateway import Api, AuthError, BasicAuth, HeaderAuth, OAuth2, PermanentErro
 from gateway.outbound.session import Unanswered, Unreached, any_unicast, global_only, open_session
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.testing import ManualClock, vendor_client
-from tests.peers import Heard, Peer, answer, certificate, hang_up, peer, says, silence
+from tests.raw_server import Heard, Peer, answer, certificate, hang_up, peer, says, silence
 
 SECRET = "s3cret-canary"
 

@@ -21,7 +21,7 @@ from gateway.plugin.discovery import Plugin, installed
 from gateway.service.assembly import assemble
 from gateway.service.operations import Operation
 from tests import acme
-from tests.loglines import log_lines
+from tests.log_lines import log_lines
 
 BAD = '[sources.bad]\nconnector = "bad"\n'
 WHY = "the plugin bad 2 cannot be used: cannot be imported: ImportError: no module named x"

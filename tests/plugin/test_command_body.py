@@ -18,7 +18,7 @@ from gateway.config.report import MOST_BODY_PROBLEMS, json_path
 from gateway.plugin.command_body import InvalidBody, check_body, meaning
 from gateway.plugin.connector import Connector
 from tests import pharma
-from tests.badcommands import BAD, NOW, Bad, articles, good
+from tests.bad_commands import BAD, NOW, Bad, articles, good
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from gateway.plugin.hook_runner import TRIALS, HookRunner
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.task_guard import inside_hook, make_task, stepped
 from tests import acme
-from tests.loglines import log_lines
+from tests.log_lines import log_lines
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.clock import to_ms
-from tests.loglines import log_lines
+from tests.log_lines import log_lines
 
 
 @pytest.mark.parametrize("name", ["prepare acme", "deliver erp", "poll acme"])

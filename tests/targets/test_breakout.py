@@ -20,7 +20,7 @@ from gateway.targets.request import Refused
 from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
 from gateway.testing import ManualClock
-from tests.doors import erp
+from tests.scripted_erp import erp
 
 NASTY = [
     "O'Neill",

@@ -27,7 +27,7 @@ from gateway.targets.request import Refused, Unknown
 from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
 from gateway.testing import ManualClock
-from tests.doors import Erp, erp
+from tests.scripted_erp import Erp, erp
 
 MAPPING = """{
   "customer": $req(order.customer.number, "customer number"),

@@ -21,7 +21,7 @@ from gateway.targets.request import Refused
 from gateway.targets.sender import AuthSender
 from gateway.targets.templates import _FILTERS
 from gateway.testing import ManualClock
-from tests.doors import erp
+from tests.scripted_erp import erp
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "targets.md").read_text("utf-8")
 FILES = dict(re.findall(r"```\w+ ([\w.]+)\n(.*?)```", DOCUMENT, re.DOTALL))

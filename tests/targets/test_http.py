@@ -24,7 +24,7 @@ from gateway.targets.request import Request, with_message_headers
 from gateway.targets.settings import Basic, Bearer, Header, TargetSettings
 from gateway.targets.templates import UrlTemplate
 from gateway.testing import ManualClock
-from tests.peers import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
+from tests.raw_server import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence
 
 AT = datetime(2024, 3, 31, 1, 58, 12, 481920, tzinfo=UTC)
 

@@ -27,9 +27,9 @@ from gateway.targets.sender import AuthSender
 from gateway.targets.settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, TargetSettings
 from gateway.targets.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
-from tests.doors import erp
-from tests.pairs import pair
-from tests.peers import certificate
+from tests.raw_server import certificate
+from tests.rsa_keys import pair
+from tests.scripted_erp import erp
 
 
 @asynccontextmanager

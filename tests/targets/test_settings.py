@@ -10,7 +10,7 @@ import pytest
 from gateway.config.decode import decode
 from gateway.config.report import Report
 from gateway.targets.settings import Basic, Bearer, Header, NoAuth, TargetSettings
-from tests.peers import certificate
+from tests.raw_server import certificate
 
 
 def read(text: str, folder: Path) -> tuple[TargetSettings | None, list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from tests import acme
-from tests.wire import wire
+from tests.raw_http import wire
 
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 SECURITY = {

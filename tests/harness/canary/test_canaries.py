@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from .town import WORD, Town, town
+from .canary_env import WORD, Town, town
 
 # Where what was received, made and heard lives until it is erased.
 LIVE = {("inbox", "document"), ("inbox", "fetched"), ("outbox", "body"), ("outbox", "answer"), ("attempts", "detail")}

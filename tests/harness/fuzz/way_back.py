@@ -28,7 +28,7 @@ from gateway.plugin.command_body import InvalidBody, meaning
 from gateway.plugin.hook_runner import HookRunner
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionState
 from gateway.testing import ManualClock
-from tests.asked import Asked
+from tests.direct_request import Asked
 
 from .target import finish, parts, target, text
 from .vendors import ASKING, AT, Answers, Failed, connectors, no_plugin_error

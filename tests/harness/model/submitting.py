@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.store.sqlite import SqliteStore
 
-from .outward import Handed, Outward
+from .command_world import Handed, Outward
 from .reference import Commands, Said
 from .vendor import DOES, HANGS, LOOKS
 from .world import Cut

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from aiohttp import web
 
 from gateway.testing import ManualClock
-from tests import ordering
+from tests import order_vendor
 
 # What it does, and what its sender hears of that: `do` or `not`, and `slow`: done a while after its sender has heard nothing.
 Does = Literal[
@@ -22,7 +22,7 @@ LOOKS: tuple[Looks, ...] = get_args(Looks)
 _SLOW_S = 5.0  # a request that is older than CERTAIN_AFTER_S counts as one that will not be done any more
 
 
-class ScriptedVendor(ordering.Registry):
+class ScriptedVendor(order_vendor.Registry):
     """`does` and `answers` say by number what becomes of the next commands and questions; whatever is not in them is done.
 
     Attributes:
@@ -99,4 +99,4 @@ class ScriptedVendor(ordering.Registry):
             return await self._answered(request, answer, number)
         if number not in self.created:
             return web.json_response({"problem": "no such order"}, status=404)
-        return web.json_response(ordering.answer(number))
+        return web.json_response(order_vendor.answer(number))

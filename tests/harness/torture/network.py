@@ -17,10 +17,10 @@ from random import Random
 import aiohttp
 
 from tests.harness.torture.driver import SUFFIX
+from tests.harness.torture.faulty_proxy import KINDS
 from tests.harness.torture.protocol import Tally, is_over
 from tests.harness.torture.site import LEGS, Site, site
 from tests.harness.torture.stuck import count_stuck
-from tests.harness.torture.wires import KINDS
 
 # Where a kind makes no sense, and why.
 NO_SENSE: Mapping[tuple[str, str], str] = {

@@ -17,7 +17,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.testing import ErpSimulator, FaultHub
 from tests import acme
 from tests.harness.torture.driver import SUFFIX
-from tests.harness.torture.wires import Identity, Proxy
+from tests.harness.torture.faulty_proxy import Identity, Proxy
 from tests.journey.load import Load
 from tests.journey.process import SECRET, Process, driven
 

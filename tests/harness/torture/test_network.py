@@ -13,10 +13,10 @@ from random import Random
 import pytest
 
 from gateway.testing import ManualClock
+from tests.harness.torture.faulty_proxy import KINDS
 from tests.harness.torture.network import FOR_OPERATORS, NO_SENSE, NetworkHarness, one_leg
 from tests.harness.torture.protocol import Tally
 from tests.harness.torture.site import LEGS, Patience
-from tests.harness.torture.wires import KINDS
 from tests.seed import SEED
 
 pytestmark = pytest.mark.skipif(NetworkHarness().needs() is not None, reason="needs the openssl command to make certificates")

@@ -33,7 +33,7 @@ from gateway.store.sqlite import SqliteStore
 from tests import acme
 from tests.conftest import SECRET, config_text
 
-from .stock import INBOX, OUTBOX, audited, stock, undelivered
+from .undelivered_orders import INBOX, OUTBOX, audited, stock, undelivered
 
 NOBODY = "http://127.0.0.1:1/orders"
 TOKEN = "constructed-token-do-not-use"

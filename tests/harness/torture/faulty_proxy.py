@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from tests.peers import Certificate, certificate
+from tests.raw_server import Certificate, certificate
 
 KINDS = (
     "refused",

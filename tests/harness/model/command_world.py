@@ -22,8 +22,8 @@ from gateway.plugin.connector import Connector
 from gateway.service.runtime import vendor_session
 from gateway.store.row_names import Queue
 from gateway.store.sqlite import SqliteStore
-from tests import ordering
-from tests.asked import Asked
+from tests import order_vendor
+from tests.direct_request import Asked
 from tests.engine.test_prepare import source
 
 from .vendor import Does, Looks, ScriptedVendor
@@ -61,13 +61,13 @@ class Outward(World):
     async def open(self) -> None:
         self.pharmacy = ScriptedVendor(self.clock)
         await self.pharmacy.start()
-        connector = Connector(ordering, "acme")
-        connector.settings = ordering.Settings(base_url=self.pharmacy.url)
+        connector = Connector(order_vendor, "acme")
+        connector.settings = order_vendor.Settings(base_url=self.pharmacy.url)
         api = connector.api()
         assert api is not None
         self._session = vendor_session(api, private=True)
         client = HttpVendorClient(api, self._session, self.clock)
-        self._source = source(self.clock, module=ordering, client=client, stages=frozenset())
+        self._source = source(self.clock, module=order_vendor, client=client, stages=frozenset())
         self._source.connector.settings = connector.settings
         await self._boot()
 

@@ -11,7 +11,7 @@ import aiohttp
 from gateway.api.commands import Codes
 from gateway.store.outcome import Settlement
 from gateway.store.submissions import SubmissionEnd, SubmissionRow
-from tests.badcommands import good
+from tests.bad_commands import good
 
 ERP, TILL = "token-of-the-erp-constructed", "token-of-the-till-constructed"
 FAST = "max_requests_per_second = 1000"
