@@ -1,4 +1,4 @@
-"""The documents say what is true: hooks, commands, files, and the connector of plugins/README.md, which works as printed."""
+"""Checks of the documents: hooks, commands, files, links, and the connector of plugins/README.md, which works as printed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from gateway.testing import ManualClock
 ROOT = Path(__file__).parent.parent
 AUTHORS = (ROOT / "plugins" / "README.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
+OPERATING = (ROOT / "docs" / "operating.md").read_text("utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/**/README.md"), ROOT / "benchmarks" / "README.md"]
 SPECS = [name for name, spec in vars(hookspecs).items() if inspect.isfunction(spec) and hasattr(spec, f"{hookspecs.PROJECT}_spec")]
 
 
@@ -77,29 +79,31 @@ def commands() -> set[str]:
     return set(sub.choices or ())
 
 
-def test_every_command_is_in_the_readme() -> None:
-    assert [name for name in sorted(commands()) if f"gateway {name}" not in README] == []
+def test_every_command_is_in_the_manual_for_operators() -> None:
+    assert [name for name in sorted(commands()) if f"`gateway {name}" not in OPERATING] == []
 
 
-def test_every_command_in_the_documents_exists() -> None:
-    for file in [
-        ROOT / "README.md",
-        *ROOT.glob("docs/*.md"),
-        *ROOT.glob("plugins/**/README.md"),
-        ROOT / "SECURITY.md",
-        ROOT / "CONTRIBUTING.md",
-    ]:
-        for found in re.findall(r"(?:^|[`(]|sudo )gateway ([a-z]+)\b", file.read_text("utf-8"), re.MULTILINE):
-            assert found in commands(), f"{file.name} names `gateway {found}`"
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
-def test_every_path_in_the_documents_exists() -> None:
-    for file in [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
-        for path in re.findall(r"(?:\]\(|`)((?:etc|systemd|docs|plugins|benchmarks|gateway|tests)/[\w./-]+)", file.read_text("utf-8")):
-            assert (ROOT / path.rstrip(".")).exists(), f"{file.name} names {path}"
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_command_in_the_documents_exists(file: Path) -> None:
+    for found in re.findall(r"(?:^ *|[`(/]|sudo )gateway ([a-z]+)\b", file.read_text("utf-8"), re.MULTILINE):
+        assert found in commands(), f"{file.name} names `gateway {found}`"
 
 
-def test_make_targets_in_the_readme_exist() -> None:
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_file_in_the_documents_exists(file: Path) -> None:
+    text = file.read_text("utf-8")
+    for path in re.findall(r"`((?:etc|systemd|docs|plugins|benchmarks|gateway|tests|supply)/[\w./-]+)", text):
+        assert (ROOT / path.rstrip(".")).exists(), f"{file.name} names {path}"
+    for link in re.findall(r"\]\((?!https?://)([^)#\s]+)", text):
+        assert (file.parent / link).exists(), f"{file.name} links to {link}"
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_make_targets_in_the_documents_exist(file: Path) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in set(re.findall(r"(?:^    |`)make ([a-z]+)", README, re.MULTILINE)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for target in set(re.findall(r"(?:^    |`)make ([a-z-]+)", file.read_text("utf-8"), re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{file.name} names make {target}"
