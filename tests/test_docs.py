@@ -89,7 +89,7 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_command_in_the_documents_exists(file: Path) -> None:
-    for found in re.findall(r"(?:^ *|[`(/]|sudo )gateway ([a-z]+)\b", file.read_text("utf-8"), re.MULTILINE):
+    for found in re.findall(r"(?:^ {4}|[`(/]|sudo )gateway ([a-z]+)\b", file.read_text("utf-8"), re.MULTILINE):
         assert found in commands(), f"{file.name} names `gateway {found}`"
 
 
