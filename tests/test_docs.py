@@ -21,6 +21,7 @@ from gateway.cli import main as cli
 from gateway.plugin import hooks
 from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock
+from tests.test_layers import ABOVE_ALL, MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 AUTHORS = (ROOT / "plugins" / "README.md").read_text("utf-8")
@@ -107,3 +108,10 @@ def test_make_targets_in_the_documents_exist(file: Path) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in set(re.findall(r"(?:^    |`)make ([a-z-]+)", file.read_text("utf-8"), re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{file.name} names make {target}"
+
+
+def test_the_table_of_rooms_is_what_the_layers_test_checks() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z]+)` \| .* \|(.*)\|$", text, re.MULTILINE)
+    named = {room: set(re.findall(r"`([a-z.]+)`", imported)) for room, imported in rows}
+    assert named == {**MAY_IMPORT, **{room: set() for room in ABOVE_ALL}}
