@@ -10,7 +10,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -18,6 +18,7 @@ from gateway.api import hookspecs
 from gateway.api.messages import Envelope, Event
 from gateway.api.secrets import Secret
 from gateway.cli import main as cli
+from gateway.health import State
 from gateway.plugin import hooks
 from gateway.plugin.connector import Connector
 from gateway.testing import ManualClock
@@ -84,8 +85,16 @@ def test_every_command_is_in_the_manual_for_operators() -> None:
     assert [name for name in sorted(commands()) if f"`gateway {name}" not in OPERATING] == []
 
 
+def test_every_log_event_in_the_manual_for_operators_exists() -> None:
+    source = "".join(file.read_text("utf-8") for file in (ROOT / "gateway").rglob("*.py"))
+    states = {f"{what}.{state}" for what in ("door", "target") for state in get_args(State)}
+    for event in set(re.findall(r"`([a-z]+\.[a-z_]+)`", OPERATING)) - states:
+        assert f'"{event}"' in source, event
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
+    assert (ROOT / "docs" / "page.png").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
