@@ -18,18 +18,18 @@ from gateway.clock import Clock, utc_text
 log = logging.getLogger("gateway")
 
 K = TypeVar("K")
-State = Literal["up", "down", "off", "hold", "paced", "closed"]
+State = Literal["up", "down", "off", "paused", "paced", "closed"]
 
 PLUGIN = "plugin"  # the key, among a source's doors, of a plugin that cannot be used
 _SLOW_HOOK_SHOWN_S = 600.0
-_UNHEALTHY: tuple[State, ...] = ("down", "hold", "paced")
+_UNHEALTHY: tuple[State, ...] = ("down", "paused", "paced")
 
 
 class Condition(Struct, kw_only=True):
     """State of one door or target, and since when.
 
     Attributes:
-        state: `hold`: it sends nothing until its settings are corrected or an operator resumes it. `paced`: it was asked to wait for
+        state: `paused`: it sends nothing until its settings are corrected or an operator resumes it. `paced`: it was asked to wait for
             long. `closed`: it sends nothing as configured, which is healthy.
         reason: Why it is not up, or what is unusual about it while it is.
         next_at: Time of the next try; None if none is needed or none follows.

@@ -2,7 +2,7 @@
 
 up --failures in a row--> down --a success--> up     A probe goes out every `cooldown_s`, whatever the order's own pause. If several orders
                                                      have failed, or the target cannot be reached, nothing else goes out meanwhile.
-up --wrong settings or credentials--> hold --a success--> up     Single orders probe, by the pauses of that hold.
+up --wrong settings or credentials--> paused --a success--> up   Single orders probe, by the pauses of that state.
 
 A probe is an order that has not failed yet: one order that the target never takes does not keep the others waiting.
 """
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
-Kind = Literal["down", "hold"]
+Kind = Literal["down", "paused"]
 Pauses = Callable[[int], float]
 """Seconds to wait after so many failed probes, from 0."""
 
@@ -61,14 +61,14 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """True if the target is down or on hold."""
+        """True if the target is down or paused."""
         return self.kind is not None
 
     @property
     def blocks(self) -> bool:
         """True if only the probe may go out: no single order is at fault."""
         several = len(self._failed) >= max(self._limit, _SEVERAL) or self._unreached >= self._limit
-        return self.kind == "hold" or (self.kind == "down" and several)
+        return self.kind == "paused" or (self.kind == "down" and several)
 
     @property
     def unreachable(self) -> bool:
@@ -110,8 +110,8 @@ class Breaker:
         self.probed.add(row)
         if self._own[row] >= _OWN_FAULT:
             return False
-        if self.kind != "hold":
-            self._open("hold", now, pauses)
+        if self.kind != "paused":
+            self._open("paused", now, pauses)
             self._opened_by = row
         elif not self._is_late(began):
             self._pauses, self._probes = pauses, self._probes + 1
@@ -120,10 +120,10 @@ class Breaker:
 
     def record_success(self, row: int, *, began: float) -> Kind | None:
         """Note an answer that shows the target well. Return the state that it ends."""
-        if self.kind == "hold" and self._is_late(began):
+        if self.kind == "paused" and self._is_late(began):
             return None
         ended = self.kind
-        if ended == "hold" and self._opened_by is not None and self._opened_by != row:
+        if ended == "paused" and self._opened_by is not None and self._opened_by != row:
             self._own[self._opened_by] += 1
         self._own.pop(row, None)
         self._alone.pop(row, None)

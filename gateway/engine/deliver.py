@@ -81,12 +81,8 @@ class Deliver(ConcurrentWorker[OutboxRow]):
         self._in_flight = 0
         self._probe: int | None = None
 
-    def hold(self, reason: str) -> None:
-        """Send only probes until the target takes one or is released; the orders wait."""
-        self.health.refuse(Outcome(meaning="hold", reason=reason), 0, self._clock.monotonic())
-
     def release(self, *, person: bool = False) -> None:
-        """Sign in anew and send again at once; if the target was down, send a probe. Only a person ends a person's hold."""
+        """Sign in anew and send again at once; if the target was down, send a probe. Only a person ends a person's pause."""
         self._target.reset()
         if self.health.release(person=person):
             self._retry_soon()
@@ -94,8 +90,8 @@ class Deliver(ConcurrentWorker[OutboxRow]):
 
     async def run(self) -> None:
         """Deliver until `drain`."""
-        held = await retry_commit(self._clock, lambda: self._store.held_target(self.name))
-        self.health.hold(self.health.held or held)
+        paused = await retry_commit(self._clock, lambda: self._store.paused_target(self.name))
+        self.health.pause(self.health.paused or paused)
         await super().run()
 
     async def _lease(self, limit: int) -> list[OutboxRow]:
@@ -103,7 +99,7 @@ class Deliver(ConcurrentWorker[OutboxRow]):
         records_intent, breaker, now = self._target.records_intent, self.health.breaker, self._clock.monotonic()
         rows = [] if breaker.blocks else await self._store.lease_outbox(self.name, limit, records_intent=records_intent)
         if not rows and breaker.is_open and breaker.next_probe_s(now) == 0:
-            if breaker.kind == "hold":
+            if breaker.kind == "paused":
                 self._target.once_more()
             rows = await self._store.lease_outbox(self.name, 1, records_intent=records_intent, early=True, but_not=breaker.probed)
             if rows:
@@ -156,7 +152,7 @@ class Deliver(ConcurrentWorker[OutboxRow]):
     def _may_leave(self, row: OutboxRow) -> bool:
         """Return True if nothing has stopped the target since the lease: the answer would count as that of the probe."""
         is_probe, self._probe = row.id == self._probe, None if row.id == self._probe else self._probe
-        return self.health.held is None and (is_probe or not self.health.breaker.blocks)
+        return self.health.paused is None and (is_probe or not self.health.breaker.blocks)
 
     async def _send(self, row: OutboxRow, journal: _Journal) -> Outcome:
         if row.body is None or hashlib.sha256(row.body).digest() != row.sha256:

@@ -40,8 +40,8 @@ def settlement(row: OutboxRow, outcome: Outcome, retry: Retry, *, now: datetime,
             return replace(end, status="dead", outcome="refused")
         case "held":
             return replace(end, status="held", outcome="held")
-        case "hold" | "throttled":
-            wait_s = outcome.retry_after_s or (0.0 if outcome.meaning == "hold" else retry.base_s)
+        case "paused" | "throttled":
+            wait_s = outcome.retry_after_s or (0.0 if outcome.meaning == "paused" else retry.base_s)
             return replace(end, outcome="unknown" if outcome.in_doubt else outcome.meaning, due_in_s=wait_s, counts=False)
     since = row.in_doubt_since if outcome.in_doubt else row.first_attempt_at
     age_s = (now - since).total_seconds() if since else 0.0

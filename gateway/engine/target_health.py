@@ -12,7 +12,7 @@ from gateway.clock import Clock, utc_text
 from gateway.engine.adaptive_limit import AdaptiveLimit
 from gateway.engine.breaker import Breaker, Pauses, doubling, once_then
 from gateway.metrics import Metrics
-from gateway.store.targets import Held
+from gateway.store.targets import PausedTarget
 from gateway.targets.classify import Outcome
 from gateway.targets.http import HttpTarget
 
@@ -22,13 +22,13 @@ _OVERLOADED = (429, 503)
 
 
 class TargetHealth:
-    """Circuit breaker, adaptive limit, throttling, maintenance window and an operator's hold of one target.
+    """Circuit breaker, adaptive limit, throttling, maintenance window and an operator's pause of one target.
 
     Args:
         recovered: Called when the target takes an order after an outage.
 
     Attributes:
-        held: Hold of an operator; None if there is none.
+        paused: Pause by an operator; None if there is none.
     """
 
     def __init__(self, target: HttpTarget, metrics: Metrics, clock: Clock, recovered: Callable[[], None]) -> None:
@@ -39,35 +39,35 @@ class TargetHealth:
         self._recovered = recovered
         self.breaker = Breaker(failures=settings.breaker.failures, cooldown_s=settings.breaker.cooldown_s, cap_s=settings.retry.cap_s)
         self.limit = AdaptiveLimit(settings.concurrency)
-        self.held: Held | None = None
+        self.paused: PausedTarget | None = None
         self._trouble = self._throttled_by = ""
         self._quiet_until = 0.0
         self._closed_s = 0.0
         self._tests_port = True
 
-    def hold(self, held: Held | None) -> None:
+    def pause(self, paused: PausedTarget | None) -> None:
         """Send nothing until an operator releases the target."""
-        self.held = held
+        self.paused = paused
         self.show()
 
     def release(self, *, person: bool) -> bool:
-        """Send again, and probe now if it was down; only a person ends a person's hold. Return True if orders waited for this."""
-        if self.held is not None and not person:
+        """Send again, and probe now if it was down; only a person ends a person's pause. Return True if orders waited for this."""
+        if self.paused is not None and not person:
             return False
         waited = person or self.breaker.is_open or self._quiet_until > self._clock.monotonic()
-        self.held, self._quiet_until = None, 0.0
-        if self.breaker.kind == "hold":
+        self.paused, self._quiet_until = None, 0.0
+        if self.breaker.kind == "paused":
             self.breaker.close()
         self.breaker.probe_now()
         self.show()
         return waited
 
     def show(self) -> None:
-        """Publish the state, with the time of the next probe. An operator's hold comes first, whatever the target answers meanwhile."""
+        """Publish the state, with the time of the next probe. An operator's pause comes first, whatever the target answers meanwhile."""
         now, name, show = self._clock.monotonic(), self._target.name, self._metrics.health.set_target
         quiet_s = self._quiet_until - now
-        if self.held is not None:
-            show(name, "hold", self.held.words, since=self.held.at)
+        if self.paused is not None:
+            show(name, "paused", self.paused.words, since=self.paused.at)
         elif self.breaker.kind is not None:
             show(name, self.breaker.kind, self._trouble, self._at(max(self.breaker.next_probe_s(now), quiet_s)))
         elif self._closed_s > 0:
@@ -86,7 +86,7 @@ class TargetHealth:
         """Return how many more requests may go out now."""
         now = self._clock.monotonic()
         self._refresh(now)
-        if self.held is not None or self._closed_s > 0 or now < self._quiet_until:
+        if self.paused is not None or self._closed_s > 0 or now < self._quiet_until:
             return 0
         if self.breaker.blocks:
             return 1 - in_flight if self.breaker.next_probe_s(now) == 0 else 0
@@ -107,7 +107,7 @@ class TargetHealth:
 
     async def opened_its_port(self) -> bool:
         """Test the port of an unreachable target, which costs no order. If it opens, make a probe due and return True."""
-        if not (self._tests_port and self.breaker.unreachable and self.held is None and await self._target.takes_connections()):
+        if not (self._tests_port and self.breaker.unreachable and self.paused is None and await self._target.takes_connections()):
             return False
         self._tests_port = False  # a port that opens and serves nothing is left to the breaker
         self.breaker.probe_now()
@@ -117,7 +117,7 @@ class TargetHealth:
         """Draw conclusions about the target from an answer, and return the outcome of the order."""
         now = self._clock.monotonic()
         lowered = outcome.http_status in _OVERLOADED and self.limit.record_overload(now, began=began, in_flight=in_flight)
-        if outcome.meaning == "hold":
+        if outcome.meaning == "paused":
             return self.refuse(outcome, row_id, began)
         throttled = outcome.meaning == "throttled"
         if throttled or (outcome.retry_after_s and outcome.unwell and not self.limit.succeeded_within(now, _RECENTLY_S)):

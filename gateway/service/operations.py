@@ -137,13 +137,13 @@ class Operations:
 
     async def _target(self, asked: Operation) -> str:
         name, targets = asked.name, self._targets()
-        if name not in targets and (asked.action == "target-hold" or await self._store.held_target(name) is None):
+        if name not in targets and (asked.action == "target-hold" or await self._store.paused_target(name) is None):
             raise GatewayError(f"there is no target {name!r}; there is {', '.join(targets)}")
         deliver = self.runtime.deliver.get(name) if self.runtime else None
         if asked.action == "target-hold":
-            held = await self._store.hold_target(name, asked.who, asked.reason or None)
+            paused = await self._store.pause_target(name, asked.who, asked.reason or None)
             if deliver is not None:
-                deliver.health.hold(held)
+                deliver.health.pause(paused)
             return name
         await self._store.release_target(name, asked.who)
         if deliver is not None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from gateway.store.decisions import Choice, Decided
 from gateway.store.retention import Disk
 from gateway.store.row_names import Queue, Status
-from gateway.store.targets import Held, Stray
+from gateway.store.targets import PausedTarget, Stray
 from gateway.store.waiting import Sides
 
 
@@ -30,7 +30,7 @@ class Reader(Protocol):
     async def restored_at(self) -> str | None:
         """Return when a copy was put back; None once an operator has closed the gap."""
 
-    async def held_targets(self) -> dict[str, Held]:
+    async def paused_targets(self) -> dict[str, PausedTarget]:
         """Return the targets that operators hold."""
 
     async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:

@@ -1,4 +1,4 @@
-"""Whole targets: what operators hold, and rows that no worker will take."""
+"""Whole targets: those that operators paused, and rows that no worker will take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.store.row_names import Queue
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class PausedTarget(Struct, frozen=True, kw_only=True):
     """Hold on a target, set by an operator: nothing is sent to it."""
 
     target: str
@@ -22,7 +22,7 @@ class Held(Struct, frozen=True, kw_only=True):
     @property
     def words(self) -> str:
         """Text for operators."""
-        return f"held by {self.who}{f': {self.reason}' if self.reason else ''} (since {self.at:%Y-%m-%d %H:%M} UTC)"
+        return f"paused by {self.who}{f': {self.reason}' if self.reason else ''} (since {self.at:%Y-%m-%d %H:%M} UTC)"
 
 
 class Moved(Struct, frozen=True, kw_only=True):
@@ -57,14 +57,14 @@ class Stray(Struct, frozen=True, kw_only=True):
 class TargetStore(Protocol):
     """Part of `gateway.store.base.Store`."""
 
-    async def hold_target(self, target: str, who: str, reason: str | None) -> Held:
-        """Hold a target; it stays held over reload, restart and kill."""
+    async def pause_target(self, target: str, who: str, reason: str | None) -> PausedTarget:
+        """Pause a target; it stays paused over reload, restart and kill."""
 
     async def release_target(self, target: str, who: str) -> bool:
-        """Release a target; False if it was not held."""
+        """Release a target; False if it was not paused."""
 
-    async def held_target(self, target: str) -> Held | None:
-        """Return the hold on a target, or None."""
+    async def paused_target(self, target: str) -> PausedTarget | None:
+        """Return the pause of a target, or None."""
 
     async def move_target(self, old: str, new: str, who: str, *, accepts: Collection[str], same_erp: bool, dry_run: bool) -> list[Moved]:
         """Move what waits for one target to another, order by order, each whole and in its order; what cannot move stays.

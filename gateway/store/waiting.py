@@ -141,8 +141,9 @@ def _side(row: Waiting, sides: Sides) -> str | None:
         return "the gateway does not run; it goes on when it is started"
     if side.state == "up":
         return None
-    state = "on hold" if side.state == "hold" else side.state
-    return f"{named} is {state}" + (f" until {side.until}" if side.until else "") + (f": {side.reason}" if side.reason else "")
+    if side.reason and side.reason.startswith(side.state):  # "paused by anna: stocktaking"
+        return f"{named} is {side.reason}"
+    return f"{named} is {side.state}" + (f" until {side.until}" if side.until else "") + (f": {side.reason}" if side.reason else "")
 
 
 def _in_time(row: Waiting, now_ms: int) -> Why:

@@ -212,9 +212,9 @@ class Asking:
 def not_sent(error: Exception) -> Outcome:
     """Return the outcome of an error that came before anything was sent."""
     if isinstance(error, Untrusted):
-        return Outcome(meaning="hold", reason=f"{error}; check its certificate, or set ca_file")
+        return Outcome(meaning="paused", reason=f"{error}; check its certificate, or set ca_file")
     if isinstance(error, AuthError):
-        return Outcome(meaning="hold", reason=str(error), credentials=error.refused)
+        return Outcome(meaning="paused", reason=str(error), credentials=error.refused)
     if isinstance(error, TransientError):
         unreached = isinstance(error, Unreached)
         return Outcome(meaning="retry", reason=str(error), unwell=unreached, unreached=unreached, retry_after_s=error.retry_after_s)

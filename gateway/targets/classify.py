@@ -16,14 +16,14 @@ from msgspec.structs import replace
 from gateway.outbound.answer import Answer, is_transient, retry_after_s
 from gateway.targets.delivery_settings import Class, Rule
 
-Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "hold", "unknown", "held"]
+Meaning = Literal["delivered", "duplicate", "refused", "retry", "throttled", "paused", "unknown", "held"]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """Result of one attempt.
 
     Attributes:
-        meaning: `hold` is the target's, `held` the order's: it waits for a person. `unknown`: nobody knows whether it was
+        meaning: `paused` is the target's, `held` the order's: it waits for a person. `unknown`: nobody knows whether it was
             taken, and a look-up will tell.
         maybe_delivered: The ERP may have the order although it did not say so.
         in_doubt: It goes on being unknown, whatever the meaning.
@@ -33,7 +33,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         silent: The target was asked nothing, so this says nothing about how it is.
         unwell: The target as a whole looks down; enough of these in a row open the breaker.
         detail: The ERP's words, bounded, for the operator.
-        credentials: With `hold`: it is our credentials that the target does not accept.
+        credentials: With `paused`: it is our credentials that the target does not accept.
         unreached: With `unwell`: nothing was sent, so that this is no order's fault.
         wait_s: When to go on; None: by the retry settings.
         erp_id, erp_number: What the ERP calls the order.
@@ -67,7 +67,7 @@ _MEANINGS: Mapping[Class, Meaning] = {
     "refused": "refused",
     "retry": "retry",
     "throttled": "throttled",
-    "auth": "hold",
+    "auth": "paused",
     "unknown": "unknown",
 }
 
@@ -174,7 +174,7 @@ def _throttled(status: int, detail: str | None, wait_s: float | None) -> Outcome
 
 def _hold(status: int, detail: str | None) -> Outcome:
     reason = f"the target answers {status}: {advice(status)}"
-    return Outcome(meaning="hold", reason=reason, http_status=status, detail=detail, credentials=status in (401, 403))
+    return Outcome(meaning="paused", reason=reason, http_status=status, detail=detail, credentials=status in (401, 403))
 
 
 def _pause_s(answer: Answer, now: datetime) -> float | None:

@@ -57,7 +57,7 @@ async def look(preflight: Preflight, request: Request, context: Context, sender:
         answer = await sender.send(request)
     except (Untrusted, AuthError) as error:
         refused = isinstance(error, AuthError) and error.refused
-        raise Ended(Outcome(meaning="hold", reason=f"preflight: {error}", credentials=refused)) from error
+        raise Ended(Outcome(meaning="paused", reason=f"preflight: {error}", credentials=refused)) from error
     except TransientError as error:
         unreached = isinstance(error, Unreached)
         said = Outcome(meaning="retry", reason=f"preflight: {error}", unwell=True, unreached=unreached, retry_after_s=error.retry_after_s)
@@ -139,4 +139,4 @@ def _failed(answer: Answer, now: datetime) -> Outcome:
 
 
 def _hold(answer: Answer, reason: str) -> Outcome:
-    return Outcome(meaning="hold", reason=f"preflight: {reason}", http_status=answer.status, detail=words(answer))
+    return Outcome(meaning="paused", reason=f"preflight: {reason}", http_status=answer.status, detail=words(answer))

@@ -93,7 +93,7 @@ async def _look(target: HttpTarget, row: dict[str, Any], clock: Clock) -> Seen:
             outcome = ended.outcome
             if outcome.meaning in ("held", "refused"):
                 raise
-            if outcome.meaning == "hold" or tries == _TRIES:
+            if outcome.meaning == "paused" or tries == _TRIES:
                 raise GatewayError(f"{target.name} cannot be asked, stopped at {row['key']}: {outcome.reason}") from ended
             await clock.sleep(outcome.retry_after_s or _PAUSE_S)
     raise AssertionError("the last try ends above")

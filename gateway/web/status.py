@@ -11,7 +11,7 @@ from gateway.clock import utc_text
 from gateway.metrics import Metrics
 from gateway.store.reader import Reader
 from gateway.store.row_names import statuses_of
-from gateway.store.targets import Held
+from gateway.store.targets import PausedTarget
 from gateway.store.waiting import Sides, sides_of
 
 
@@ -35,7 +35,7 @@ async def status(
     refusal = [{"store": "refuses new orders", "reason": refusing}] if refusing else []
     last = await reader.sources()
     summary = await reader.summary()
-    held = await reader.held_targets()
+    paused = await reader.paused_targets()
     said: dict[str, Any] = {
         "running": metrics is not None,
         "started_at": utc_text(metrics.health.started_at) if metrics else None,
@@ -43,7 +43,7 @@ async def status(
         "disk": msgspec.to_builtins(await reader.disk()),
         "restored_at": await reader.restored_at(),
         "reasons": [*(metrics.health.problems() if metrics else ()), *refusal, *await strays(reader, sources, targets)],
-        "targets": {name: _target(name, metrics, held.get(name)) for name in targets},
+        "targets": {name: _target(name, metrics, paused.get(name)) for name in targets},
         **{queue: {word: counts[word] for word in statuses_of(queue)} for queue, counts in summary.items()},
     }
     return {**said, "waiting": await reader.standing(sides_of(said))}
@@ -79,9 +79,9 @@ async def strays(reader: Reader, sources: Collection[str], targets: Collection[s
     return [{**name, "reason": one.reason, "rows": one.rows} for name, one in zip(named, found, strict=True)]
 
 
-def _target(name: str, metrics: Metrics | None, held: Held | None) -> dict[str, str | None]:
+def _target(name: str, metrics: Metrics | None, paused: PausedTarget | None) -> dict[str, str | None]:
     condition = metrics.health.targets.get(name) if metrics else None
     if condition is None:
-        return {"state": "off", **({"reason": held.words, "since": utc_text(held.at)} if held else {})}
+        return {"state": "off", **({"reason": paused.words, "since": utc_text(paused.at)} if paused else {})}
     next_at = utc_text(condition.next_at) if condition.next_at else None
     return {"state": condition.state, "reason": condition.reason, "since": utc_text(condition.since), "next_at": next_at}

@@ -23,6 +23,7 @@ from gateway import AuthError, Hold, PermanentError
 from gateway.cli import main as cli
 from gateway.cli import running_gateway
 from gateway.service import operations
+from gateway.targets.classify import Outcome
 from gateway.testing import ErpSimulator
 from tests import acme
 
@@ -416,7 +417,7 @@ async def test_a_target_is_held_and_released(start, erp, run: Run) -> None:
     assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "paused: erp\n"
     await running.deliver(acme.body("o1"))
     await running.until(lambda: has(running, "outbox", "ready"))
-    assert re.search(r"DOWN target erp: held by \S+: stocktaking", (await run("status")).out)
+    assert re.search(r"DOWN target erp: paused by \S+: stocktaking", (await run("status")).out)
     assert (await run("target", "release", "erp", "--json")).json == {"release": "erp"}
     await erp.wait_for(1)
     unknown = await run("target", "hold", "nobody")
@@ -427,14 +428,14 @@ async def test_what_a_person_holds_no_changed_secret_releases_and_no_answer_rena
     running = await start(erp.url)
     await run("target", "hold", "erp", "--reason", "stocktaking")
     running.gateway._runtime.secrets_changed()
-    running.gateway._runtime.deliver["erp"].hold("the target answers 401")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="the target answers 401"), 0, 0.0)
     await running.deliver(acme.body("o1"))
     await running.until(lambda: has(running, "outbox", "ready"))
-    assert re.search(r"DOWN target erp: held by \S+: stocktaking", (await run("status")).out)
+    assert re.search(r"DOWN target erp: paused by \S+: stocktaking", (await run("status")).out)
     assert erp.heard == []
     await run("target", "release", "erp")
     await erp.wait_for(1)
-    running.gateway._runtime.deliver["erp"].hold("the target answers 401")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="the target answers 401"), 0, 0.0)
     running.gateway._runtime.secrets_changed()
     await running.deliver(acme.body("o2"))
     await erp.wait_for(2)
@@ -444,7 +445,7 @@ async def test_a_target_is_held_and_released_while_the_gateway_is_stopped(start,
     """What a person says is stored, and kept by the next start."""
     await (await start(erp.url)).stop()
     assert (await run("target", "hold", "erp", "--reason", "stocktaking")).out == "paused: erp\n"
-    assert re.search(r"^erp +off +held by \S+: stocktaking \(since [^)]+ UTC\)$", (await run("status")).out, re.MULTILINE)
+    assert re.search(r"^erp +off +paused by \S+: stocktaking \(since [^)]+ UTC\)$", (await run("status")).out, re.MULTILINE)
     unknown = await run("target", "hold", "nobody")
     assert (unknown.code, unknown.err) == (1, "gateway: there is no target 'nobody'; there is erp\n")
     running = await start(erp.url)

@@ -160,7 +160,7 @@ async def test_status_and_the_page_say_what_does_not_move(start, erp, run: Run) 
     await running.deliver(acme.body("o1"))
     await running.until(lambda: has(running, "outbox", "ready"))
     for said in ((await run("status")).out, await page(running), (await run("outbox")).out, (await run("show", "o1")).out):
-        assert "target erp is on hold: held by " in said
+        assert "target erp is paused by " in said
     (one,) = (await run("status", "--json")).json["waiting"]
     assert (one["queue"], one["name"], one["rows"], one["row"], one["on"]) == ("outbox", "erp", 1, "outbox:1", "side")
     await running.stop()

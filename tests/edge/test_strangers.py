@@ -1,4 +1,4 @@
-"""RefusalLimiter on a live gateway: what they may cost, and that what is genuine pays for none of it (tests/harness/torture has the floods)."""
+"""Limits on a live gateway: the cost of unproven requests, and none of it for genuine ones (tests/harness/torture has floods)."""
 
 from __future__ import annotations
 

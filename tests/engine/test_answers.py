@@ -95,7 +95,7 @@ class = "throttled"
         ({"status": 400, "body": '{"code": "BAD"}'}, ("dead", "refused")),
         ({"status": 400, "headers": {"X-Error": "Busy now"}}, ("ready", "retry")),
         ({"status": 403, "body": "CSRF token"}, ("ready", "throttled")),
-        ({"status": 403, "body": "go away"}, ("ready", "hold")),
+        ({"status": 403, "body": "go away"}, ("ready", "paused")),
     ],
 )
 @pytest.mark.parametrize("strategy", ["lookup", "header"])

@@ -131,7 +131,7 @@ def test_a_hold_is_tried_soon_then_more_and_more_seldom() -> None:
         made.record_refusal(now + 0.125, n, doubling(30, 600), began=now)
         now += 0.125
     assert pauses == [30, 60, 120, 240, 480, 600, 600, 600]
-    assert (made.kind, made.blocks) == ("hold", True)
+    assert (made.kind, made.blocks) == ("paused", True)
 
 
 def test_a_refused_password_is_tried_once_more_and_never_again_by_itself() -> None:
@@ -143,19 +143,19 @@ def test_a_refused_password_is_tried_once_more_and_never_again_by_itself() -> No
 def test_a_target_that_is_down_while_it_is_tried_stays_on_hold_and_is_tried_again() -> None:
     made = held()
     made.record_failure(31, 2, began=30)
-    assert (made.kind, made.next_probe_s(31)) == ("hold", 30)
+    assert (made.kind, made.next_probe_s(31)) == ("paused", 30)
 
 
 def test_what_was_on_its_way_before_a_hold_neither_ends_nor_lengthens_it() -> None:
     made = held()
     assert made.record_success(2, began=-1) is None
     made.record_refusal(5, 3, doubling(30, 600), began=-1)
-    assert (made.kind, made.next_probe_s(5)) == ("hold", 25)
+    assert (made.kind, made.next_probe_s(5)) == ("paused", 25)
 
 
 def test_one_order_that_is_taken_ends_a_hold() -> None:
     made = held()
-    assert made.record_success(2, began=30) == "hold"
+    assert made.record_success(2, began=30) == "paused"
     assert (made.is_open, made.blocks, made.next_probe_s(30)) == (False, False, 0)
 
 

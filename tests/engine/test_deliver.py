@@ -105,7 +105,7 @@ async def test_a_target_that_is_set_up_wrongly_is_held_and_loses_nothing(start: 
 
 async def is_held(running: Any) -> bool:
     _, status = await running.get("/api/status")
-    return bool(status["targets"]["erp"]["state"] == "hold")
+    return bool(status["targets"]["erp"]["state"] == "paused")
 
 
 async def test_a_changed_secret_opens_a_held_target(start: Any, tmp_path: Any) -> None:
@@ -207,7 +207,7 @@ async def test_a_target_that_is_down_is_tried_at_once_when_somebody_releases_it(
     start: Any, erp: ErpSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the breaker's pause nor the order's own is waited for."""
-    monkeypatch.setattr("gateway.engine.deliver._HASTEN_WITHIN_S", 0.1)
+    monkeypatch.setattr("gateway.engine.deliver._RETRY_WITHIN_S", 0.1)
     await erp.stop()
     running = await start(
         erp.url, target="retry = { base_s = 600, cap_s = 900 }\nbreaker = { failures = 1, cooldown_s = 600 }\nconcurrency = 1"
@@ -397,11 +397,11 @@ async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_w
         await running.until(lambda running=running: waits(running))
         _, status = await running.get("/api/status")
         said = status["targets"]["erp"]
-        assert (said["state"], said["reason"][:35]) == ("hold", "held by anna: stocktaking (since 20")
+        assert (said["state"], said["reason"][:35]) == ("paused", "paused by anna: stocktaking (since 20")
         assert said["since"] == before["targets"]["erp"]["since"]
         ready, answer = await running.get("/readyz")
         assert (ready, answer["reasons"]) == (503, [{"target": "erp", "reason": said["reason"]}])
-        assert "held by anna: stocktaking" in (await running.get("/"))[1]
+        assert "paused by anna: stocktaking" in (await running.get("/"))[1]
         assert 'gateway_target_up{target="erp"} 0.0' in (await running.get("/metrics"))[1]
     assert erp.heard == []
     await running.gateway._operations(Operation(action="target-release", who="bert", name="erp"))

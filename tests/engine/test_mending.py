@@ -17,8 +17,9 @@ from gateway.engine.breaker import Breaker
 from gateway.health import Condition
 from gateway.retry import capped_retry_after_s
 from gateway.store.outcome import Settlement
-from gateway.store.targets import Held
+from gateway.store.targets import PausedTarget
 from gateway.targets.auth_settings import Basic, Bearer, ClientCredentials, Login
+from gateway.targets.classify import Outcome
 from gateway.targets.templates import Template
 
 from .unkeyed import LOOKUP, Desk, desk
@@ -53,7 +54,7 @@ async def test_one_answer_that_speaks_of_the_set_up_stops_it_for_half_a_minute(t
         for n in range(3):
             await made.order(f"o{n}")
         await made.run_once(limit=1)
-        assert (condition(made).state, waits_s(made)) == ("hold", 30)
+        assert (condition(made).state, waits_s(made)) == ("paused", 30)
         await made.pass_time(25, 5)
         assert len(made.erp.heard) == 1
         await made.pass_time(10, 5)
@@ -75,9 +76,9 @@ async def test_what_is_leased_while_it_is_stopped_does_not_leave(
         async def meanwhile(*given: Any, **more: Any) -> Any:
             rows = await lease(*given, **more)
             if stops == "person":
-                made.deliver.health.hold(Held(target="erp", who="anna", at=made.clock.now()))
+                made.deliver.health.pause(PausedTarget(target="erp", who="anna", at=made.clock.now()))
             else:
-                made.deliver.hold("the target answers 401")
+                made.deliver.health.refuse(Outcome(meaning="paused", reason="the target answers 401"), 0, 0.0)
             return rows
 
         monkeypatch.setattr(made.store, "lease_outbox", meanwhile)
@@ -117,7 +118,7 @@ async def test_where_there_is_a_look_up_it_is_tried_with_that(tmp_path: Path) ->
         await made.run_once()
         made.clock.advance(30)
         await made.run_once()
-        assert (made.erp.heard, condition(made).state, waits_s(made)) == ([], "hold", 60)
+        assert (made.erp.heard, condition(made).state, waits_s(made)) == ([], "paused", 60)
         made.clock.advance(60)
         await made.run_once()
         assert await made.state() == ("done", "delivered")
@@ -187,7 +188,7 @@ async def test_a_refused_password_is_tried_once_more_and_then_not_before_a_perso
         assert waits_s(made) == 30
         made.clock.advance(30)
         await made.run_once()
-        assert (condition(made).state, waits_s(made), len(made.erp.heard)) == ("hold", None, 2)
+        assert (condition(made).state, waits_s(made), len(made.erp.heard)) == ("paused", None, 2)
         assert "locked" in (condition(made).reason or "")
         await made.pass_time(86400, 3600)
         assert len(made.erp.heard) == 2
@@ -214,7 +215,7 @@ async def test_a_password_that_was_accepted_before_outlives_a_firewall(tmp_path:
             made.erp.arm("status", status=status)
             await made.order(f"after-{status}")
             await made.run_once()
-            assert condition(made).state == "hold"
+            assert condition(made).state == "paused"
             made.clock.advance(30)
             await made.run_once()
             assert await made.state(f"after-{status}") == ("done", "delivered")
@@ -365,7 +366,7 @@ async def test_a_pace_is_believed_for_an_hour_and_shown(tmp_path: Path, asked: s
 
 
 async def test_a_person_ends_a_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver_module, "_HASTEN_WITHIN_S", 0.001)
+    monkeypatch.setattr(deliver_module, "_RETRY_WITHIN_S", 0.001)
     async with desk(tmp_path, KEYED) as made:
         made.erp.arm("status", status=429, headers={"Retry-After": "3000"})
         await made.order("o1")

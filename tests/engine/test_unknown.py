@@ -181,7 +181,7 @@ async def test_a_look_up_that_is_set_up_wrongly_holds_the_target_and_sends_nothi
         made.erp.arm("status", status=status, on="look")
         await made.order("o1")
         await made.run_once()
-        assert made.metrics.health.targets["erp"].state == "hold"
+        assert made.metrics.health.targets["erp"].state == "paused"
         assert hint in (made.metrics.health.targets["erp"].reason or "")
         assert made.erp.heard == []
 
@@ -199,7 +199,7 @@ async def test_a_condition_that_is_neither_true_nor_false_sends_nothing(tmp_path
     async with desk(tmp_path, LOOKUP.replace("$count(body.value) > 0", found)) as made:
         await made.order("o1")
         await made.run_once()
-        assert (made.metrics.health.targets["erp"].state, made.erp.heard) == ("hold", [])
+        assert (made.metrics.health.targets["erp"].state, made.erp.heard) == ("paused", [])
 
 
 async def test_a_look_up_that_answers_with_an_error_sends_nothing(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ async def test_a_wrong_password_holds_the_target_and_the_right_one_lets_it_go(st
     await asyncio.gather(*(running.deliver(acme.body(f"PO-{n}")) for n in range(50)))
 
     async def held() -> bool:
-        return (await running.get("/api/status"))[1]["targets"]["erp"]["state"] == "hold"
+        return (await running.get("/api/status"))[1]["targets"]["erp"]["state"] == "paused"
 
     await running.until(held)
     await asyncio.sleep(0.5)

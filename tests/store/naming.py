@@ -18,7 +18,7 @@ from gateway.testing import ManualClock
 
 DONE = Settlement(status="done", outcome="delivered", detail="taken as 42")
 DEAD = Settlement(status="dead", outcome="refused", reason="the target refuses the order (422)")
-HELD = Settlement(status="held", outcome="held", reason="look at it")
+PAUSED = Settlement(status="held", outcome="held", reason="look at it")
 ONE = Choice(yes=False)
 
 
@@ -148,7 +148,7 @@ class Naming:
         await dead(store, "o1")
         await accept(store, event("o1", "2"))
         (second,) = await store.lease_inbox("acme", 10)
-        await store.settle_inbox(second, HELD)
+        await store.settle_inbox(second, PAUSED)
         assert listed(await store.drop(["o1"], "anna", "no")) == ["inbox:1", "inbox:2", "order:acme/o1"]
         assert touched(await store.release(["o1"], "anna")) == ["inbox:2"]
         assert touched(await store.replay(["acme/o1"], "anna")) == ["outbox:1"]

@@ -27,22 +27,22 @@ async def move(store: Store, old: str = "erp", new: str = "new", **more: Any) ->
 
 class OfTargets:
     async def test_what_a_person_holds_stays_held_until_a_person_releases_it(self, store: Store, clock: ManualClock) -> None:
-        assert await store.held_target("erp") is None
-        held = await store.hold_target("erp", "anna", "stocktaking")
-        assert (held.words, held.at) == (f"held by anna: stocktaking (since {clock.now():%Y-%m-%d %H:%M} UTC)", clock.now())
-        assert await store.held_target("erp") == held
-        assert await store.held_target("other") is None
+        assert await store.paused_target("erp") is None
+        held = await store.pause_target("erp", "anna", "stocktaking")
+        assert (held.words, held.at) == (f"paused by anna: stocktaking (since {clock.now():%Y-%m-%d %H:%M} UTC)", clock.now())
+        assert await store.paused_target("erp") == held
+        assert await store.paused_target("other") is None
         await store.release_all_leases()
-        assert await store.held_target("erp") == held
+        assert await store.paused_target("erp") == held
         assert (await store.release_target("erp", "bert"), await store.release_target("erp", "bert")) == (True, False)
-        assert await store.held_target("erp") is None
+        assert await store.paused_target("erp") is None
 
     async def test_a_hold_can_be_said_again_with_another_reason(self, store: Store) -> None:
-        await store.hold_target("erp", "anna", "stocktaking")
-        await store.hold_target("erp", "bert", None)
-        held = await store.held_target("erp")
+        await store.pause_target("erp", "anna", "stocktaking")
+        await store.pause_target("erp", "bert", None)
+        held = await store.paused_target("erp")
         assert held is not None
-        assert held.words.startswith("held by bert (since ")
+        assert held.words.startswith("paused by bert (since ")
 
     # --- another target
 
@@ -223,4 +223,4 @@ class OfTargets:
         await store.settle_acknowledgements([(ack, end)])
         await store.drop(["acme/o1/1"], "anna", HALF)
         await store.note("anna", "purge", "1 row", HALF)
-        assert (await store.hold_target("erp", "anna", HALF)).reason == WHOLE
+        assert (await store.pause_target("erp", "anna", HALF)).reason == WHOLE

@@ -21,7 +21,7 @@ from gateway.testing import ManualClock
 DONE = Settlement(status="done", outcome="submitted")
 RETRY = Settlement(status="ready", outcome="retry", reason="down", due_in_s=30)
 UNKNOWN = Settlement(status="unknown", outcome="unknown", reason="no answer in time", due_in_s=30)
-HELD = Settlement(status="held", outcome="held", reason="a person decides")
+PAUSED = Settlement(status="held", outcome="held", reason="a person decides")
 DEAD = Settlement(status="dead", outcome="refused", reason="the vendor refuses it")
 CODES = Codes(number="RX-1", pickup="P-secret", storage="S-secret")
 _ids = itertools.count(1)
@@ -95,7 +95,7 @@ class Submitting:
         (id_,) = await hand_in(store, command("k1", unique=True, caller="shop"))
         refused = await store.accept_submission(command("k2", unique=True, command="create_recurrent_order"))
         assert (refused.outcome, refused.state.id, refused.state.caller) == ("taken", id_, "shop")
-        for end in (HELD, DONE):
+        for end in (PAUSED, DONE):
             await self.settle_first(store, id_, end)
             assert (await store.accept_submission(command("k2", unique=True))).outcome == "taken"
         await hand_in(store, command("k2", unique=True, source="other"), command("k3", unique=False), command("k4", "RX-2", unique=True))
@@ -146,12 +146,12 @@ class Submitting:
         await store.settle_submission(await leased(store), DONE)
         assert await due_ids(store) == [a2]
 
-    @pytest.mark.parametrize("end", [HELD, DEAD])
+    @pytest.mark.parametrize("end", [PAUSED, DEAD])
     async def test_what_waits_for_a_person_stops_nothing_and_comes_back_behind(self, store: Store, end: Settlement) -> None:
         first, second = await hand_in(store, command("k1"), command("k2"))
         await store.settle_submission(await leased(store), end)
         row = await leased(store)
-        (decided,) = await (store.release if end is HELD else store.replay)([first], "anna")
+        (decided,) = await (store.release if end is PAUSED else store.replay)([first], "anna")
         assert (decided.key, decided.waits_behind) == (first, f"{second} (leased)")
         assert await due_ids(store) == []
         await store.settle_submission(row, DONE)

@@ -31,7 +31,7 @@ OPEN: tuple[Status, ...] = tuple(status for status in get_args(Status) if status
 
 
 def held(**more: Any) -> Sides:
-    return replace(UP, targets={"erp": Side(state="hold", reason="the target answers 401: check its credentials", **more)})
+    return replace(UP, targets={"erp": Side(state="paused", reason="the target answers 401: check its credentials", **more)})
 
 
 # name: the row, the sides, what it says, and in how many ms it goes on
@@ -95,11 +95,11 @@ CAUSES: dict[str, tuple[Waiting, Sides, str, int | None]] = {
         "it has no due time and waits behind nothing, which is a fault in the gateway: please report it",
         None,
     ),
-    "its target is held": (ROW, held(), "target erp is on hold: the target answers 401: check its credentials", 5000),
+    "its target is held": (ROW, held(), "target erp is paused: the target answers 401: check its credentials", 5000),
     "its target is held until": (
         replace(ROW, status="unknown"),
         held(until="2027-01-15T09:00:00Z"),
-        "target erp is on hold until 2027-01-15T09:00:00Z: the target answers 401: check its credentials",
+        "target erp is paused until 2027-01-15T09:00:00Z: the target answers 401: check its credentials",
         5000,
     ),
     "its target is down": (ROW, replace(UP, targets={"erp": Side(state="down")}), "target erp is down", 5000),
@@ -155,7 +155,7 @@ def test_the_sides_are_as_the_status_says() -> None:
         {
             "running": True,
             "sources": {"acme": {"doors": {"webhook": "up", "poll": "down"}}},
-            "targets": {"erp": {"state": "hold", "reason": "held by anna"}, "wms": {"state": "off"}},
+            "targets": {"erp": {"state": "paused", "reason": "paused by anna"}, "wms": {"state": "off"}},
             "reasons": [
                 {"source": "acme", "door": "fetch", "reason": "401"},
                 {"target": "erp", "reason": "x"},
@@ -163,7 +163,7 @@ def test_the_sides_are_as_the_status_says() -> None:
             ],
         }
     )
-    assert said.targets == {"erp": Side(state="hold", reason="held by anna"), "wms": Side(state="off")}
+    assert said.targets == {"erp": Side(state="paused", reason="paused by anna"), "wms": Side(state="off")}
     assert said.doors == {("acme", "poll"): Side(state="down"), ("acme", "fetch"): Side(state="down", reason="401")}
 
 
@@ -171,7 +171,7 @@ def test_the_sides_are_told_whatever_the_gateway_complains_of(clock: ManualClock
     """A complaint of a kind that `sides_of` does not expect would take every list, the status and the page with it."""
     metrics = Metrics(clock)
     metrics.health.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
-    metrics.health.targets["erp"] = Condition(state="hold", since=clock.now(), reason="held")
+    metrics.health.targets["erp"] = Condition(state="paused", since=clock.now(), reason="held")
     metrics.health.reload_refused = metrics.health.clock_doubt = metrics.health.log_not_emptied = "why"
     metrics.health.slow_hook("acme", "normalize", 2.5, on_loop=True)
     kinds = {tuple(sorted(complaint)) for complaint in metrics.health.problems()}
@@ -191,7 +191,7 @@ async def reader(store: SqliteStore, tmp_path: Path, clock: ManualClock) -> Asyn
 
 
 REFUSED = Settlement(status="dead", outcome="refused", reason="the target refuses the order (422)", detail="Jane owes money")
-HELD = Settlement(status="held", outcome="revision", reason="version 2 of the order has other content")
+PAUSED = Settlement(status="held", outcome="revision", reason="version 2 of the order has other content")
 
 
 async def waits(reader: SqliteReader, queue: Queue) -> dict[str, str | None]:
@@ -222,7 +222,7 @@ async def test_what_waits_for_a_held_version_says_so(store: SqliteStore, reader:
     await prepare(store)
     assert (await waits(reader, "outbox"))["outbox:1"] == "waits for inbox:2 (acme/o1@2), a later version that has not been looked at yet"
     (second,) = await store.lease_inbox("acme", 10)
-    await store.settle_inbox(second, HELD, with_earlier=True)
+    await store.settle_inbox(second, PAUSED, with_earlier=True)
     person = "version 2 of the order has other content; a person decides: gateway release or drop inbox:2"
     assert await waits(reader, "outbox") == {"outbox:1": "waits for the decision on inbox:2; it goes with it"}
     assert (await waits(reader, "inbox"))["inbox:3"] == f"waits behind inbox:2 (acme/o1@2), which is held: {person}"

@@ -213,7 +213,7 @@ async def test_a_redirect_holds_the_target_and_is_not_followed() -> None:
     async with peer(answer()) as elsewhere, peer(answer(307, b"", location=elsewhere.url)) as erp:
         async with target(erp.url, auth=Bearer(token=secret())) as made:
             outcome = await made.send(row())
-        assert (outcome.meaning, elsewhere.connections) == ("hold", 0)
+        assert (outcome.meaning, elsewhere.connections) == ("paused", 0)
 
 
 async def test_the_erps_words_are_the_detail_and_not_the_reason() -> None:
@@ -242,7 +242,7 @@ async def test_a_certificate_that_is_not_trusted_holds_the_target(own: Certifica
     async with peer(answer(201), tls=own.serving()) as erp:
         async with target(erp.url, auth=Bearer(token=secret())) as made:
             outcome = await made.send(row())
-        assert (outcome.meaning, erp.heard) == ("hold", [])
+        assert (outcome.meaning, erp.heard) == ("paused", [])
         assert outcome.reason == "TLS: self-signed certificate; check its certificate, or set ca_file"
         async with target(erp.url, ca_file=own.pem) as made:
             assert (await made.send(row())).meaning == "delivered"

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import AuthError
 from gateway.api.errors import StoreError, StoreFailed
+from gateway.targets.classify import Outcome
 from gateway.testing import ErpSimulator
 from gateway.web import health
 from tests import acme
@@ -219,7 +220,7 @@ async def dead(running: Any) -> bool:
 
 async def test_the_oldest_row_under_way_has_an_age_and_what_waits_for_a_person_none(start, erp) -> None:
     running = await start(erp.url)
-    running.gateway._runtime.deliver["erp"].hold("held by a test")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="paused by a test"), 0, 0.0)
     await running.deliver(acme.body("o1"))
     await running.until(lambda: outbox_has(running, "ready"))
     first = (await metrics(running))["gateway_oldest_seconds"][labels(queue="outbox")]
@@ -244,7 +245,7 @@ async def test_doors_and_targets_are_up_or_down(start, erp) -> None:
     found = await metrics(running)
     assert found["gateway_door_up"] == {labels(source="acme", door="webhook"): 1, labels(source="acme", door="poll"): 0}
     assert found["gateway_target_up"] == {labels(target="erp"): 1}
-    running.gateway._runtime.deliver["erp"].hold("held by a test")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="paused by a test"), 0, 0.0)
     assert (await metrics(running))["gateway_target_up"] == {labels(target="erp"): 0}
 
 
@@ -254,7 +255,7 @@ async def test_what_is_tried_again_by_itself_says_when_everywhere(start: Any, er
     await running.until(lambda: is_up(running))
     running.gateway._runtime.deliver["erp"].health.show = lambda: None
     metrics, at = running.gateway._metrics, datetime(2026, 12, 1, 8, 0, 30, tzinfo=UTC)
-    for state in ("down", "hold", "paced"):
+    for state in ("down", "paused", "paced"):
         metrics.health.set_target("erp", state, "the target answers 404", at)
         metrics.health.set_door("acme", "webhook", "down", "the vendor answers 503", next_at=at)
         ready, said = await running.get("/readyz")

@@ -32,9 +32,9 @@ from gateway.store.sqlite.queues import ACTIVE, ARRIVED, QUEUES, WAITING, WORKER
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.row_names import rows_of
 from gateway.store.sqlite.submissions import SOLE
-from gateway.store.sqlite.targets import HELD, held_of
+from gateway.store.sqlite.targets import PAUSED, paused_of
 from gateway.store.sqlite.waiting import explained, first_open, standing
-from gateway.store.targets import Held, Stray
+from gateway.store.targets import PausedTarget, Stray
 from gateway.store.waiting import Sides, Why
 
 Row = dict[str, Any]
@@ -169,8 +169,8 @@ class SqliteReader:
     async def restored_at(self) -> str | None:
         return _instant((await self._tuples("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL"))[0][0])
 
-    async def held_targets(self) -> dict[str, Held]:
-        return {one.target: one for one in map(held_of, await self._tuples(HELD))}
+    async def paused_targets(self) -> dict[str, PausedTarget]:
+        return {one.target: one for one in map(paused_of, await self._tuples(PAUSED))}
 
     async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
         try:

@@ -1,4 +1,4 @@
-"""Decisions of operators about a whole target: hold it, release it, move what waits for it to another one."""
+"""Decisions of operators about a whole target: pause it, release it, move what waits for it to another one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.store.sqlite.core import Core, audit
 from gateway.store.sqlite.maintenance import release_leases
 from gateway.store.sqlite.queues import ACTIVE, WAITING, advance
 from gateway.store.sqlite.writer import Connection
-from gateway.store.targets import Held, Moved
+from gateway.store.targets import Moved, PausedTarget
 
-HELD = "SELECT target, who, at_ms, reason FROM target_holds"
+PAUSED = "SELECT target, who, at_ms, reason FROM target_holds"
 _ORDERS = f"""
     SELECT DISTINCT order_id FROM (
         SELECT order_id FROM outbox INDEXED BY outbox_active WHERE target = ?1 AND {ACTIVE}
@@ -56,14 +56,14 @@ class _Way(Struct, frozen=True, kw_only=True):
 class Targets(Core):
     """See `gateway.store.base.Store`."""
 
-    async def hold_target(self, target: str, who: str, reason: str | None) -> Held:
+    async def pause_target(self, target: str, who: str, reason: str | None) -> PausedTarget:
         now_ms = self._clock.now_ms()
-        held = Held(target=target, who=storable(who), at=from_ms(now_ms), reason=storable(reason) if reason else None)
+        paused = PausedTarget(target=target, who=storable(who), at=from_ms(now_ms), reason=storable(reason) if reason else None)
 
-        def change(db: Connection) -> Held:
-            db.execute("INSERT OR REPLACE INTO target_holds VALUES (?,?,?,?)", (target, held.who, now_ms, held.reason))
-            audit(db, now_ms, who, "target-hold", key=target, reason=held.reason)
-            return held
+        def change(db: Connection) -> PausedTarget:
+            db.execute("INSERT OR REPLACE INTO target_holds VALUES (?,?,?,?)", (target, paused.who, now_ms, paused.reason))
+            audit(db, now_ms, who, "target-hold", key=target, reason=paused.reason)
+            return paused
 
         return await self._run(change)
 
@@ -77,10 +77,10 @@ class Targets(Core):
 
         return await self._run(change)
 
-    async def held_target(self, target: str) -> Held | None:
-        def change(db: Connection) -> Held | None:
-            found = db.execute(f"{HELD} WHERE target = ?", (target,)).fetchone()
-            return found and held_of(found)
+    async def paused_target(self, target: str) -> PausedTarget | None:
+        def change(db: Connection) -> PausedTarget | None:
+            found = db.execute(f"{PAUSED} WHERE target = ?", (target,)).fetchone()
+            return found and paused_of(found)
 
         return await self._run(change)
 
@@ -108,10 +108,10 @@ class Targets(Core):
         return given
 
 
-def held_of(found: Any) -> Held:
-    """Build a hold from a row of `HELD`."""
+def paused_of(found: Any) -> PausedTarget:
+    """Build a PausedTarget from a row of `PAUSED`."""
     target, who, at_ms, reason = found
-    return Held(target=target, who=who, at=from_ms(at_ms), reason=reason)
+    return PausedTarget(target=target, who=who, at=from_ms(at_ms), reason=reason)
 
 
 def _rename(db: Connection, old: str, new: str) -> None:

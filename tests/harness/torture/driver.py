@@ -117,7 +117,7 @@ def hold_untold() -> None:
     original = TargetHealth.show
 
     def shown(self: Any) -> None:
-        if self.breaker.kind == "hold":
+        if self.breaker.kind == "paused":
             self._metrics.health.set_target(self._target.name, "up")
         else:
             original(self)

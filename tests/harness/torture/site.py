@@ -223,7 +223,7 @@ class Site:
     async def operate(self) -> None:
         """Do what `readyz` and the lists of what waits for a person say."""
         for reason in (await self.ask("/readyz"))["reasons"]:
-            if "target" in reason and (await self.ask("/api/status"))["targets"]["erp"]["state"] == "hold":
+            if "target" in reason and (await self.ask("/api/status"))["targets"]["erp"]["state"] == "paused":
                 self.operated += 1
                 await self.command("target-release", name="erp")
         for queue in ("inbox", "outbox", "acknowledgements"):

@@ -35,7 +35,7 @@ SAID = [
     ("ready", None, "next try at 2026-12-01T11:59:30Z after 1 try: 503", True),
     ("ready", None, "target erp is down until 2026-12-01T12:05:00Z: refused", False),
     ("ready", None, "target erp is down until 2026-12-01T11:05:00Z: refused", True),
-    ("ready", None, "target erp is on hold: held by jo", False),
+    ("ready", None, "target erp is paused by jo", False),
     ("ready", None, "target erp is not configured: configure it again, or drop its rows", False),
     ("ready", None, "waits behind outbox:2 (acme/o/1), which is dead: the ERP refuses it; a person decides: gateway replay", False),
     ("ready", None, "waits behind outbox:3 (acme/o/1), which is dead: the ERP refuses it; a person decides: gateway replay", True),
