@@ -56,11 +56,11 @@ def test_a_field_of_an_order_is_in_the_table_and_in_the_schema(kind: type[Struct
 def test_a_way_to_sign_in_is_in_the_table_and_in_a_test() -> None:
     table = text("docs/targets.md").partition("## Signing in")[2]
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests" / "targets").glob("*.py"))
-    signing = text("gateway/targets/credentials.py")
+    signing = text("gateway/targets/credentials.py") + text("gateway/outbound/auth_headers.py")
     for kind in get_args(Auth):
         assert f'| `"{kind.__struct_config__.tag}"`' in table
         assert f"{kind.__name__}(" in tests
-        assert f"case {kind.__name__}(" in signing or kind is NoAuth
+        assert any(f"case {one.__name__}(" in signing for one in kind.__mro__) or kind is NoAuth
 
 
 def test_a_status_is_where_the_guide_says() -> None:
