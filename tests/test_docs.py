@@ -92,6 +92,15 @@ def test_every_log_event_in_the_manual_for_operators_exists() -> None:
         assert f'"{event}"' in source, event
 
 
+def test_every_message_in_the_manual_for_operators_exists() -> None:
+    source = "".join(file.read_text("utf-8") for file in [*(ROOT / "gateway").rglob("*.py"), *ROOT.glob("plugins/*/gateway_*/*.py")])
+    source = " ".join(re.sub(r'"\s+f?"', "", source).split())
+    for row in re.findall(r"^\| (.*?) \|", OPERATING, re.MULTILINE):
+        for message in re.findall(r'"(.+?)"', row):
+            for part in re.split(r"\.\.\.|\d+", message):
+                assert part.strip() in source, message
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
     assert (ROOT / "docs" / "page.png").stat().st_size < 150_000
