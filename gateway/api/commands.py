@@ -1,7 +1,7 @@
-"""The way back: what the supplier's side says to a vendor, as a connector describes it and as the core hands it over.
+"""Commands: requests of the supplier's systems to a vendor, as a connector describes and receives them.
 
 accepted -> ready -> leased -> done | dead | held          (refused: dead; a person decides: held)
-            leased -> unknown -> done | ready | held       (nobody knows whether it was done: looked up before it is sent again)
+            leased -> unknown -> done | ready | held       (in doubt: looked up before it is sent again)
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gateway.api.messages import Event
 
 
 class Submission(Struct, frozen=True, kw_only=True):
-    """One command on its way to the vendor.
+    """A command that a caller has submitted.
 
     Attributes:
-        id: Ours; the same for every attempt, for a vendor that takes an idempotency key.
-        body: Decoded as the command's `body`, as the caller sent it.
-        accepted_at: When it was committed, UTC.
-        repeated: An attempt before this one may have reached the vendor: what refuses it may be what that one did.
+        id: The gateway's id, the same for every attempt; usable as an idempotency key at the vendor.
+        body: The caller's body, decoded as the command's `body`.
+        accepted_at: Time of the commit, UTC.
+        repeated: True if an earlier attempt may have reached the vendor, and a refusal may be due to it.
     """
 
     id: str
@@ -33,8 +33,10 @@ class Submission(Struct, frozen=True, kw_only=True):
 
 
 class Codes(Struct, frozen=True, kw_only=True):
-    """What is printed of an order: `pickup` as a QR code for whoever collects it, `storage` as a DataMatrix on the label under the
-    order's `number`. Both open a machine to whoever holds them, so no log, page or error names them."""
+    """Codes of an order to print: `pickup` as a QR code for the customer, `storage` as a DataMatrix on the label with the order's `number`.
+
+    Both open a pickup machine, so no log, page or error may hold them.
+    """
 
     number: str
     pickup: str | None = None
@@ -42,12 +44,12 @@ class Codes(Struct, frozen=True, kw_only=True):
 
 
 class Submitted(Struct, frozen=True, kw_only=True):
-    """What the vendor said to a command.
+    """The vendor's answer to a command.
 
     Attributes:
-        answer: Its answer, JSON, as it came; None where it has none.
-        codes: Those of an order that was created.
-        events: What follows from it for the orders that flow to the ERP: accepted in the transaction that notes the answer.
+        answer: JSON, as it came; None if there is none.
+        codes: The codes of a created order.
+        events: Events of orders for the ERP that follow from the answer; accepted in the same transaction as the answer.
     """
 
     answer: bytes | None = None
@@ -56,20 +58,21 @@ class Submitted(Struct, frozen=True, kw_only=True):
 
 
 class Command(Struct, frozen=True, kw_only=True):
-    """One thing that can be said to the vendor: `POST /out/{source}/{command}`.
+    """A command that a vendor takes: `POST /out/{source}/{command}`.
 
     Attributes:
         title: One sentence for people and for the OpenAPI document.
-        body: The Struct that a caller's JSON is checked against, under the vendor's own field names; its docstring describes it.
-        needs: Settings without which the command is not there.
-        check: What types cannot say: yields a path as in `$.articles[0].interval` and a problem, for all there are. Pure; given the
-            body, the settings and the time of now, UTC.
-        subject: The number of what it is about at the vendor. Commands of one subject go one after the other, oldest first.
-        unique: There can be one such thing for a subject: another submission that has not been refused or dropped is a conflict.
-        repeatable: Whether doing it twice does no harm, from the settings: what is unknown is then sent again.
-        look_up: Finds out what became of an attempt of which nobody knows the end: what `submit` would have returned, or None where
-            the vendor surely has nothing of it. Raises as `submit` does, and then nothing is known still. Without it, and where it is
-            not `repeatable`, what is unknown waits for a person.
+        body: The Struct that a caller's JSON is checked against, with the vendor's field names; its docstring describes it.
+        needs: Settings without which the command does not exist.
+        check: Checks what types cannot: yields a path as in `$.articles[0].interval` and a problem, for every problem. Pure; takes the
+            body, the settings and the current time, UTC.
+        subject: Returns the vendor's number of the order, or other thing, that the command is about. Commands of one subject are sent
+            one after the other, oldest first.
+        unique: True if a subject can have one such command only: another one conflicts, unless the first was refused or dropped.
+        repeatable: Returns, from the settings, whether sending twice does no harm: a command in doubt is then sent again.
+        look_up: Finds the result of an attempt in doubt: returns what `submit` would have returned, or None if the vendor certainly has
+            nothing of it. Raises as `submit` does; the result is then still in doubt. Without it, and if not `repeatable`, a command in
+            doubt is held for a person.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Description: a connector's account of itself, read once at the start."""
+"""Description of a connector, read once at the start."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gateway.api.vendor_client import Api
 
 
 class FetchRetry(Struct, frozen=True, kw_only=True):
-    """When `fetch` is tried again while the order is not there yet.
+    """Schedule of `fetch` while the vendor does not have the order yet.
 
     Attributes:
-        schedule_s: Seconds after the first try, the second, ...; the last one repeats.
-        give_up_s: Seconds since the event came, until the row is held for a person.
+        schedule_s: Seconds to wait after the first try, the second, ...; the last one repeats.
+        give_up_s: Seconds after the event came at which the row is held for a person.
     """
 
     schedule_s: tuple[float, ...]
@@ -26,26 +26,26 @@ class FetchRetry(Struct, frozen=True, kw_only=True):
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """What a connector says of itself.
+    """A connector's title, settings, API and commands. The callables take the decoded settings, unless they say otherwise.
 
     Attributes:
         title: The vendor's product, for people.
         settings: The Struct that `[sources.NAME.settings]` is decoded into.
         needs: For each door the names of the settings that it cannot work without.
-        opened_by: Doors that few use: where a source names no doors, such a one is open only with this setting.
-        api: Makes the description of the vendor's API from the settings; None where nothing is ever called.
-        acknowledge: Makes the stages to acknowledge from the settings; none by default.
-        poll_interval_s: Makes the seconds between two polls from the settings.
-        unreadable_status: What the sender of a genuine but unreadable webhook hears: 400 where it must know that the
-            order was not taken, 200 where a 4xx would end the subscription.
-        jwks_url: Where the public keys are that webhooks' tokens are signed with; the core keeps them fresh and hands them to
-            `verify`.
-        max_body_bytes: Makes a source's own limit for webhook bodies from the settings, where it is below the general one.
-        fetch_retry: Makes the schedule of `fetch` from the settings; without it, growing pauses for a day.
-        compares_fetched: What `fetch` brings makes the versions: where the canonical order differs from the one before it is
-            a revision, where it is the same the event is a repeat. For events that say "this order, again".
-        is_open: Whether an order may still change at the vendor; `poll` is given those as `open_orders`.
-        commands: What can be said to the vendor, by the name in `POST /out/{source}/{name}`; needs the hook `submit`.
+        opened_by: For a door that few sources use: the setting that opens it if a source names no doors.
+        api: Returns the vendor's API; None if the connector calls nothing.
+        acknowledge: Returns the stages to acknowledge; none by default.
+        poll_interval_s: Returns the seconds between two polls.
+        unreadable_status: The answer to a genuine but unreadable webhook: 400 if the sender must know that the order was not taken, 200
+            if a 4xx would end the subscription.
+        jwks_url: Returns the address of the public keys that webhooks' tokens are signed with; the core keeps the keys fresh and passes
+            them to `verify`.
+        max_body_bytes: Returns the source's own limit for webhook bodies, below the general one.
+        fetch_retry: Returns the schedule of `fetch`; without it, growing pauses for a day.
+        compares_fetched: True if the fetched order makes the versions: a canonical order that differs from the previous one is a
+            revision, an equal one a repeat. For events that only say that an order has changed.
+        is_open: Takes an order and returns whether it may still change at the vendor; `poll` gets those orders as `open_orders`.
+        commands: The commands by the name in `POST /out/{source}/{name}`; needs the hook `submit`.
     """
 
     title: str

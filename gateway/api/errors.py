@@ -1,25 +1,25 @@
-"""Every error the gateway raises on purpose, cut by what the core does next.
+"""Errors that the gateway raises on purpose, one class for each thing that the core does next.
 
     GatewayError
     ├── ConfigError        start-up stops, exit code 2
     ├── TransientError     again later; honours retry_after_s
     │   ├── RateLimited    again later, and does not cost an attempt
     │   └── TimedOut       nothing came in time
-    ├── PermanentError     never again: a dead letter
-    │   ├── Rejected       refused, with a reason the sender is meant to read
+    ├── PermanentError     no further attempt: a dead letter
+    │   ├── Rejected       refused, with a reason for the sender
     │   └── MappingError   an operator's mapping does not fit the vendor's document
     ├── AuthError          that side pauses, its rows wait
-    ├── UnknownKey         a webhook is signed with a key that we do not have
+    ├── UnknownKey         a webhook is signed with a key that the gateway does not have
     ├── Hold               a person decides: the row is held
     ├── Ignore             nothing goes out: the row is done
     ├── PluginError        a connector broke its contract: a dead letter with a traceback
     ├── LeaseLost          drop the result: the row is no longer this worker's
-    ├── Outdated           make it anew: what the result was made of has changed meanwhile
+    ├── Outdated           prepare the message again: its input has changed meanwhile
     └── StoreError
-        ├── StoreBusy      the store takes nothing now (disk full, closing): 503 to senders
-        └── StoreFailed    the store can no longer be trusted: the process stops
+        ├── StoreBusy      the store commits nothing now (disk full, closing): 503 to senders
+        └── StoreFailed    the database file is damaged or unreadable: the process stops
 
-Anything else that a hook raises counts as `PluginError`, anything else that the core meets as transient.
+Any other exception of a hook counts as `PluginError`, any other exception in the core as transient.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)  # greedy: what is quoted may
 
 
 class GatewayError(Exception):
-    """The root of the tree above."""
+    """Base class of all errors above."""
 
 
 class ConfigError(GatewayError):
-    """The configuration cannot be used; `problems` names every reason, one line each, `warnings` what is doubtful beside them."""
+    """The configuration cannot be used.
+
+    Attributes:
+        problems: Every reason, one line each.
+        warnings: Doubtful settings, one line each.
+    """
 
     def __init__(self, problems: Sequence[str], warnings: Sequence[str] = ()) -> None:
         super().__init__("\n".join(problems))
@@ -49,11 +54,11 @@ class ConfigError(GatewayError):
 
 
 class TransientError(GatewayError):
-    """It may work later.
+    """A failure that may pass; the core tries again later.
 
     Attributes:
-        retry_after_s: The other side asked for at least this many seconds of quiet, else None.
-        undone: It is certain that the other side did nothing: it was never reached, or says so.
+        retry_after_s: Seconds that the other side asked to wait at least, else None.
+        undone: True if the other side certainly did nothing: the request did not reach it, or it says so.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, undone: bool = False) -> None:
@@ -63,22 +68,22 @@ class TransientError(GatewayError):
 
 
 class RateLimited(TransientError):
-    """The other side said "not so fast", and did nothing; waiting costs no attempt."""
+    """Refusal because of too many requests; nothing was done, and waiting costs no attempt."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, retry_after_s=retry_after_s, undone=True)
 
 
 class TimedOut(TransientError):
-    """The request was sent, and nothing came back in time: of a call that is held open, no news."""
+    """No answer in time to a request that was sent. For a call that the vendor holds open: no news."""
 
 
 class PermanentError(GatewayError):
-    """It will never work as it is; the row becomes a dead letter until a person replays it."""
+    """A failure that another attempt cannot mend; the row becomes a dead letter until an operator replays it."""
 
 
 class Rejected(PermanentError):
-    """Refused for a reason that the sender, often a customer, is meant to read (answered 422)."""
+    """Refusal with a reason for the sender, often a customer (422)."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -86,7 +91,7 @@ class Rejected(PermanentError):
 
 
 class MappingError(PermanentError, ValueError):
-    """A mapping makes nothing usable of a document; `problems` names every reason by its path, one line each, without values."""
+    """A mapping makes no order of a document; `problems` has every reason with its path, one line each, without values."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
@@ -94,10 +99,10 @@ class MappingError(PermanentError, ValueError):
 
 
 class AuthError(GatewayError):
-    """The other side does not let us in; trying again at once cannot help.
+    """The other side refuses the gateway's credentials; the core pauses this side.
 
     Attributes:
-        refused: It has looked at our credentials. False: we got no answer that speaks of them, as from a wrong address.
+        refused: True if the answer is about the credentials; False for an answer that is not, as from a wrong address.
     """
 
     def __init__(self, message: str, *, refused: bool = True) -> None:
@@ -106,19 +111,20 @@ class AuthError(GatewayError):
 
 
 class UnknownKey(GatewayError):
-    """`keys` does not hold the key that a webhook's token is signed with; nothing else was found wrong with it so far.
+    """A webhook's token is signed with a key that is not in `keys`, and is otherwise good so far.
 
-    Raised by `verify`: the keys are fetched anew, unless that was done just now, and `verify` is asked once more.
+    `verify` raises it: the core fetches the keys again, unless it has just done so, and calls `verify` once more.
     """
 
 
 class Hold(GatewayError):
-    """No machine should decide this.
+    """A person must decide; the row is held.
 
     Attributes:
         reason: What the clerk has to decide, in a sentence.
-        order: What goes out if the clerk releases the row. Without it, `normalize` is asked again after the release.
-        revision: It waits because it is a revision, so only where the source's `on_revision` is `hold`; elsewhere `order` goes.
+        order: The order that is sent if the clerk releases the row. Without it, `normalize` is called again after the release.
+        revision: True if the row waits because it is a revision. It then waits only where the source's `on_revision` is `hold`; elsewhere
+            `order` is sent.
     """
 
     def __init__(self, reason: str, *, order: Order | None = None, revision: bool = False) -> None:
@@ -126,15 +132,15 @@ class Hold(GatewayError):
         self.reason = reason
         self.order = order
         self.revision = revision
-        self.detail: str | None = None  # what differs from the order before, for the clerk; the core's to fill
+        self.detail: str | None = None  # what differs from the previous order, for the clerk; the core sets it
 
 
 class Ignore(GatewayError):
-    """Nothing goes out for this event; it is kept, and done.
+    """Nothing is sent for this event; its row is kept, and is done.
 
     Attributes:
         reason: Why, in a sentence.
-        flag: A person should have a look: an unknown state, for instance. Outcome `flagged` and a warning, else `ignored`.
+        flag: True if a person should look at it, as at an unknown state: outcome `flagged` and a warning. Else the outcome is `ignored`.
     """
 
     def __init__(self, reason: str, *, flag: bool = False) -> None:
@@ -144,23 +150,23 @@ class Ignore(GatewayError):
 
 
 class PluginError(GatewayError):
-    """A connector raised something it should not have, or returned what its hook may not return."""
+    """A connector raised, or returned, something that its hook may not."""
 
 
 class LeaseLost(GatewayError):
-    """The row was settled, handed back or taken over since it was leased; the late result is dropped."""
+    """Another worker has the row, or it has ended, since it was leased; the late result is dropped."""
 
 
 class Outdated(GatewayError):
-    """What a result was made of has changed meanwhile: it is made anew."""
+    """The input of a prepared message has changed meanwhile; the message is prepared again."""
 
 
 class StoreError(GatewayError):
-    """The store could not do what it was asked."""
+    """A transaction of the store failed."""
 
 
 class StoreBusy(StoreError):
-    """Nothing was committed and nothing is broken: the disk is full or the store is closing. Try again later."""
+    """The disk is full or the store is closing: nothing was committed, nothing is damaged. Try again later."""
 
     def __init__(self, message: str, *, retry_after_s: float = 30.0) -> None:
         super().__init__(message)
@@ -168,23 +174,23 @@ class StoreBusy(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The file cannot be trusted any more (I/O error, corruption, read-only): stop, do not try again."""
+    """The database file cannot be trusted any more (I/O error, corruption, read-only): stop, do not try again."""
 
 
 def without_input(error: Exception) -> str:
-    """What a ValueError says, but for what it quotes: that is a piece of an order, and a reason is shown on pages."""
+    """Return the text of a ValueError without its quotations: they are pieces of an order, and pages show the text."""
     if isinstance(error, UnicodeDecodeError):
         return f"not {error.encoding} at byte {error.start}"
     return bounded(_QUOTED.sub("…", _text(error)))
 
 
-def bounded(said: object) -> str:
-    """Bounded text that UTF-8 can carry."""
-    return _text(said)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
+def bounded(value: object) -> str:
+    """Return `str(value)`, cut to 1000 characters, as text that UTF-8 can encode."""
+    return _text(value)[:_REASON_LIMIT].encode("utf-8", "backslashreplace").decode()
 
 
-def _text(said: object) -> str:
+def _text(value: object) -> str:
     try:
-        return str(said)
+        return str(value)
     except Exception:
-        return type(said).__name__
+        return type(value).__name__

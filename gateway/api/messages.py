@@ -1,4 +1,4 @@
-"""Messages between the doors, a connector and the core, before there is a canonical order."""
+"""Structs that doors, connectors and the core exchange before there is a canonical order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gateway.api.order import Order
 
-# What programs write where they have no value, bare or in brackets or quotes; the nil UUID is zeros and signs.
+# Words that programs write for no value, bare or in brackets or quotes; the nil UUID is zeros and signs.
 _NO_IDENTITY = re.compile(r"[0\W_]*|[\W_]*(?:null|none|undefined|nil|nan|dbnull|n/a|object object)[\W_]*|\\N", re.IGNORECASE)
 
 Door = Literal["webhook", "poll", "realtime"]
@@ -19,13 +19,13 @@ Stage = Literal["stored", "delivered"]
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """What arrived at a push door, untouched.
+    """Raw request of a webhook, or call of a hub, as it arrived.
 
     Attributes:
         body: The raw body; a signature is checked over exactly these bytes.
             Through `realtime` it is one call of the hub: `{"target": NAME, "arguments": [...]}`, the arguments as they came.
         headers: Name and value pairs as they came, in order, repeats included.
-        received_at: Our clock, UTC.
+        received_at: UTC, by the gateway's clock.
     """
 
     source: str
@@ -35,34 +35,33 @@ class Envelope(Struct, frozen=True, kw_only=True):
     received_at: datetime
 
     def header(self, name: str) -> str | None:
-        """The value of a header that came exactly once; None where it is missing or doubled."""
+        """Return the value of a header that came exactly once; None if it is missing or came twice."""
         wanted = name.lower().encode("ascii")
         found = [value for key, value in self.headers if key.lower() == wanted]
         return found[0].decode("latin-1").strip() if len(found) == 1 else None
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Something that happened to one order.
+    """An event: something that happened to one order.
 
     Attributes:
-        key: The event's name within its source, the same through whichever door it comes. At most 200 characters.
-        order_ref: The order's name within its source, the same over all its revisions. At most 200 characters.
-        document: What came, as received: the vendor's full order, or, with `fetch`, what speaks about it.
-        fetch: The order itself is not in the document; `fetch` gets it, and both are kept. Without a document always so.
-        content: What makes a version of the order: two events of one order with equal `content` are the same version
-            (a repeat), with other content a revision. With the content of a version before the newest it is kept, flagged
-            `earlier_version` and not sent; an event that has a key of its own and comes again as it came last is a repeat even
-            then. Put facts that are not the customer's doing (a status, a mark, the spelling of a date) outside it. None: the key
-            alone decides, and the same key again is a repeat.
-        sequence: How new it is among the events of its order: a number that the vendor counts up. An event with a lower one than
-            the newest version's is an earlier version, whatever its content. None: the vendor has no such number.
-        as_of: The same as an instant, aware: when the vendor says that the order was as it is here. Not when it was told, and
-            none where the order is fetched later. Where two events both have a `sequence`, that decides.
-        occurred_at: When it happened at the vendor, aware, or None; nothing is decided by it.
-        reference: What `acknowledge` must name to the vendor; default the `order_ref`.
-        ignored: Why nothing is made of it (another kind of event, an order from before the start): it is kept with its
-            document, done at once, and belongs to no order. Where the source acknowledges anything, so is this.
-        flagged: With `ignored`: a person should have a look, since nobody knows what it means. Outcome `flagged`, and a warning.
+        key: Name of the event within its source, the same through every door. At most 200 characters.
+        order_ref: Name of the order within its source, the same in all its revisions. At most 200 characters.
+        document: The bytes as received: the vendor's full order, or, with `fetch`, the notice of it.
+        fetch: True if the document is not the order itself: `fetch` gets the order, and both are kept. Implied without a document.
+        content: The bytes that make a version of the order. Equal `content` in two events of one order is the same version (a
+            repeat), other content is a revision. Content of a version before the newest is kept, flagged `earlier_version` and not
+            sent; but an event with a key of its own that comes again unchanged is a repeat. Leave out facts that the customer does
+            not decide (a status, a mark, the spelling of a date). None: the key alone decides, and the same key again is a repeat.
+        sequence: Number that the vendor counts up with each change of the order. An event with a lower number than the newest
+            version's is an earlier version, whatever its content. None: the vendor has no such number.
+        as_of: Instant, aware, at which the order was as it is here, by the vendor's account: the time of the change, not of the
+            notice; None if the order is fetched later. If two events both have a `sequence`, that decides.
+        occurred_at: Instant of the event at the vendor, aware, or None; nothing is decided by it.
+        reference: Name by which `acknowledge` refers to the event; default the `order_ref`.
+        ignored: Reason why the event makes no message (another kind of event, an order from before the start). It is kept with its
+            document, done at once, and belongs to no order. It is acknowledged like the others.
+        flagged: With `ignored`: True if a person should look at it, since its meaning is unknown. Outcome `flagged`, and a warning.
     """
 
     key: str
@@ -79,19 +78,19 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):
-    """One element of a poll answer that is genuine but cannot be read: kept as a dead letter, the rest goes on."""
+    """Genuine element of a webhook or poll that cannot be read: it becomes a dead letter, and the others go on."""
 
     document: bytes
     reason: str
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """What one `poll` call brought.
+    """Result of one call of `poll`.
 
     Attributes:
-        cursor: The connector's own resume point, stored in the same transaction as the events; at most 64 KiB.
-        more: Ask again at once. After 100 pages in a row without an event, or an hour, the round is cut: the door is down, and a
-            later round goes on from the cursor.
+        cursor: The connector's resume point, stored in the same transaction as the events; at most 64 KiB.
+        more: True to poll again at once. After 100 pages in a row without an event, or after an hour, the round is cut: the door is
+            down, and a later round resumes at the cursor.
     """
 
     events: Sequence[Event | Unreadable] = ()
@@ -100,10 +99,10 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class OpenOrder(Struct, frozen=True, kw_only=True):
-    """An order that may still change at the vendor, for vendors that are asked order by order.
+    """Order that may still change at a vendor that is polled order by order.
 
     Attributes:
-        order: The last one made of it; None where its body has been erased.
+        order: The newest version; None if its body has been erased.
     """
 
     order_ref: str
@@ -111,12 +110,12 @@ class OpenOrder(Struct, frozen=True, kw_only=True):
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
-    """One thing to tell the vendor: this event has reached this stage.
+    """Acknowledgement to send to the vendor: the event has reached the stage.
 
     Attributes:
-        id: What `acknowledge` returns where the vendor confirmed it.
+        id: `acknowledge` returns it if the vendor confirmed.
         reference: As the event gave it.
-        stage: `stored` (committed here) or `delivered` (every target has taken it).
+        stage: `stored` (committed here) or `delivered` (every target has confirmed it).
     """
 
     id: int
@@ -126,9 +125,9 @@ class Receipt(Struct, frozen=True, kw_only=True):
 
 
 def is_identity(text: str | None) -> bool:
-    """Whether a text can name one thing.
+    """Return True if a text can identify one thing.
 
-    What programs write where they have nothing (`null`, `<none>`, `undefined`, `N/A`, `[object Object]`, the nil UUID, any text without
-    a letter and without a digit but 0) would name many things.
+    False for the words that programs write for no value: `null`, `<none>`, `undefined`, `N/A`, `[object Object]`, the nil UUID, any text
+    without a letter and without a digit but 0.
     """
     return text is not None and not _NO_IDENTITY.fullmatch(text)
