@@ -1,12 +1,11 @@
-"""The hooks. A connector is a module that implements `describe`, at least one door, and `normalize`.
+"""Hook specifications. A connector is a module that implements `describe`, `normalize`, and the hooks of at least one door.
 
-A source may use fewer doors than its connector has; which doors there are follows from the hooks that are implemented:
-`verify` with `ingest` opens the webhook, `poll` starts a poller, `subscribe` with both of `poll` and `ingest` a listener.
-`submit` is the way back.
+The implemented hooks decide which doors there are: `verify` with `ingest` opens the webhook, `poll` starts a poller, `subscribe` with
+`poll` and `ingest` starts a listener. A source may use fewer. `submit` sends commands to the vendor.
 
-pluggy passes arguments by name, so an implementation takes only what it uses. Every hook has exactly one answer per source.
-I/O is async, thinking is not: an implementation has the colour of its specification. The pure hooks (`verify`, `ingest`,
-`subscribe`, `normalize`) may not look at a clock, the network, a file or a log; what they need is an argument.
+pluggy passes arguments by name, so an implementation names only those that it uses. Each hook has one implementation per source. Implement
+a hook as `async def` exactly where its specification is `async def`. The pure hooks (`verify`, `ingest`, `subscribe`, `normalize`) use no
+clock, network, file or log; what they need comes as an argument.
 """
 
 from __future__ import annotations
@@ -32,49 +31,46 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec(firstresult=True)
 def describe() -> Description:  # type: ignore[empty-body]
-    """Say what the connector is and which settings it has.
+    """Describe the connector: its title, settings, API and commands.
 
     Pure. Called once when a source is built, and by `gateway plugins`. Required.
 
     Returns:
-        The `Description`; its callables are given the decoded settings and are pure as well.
+        The `Description`; its callables are pure as well.
     """
 
 
 @hookspec(firstresult=True)
 def verify(envelope: Envelope, settings: Any, now: datetime, keys: Mapping[str, Any]) -> bool:  # type: ignore[empty-body]
-    """Decide whether a webhook really comes from the vendor.
+    """Check that a webhook comes from the vendor.
 
     Pure. Called once per request, before anything is parsed or stored. Compare secrets in constant time. Not implemented:
     the connector has no webhook door.
 
     Args:
-        envelope: Raw body and headers; `envelope.header(name)` is None for a missing and for a doubled header.
+        envelope: Raw body and headers; `envelope.header(name)` is None for a header that is missing or came twice.
         settings: The source's decoded settings.
         now: UTC, for schemes that sign a timestamp.
-        keys: The public keys by `kid` that the core keeps from the description's `jwks_url`; empty without one. `WebhookAuth`
-            knows what to do with them.
+        keys: The public keys by `kid` from the description's `jwks_url`; empty without one. `WebhookAuth` uses them.
     Returns:
-        True accepts. Anything else, an awaitable and an exception included, is a 401 without detail.
+        True accepts. Anything else, including an awaitable or an exception, is a 401 without detail.
     Raises:
-        UnknownKey: Signed with a key that is not among `keys`: they are fetched anew, unless that was done just now, and it
-            is called once more.
+        UnknownKey: The signing key is not among `keys`: the core fetches them again, unless it has just done so, and calls once more.
     """
 
 
 @hookspec(firstresult=True)
 def ingest(envelope: Envelope, settings: Any) -> Sequence[Event | Unreadable]:  # type: ignore[empty-body]
-    """Read a verified webhook, or what a hub has sent.
+    """Read the events of a verified webhook or of a hub's call.
 
-    Pure. Called once per verified request or call of the hub, before the commit; called again when its dead letter is
-    replayed, then without headers. `envelope.door` says which of the two it is.
+    Pure. Called once per verified request or call of the hub, before the commit; called again, without headers, when its dead letter
+    is replayed. `envelope.door` says which of the two it is.
 
     Returns:
-        The events in it, with a `sequence` or `as_of` where the vendor says how new they are; none means that there is nothing
-            for us in it, and the sender hears 200. Of several, one that cannot be read is an `Unreadable`: a dead letter of
-            its own, and the others go on.
+        The events, with a `sequence` or `as_of` if the vendor says how new they are. None at all: nothing is stored, and the sender gets
+            a 200. One of several that cannot be read is an `Unreadable`: it becomes a dead letter, and the others go on.
     Raises:
-        Rejected: Refused with a reason that the sender should read: 422, nothing stored.
+        Rejected: Refused with a reason for the sender: 422, nothing stored.
         PermanentError, ValueError, RecursionError: It cannot be read: kept as a dead letter, answered with the
             `unreadable_status` of the description.
     """
@@ -84,43 +80,41 @@ def ingest(envelope: Envelope, settings: Any) -> Sequence[Event | Unreadable]:  
 async def poll(  # type: ignore[empty-body]
     cursor: str | None, since: datetime, now: datetime, open_orders: Sequence[OpenOrder], client: VendorClient, settings: Any
 ) -> Page:
-    """Ask the vendor what there is, from the cursor on.
+    """Get the next page of events from the vendor.
 
-    Called on the source's schedule, one call at a time per source; at once again while `Page.more`. The page and its
-    cursor are committed together; a page that was not committed is asked for again with the old cursor. Not
-    implemented: the connector has no poll door.
+    Called on the source's schedule, one call at a time per source; again at once while `Page.more`. The page and its cursor are
+    committed together; if the commit fails, the next call has the old cursor. Not implemented: the connector has no poll door.
 
     Args:
         cursor: The last committed page's cursor; None before the first.
-        since: When this source was first started, UTC; stays the same for ever.
+        since: Time of this source's first start, UTC; it never changes.
         now: UTC.
-        open_orders: Taken by name where the vendor is asked order by order: up to 50 of the orders that `is_open` of the
-            description calls open, oldest first. The hook is then called once for each 50, and not where there is none.
+        open_orders: For vendors that are polled order by order: up to 50 of the orders that the description's `is_open` accepts,
+            oldest first. A hook that names it is called once for each 50, and not at all if there is none.
         client: The source's API client.
         settings: The source's decoded settings.
     Raises:
-        TransientError: Try later; `retry_after_s` is honoured, up to the larger of an hour and three poll intervals.
+        TransientError: Polled later; `retry_after_s` is honoured, up to the larger of an hour and three poll intervals.
         AuthError: The door is down until the credentials change.
-        PermanentError: The answer makes no sense; the door is down, and tried again with a growing delay.
+        PermanentError: The answer is unusable; the door is down, and is tried again with a growing delay.
     """
 
 
 @hookspec(firstresult=True)
 def subscribe(settings: Any) -> Subscription:  # type: ignore[empty-body]
-    """Say where the vendor's hub is and how to listen there.
+    """Return the address of the vendor's hub, and how to listen there.
 
-    Pure. Called when the configuration is read and before every connection. A hub replays nothing, so every connection is
-    followed by a round of `poll`: needs `poll`, and `ingest` for what arrives. Not implemented: the connector has no
-    realtime door.
+    Pure. Called when the configuration is read and before every connection. Needs `ingest` for the hub's calls, and `poll`: a hub
+    replays nothing, so a round of `poll` follows every connection. Not implemented: the connector has no realtime door.
 
     Returns:
-        The `Subscription`; connecting, listening, pinging and reconnecting are the core's.
+        The `Subscription`; the core connects, listens, pings and reconnects.
     """
 
 
 @hookspec(firstresult=True)
 async def fetch(event: Event, client: VendorClient, settings: Any) -> bytes:  # type: ignore[empty-body]
-    """Get the vendor's full order that `event` speaks about.
+    """Get the vendor's full order for an event.
 
     Called by the prepare step for events with `fetch` or without a document, outside any transaction, once per attempt, for a few
     orders at the same time; may run twice for one event. Not implemented: every event carries its order.
@@ -130,29 +124,29 @@ async def fetch(event: Event, client: VendorClient, settings: Any) -> bytes:  # 
     Returns:
         The body as received, undecoded; it is stored beside the event's own document and shown to operators.
     Raises:
-        TransientError: Not there yet; `retry_after_s` and the description's `fetch_retry` are honoured.
-        PermanentError: Will never be there; the row becomes a dead letter.
+        TransientError: The vendor does not have it yet; `retry_after_s` and the description's `fetch_retry` are honoured.
+        PermanentError: The vendor will never have it; the row becomes a dead letter.
     """
 
 
 @hookspec(firstresult=True)
 def normalize(event: Event, document: bytes, previous: Order | None, settings: Any) -> Order:  # type: ignore[empty-body]
-    """Make the canonical order of the vendor's document.
+    """Make the canonical order from the vendor's document.
 
-    Pure. Called by the prepare step, outside any transaction; called again, with the same answer, after a crash or a
-    replay. Required.
+    Pure. Called by the prepare step, outside any transaction; called again after a crash or a replay, and must then return the same.
+    Required.
 
     Args:
-        event: As `ingest` or `poll` returned it, without its content; its document is there where `fetch` was called.
+        event: As `ingest` or `poll` returned it, without its content, and with its document only if `fetch` was called.
         document: The vendor's full order, from the event or from `fetch`.
-        previous: What was made of this order last; None where nothing was, or its body has been erased.
+        previous: The order's newest version so far; None if there is none, or its body has been erased.
         settings: The source's decoded settings.
     Returns:
-        The order; `order_ref` and `revision` are the core's to fill.
+        The order; the core fills in `order_ref` and `revision`.
     Raises:
-        Hold: A person decides; give the order along, so that a release can send it.
-        Ignore: Nothing goes out for this event: what it says is known, or is not for the ERP.
-        PermanentError, ValueError: It cannot be made; the row becomes a dead letter.
+        Hold: A person must decide; pass the order, so that a release can send it.
+        Ignore: Nothing is sent for this event: it brings nothing new, or nothing for the ERP.
+        PermanentError, ValueError: The document makes no order; the row becomes a dead letter.
     """
 
 
@@ -160,34 +154,34 @@ def normalize(event: Event, document: bytes, previous: Order | None, settings: A
 async def acknowledge(receipts: Sequence[Receipt], client: VendorClient, settings: Any) -> Collection[int]:  # type: ignore[empty-body]
     """Tell the vendor which events have reached a stage.
 
-    Called with up to 100 receipts of one stage, outside any transaction; may be called twice for the same one. Not
-    implemented: nothing is ever acknowledged.
+    Called with up to 100 receipts of one stage, outside any transaction; may be called twice for one receipt. Not implemented:
+    nothing is acknowledged.
 
     Returns:
         The ids of the receipts that the vendor confirmed; the others are tried again.
     Raises:
-        TransientError, AuthError: None of them was confirmed; all are tried again.
-        PermanentError: None of them will ever be; they become dead letters.
+        TransientError, AuthError: The vendor confirmed none; all are tried again.
+        PermanentError: The vendor will never confirm any; they become dead letters.
     """
 
 
 @hookspec(firstresult=True)
 async def submit(submission: Submission, client: VendorClient, settings: Any) -> Submitted:  # type: ignore[empty-body]
-    """Say to the vendor what a caller has handed in.
+    """Send a caller's command to the vendor.
 
-    Called by the submit step for one of the description's `commands`, outside any transaction, once per attempt; that an
-    attempt begins is on disk before. An attempt whose end nobody knows is not repeated before the command's `look_up` has said
-    that nothing was done, unless the command is `repeatable`. Not implemented: nothing can be said to this vendor.
+    Called by the submit step for one of the description's `commands`, outside any transaction, once per attempt, after the start of
+    the attempt is on disk. After an attempt in doubt it is called again only if the command's `look_up` finds that nothing was done,
+    or the command is `repeatable`. Not implemented: the vendor takes no commands.
 
     Args:
-        submission: The command, its body as the command's own Struct.
+        submission: The command; its body is the command's own Struct.
         client: The source's API client.
         settings: The source's decoded settings.
     Returns:
-        The vendor's answer, and what follows from it.
+        The vendor's answer, with its codes and events.
     Raises:
-        TransientError: With `undone`, surely nothing happened: again later. Otherwise it may have been done.
-        AuthError: Nothing happened; again, until the credentials change.
-        Hold: A person decides.
-        PermanentError: The vendor refuses it, and nothing happened: a dead letter, whose reason the caller reads.
+        TransientError: With `undone`, the vendor certainly did nothing: tried again later. Without, the attempt is in doubt.
+        AuthError: The vendor did nothing; tried again later, until the credentials work.
+        Hold: A person must decide.
+        PermanentError: The vendor refuses it and did nothing: a dead letter, whose reason the caller reads.
     """

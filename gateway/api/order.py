@@ -1,7 +1,7 @@
-"""The canonical order, message version 1: what a target receives (CONTRACT section 5).
+"""Canonical order and message, version 1, as targets receive them (CONTRACT section 5).
 
-Amounts and quantities are `Decimal` and travel as strings exactly as precise as they came. Instants are aware and
-travel in UTC with `Z`. Identifiers are strings, leading zeros and all. What is absent is None, and is sent as null.
+Amounts and quantities are `Decimal` and travel as strings, exactly as precise as they came. Instants are aware and travel in UTC with `Z`.
+Identifiers are strings and keep leading zeros. An absent value is None and is sent as null.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_EXPONENT = 18
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """A postal address; each part as the vendor wrote it."""
+    """Postal address; each part as the vendor wrote it."""
 
     name: str | None = None
     street: str | None = None
@@ -44,7 +44,7 @@ class Address(Struct, frozen=True, kw_only=True):
 
 
 class Customer(Struct, frozen=True, kw_only=True):
-    """Who ordered. `number` is the supplier's own customer number."""
+    """Customer of the supplier; `number` is the supplier's own customer number."""
 
     number: str | None = None
     name: str | None = None
@@ -55,7 +55,7 @@ class Customer(Struct, frozen=True, kw_only=True):
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One line. `line_number` counts from 1 by position where the vendor numbers nothing; `interval_days` repeats it."""
+    """Line of an order; `line_number` counts from 1 if the vendor numbers no lines, `interval_days` says how often it repeats."""
 
     line_number: Annotated[int, Meta(ge=1)]
     article_number: str | None = None
@@ -72,10 +72,7 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """One order as of one message.
-
-    A connector's `normalize` leaves `order_ref` and `revision` to the core, which fills them from the event.
-    """
+    """Version of an order. The core fills in `order_ref` and `revision` from the event."""
 
     order_ref: str = ""
     order_number: str | None = None
@@ -95,7 +92,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """What one delivery carries."""
+    """Body of a delivery to a target."""
 
     schema: Literal["order-gateway/1"] = "order-gateway/1"
     key: str
@@ -168,7 +165,7 @@ def _written_out(value: Any) -> Any:
 
 
 def read_order(body: bytes | None) -> Order | None:
-    """The order in a message that `encode` wrote; None where there is none."""
+    """Decode the order of a stored message; None if the message was erased or cannot be read."""
     try:
         return None if body is None else _message.decode(body).order
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -176,19 +173,19 @@ def read_order(body: bytes | None) -> Order | None:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of `Message`."""
+    """Return the JSON Schema (2020-12) of `Message`."""
     schema = msgspec.json.schema(Message)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "order-gateway message", **schema}
 
 
 def decimal(text: str | int | Decimal) -> Decimal:
-    """An exact decimal from a vendor's text; `1E+2` becomes 100, trailing zeros stay.
+    """Read an exact decimal from a vendor's text; `1E+2` becomes 100, trailing zeros stay.
 
     Raises:
-        ValueError: Not a plain finite number, or longer than 34 digits, or beyond 10^18. It quotes nothing: a reason is made of it.
+        ValueError: The text is no finite number, has more than 34 digits, or is beyond 10^18. The error does not quote it.
     """
     if (isinstance(text, str) and _PLAIN.match(text)) or (isinstance(text, int) and -(10**15) < text < 10**15):
-        return Decimal(text)  # what nearly all of them are, without a further look
+        return Decimal(text)  # nearly all of them; no further check is needed
     if isinstance(text, str) and (not text.isascii() or "_" in text):  # Decimal reads 1_000 and other alphabets' digits
         raise ValueError("not a number")
     if isinstance(text, str) and len(text) > _MAX_WRITTEN:
@@ -206,7 +203,7 @@ def decimal(text: str | int | Decimal) -> Decimal:
 
 
 def contradictions(order: Order) -> Iterator[str]:
-    """What no order can mean, by path and without values: a line number twice, a currency that is no code."""
+    """Yield contradictions by path, without values: a line number that occurs twice, a currency that is no code."""
     if order.currency is not None and not _CURRENCY.match(order.currency):
         yield "currency: must be three capital letters, as in EUR"
     first: dict[int, int] = {}
@@ -233,18 +230,14 @@ _TEXTS = {kind: attrgetter(*(name for name in _names(kind, str) if name != "note
 
 
 def has_long_text(order: Order) -> bool:
-    """Return True if a text is longer than many an ERP takes; it is kept and sent whole, and flagged `long_text`."""
+    """Return True if a text is too long for many ERPs; the order is sent whole and flagged `long_text`."""
     texts = [*order.references.values(), *chain.from_iterable(_TEXTS[type(part)](part) for part in parts(order))]
     notes = (order.notes, *(line.notes for line in order.lines))
     return any(max(map(len, filter(None, some)), default=0) > limit for some, limit in ((texts, LONG_NAME), (notes, LONG_NOTES)))
 
 
 def utc(instant: datetime) -> datetime:
-    """The same instant in UTC.
-
-    Raises:
-        ValueError: It has no offset; the caller has to know its zone.
-    """
+    """Convert an instant to UTC. Raises ValueError if it has no offset; the caller must know the zone."""
     if instant.tzinfo is None:
         raise ValueError("an instant without an offset")
     return instant.astimezone(UTC)

@@ -1,7 +1,7 @@
-"""Why a vendor refuses a command, fit for the caller, a log and a page: without what the command says of a person.
+"""A vendor's reason for refusing a command, without personal data, for the caller, the log and pages.
 
-Few vendors document their errors. Read are the fields of a problem document (RFC 9457, and what .NET makes of it: `title`, `detail`,
-`errors`) and a plain `message` or `error`; of any other answer nothing but its status.
+Few vendors document their errors. The reason comes from the fields of a problem document (RFC 9457, and .NET's form of it: `title`,
+`detail`, `errors`) and from a plain `message` or `error`; of any other answer only the status is used.
 """
 
 from __future__ import annotations
@@ -16,35 +16,34 @@ from gateway.api.vendor_client import Response
 _LONGEST = 400
 _SHORTEST_WORD = 3
 _FIELDS = ("title", "detail", "message", "error", "error_description", "errors")
-# Each looks at a word from its beginning only: from every letter, a word of a megabyte would take hours.
+# Each begins at the start of a word: tried from every letter, a word of a megabyte would take hours.
 _MAIL = re.compile(r"(?<![^\s'\"<>])[^\s'\"<>]+@[^\s'\"<>]+")
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_-])(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{24,}")
 _QUOTED = re.compile(r"""(['"]).*?\1""", re.DOTALL)
 
 
 def refused(vendor: str, answer: Response, request: Mapping[str, Any], *, public: Collection[str] = ()) -> str:
-    """One sentence: the status, and what the vendor says of it.
+    """Return one sentence: the status and the vendor's reason.
 
     Args:
         vendor: Its name, for people.
-        request: What was sent, as plain values. Whatever text of it the answer repeats is left out, word by word, and so is
-            anything in quotes, any mail address and what looks like a code.
+        request: The values that were sent. Words of them are removed from the reason, as are quotations, mail addresses and codes.
         public: Fields of the request that may be repeated.
     """
     try:
-        said = " ".join(_said(read_json(answer.body)))
+        reason = " ".join(_reasons(read_json(answer.body)))
     except ValueError:
-        said = ""
-    said = " ".join("".join(one if one.isprintable() else " " for one in said).split())
+        reason = ""
+    reason = " ".join("".join(one if one.isprintable() else " " for one in reason).split())
     private = {text for name, value in request.items() if name not in public for text in _words(value)}
     for text in sorted(private, key=len, reverse=True):
-        said = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "…", said, flags=re.IGNORECASE)
+        reason = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "…", reason, flags=re.IGNORECASE)
     for form in (_MAIL, _TOKEN, _QUOTED):
-        said = form.sub("…", said)
-    return f"{vendor} refuses it ({answer.status}){': ' if said else ''}{said[:_LONGEST]}"
+        reason = form.sub("…", reason)
+    return f"{vendor} refuses it ({answer.status}){': ' if reason else ''}{reason[:_LONGEST]}"
 
 
-def _said(document: Any) -> Iterator[str]:
+def _reasons(document: Any) -> Iterator[str]:
     if isinstance(document, str):
         yield document
     for name in _FIELDS if isinstance(document, dict) else ():

@@ -1,4 +1,4 @@
-"""JSON read strictly: one meaning per document, and every number an exact decimal text."""
+"""Strict JSON: one meaning per document, and every number an exact decimal text."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 
 _BOM = b"\xef\xbb\xbf"
-# A text that does not end is one token, too: tried from each of its quotation marks, it would take hours, with Python's lock.
+# A text without an end is one token: tried from each of its quotation marks, it would hold Python's lock for hours.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def read_json(document: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
-    """One document: objects, lists, texts, booleans, None; a number is the text of a plain decimal, `12.50` is "12.50".
+    """Read a document as objects, lists, texts, booleans and None; a number is the text of a plain decimal, as in "12.50".
 
-    A byte order mark is dropped. What `1e3` means is written out; other numbers stay as they were written, to the digit.
+    A byte order mark is dropped. `1e3` is written out; other numbers stay as they are written, to the digit.
 
     Raises:
         ValueError: Not UTF-8, not JSON, NaN or Infinity, a key twice in one object, half of a surrogate pair, nested more
-            than 64 deep, or more than `max_bytes`. The text says where, and quotes nothing but keys.
+            than 64 deep, or more than `max_bytes`. The text says where, and quotes only keys.
     """
     if len(document) > max_bytes:
         raise ValueError(f"a document of {len(document)} bytes; {max_bytes} are allowed")
@@ -39,7 +39,7 @@ def read_json(document: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def parsed(document: bytes, decoder: json.JSONDecoder) -> Any:
-    """What a decoder makes of UTF-8 text, a byte order mark dropped. Raises ValueError as `read_json` does."""
+    """Decode UTF-8 text without its byte order mark. Raises ValueError as `read_json` does."""
     try:
         value = decoder.decode(document.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
@@ -53,12 +53,12 @@ def parsed(document: bytes, decoder: json.JSONDecoder) -> Any:
 
 
 def list_apart(body: bytes, key: str) -> tuple[bytes, list[bytes]]:
-    """An answer that is no JSON as a whole, taken apart, so that one poisoned element (NaN, half a surrogate pair) costs no other.
+    """Split the list at `key` of an answer that is no JSON as a whole, so that one bad element (NaN, half a surrogate pair) costs no other.
 
-    Looks at strings and brackets only, and does not care what is wrong inside an element.
+    It reads strings and brackets only, not the inside of an element.
 
     Returns:
-        The object with an empty list at its `key`, and the bytes of each element; both empty where it finds no such list.
+        The object with an empty list at its `key`, and the bytes of each element; both empty if there is no such list.
     """
     elements: list[bytes] = []
     depth, here, opened, begin = 0, b"", -1, 0
@@ -83,7 +83,7 @@ def list_apart(body: bytes, key: str) -> tuple[bytes, list[bytes]]:
 
 
 def check_shape(value: Any, max_items: int | None = None) -> None:
-    """Raise ValueError where lists and objects stand in each other more than 64 deep, or one has more than `max_items`."""
+    """Raise ValueError if lists and objects are nested more than 64 deep, or one has more than `max_items`."""
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(MAX_DEPTH):
         if not level:
@@ -96,7 +96,7 @@ def check_shape(value: Any, max_items: int | None = None) -> None:
 
 
 def number_text(written: str) -> str:
-    """A number as JSON writes it, as a plain decimal; one that is beyond all bounds stays as it is, and is no amount."""
+    """Write a JSON number as a plain decimal; one beyond the bounds of `decimal` stays as it is."""
     if "e" not in written and "E" not in written:
         return written
     try:

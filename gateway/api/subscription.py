@@ -1,4 +1,4 @@
-"""Where a vendor's hub is and how to listen there: what `subscribe` returns. Data only."""
+"""Subscription to a vendor's hub: the result of `subscribe`. Data only."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ _SECRETS: dict[type, str] = {HeaderAuth: "value", QueryAuth: "value", BearerAuth
 
 
 class Reconnect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long to wait before the next try: at random between nothing and `base_s * factor**n`, at most `cap_s`.
-
-    A connector may use it as the type of a setting.
-    """
+    """Wait before the next try: random between 0 and `base_s * factor**n`, at most `cap_s` seconds. Usable as a setting's type."""
 
     base_s: float = 1.0
     factor: float = 2.0
     cap_s: float = 60.0
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """What is wrong with it: key and text."""
+        """Yield each problem as key and text."""
         if not 0 < self.base_s < math.inf:
             yield "base_s", "must be more than 0"
         if not 1 <= self.factor < math.inf:
@@ -35,19 +32,18 @@ class Reconnect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Subscription(Struct, frozen=True, kw_only=True):
-    """A hub to listen to.
+    """Address of a hub, and how to listen there.
 
     Attributes:
-        url: The hub, as `https://host/path`; a query in it is kept.
-        auth: Goes on the negotiation and on the WebSocket; read anew for every try.
-        targets: Name on the wire to canonical name; spellings of one name are further entries. What arrives under any other
-            name is handed to `ingest` under the name it came with.
-        keep_alive_s: Seconds between two pings of ours.
-        server_timeout_s: After so many seconds without a word from the hub the connection counts as lost; at least
-            twice the hub's own ping interval.
-        negotiate: Ask the hub for a connection first; without, the WebSocket is opened at once.
+        url: The hub, as `https://host/path`; a query is kept.
+        auth: Credentials for the negotiation and the WebSocket; read again for every try.
+        targets: Canonical names by the names on the wire; each spelling is an entry. A call under any other name keeps its name.
+        keep_alive_s: Seconds between two pings of the gateway.
+        server_timeout_s: Seconds without a message from the hub after which the connection counts as lost; at least twice the hub's
+            own ping interval.
+        negotiate: False opens the WebSocket at once, without a negotiation.
         max_message_bytes: A longer message ends the connection.
-        connect_timeout_s: For negotiation, connection, upgrade and handshake together.
+        connect_timeout_s: Seconds for negotiation, connection, upgrade and handshake together.
     """
 
     url: str
@@ -61,7 +57,7 @@ class Subscription(Struct, frozen=True, kw_only=True):
     connect_timeout_s: float = 10.0
 
     def problems(self) -> Iterator[str]:
-        """What of it cannot be used, a sentence each."""
+        """Yield a sentence for each value that cannot be used."""
         parts = urlsplit(self.url) if isinstance(self.url, str) else None
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             yield "its url must be an absolute address, as in https://hub.example/orders"

@@ -1,4 +1,4 @@
-"""Addresses in a configuration: HTTPS, unless the other end is this machine or the operator says otherwise."""
+"""Addresses in a configuration: HTTPS, except to this machine or with `allow_plain_http = true`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from urllib.parse import urlsplit
 
 
 class Url(str):
-    """An `https://` address; `http://` towards anything but loopback needs `allow_plain_http = true` beside it."""
+    """An `https://` address; `http://` to another machine needs `allow_plain_http = true` beside it."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: object) -> Url:
-        """Check the form.
-
-        Raises:
-            ValueError: Not an absolute http(s) address, or one with a user name or password in it.
-        """
+        """Check the form. Raises ValueError for anything but an absolute http(s) address without user name and password."""
         if not isinstance(text, str):
             raise ValueError('must be a text, as in "https://erp.example/orders"')
         try:
@@ -33,12 +29,12 @@ class Url(str):
 
     @property
     def is_plain(self) -> bool:
-        """Whether what is sent there travels readable over a network."""
+        """True if requests travel unencrypted over a network."""
         return urlsplit(self).scheme == "http" and not is_loopback(urlsplit(self).hostname or "")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or literal address is this machine."""
+    """Return True if a host name or address is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -46,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_literal(host: str) -> bool:
-    """Whether a host is written as an address, or is `localhost`: the operator means exactly that machine."""
+    """Return True if a host is an IP address or `localhost`: the operator means exactly that machine."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
