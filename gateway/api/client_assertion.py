@@ -1,7 +1,4 @@
-"""Who we are, proven with a key in place of a secret: `private_key_jwt`, client assertions of RFC 7521 and RFC 7523, RS256.
-
-Pure: what time it is comes in as an argument.
-"""
+"""Signed client assertions: `private_key_jwt` of RFC 7521 and RFC 7523, with RS256. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -23,13 +20,13 @@ _MIN_BITS = 2048
 
 
 class Signer:
-    """A private key, and the certificate that the other side knows it by.
+    """Private key, and the certificate by which the token endpoint knows it.
 
     Args:
         private_key: PEM, RSA of 2048 bits or more, without a passphrase.
         certificate: PEM; None sends no `x5t`.
     Raises:
-        ValueError: One of them cannot be used, or they do not belong together.
+        ValueError: One of the two cannot be used, or they are no pair.
     """
 
     def __init__(self, private_key: str, certificate: str | None) -> None:
@@ -40,20 +37,20 @@ class Signer:
 
     @property
     def thumbprint(self) -> str:
-        """The certificate's SHA-1 in hex, as certificate stores show it; what `x5t` says in another spelling."""
+        """SHA-1 of the certificate in hex, as certificate stores show it; `x5t` has it in base64."""
         return "" if self._certificate is None else self._certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - RFC 7515 4.1.7
 
     @property
     def ends_at(self) -> datetime | None:
-        """When the certificate runs out, UTC."""
+        """Instant at which the certificate expires, UTC."""
         return None if self._certificate is None else self._certificate.not_valid_after_utc
 
     def sign(self, *, client_id: str, audience: str, jti: str, now: datetime, lifetime_s: float, with_certificate: bool = False) -> str:
-        """An assertion for one token request.
+        """Make an assertion for one token request.
 
         Args:
-            jti: Another one each time; the other side refuses one that it has seen.
-            with_certificate: Send the certificate itself along, in `x5c`.
+            jti: A new one each time; the token endpoint refuses one that it has seen.
+            with_certificate: Send the certificate itself, in `x5c`.
         """
         issued = int(now.timestamp())
         claims = {
@@ -75,12 +72,12 @@ class Signer:
 
 @lru_cache(maxsize=16)
 def signer(private_key: str, certificate: str | None) -> Signer:
-    """The same signer for the same texts: reading a key takes milliseconds. Raises ValueError."""
+    """Return the signer of these texts, cached: reading a key takes milliseconds. Raises ValueError."""
     return Signer(private_key, certificate)
 
 
 def problems(private_key: Secret, certificate: Secret | None) -> Iterable[tuple[str, str]]:
-    """What is wrong with the two, as pairs of a setting's name and a text, for `gateway check`."""
+    """Yield each problem of the two as a setting's name and a text, for `gateway check`."""
     readable = True
     for name, secret, read in (("private_key", private_key, _read_key), ("certificate", certificate, _read_certificate)):
         if secret is not None:
@@ -97,12 +94,12 @@ def problems(private_key: Secret, certificate: Secret | None) -> Iterable[tuple[
 
 
 def ends_of(pem: str) -> list[datetime]:
-    """The instants, UTC, at which the certificates of a PEM text run out, each once; empty without a certificate."""
+    """Return the instants, UTC, at which the certificates of a PEM text expire; empty without a certificate."""
     if "-----BEGIN CERTIFICATE-----" not in pem:
         return []
     try:
         return sorted({found.not_valid_after_utc for found in x509.load_pem_x509_certificates(pem.encode())})
-    except Exception:  # whoever uses it says what is wrong with it
+    except Exception:  # the user of the certificate reports it
         return []
 
 
@@ -133,17 +130,17 @@ def _url64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def causes(said: Signer, *, audience: str, lifetime_s: float, now: datetime, their_now: datetime | None) -> str:
-    """Why a token endpoint may say `invalid_client` to an assertion, the likeliest first (vendors/scalepoint.md 4, case 7)."""
+def causes(signer: Signer, *, audience: str, lifetime_s: float, now: datetime, their_now: datetime | None) -> str:
+    """Say why a token endpoint may answer `invalid_client` to an assertion, the likeliest cause first (vendors/scalepoint.md 4, case 7)."""
     ahead_s = None if their_now is None else round((now - their_now).total_seconds())
     if ahead_s is None:
-        clock = "our clock is wrong (their answer has no date to compare with)"
+        clock = "this machine's clock is wrong (the answer has no date to compare with)"
     elif abs(ahead_s) < lifetime_s / 4:
-        clock = f"our clock is wrong (hardly: it differs by {abs(ahead_s)} s from theirs)"
+        clock = f"this machine's clock is wrong (unlikely: it differs by {abs(ahead_s)} s from the endpoint's)"
     else:
         side = "ahead of" if ahead_s > 0 else "behind"
-        clock = f"our clock is wrong: it is {abs(ahead_s)} s {side} theirs, and an assertion lives {lifetime_s:g} s"
-    registered = f"the certificate {said.thumbprint or 'of private_key'} is not registered there"
-    if said.ends_at is not None and said.ends_at < now:
-        registered += f", or refused since it ran out on {said.ends_at.astimezone(UTC):%Y-%m-%d}"
-    return f"check three things: {clock}; `aud` is not what they expect (we say {audience}); {registered}"
+        clock = f"this machine's clock is wrong: it is {abs(ahead_s)} s {side} the endpoint's, and an assertion lives {lifetime_s:g} s"
+    registered = f"the certificate {signer.thumbprint or 'of private_key'} is not registered there"
+    if signer.ends_at is not None and signer.ends_at < now:
+        registered += f", or refused since it expired on {signer.ends_at.astimezone(UTC):%Y-%m-%d}"
+    return f"check three things: {clock}; the endpoint expects another `aud` (the gateway sends {audience}); {registered}"

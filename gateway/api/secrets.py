@@ -1,4 +1,4 @@
-"""Secrets and lists that live outside the configuration: kept by reference, re-read when their file changes."""
+"""Secrets and lists outside the configuration, read by reference and again when their file changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Stamp = tuple[int, int, int, int]
 
 
 class FileBacked:
-    """A text by reference: `{ env = "NAME" }`, `{ file = "/path" }` or `{ credential = "name" }`."""
+    """Text by reference: `{ env = "NAME" }`, `{ file = "/path" }` or `{ credential = "name" }`."""
 
     __slots__ = ("_complaint", "_path", "_refused", "_stamp", "_text", "origin")
 
@@ -25,10 +25,10 @@ class FileBacked:
 
     @classmethod
     def from_reference(cls, value: object, base: Path) -> FileBacked:
-        """Read what a configuration refers to; relative paths are relative to `base`.
+        """Read the text that a reference names; relative paths are relative to `base`.
 
         Raises:
-            ValueError: Not a reference, or a reference to nothing. The text says what to write instead.
+            ValueError: No reference, or a reference to nothing. The error says what to write instead.
         """
         if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in _KINDS:
             raise ValueError(f"must be a reference: {cls._example()}")
@@ -48,16 +48,16 @@ class FileBacked:
         return '{ env = "NAME" }, { file = "/path" } or { credential = "name" }'
 
     def reveal(self) -> str:
-        """The text of now; see `trimmed` for what of the file it is."""
+        """Return the current text, as `trimmed`."""
         return self._text
 
     @classmethod
     def trimmed(cls, text: str) -> str:
-        """What counts of a file's text, beside its byte order mark and its last line break."""
+        """Return the part of a file's text that counts; byte order mark and last line break are off already."""
         return text
 
     def refresh(self) -> bool:
-        """Re-read a changed file; True if the text is another one. A file that is gone or unreadable keeps the old text."""
+        """Read a changed file again; True if the text has changed. If the file is gone or unusable, the old text stays."""
         stamp = stamp_of(self._path)
         if self._path is None or stamp is None or stamp in (self._stamp, self._refused):
             return False
@@ -73,17 +73,17 @@ class FileBacked:
         return changed
 
     def complaint(self) -> str | None:
-        """Why a changed file's text is not used and the old one kept; once for each such text."""
-        said, self._complaint = self._complaint, None
-        return said
+        """Return why the text of a changed file is not used; once for each such text."""
+        complaint, self._complaint = self._complaint, None
+        return complaint
 
     def why_unusable(self, text: str) -> str | None:
-        """What is wrong with a text; None where it can be used."""
+        """Return why a text cannot be used; None if it can."""
         return None
 
 
 class Secret(FileBacked):
-    """A secret by reference. It prints as `***`; only `reveal()` gives the text."""
+    """Secret by reference. It prints as `***`; only `reveal()` returns the text."""
 
     __slots__ = ()
 
@@ -99,11 +99,11 @@ class Secret(FileBacked):
 
     @classmethod
     def trimmed(cls, text: str) -> str:
-        """Without white space at its end: an editor, `echo` and a copied line leave it there, and nobody sees it."""
+        """Remove white space at the end: editors, `echo` and copied lines leave it there, invisible."""
         return text.rstrip()
 
     def why_unusable(self, text: str) -> str | None:
-        """A file that an editor has just emptied is on its way to its new text; nobody signs with nothing meanwhile."""
+        """Refuse an empty text: an editor empties a file before it writes the new text."""
         return None if text else f"the secret is empty: {self.origin}"
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class Secret(FileBacked):
 
 
 class TextList(FileBacked):
-    """A list of words: inline as `["a", "b"]`, or `{ file = "list.txt" }` with one word a line (`#` starts a comment)."""
+    """List of words: inline as `["a", "b"]`, or `{ file = "list.txt" }` with one word a line (`#` starts a comment)."""
 
     __slots__ = ("_of", "_words")
 
@@ -129,7 +129,7 @@ class TextList(FileBacked):
 
     @property
     def words(self) -> frozenset[str]:
-        """The words of now."""
+        """The current words."""
         if getattr(self, "_of", None) is not self._text:
             lines = (line.split("#", 1)[0].strip() for line in self._text.splitlines())
             self._words, self._of = frozenset(filter(None, lines)), self._text
@@ -140,10 +140,10 @@ class TextList(FileBacked):
 
 
 def _credential(name: str, base: Path) -> Path:
-    """systemd's file for a credential; one that came with a whole folder carries the folder's name in front.
+    """Return the path of a systemd credential; if the unit loads a whole folder, its name stands in front of the file's.
 
-    Where systemd gives no credentials (a command typed by an operator, a gateway started by hand), the folder that the unit
-    loads them from serves: `credentials` beside the configuration.
+    Without systemd (a command of an operator, a gateway started by hand) the folder that the unit loads serves: `credentials` beside the
+    configuration.
     """
     home = (base.parent if base.name == "conf.d" else base) / "credentials"
     if name in (".", "..") or "/" in name:
@@ -159,7 +159,7 @@ def _credential(name: str, base: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A file's text without a byte order mark and one trailing line break. Raises ValueError, which says why."""
+    """Read a file's text without byte order mark and last line break. Raises ValueError, which says why."""
     try:
         text = path.read_bytes().decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -170,7 +170,7 @@ def read_text(path: Path) -> str:
 
 
 def stamp_of(path: Path | None) -> _Stamp | None:
-    """What changes when a file does; None where there is none."""
+    """Return values that change with a file; None if there is no file."""
     try:
         found = path.stat() if path else None
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a hook may ask of its vendor's API, and how a connector describes that API to the core."""
+"""A vendor's API: its description by a connector, and the client that hooks call it with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BasicAuth(Struct, frozen=True, kw_only=True):
 
 
 class HeaderAuth(Struct, frozen=True, kw_only=True):
-    """A header of its own: `name: prefix value`."""
+    """Header of any name: `name: prefix value`."""
 
     name: str
     value: Secret
@@ -31,28 +31,28 @@ class HeaderAuth(Struct, frozen=True, kw_only=True):
 
 
 class QueryAuth(Struct, frozen=True, kw_only=True):
-    """A parameter in the address: `?name=value`."""
+    """Parameter in the address: `?name=value`."""
 
     name: str
     value: Secret
 
 
 class BearerAuth(Struct, frozen=True, kw_only=True):
-    """`Authorization: Bearer token`, with a token that somebody else renews."""
+    """`Authorization: Bearer token`, with a token that the operator renews."""
 
     token: Secret
 
 
 class OAuth2(Struct, frozen=True, kw_only=True):
-    """OAuth2 client credentials: one token for all calls of one scope, one renewal at a time, renewed early and after a 401.
+    """OAuth2 client credentials: one token for all calls of a scope, renewed early and after a 401, once at a time.
 
     Attributes:
-        client_auth: `client_secret`, or `private_key_jwt`: a signed assertion, RS256, in the secret's place.
+        client_auth: `client_secret`, or `private_key_jwt`: an assertion signed with RS256 in place of the secret.
         private_key: PEM, RSA, for `private_key_jwt`.
-        certificate: PEM; names the key to the other side (`x5t`).
-        send_certificate: Send it along as well (`x5c`).
-        audience: `aud` of the assertions; default `token_url`. Behind a proxy of one's own the two differ.
-        assertion_s: How long an assertion lives.
+        certificate: PEM; identifies the key to the token endpoint (`x5t`).
+        send_certificate: True sends the certificate, too (`x5c`).
+        audience: `aud` of the assertions; default `token_url`. The two differ behind a proxy of one's own.
+        assertion_s: Lifetime of an assertion, in seconds.
     """
 
     token_url: str
@@ -68,7 +68,7 @@ class OAuth2(Struct, frozen=True, kw_only=True):
     assertion_s: float = 60.0
 
     def problems(self) -> Iterable[tuple[str, str]]:
-        """What `gateway check` says of it, as pairs of a name above and a text."""
+        """Yield each problem as the name of a setting and a text, for `gateway check`."""
         if self.client_auth == "client_secret":
             if self.client_secret is None:
                 yield "client_secret", 'is needed with client_auth = "client_secret"'
@@ -79,16 +79,16 @@ class OAuth2(Struct, frozen=True, kw_only=True):
 
 
 class Api(Struct, frozen=True, kw_only=True):
-    """A vendor's API.
+    """Description of a vendor's API.
 
     Attributes:
-        base_url: In front of every relative path; credentials go to this host only, and to those of `also`.
+        base_url: Prefix of relative paths; credentials go to this host and to those of `also` only.
         also: Further addresses of the same API, for absolute URLs on other hosts.
-        calls_per_minute: Never more, in any minute; tokens and marks count too.
+        calls_per_minute: Limit within any minute; requests for tokens and acknowledgements count.
         max_response_bytes: A longer answer is an error, and nothing of it is used.
-        timeout_s: For a whole call.
-        stop_after_auth_failures: After so many 401 in a row nothing more is sent, since the vendor would lock the account,
-            until the credentials change or a person says so.
+        timeout_s: Seconds for a whole call.
+        stop_after_auth_failures: Number of 401 in a row after which nothing is sent, so that the vendor does not lock the account, until
+            the credentials change or an operator resumes the source.
     """
 
     base_url: str
@@ -101,18 +101,14 @@ class Api(Struct, frozen=True, kw_only=True):
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """An answer whose status the caller accepts. Header names are in lower case."""
+    """Answer with a status that the caller accepts. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def decode(self, kind: type[T]) -> T:
-        """The JSON body as `kind`.
-
-        Raises:
-            PermanentError: It is not JSON, or not of that shape (a sign-in page, a cut-off answer).
-        """
+        """Decode the JSON body as `kind`. Raises PermanentError for anything else (a sign-in page, a cut-off answer)."""
         try:
             return msgspec.json.decode(self.body.removeprefix(b"\xef\xbb\xbf"), type=kind)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -121,7 +117,7 @@ class Response(Struct, frozen=True, kw_only=True):
 
 
 class VendorClient(Protocol):
-    """The source's API client: authorised, rate limited, bounded, redirects refused."""
+    """API client of a source: it signs in, limits rates, bounds answers and refuses redirects."""
 
     async def request(
         self,
@@ -140,14 +136,14 @@ class VendorClient(Protocol):
         Args:
             path: Relative to the API's base URL, or an absolute URL on the same host or one of `also`.
             params: Query parameters, percent-encoded by the client.
-            json: Sent as a JSON body where it is not None.
-            accept: Statuses to return beside 2xx; others raise.
-            scope: With OAuth2: call with a token for this scope in place of the API's own.
+            json: The body, unless it is None.
+            accept: Statuses to return, beside 2xx; others raise.
+            scope: With OAuth2: the scope of the token, in place of the API's own.
             timeout_s: In place of the API's own, for calls that the vendor holds open.
         Raises:
             AuthError: 401 or 403, after one renewal of the token.
             RateLimited: 429.
-            TimedOut: Nothing came in time; a TransientError as well.
+            TimedOut: No answer in time; a TransientError, too.
             TransientError: 408, 425, 5xx, a timeout, a broken connection.
-            PermanentError: Any other status, a redirect, too long an answer.
+            PermanentError: Any other status, a redirect, an answer that is too long.
         """

@@ -1,4 +1,4 @@
-"""How a vendor proves itself at our webhook where nothing in the body is signed: a setting for connectors, `gateway.WebhookAuth`.
+"""Authentication of webhooks whose body is not signed: `gateway.WebhookAuth`, a type for a connector's setting.
 
     webhook_auth = { kind = "bearer", token = { credential = "vendor-webhook" } }
     webhook_auth = { kind = "basic", username = "vendor", password = { credential = "vendor-webhook" } }
@@ -6,7 +6,7 @@
     webhook_auth = { kind = "none", i_know_that_anybody_can_send = true }
 
 A connector's `verify` returns `settings.webhook_auth.admits(envelope, now, keys)`, and its description names `jwks_url`. Secrets
-are compared in constant time. A missing, doubled or malformed header is a no.
+are compared in constant time. A header that is missing, malformed or came twice is refused.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _Text = Annotated[str, Meta(min_length=1)]
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def jwks(self) -> str | None:
-        """Where the keys are that `admits` needs; for `Description.jwks_url`."""
+        """Address of the keys that `admits` needs, for `Description.jwks_url`."""
         return None
 
 
 class BearerToken(_Table, frozen=True, kw_only=True, tag_field="kind", tag="bearer"):
-    """`Authorization: Bearer TOKEN`, always the same one. `second_token` is the other one of a rotation."""
+    """`Authorization: Bearer TOKEN` with a fixed token. `second_token` is valid as well, during a rotation."""
 
     token: Secret
     second_token: Secret | None = None
@@ -52,13 +52,13 @@ class BearerToken(_Table, frozen=True, kw_only=True, tag_field="kind", tag="bear
                 yield name, f"holds a space, a line break or another character that no bearer token has ({secret.origin})"
 
     def admits(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any]) -> bool:
-        """Whether the envelope carries the token."""
+        """Return True if the envelope has the token."""
         given = (_credentials(envelope, "bearer") or "").encode("utf-8", "replace")
         return _is_one_of(given, [secret.reveal().encode() for secret in (self.token, self.second_token) if secret])
 
 
 class UserAndPassword(_Table, frozen=True, kw_only=True, tag_field="kind", tag="basic"):
-    """`Authorization: Basic`, in UTF-8 (RFC 7617). `second_password` is the other one of a rotation."""
+    """`Authorization: Basic`, in UTF-8 (RFC 7617). `second_password` is valid as well, during a rotation."""
 
     username: _Text
     password: Secret
@@ -69,7 +69,7 @@ class UserAndPassword(_Table, frozen=True, kw_only=True, tag_field="kind", tag="
             yield "username", "may not hold a colon or a control character; HTTP cannot carry it"
 
     def admits(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any]) -> bool:
-        """Whether the envelope carries the two."""
+        """Return True if the envelope has user name and password."""
         try:
             given = base64.b64decode(_credentials(envelope, "basic") or "", validate=True)
         except (binascii.Error, ValueError):
@@ -82,8 +82,8 @@ class SignedToken(_Table, frozen=True, kw_only=True, tag_field="kind", tag="jwt"
     """`Authorization: Bearer JWT`, signed by `issuer` for `audience` with one of the keys at `jwks_url`.
 
     Attributes:
-        scope: Must be among the token's scopes, where it is set.
-        skew_s: How far the issuer's clock and ours may differ.
+        scope: If it is set, the token must have it.
+        skew_s: Seconds by which the clocks of issuer and gateway may differ.
     """
 
     issuer: _Text
@@ -98,27 +98,27 @@ class SignedToken(_Table, frozen=True, kw_only=True, tag_field="kind", tag="jwt"
         return self.jwks_url
 
     def admits(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any]) -> bool:
-        """Whether the envelope carries a token that is good now.
+        """Return True if the envelope has a token that is valid now.
 
         Raises:
-            UnknownKey: It says that it is for us, and is signed with a key that is not in `keys`.
+            UnknownKey: The token's claims are right, and its signing key is not in `keys`.
         """
         token = _credentials(envelope, "bearer") or ""
         if not 0 < len(token) <= _MAX_TOKEN:
             return False
         try:
             header = jwt.get_unverified_header(token)
-            said = jwt.decode(token, options={"verify_signature": False})
+            claims = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError):
             return False
-        if "crit" in header or not self._is_for_us(said, now):
+        if "crit" in header or not self._is_for_us(claims, now):
             return False
         kid = header.get("kid")
         named: Sequence[PublicKey] = [*keys.values()] if kid is None else [keys[kid]] if isinstance(kid, str) and kid in keys else []
         if any(header.get("alg") in key.algorithms and _is_signed(token, key) for key in named):
             return True
         if kid is None or not named:
-            raise UnknownKey("a token is signed with a key that is not among ours")
+            raise UnknownKey("a token is signed with a key that is not among the issuer's keys")
         return False
 
     def _is_for_us(self, claims: Mapping[str, Any], now: datetime) -> bool:
@@ -139,16 +139,16 @@ class SignedToken(_Table, frozen=True, kw_only=True, tag_field="kind", tag="jwt"
 
 
 class Nothing(_Table, frozen=True, kw_only=True, tag_field="kind", tag="none"):
-    """No proof: something in front of the gateway decides who may send."""
+    """No authentication: something in front of the gateway decides who may send."""
 
     i_know_that_anybody_can_send: bool = False
 
     def check(self) -> Iterable[tuple[str, str]]:
         if not self.i_know_that_anybody_can_send:
-            yield "i_know_that_anybody_can_send", "must be true: without a proof, whoever finds the address can send orders"
+            yield "i_know_that_anybody_can_send", "must be true: without authentication, anybody who finds the address can send orders"
 
     def admits(self, envelope: Envelope, now: datetime, keys: Mapping[str, Any]) -> bool:
-        """Everything, where the operator has said so."""
+        """Return True if the operator has confirmed that anybody can send."""
         return self.i_know_that_anybody_can_send
 
 
@@ -156,13 +156,13 @@ WebhookAuth: TypeAlias = BearerToken | UserAndPassword | SignedToken | Nothing
 
 
 def _credentials(envelope: Envelope, scheme: str) -> str | None:
-    """What stands behind the scheme in the one `Authorization` header."""
-    said, _, given = (envelope.header("Authorization") or "").partition(" ")
-    return given.strip() if said.lower() == scheme else None
+    """Return the part of the `Authorization` header behind the scheme."""
+    found, _, given = (envelope.header("Authorization") or "").partition(" ")
+    return given.strip() if found.lower() == scheme else None
 
 
 def _is_one_of(given: bytes, wanted: Sequence[bytes]) -> bool:
-    """Every one is compared, so that the time says nothing; nothing given is never right."""
+    """Compare with every one, so that the time taken reveals nothing; an empty text is never right."""
     return bool(given) and sum(hmac.compare_digest(given, one) for one in wanted) > 0
 
 
@@ -174,7 +174,7 @@ def _is_signed(token: str, key: PublicKey) -> bool:
     return True
 
 
-# The claims are looked at with the clock that we are given, not with the library's own.
+# Only the signature: `_is_for_us` checks the claims with `now`, where the library would use a clock of its own.
 _SIGNATURE_ONLY: Any = {
     "verify_signature": True,
     **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub", "verify_jti"), False),
@@ -185,6 +185,6 @@ def _is_time(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LATEST
 
 
-def _scopes(said: object) -> Sequence[str]:
-    """A text with spaces (RFC 9068), or a list, as older identity servers write it."""
-    return said.split() if isinstance(said, str) else [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
+def _scopes(claim: object) -> Sequence[str]:
+    """Read a text with spaces (RFC 9068), or a list, as older identity servers write it."""
+    return claim.split() if isinstance(claim, str) else [one for one in claim if isinstance(one, str)] if isinstance(claim, list) else []

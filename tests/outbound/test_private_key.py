@@ -147,8 +147,8 @@ async def test_invalid_client_names_the_three_usual_causes(clock: ManualClock, s
         await TokenSource(settings(), endpoint, clock).token()
     text = str(raised.value)
     assert f"answers {status} (invalid_client)" in text
-    assert "our clock is wrong (hardly: it differs by 2 s from theirs)" in text
-    assert f"`aud` is not what they expect (we say {TOKEN_URL})" in text
+    assert "this machine's clock is wrong (unlikely: it differs by 2 s from the endpoint's)" in text
+    assert f"the endpoint expects another `aud` (the gateway sends {TOKEN_URL})" in text
     thumbprint = hashlib.sha1(x509.load_pem_x509_certificate(pair().certificate.encode()).public_bytes(Encoding.DER)).hexdigest().upper()
     assert f"the certificate {thumbprint} is not registered there" in text
     assert "canary" not in text
@@ -156,10 +156,10 @@ async def test_invalid_client_names_the_three_usual_causes(clock: ManualClock, s
     assert (record.levelno, getattr(record, "reason", "")) == (logging.WARNING, text)
 
 
-@pytest.mark.parametrize(("ahead_s", "words"), [(95, "95 s ahead of theirs"), (-4000, "4000 s behind theirs")])
+@pytest.mark.parametrize(("ahead_s", "words"), [(95, "95 s ahead of the endpoint's"), (-4000, "4000 s behind the endpoint's")])
 async def test_a_clock_that_is_wrong_is_told_by_how_much(clock: ManualClock, ahead_s: int, words: str) -> None:
     endpoint = Endpoint(said(401, REFUSED, date=dated(clock, ahead_s)))
-    with pytest.raises(AuthError, match=f"our clock is wrong: it is {words}, and an assertion lives 60 s"):
+    with pytest.raises(AuthError, match=f"this machine's clock is wrong: it is {words}, and an assertion lives 60 s"):
         await TokenSource(settings(), endpoint, clock).token()
 
 
@@ -172,7 +172,7 @@ async def test_an_answer_without_a_date_leaves_the_clock_open(clock: ManualClock
 
 async def test_a_certificate_that_ran_out_is_named(clock: ManualClock) -> None:
     old = pair("old", until=datetime(2024, 1, 31, tzinfo=UTC))
-    with pytest.raises(AuthError, match="or refused since it ran out on 2024-01-31"):
+    with pytest.raises(AuthError, match="or refused since it expired on 2024-01-31"):
         await TokenSource(settings(old), Endpoint(said(401, REFUSED)), clock).token()
 
 

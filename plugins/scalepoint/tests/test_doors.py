@@ -326,8 +326,8 @@ async def test_case_7_invalid_client_is_explained_and_not_repeated(bench: Any, s
     (reason,) = reasons
     for words in (
         "invalid_client",
-        "our clock is wrong (hardly: it differs by 0 s",
-        "`aud` is not what they expect",
+        "this machine's clock is wrong (unlikely: it differs by 0 s",
+        "the endpoint expects another `aud`",
         "is not registered there",
     ):
         assert words in reason
@@ -342,7 +342,7 @@ async def test_case_7_a_clock_that_is_wrong_is_told_by_how_much(bench: Any, simu
     await made.webhook(one.event)
     await made.sent()
     (row,) = await made.inbox()
-    assert "our clock is wrong: it is 600 s ahead of theirs, and an assertion lives 60 s" in row["reason"]
+    assert "this machine's clock is wrong: it is 600 s ahead of the endpoint's, and an assertion lives 60 s" in row["reason"]
 
 
 async def test_case_7_no_jti_is_used_twice(bench: Any, simulator: ScalepointSimulator) -> None:
