@@ -1,7 +1,6 @@
-"""A mapping: the text in JSONata with which an operator says what a vendor's document means, as canonical fields.
+"""Mappings: JSONata texts by which operators translate a vendor's document into canonical fields. `docs/mappings.md` says how to write one.
 
-`engine` evaluates, bounded and exact, and knows nothing of orders; `fields` reads what came out as an order; this module is the
-setting that holds the text. `docs/mappings.md` is for who writes one.
+`engine` evaluates JSONata, bounded and exact; `fields` reads the result as an order; this module has the setting that holds the text.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from gateway.mapping.fields import missing_fields, to_order
 
 
 class Mapping(FileBacked):
-    """A setting `mapping = "scalepoint.jsonata"`: a file beside the configuration, re-read when it changes.
+    """Setting `mapping = "scalepoint.jsonata"`: a file beside the configuration, read again when it changes.
 
-    Evaluating is pure and costs the calling thread about 0.1 ms a line of the order, 5 ms for 50 lines, and 0.5 s at the most; a
-    connector calls it from `normalize`. The text is compiled once, when it is read.
+    Evaluation is pure, for a connector's `normalize`. It takes the calling thread about 0.1 ms a line of the order, 5 ms for 50 lines,
+    and 0.5 s at most. The text is compiled once, when it is read.
     """
 
     __slots__ = ()
@@ -49,12 +48,12 @@ class Mapping(FileBacked):
         return None
 
     def evaluate(self, document: Any) -> Any:
-        """What the text makes of a document: plain JSON, its numbers whole or exact texts.
+        """Evaluate the text over a document; the result is plain JSON, its numbers whole or exact texts.
 
         Args:
-            document: The bytes of one, or what `gateway.read_json` made of it.
+            document: Its bytes, or the result of `gateway.read_json`.
         Raises:
-            MappingError: The document cannot be read, or the text not be evaluated over it.
+            MappingError: The document cannot be read, or the text cannot be evaluated over it.
         """
         try:
             plain = read_json(document) if isinstance(document, bytes) else _exact(document)
@@ -66,19 +65,19 @@ class Mapping(FileBacked):
             raise MappingError([f"{self._name}: {error}"]) from None
 
     def order(self, document: Any, *, currency: str | None = None, zone: tzinfo | None = None) -> Order:
-        """The canonical order of a document; `order_ref` and `revision` are the core's to fill.
+        """Make the canonical order of a document; the core fills in `order_ref` and `revision`.
 
         Args:
             document: As for `evaluate`.
-            currency: Where the mapping gives none.
-            zone: Of instants without an offset; default UTC.
+            currency: The currency if the mapping gives none.
+            zone: Time zone of instants without an offset; default UTC.
         Raises:
             MappingError: With every problem, by path.
         """
         return to_order(self.evaluate(document), currency=currency, zone=zone)
 
     def problems(self, document: Any, *, zone: tzinfo | None = None) -> list[str]:
-        """Why the text makes no complete order of a document, one line each; none where it does."""
+        """Return why the text makes no complete order of a document, one line each; empty if it does."""
         try:
             return missing_fields(self.order(document, zone=zone))
         except MappingError as error:
@@ -93,7 +92,7 @@ class Mapping(FileBacked):
 
 
 def _exact(value: Any) -> Any:
-    """A document that somebody else has read, in the form that `read_json` gives. Raises ValueError for a float."""
+    """Convert a decoded document to the form of `read_json`. Raises ValueError for a float."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, (int, Decimal)):

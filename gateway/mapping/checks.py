@@ -1,4 +1,4 @@
-"""What stands in a text and will not work, found when it is read and not with the first order of the night."""
+"""Checks of a JSONata text when it is read, so that a mistake does not show with the first order of the night."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.did_you_mean import nearest
 from gateway.mapping.functions import FUNCTIONS
 from gateway.mapping.library import Symbol
 
-LARGEST = 2**53 - 1  # what a float, through which JSONata counts, still holds exactly
+LARGEST = 2**53 - 1  # JSONata counts in floats, which are exact up to here
 
 # JSONata's own functions that are kept; FUNCTIONS come beside them or take their place.
 KEPT = frozenset(
@@ -27,8 +27,8 @@ INSTEAD = {
 }
 
 
-def look_over(tree: Any, more: Collection[str] = (), *, numbers_are_texts: bool = True) -> Iterator[tuple[int, str]]:
-    """What stands in a text and will not work: (position, what). `more` names the functions beside FUNCTIONS."""
+def check_tree(tree: Any, more: Collection[str] = (), *, numbers_are_texts: bool = True) -> Iterator[tuple[int, str]]:
+    """Yield position and text of each part that will not work. `more` names functions beside FUNCTIONS."""
     nodes = list(_nodes(tree))
     known = KEPT | set(FUNCTIONS) | set(more) | {"", "$"}
     for node in nodes:
@@ -37,10 +37,7 @@ def look_over(tree: Any, more: Collection[str] = (), *, numbers_are_texts: bool 
         known |= {str(name) for name in (node.focus, node.index) if name is not None}
     for node in nodes:
         if node.type == "regex":
-            yield (
-                node.position,
-                f"regular expressions are left out, since nothing bounds their time; {_NO_REGEX}",
-            )
+            yield node.position, f"regular expressions are left out, since nothing bounds their time; {_NO_REGEX}"
         elif node.type == "number" and (isinstance(node.value, float) or abs(node.value) > LARGEST):
             yield node.position, 'a number that is not exact here; write it in quotes, as in "0.25"'
         elif node.type == "variable" and str(node.value).startswith("__"):
@@ -57,19 +54,19 @@ def look_over(tree: Any, more: Collection[str] = (), *, numbers_are_texts: bool 
 
 
 def comparisons(tree: Any) -> dict[int, tuple[int, int]]:
-    """Each `<`, `<=`, `>`, `>=` of a text, and its two sides, by identity: what they compare is known only as it happens."""
+    """Return the identity of each `<`, `<=`, `>` and `>=`, with those of its two sides, to check the values during evaluation."""
     return {
         id(node): (id(node.lhs), id(node.rhs)) for node in _nodes(tree) if node.type == "binary" and node.value in ("<", "<=", ">", ">=")
     }
 
 
 def _is_text_and_number(*sides: Any) -> bool:
-    """Whether a field of the document is compared with a number, which it never equals."""
+    """Return True if a field of the document is compared with a number, which it never equals."""
     return any(one.type == "number" and other.type == "path" and other.steps[0].type == "name" for one, other in (sides, sides[::-1]))
 
 
 def _nodes(tree: Any) -> Iterator[Any]:
-    """Every node of a compiled text, each once."""
+    """Yield every node of a compiled text once."""
     seen: set[int] = set()
     waiting: list[Any] = [tree]
     while waiting:

@@ -1,4 +1,4 @@
-"""Vendors' dates into ISO ones, by formats that people write: `m/d/yy`, `dd.mm.yyyy HH:MM`, `mmm d, yyyy`."""
+"""Conversion of vendors' dates to ISO 8601 by formats such as `m/d/yy`, `dd.mm.yyyy HH:MM`, `mmm d, yyyy`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TOKEN = re.compile("|".join(_PARTS))
 
 
 class BadFormat(ValueError):
-    """A format that cannot be read, or says too little."""
+    """A date format that is invalid or incomplete."""
 
 
 def to_iso(text: str, form: str) -> str | None:
-    """`2024-04-02`, or `2024-04-02T13:45:00` where the format has hours; None where the text does not fit.
+    """Convert a date to `2024-04-02`, or `2024-04-02T13:45:00` if the format has hours; None if the text does not fit.
 
-    `iso` takes what is ISO 8601 already, as it stands.
+    The format `iso` accepts ISO 8601 unchanged.
 
     Raises:
         BadFormat: The format names something twice, or lacks year, month or day.

@@ -1,14 +1,12 @@
-"""JSONata, bounded: a text compiled once, evaluated over plain JSON, with exact decimals and without a float ever.
+"""Bounded JSONata: a text is compiled once and evaluated over plain JSON, with exact decimals and no float.
 
-The engine is jsonata-python, pure Python: about 0.2 ms a line of an order, so 10 ms for 50 lines, on the calling thread. What bounds
-it is measured on its own callbacks and not on its `set_runtime_bounds`, which starts the time when a text is compiled and looks
-away inside lists and objects. The time is this thread's processor time, so a machine that is busy elsewhere refuses nothing. A mapping
-is its operator's and trusted not to be hostile; a document is not, and cannot make an innocent mapping take longer than the bound
-and the one function that is running.
+The engine is jsonata-python, pure Python: about 0.2 ms a line of an order, so 10 ms for 50 lines, on the calling thread. The bounds are
+checked in its callbacks: its own `set_runtime_bounds` starts the time at compilation and does not look inside lists and objects. Time is
+this thread's processor time, so a busy machine refuses nothing. A mapping is trusted not to be hostile. A document is not trusted, and
+cannot make a mapping run longer than the bound and one more function.
 
-Left out of the language are regular expressions (nothing stops Python's: `(a+)+$` on 26 letters ran 8 s past a bound of 0.5 s, twice
-that on 27), what gives another answer tomorrow (`$now`, `$random`), `$eval`, and arithmetic on floats; all refused when the text is
-compiled.
+The language lacks regular expressions (nothing stops Python's: `(a+)+$` on 26 letters ran 8 s past a bound of 0.5 s), functions whose
+result changes (`$now`, `$random`), `$eval`, and arithmetic on floats. All are refused when the text is compiled.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ import inspect
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
 from gateway.api.strict_json import check_shape
-from gateway.mapping.checks import LARGEST, comparisons, look_over
+from gateway.mapping.checks import LARGEST, check_tree, comparisons
 from gateway.mapping.functions import FUNCTIONS, MAX_TEXT, Refusal
 from gateway.mapping.library import NULL, JException, Jsonata
 
@@ -38,7 +36,7 @@ _EXACT = "numbers of the document are exact texts: use $add, $sub, $mul, $div, $
 
 
 class ExpressionError(ValueError):
-    """A text that cannot be compiled; `problems` are (line, column, text), columns counted from 1."""
+    """A text cannot be compiled; `problems` are (line, column, text), columns counted from 1."""
 
     def __init__(self, problems: list[tuple[int, int, str]]) -> None:
         super().__init__("; ".join(f"line {line}, column {column}: {text}" for line, column, text in problems))
@@ -46,32 +44,32 @@ class ExpressionError(ValueError):
 
 
 class EvaluationError(ValueError):
-    """A text that could not be evaluated over this document; says where in the text, and quotes nothing of the document."""
+    """A text cannot be evaluated over a document; the error has the place in the text and quotes nothing of the document."""
 
 
 class Where(Protocol):
-    """What a function that is bound for one evaluation may ask about the moment it is called."""
+    """Place of a call, for a function that is bound to one evaluation."""
 
     @property
     def line_number(self) -> int | None:
-        """The `line_number` of the innermost object that is being looked at and has one."""
+        """The `line_number` of the innermost object in focus that has one."""
 
     @property
     def place(self) -> str:
-        """Line and column of the text, in words."""
+        """Line and column of the text, as a phrase."""
 
 
 Bound = Callable[[Where], Mapping[str, Callable[..., Any]]]
 
 
 class Expression:
-    """A compiled JSONata text.
+    """Compiled JSONata text.
 
     Args:
-        more: Names of functions that each evaluation binds anew (`functions` of `evaluate`), beside FUNCTIONS or in their place.
-        numbers_are_texts: The documents come from `gateway.read_json`. Without, whole numbers are numbers in them.
+        more: Names of functions that each evaluation binds (`functions` of `evaluate`), beside FUNCTIONS or in their place.
+        numbers_are_texts: True for documents of `gateway.read_json`. False if whole numbers are numbers in them.
     Raises:
-        ExpressionError: It cannot be read, or names what there is not.
+        ExpressionError: The text cannot be read, or calls an unknown function.
     """
 
     def __init__(self, source: str, more: Collection[str] = (), *, numbers_are_texts: bool = True) -> None:
@@ -87,7 +85,7 @@ class Expression:
         except Exception:  # the tokenizer runs over the end of the text
             at = max(source.rfind("/*"), 0)
             raise ExpressionError([(*self._place(at + 1), "cannot be read; a comment or a text without its end?")]) from None
-        problems = [(*self._place(at), text) for at, text in self._looked_over(more, numbers_are_texts)]
+        problems = [(*self._place(at), text) for at, text in check_tree(self._compiled.ast, more, numbers_are_texts=numbers_are_texts)]
         for name, function in FUNCTIONS.items():
             self._compiled.assign(name, _HostFunction(name, function))
         if problems:
@@ -96,17 +94,14 @@ class Expression:
         self._compiled.set_validate_input(False)
         self._compiled.set_output_convert_nulls(False)
 
-    def _looked_over(self, more: Collection[str], numbers_are_texts: bool) -> Iterator[tuple[int, str]]:
-        return look_over(self._compiled.ast, more, numbers_are_texts=numbers_are_texts)
-
     def evaluate(self, document: Any, functions: Bound | None = None, *, marked: bool = False) -> Any:
-        """What it makes of a document as `gateway.read_json` gives it: plain JSON, numbers whole or exact texts.
+        """Evaluate the text over a document of `gateway.read_json`; the result is plain JSON, numbers whole or exact texts.
 
         Args:
-            functions: Makes the functions of this one evaluation.
-            marked: The numbers that functions made stay `Exact`; else they are texts like any other.
+            functions: Makes the functions of this evaluation.
+            marked: True keeps numbers that functions made as `Exact`; else they are texts like any other.
         Raises:
-            EvaluationError: Over a bound, or what a function refuses, or what JSONata has no meaning for.
+            EvaluationError: A bound was passed, a function refused its arguments, or JSONata has no meaning for the text.
         """
         try:
             check_shape(document, MAX_ITEMS)
@@ -132,13 +127,13 @@ class Expression:
         raise EvaluationError(f"line {line}, column {column}: {said}" if at > 0 else said)
 
     def _place(self, position: int) -> tuple[int, int]:
-        """Line and column of a position, which JSONata counts to the end of the word."""
+        """Return line and column of a position, which JSONata counts to the end of the word."""
         before = self._source[: max(position, 0)]
         line = before.rfind("\n", 0, max(len(before) - 1, 0))
         return before.count("\n", 0, max(len(before) - 1, 0)) + 1, max(len(before) - line - 1, 1)
 
     def _in_words(self, error: JException) -> str:
-        """What JSONata says, without the values that it likes to quote."""
+        """Return JSONata's message without the values that it quotes."""
         code, first, second = str(error.error), error.current, error.expected
         if code == "T2010":
             return "compares null, a list or an object; ask first, as in: due and due < other"
@@ -158,7 +153,7 @@ class Expression:
 
 @lru_cache(maxsize=64)
 def compiled(source: str) -> Expression:
-    """The expression of a text, compiled once. Raises ExpressionError."""
+    """Compile a text once. Raises ExpressionError."""
     return Expression(source)
 
 
@@ -169,7 +164,7 @@ class _Stop(JException):  # type: ignore[misc]  # the library hands only its own
 
 
 class _Guard:
-    """Called before and after each step of an evaluation."""
+    """Callbacks before and after each step of an evaluation, which stop it at a bound."""
 
     def __init__(self, comparisons: dict[int, tuple[int, int]], place: Callable[[int], tuple[int, int]]) -> None:
         self._comparisons = comparisons
@@ -226,7 +221,7 @@ def _is_number_text(value: Any) -> bool:
 
 
 class _NoItems(list[Any]):
-    """An empty list that stays one: JSONata puts a nothing into a list that it groups, and later steps would take it for a line."""
+    """Empty list that stays empty: JSONata adds an empty value to a list that it groups, and later steps would take it for a line."""
 
     def append(self, item: Any) -> None:
         pass
@@ -247,7 +242,7 @@ class _Budget:
 
 
 def _plain(value: Any, budget: _Budget, deep: int = 0) -> Any:
-    """Lists, objects, texts, whole numbers, booleans and None, without the library's own kinds of them."""
+    """Convert the library's own types to lists, objects, texts, whole numbers, booleans and None."""
     budget.left -= 1
     if budget.left < 0 or deep > MAX_DEPTH:
         raise _Stop(0, f"a result of more than {MAX_RESULT} values, or too deep")
@@ -267,7 +262,7 @@ def _plain(value: Any, budget: _Budget, deep: int = 0) -> Any:
 
 
 class _HostFunction(Jsonata.JLambda):  # type: ignore[misc]
-    """One of FUNCTIONS as the library calls it: `$dec(price)`, `price.$dec()`, `price ~> $dec`, `$map(prices, $dec)`."""
+    """Adapter of one of FUNCTIONS for the library: `$dec(price)`, `price.$dec()`, `price ~> $dec`, `$map(prices, $dec)`."""
 
     def __init__(self, name: str, function: Any) -> None:
         super().__init__(lambda *given: self._called(*given))

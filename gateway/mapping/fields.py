@@ -1,6 +1,6 @@
-"""What a mapping made, as a canonical order: strictly, by the types of `gateway.api.order`, and every problem at once by its path.
+"""Strict reading of a mapping's result as a canonical order, by the types of `gateway.api.order`, with every problem at once.
 
-Problems name paths and keys, never a value: they end in logs and on pages.
+Problems name paths and keys, never a value: logs and pages show them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ MOST_PROBLEMS = 50
 _UNSOUND = re.compile("[\x00\ud800-\udfff]")
 _WHOLE = re.compile(r"[0-9]{1,9}\Z")
 _SPACED = re.compile(r"\s+")
-# `gateway.api.messages`: the core knows them from the event.
+# The core fills them in from the event.
 _CORES = ("order_ref", "revision")
 
 
 def to_order(made: Any, *, currency: str | None = None, zone: tzinfo | None = None) -> Order:
-    """An order of the fields that a mapping gave.
+    """Make an order of a mapping's fields.
 
-    A blank text is nothing. One object is a list of one, where a list belongs. Lines are numbered where the mapping did not.
+    A blank text is absent. One object is a list of one, where a list belongs. Lines without a number are numbered.
 
     Args:
-        currency: Where the mapping gives none.
-        zone: Of instants without an offset, and of pure dates, which are their midnight; default UTC.
+        currency: The currency if the mapping gives none.
+        zone: Time zone of instants without an offset, and of dates, which are their midnight; default UTC.
     Raises:
         MappingError: With every problem.
     """
@@ -51,10 +51,10 @@ def to_order(made: Any, *, currency: str | None = None, zone: tzinfo | None = No
 
 
 def missing_fields(order: Order) -> list[str]:
-    """What an order lacks that no ERP can do without, by path; none for a complete one.
+    """Return the paths of missing fields that every ERP needs; empty for a complete order.
 
-    Needed are an order number or a reference, and, unless it is cancelled, a line; of each line an article number, a scan code
-    or a name, and a quantity. A line of notes alone, a promotion for instance, needs neither.
+    An order needs an order number or a reference, and, unless it is cancelled, a line. A line needs an article number, a scan code or a
+    name, and a quantity. A line of notes alone, a promotion for instance, needs neither.
     """
     found = []
     if not order.order_number and not order.references:
@@ -81,7 +81,7 @@ class _Reading:
             self.problems.append(f"{at or 'the result'}: {text}")
 
     def struct(self, kind: type[Struct], value: Any, at: str) -> dict[str, Any]:
-        """The arguments of a Struct."""
+        """Read the arguments of a Struct."""
         if not isinstance(value, dict):
             self.problem(at, f"must be an object, as in {{ ... }}, and is {_kind(value)}")
             return {}
@@ -234,5 +234,5 @@ def _kind(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    """A key as a problem names it."""
+    """Return a key as problems name it: cut, and in ASCII."""
     return ascii(_SPACED.sub(" ", key)[:60])[1:-1]

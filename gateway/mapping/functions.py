@@ -1,7 +1,7 @@
-"""What a mapping may call beside JSONata's own functions: exact decimals, dates, and a loud "this is missing".
+"""Functions for mappings beside JSONata's own: exact decimals, dates, and `$req` for values that must not be missing.
 
-A number is a text ("12.50") or a whole number; every function gives nothing where one of its arguments is nothing (missing,
-null, blank), so that its key is left out of the result. What they raise names the function, never a value.
+A number is a text ("12.50") or a whole number. Every function returns nothing if one of its arguments is nothing (missing, null, blank), so
+that its key is left out of the result. Errors name the function, never a value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.mapping.library import NULL
 
 MAX_TEXT = 1024 * 1024
 _MOST_DIGITS = 18
-# Wide enough for every product of two amounts; what it cannot hold exactly is an error, not a rounded number.
+# Wide enough for every product of two amounts; a result that is not exact is an error.
 _EXACT = Context(prec=100, traps=[InvalidOperation, Overflow, Inexact])
 _ROUNDS = Context(prec=100, traps=[InvalidOperation, Overflow], rounding=ROUND_HALF_UP)
 _GROUPED = {
@@ -28,11 +28,11 @@ _GROUPED = {
 
 
 class Refusal(Exception):
-    """A function cannot do what it was asked; the text is for the operator."""
+    """A function refuses its arguments; the text is for the operator."""
 
 
 class Exact(str):
-    """The text of a number that a function made: where numbers are written in another form, this says that it is one."""
+    """Text of a number that a function made; targets that write numbers in another form recognise it by its type."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ def mul(first: Any, second: Any, *others: Any) -> str | None:
 
 
 def div(value: Any, by: Any, digits: Any) -> str | None:
-    """`$div(a, b, digits)`: rounded to so many digits, since a quotient may never end; a half goes away from zero."""
+    """`$div(a, b, digits)`: rounded to `digits` after the point; a half is rounded away from zero."""
     if is_nothing(value) or is_nothing(by):
         return None
     divisor = _number("$div", by)
@@ -79,12 +79,12 @@ def div(value: Any, by: Any, digits: Any) -> str | None:
 
 
 def round_(value: Any, digits: Any = 0) -> str | None:
-    """`$round(x, digits)`: to so many digits after the point; a half goes away from zero, as on an invoice."""
+    """`$round(x, digits)`: rounded to `digits` after the point; a half is rounded away from zero, as on an invoice."""
     return None if is_nothing(value) else _rounded("$round", _number("$round", value), digits)
 
 
 def sum_(values: Any) -> str | None:
-    """`$sum(list)`, exactly; what is nothing in it is left out."""
+    """`$sum(list)`, exactly; missing values are left out."""
     if is_nothing(values):
         return None
     total = Decimal(0)
@@ -150,7 +150,7 @@ def date(text: Any, *formats: Any) -> str | None:
 
 
 def pad(text: Any, width: Any, fill: Any = " ") -> str | None:
-    """`$pad` as JSONata has it, but no wider than a text may be."""
+    """`$pad` as in JSONata, up to the longest text."""
     if _is_null(text):
         return None
     of_texts = isinstance(text, str) and isinstance(fill, str)
@@ -161,7 +161,7 @@ def pad(text: Any, width: Any, fill: Any = " ") -> str | None:
 
 
 def join(values: Any, between: Any = "") -> str | None:
-    """`$join` as JSONata has it, but no longer than a text may be."""
+    """`$join` as in JSONata, up to the longest text."""
     if _is_null(values):
         return None
     texts = values if isinstance(values, list) else [values]
@@ -173,7 +173,7 @@ def join(values: Any, between: Any = "") -> str | None:
 
 
 def replace(text: Any, what: Any, by: Any, limit: Any = -1) -> str | None:
-    """`$replace(text, what, by, limit)` for texts; what is replaced is taken letter by letter."""
+    """`$replace(text, what, by, limit)` for texts; `what` is a plain text."""
     if _is_null(text):
         return None
     if not all(isinstance(one, str) for one in (text, what, by)) or not what or isinstance(limit, bool) or not isinstance(limit, int):
@@ -194,7 +194,7 @@ def distinct(values: Any) -> Any:
 
 
 def is_nothing(value: Any) -> bool:
-    """Missing, null, or a blank text."""
+    """Return True for a missing value, null, or a blank text."""
     return _is_null(value) or (isinstance(value, str) and not value.strip())
 
 

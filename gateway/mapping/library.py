@@ -1,4 +1,4 @@
-"""jsonata-python's names, imported here alone: importing it changes the whole process, and that is undone."""
+"""Names of jsonata-python. Its import changes the whole process; this module, which alone imports it, undoes that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _recursion_limit_kept() -> Iterator[None]:
-    """It sets 10,000, which JSON nested by somebody else elsewhere would overflow the C stack with."""
+    """Restore the recursion limit: the library sets 10,000, with which deeply nested JSON overflows the C stack."""
     before = sys.getrecursionlimit()
     try:
         yield
@@ -24,8 +24,8 @@ with _recursion_limit_kept():
     from jsonata.parser import Parser
     from jsonata.utils import Utils
 
-# It prints what it was to call and could not: a field of the document, a person's name maybe, into the journal.
-_module.print = lambda *said: None
+# It prints a value that is no function, such as a person's name, to the journal.
+_module.print = lambda *values: None
 
 NULL = Utils.NULL_VALUE
 Symbol = Parser.Symbol
