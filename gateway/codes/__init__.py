@@ -1,4 +1,4 @@
-"""The printed codes of an order: pure, and without a word to the log, since a code opens a machine to whoever holds it."""
+"""Printed codes of an order. Pure, without a line in the log: a code opens a pickup machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = ("pickup-code.svg", "pickup-code.png", "storage-label.svg", "storage-lab
 
 
 def drawing(codes: Codes, name: str, stock: Stock = DEFAULT) -> tuple[bytes, str] | None:
-    """Draw one of `NAMES`: the file and its content type, or None where there is no such file or the order has no such code.
+    """Draw one of `NAMES` and return the file with its content type; None if there is no such name, or the order has no such code.
 
     Raises:
         Rejected: The code cannot be drawn; the reason does not contain it.

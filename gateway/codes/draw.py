@@ -1,4 +1,4 @@
-"""A label as SVG, PNG and PDF. All three have the size in mm, whole dots and the same text; none has a date, so each is always the same."""
+"""Label as SVG, PNG and PDF, each with its size in mm, whole dots and the same text, and without a date: same label, same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FONT = ImageFont.load_default_imagefont()  # courB08, Latin-1, part of Pillow
 
 
 def as_svg(label: Label) -> bytes:
-    """Sized in mm. Each line's length is given, so that it fits whatever font stands in for Courier."""
+    """Draw an SVG, sized in mm. It has each line's length, so that any font in place of Courier fits."""
     dots = "".join(f"M{x} {y}h{w}v{h}h-{w}z" for x, y, w, h in label.marks)
     texts = "".join(
         f'<text x="{x}" y="{y + BASELINE * label.scale}" textLength="{len(line) * CELL[0] * label.scale}" '
@@ -34,7 +34,7 @@ def as_svg(label: Label) -> bytes:
 
 
 def as_png(label: Label) -> bytes:
-    """One bit per dot of the printer, with its resolution. The text is a bitmap font in whole multiples, as printers have it."""
+    """Draw a PNG with one bit per dot of the printer. The text is a bitmap font in whole multiples, like the printer's own."""
     image = Image.new("1", (label.width, label.height), 1)
     draw = ImageDraw.Draw(image)
     for x, y, w, h in label.marks:
@@ -49,7 +49,7 @@ def as_png(label: Label) -> bytes:
 
 
 def as_pdf(label: Label) -> bytes:
-    """One page of the label's size, the symbol as rectangles, the text in Courier-Bold, which every PDF reader has."""
+    """Draw a PDF page of the label's size: the symbol as rectangles, the text in Courier-Bold, which every PDF reader has."""
     point = POINTS_PER_MM / label.dots_per_mm
     drawn = pydyf.Stream(compress=True)
     drawn.set_matrix(point, 0, 0, -point, 0, label.height * point)

@@ -1,6 +1,6 @@
-"""What goes where on a storage label, in whole dots of the label printer: all forms are drawn from the same places.
+"""Layout of a storage label in whole dots of the label printer; SVG, PNG and PDF are drawn from it.
 
-A module that is not a whole number of the printer's dots comes out uneven, and that, not the code, is why labels do not scan.
+A module that is not a whole number of dots is printed unevenly, and then labels do not scan.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from gateway.api.errors import Rejected
 from gateway.codes.printable import printable
 
 QUIET = 2  # modules of white around the symbol; ISO/IEC 16022 asks for one
-MODULE_MM = (0.25, 0.625)  # the range: below it hand-held scanners struggle, above it the symbol only gets in the text's way
-MARGIN_MM = 1.0  # what printers do not reach
+MODULE_MM = (0.25, 0.625)  # below this range hand-held scanners struggle, above it the symbol takes the text's room
+MARGIN_MM = 1.0  # printers do not reach it
 CELL = (6, 11)  # a character, in dots of the bitmap font; Courier's is as wide: 0.6 of its size
 PITCH = 12
 WIDEST_MM = 3.0
-# A number is drawn in as few lines as stay easy to read: lines, and the width of a character down to which that is preferred.
+# Preferred forms of a number, best first: the most lines, and the least width of a character in mm.
 LINES = ((1, 1.5), (2, 1.5), (10_000, 0.7))
-MOST = 1000  # characters of an order number that are looked at
+MOST = 1000  # characters of an order number; the rest is ignored
 
 
 class Stock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The labels in the printer, and its head: 203 dpi is 8 dots per mm."""
+    """Size of the printer's labels, and resolution of its head: 203 dpi is 8 dots per mm."""
 
     width_mm: Annotated[float, Meta(ge=20, le=210)] = 57.0
     height_mm: Annotated[float, Meta(ge=10, le=210)] = 32.0
@@ -43,12 +43,12 @@ DEFAULT = Stock()
 
 
 class Label(Struct, frozen=True, kw_only=True):
-    """A label laid out, in dots from its upper left corner.
+    """Layout of a label, in dots from its upper left corner.
 
     Attributes:
         marks: Black rectangles: x, y, width, height.
-        module: The side of one module of the symbol.
-        lines: x, the upper edge of the line, and what it says.
+        module: Side of one module of the symbol.
+        lines: x, upper edge and text of each line.
         scale: A character is `CELL` times this.
     """
 
@@ -62,10 +62,10 @@ class Label(Struct, frozen=True, kw_only=True):
 
 
 def label(code: str, number: str, stock: Stock = DEFAULT) -> Label:
-    """The DataMatrix of `code`, and the order number beside it, or below it on a label that is higher than wide.
+    """Lay out the DataMatrix of `code` with the order number beside it, or below it on a label that is higher than wide.
 
     Raises:
-        Rejected: As `printable` says, or the symbol does not fit on the label with modules of at least 0.25 mm.
+        Rejected: As `printable`, or the symbol does not fit on the label with modules of at least 0.25 mm.
     """
     symbol = DataMatrixEncoder(DataMatrixData(printable(code), encoding="ascii"), quiet_zone=0).get_rect_marks()
     per_mm = stock.dots_per_mm
@@ -96,10 +96,9 @@ def label(code: str, number: str, stock: Stock = DEFAULT) -> Label:
 
 
 def shown(number: str) -> str:
-    r"""What is written of an order number: Latin-1 as it is, anything else as \u05d0, in the order in which it is stored.
+    r"""Return an order number for a label: Latin-1 as it is, other characters and odd spaces as \u05d0, in the order in which it is stored.
 
-    So the label of an order from anywhere can be told from every other with no font for its script, and nothing turns the order
-    of characters around, as right-to-left text and its control characters do. Spaces that do not look like one are written out, too.
+    So labels differ without a font for every script, and no right-to-left character turns the others around.
     """
     composed = unicodedata.normalize("NFC", number[:MOST])
     return "".join(c if c.isprintable() and ord(c) < 256 else escaped(c) for c in composed)
@@ -110,7 +109,7 @@ def escaped(character: str) -> str:
 
 
 def fitted(text: str, width: int, height: int, per_mm: float) -> tuple[int, list[str]]:
-    """The scale and the lines that fit into `width` times `height` dots; cut, and three dots at the end, if even the smallest do not."""
+    """Return the scale and the lines that fit into `width` times `height` dots; at the smallest scale the text is cut with three dots."""
     if not text:
         return 1, []
     scale = 1
@@ -123,14 +122,14 @@ def fitted(text: str, width: int, height: int, per_mm: float) -> tuple[int, list
 
 
 def scales(per_mm: float) -> Iterator[tuple[int, int]]:
-    """Each scale to try with the lines it may take, the best first."""
+    """Yield each scale with the number of lines it may take, the best first."""
     for most, least_mm in LINES:
         for scale in range(int(WIDEST_MM * per_mm / CELL[0]), math.ceil(least_mm * per_mm / CELL[0]) - 1, -1):
             yield scale, most
 
 
 def broken(text: str, columns: int) -> list[str]:
-    """Lines of about the same length; a number has no words to break between."""
+    """Break a text without words into lines of about the same length."""
     count = math.ceil(len(text) / columns)
     length = math.ceil(len(text) / count)
     return [text[at : at + length] for at in range(0, len(text), length)]

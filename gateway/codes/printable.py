@@ -1,4 +1,4 @@
-"""Which codes are drawn."""
+"""Check of a code before it is drawn."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ MOST = 512  # characters; the vendor's samples have 39 and 41
 
 
 def printable(code: str) -> str:
-    """`code` as it is, if every scanner reads the same from it.
+    """Return `code` if every scanner reads it the same.
 
-    Printable ASCII only: for anything else symbols need an ECI, which scanners that type like a keyboard ignore, and control
-    characters become keystrokes.
+    Only printable ASCII: other characters need an ECI, which scanners that act as a keyboard ignore, and control characters become
+    keystrokes.
 
     Raises:
-        Rejected: Too long, or other characters; the reason does not contain the code.
+        Rejected: The code is too long or has other characters; the reason does not contain it.
     """
     if len(code) > MOST:
         raise Rejected(f"the code has {len(code)} characters, and {MOST} is the most that is drawn")

@@ -1,4 +1,4 @@
-"""A pickup code as a QR code, shown on a telephone or printed for whoever collects the order."""
+"""Pickup code as a QR code, for a telephone or for paper."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ DOTS_PER_MM = 8
 
 
 def qr(code: str, form: str) -> bytes:
-    """`form` is svg or png: modules of 1 mm with the quiet zone around them, so 37 mm for the vendor's codes of 41 characters.
+    """Draw a QR code as svg or png, with modules of 1 mm and a quiet zone: 37 mm for the vendor's codes of 41 characters.
 
-    A seventh of the symbol may be unreadable (level M), more where a higher level costs no bigger symbol.
-
-    Raises:
-        Rejected: As `printable` says.
+    A seventh of the symbol may be unreadable (level M), more if a higher level needs no bigger symbol. Raises Rejected as `printable`.
     """
     symbol = segno.make_qr(printable(code), error="m", boost_error=True)
     out = io.BytesIO()
