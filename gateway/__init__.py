@@ -1,6 +1,6 @@
-"""order-gateway: orders from vendors' clouds, as one canonical order, into the ERP, at least once.
+"""order-gateway: delivers orders from vendors' clouds to the ERP, in one canonical form, at least once.
 
-What a connector author imports is here; `plugins/README.md` says how to write one on one page.
+Connectors import from here; `plugins/README.md` says how to write one.
 """
 
 from gateway.api.commands import Codes, Command, Submission, Submitted

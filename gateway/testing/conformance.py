@@ -1,9 +1,9 @@
-"""What every connector must pass, whoever wrote it: `check_connector(module, settings, samples)`.
+"""Conformance suite for connectors: `check_connector(module, settings, samples)`.
 
 A sample is a pair of files: `NAME.http`, a webhook as it came over the wire (request line, headers, empty line, body), and
 `NAME.order.json`, the canonical order that it must become: the fields that it names are compared, in each line and address too.
-In place of `NAME.http`, a document that a poll brought is `NAME.json`, and a call of a hub, `{"target": ..., "arguments": [...]}`,
-is `NAME.push.json`. What `fetch` brings for it is `NAME.fetched.json`.
+In place of `NAME.http`, a document of a poll is `NAME.json`, and a call of a hub, `{"target": ..., "arguments": [...]}`, is
+`NAME.push.json`. The result of `fetch` is `NAME.fetched.json`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _encoder = msgspec.json.Encoder(decimal_format="string")
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """One recorded or constructed delivery.
+    """Recorded or constructed delivery.
 
     Attributes:
-        fetched: What `fetch` brings for it.
-        order: What it must become, as JSON, or None where that is not checked.
+        fetched: The result of `fetch`.
+        order: The fields that its order must have, as JSON; None if they are not checked.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 
 def load_samples(folder: Path) -> list[Sample]:
-    """Every sample of a folder, by name."""
+    """Read the samples of a folder, sorted by name."""
     found = []
     for file in sorted([*folder.glob("*.http"), *folder.glob("*.json")]):
         name, _, kind = file.name.partition(".")
@@ -72,14 +72,14 @@ def load_samples(folder: Path) -> list[Sample]:
 
 
 def check_connector(module: ModuleType, settings: Struct, samples: Iterable[Sample], *, signs_body: bool = True) -> list[str]:
-    """Run every check; what is wrong, one sentence each. An empty list is a pass.
+    """Run every check and return a sentence for each failure; an empty list is a pass.
 
-    Webhooks: genuine ones pass; a changed byte, a changed, missing or doubled signature header is refused, for every
-    header that `verify` can be seen to depend on. Reading: `ingest` and `normalize` answer the same twice, and as the
-    sample expects. The hooks' names, arguments and colours fit (building the connector checks that).
+    Webhooks: genuine ones pass; a changed byte, and a changed, missing or doubled signature header, is refused, for every
+    header that `verify` depends on. Reading: `ingest` and `normalize` return the same twice, and as the sample expects. The hooks
+    have the names and arguments of their specifications, and are async where those are.
 
     Args:
-        signs_body: False where the vendor proves who it is and not what it says: a changed byte is then not refused.
+        signs_body: False if the vendor authenticates itself and not the body: a changed byte is then accepted.
     """
     try:
         connector = Connector(module)
@@ -97,7 +97,7 @@ def check_connector(module: ModuleType, settings: Struct, samples: Iterable[Samp
             wrong += [f"{sample.name}: {text}" for text in _order(connector, sample, event)]
     for hook in ("verify", "ingest", "normalize"):
         if hook in connector.hooks and inspect.iscoroutinefunction(getattr(module, hook, None)):
-            wrong.append(f"{hook} is async; thinking is not")
+            wrong.append(f"{hook} is async, and its specification is not")
     return wrong
 
 
@@ -133,7 +133,7 @@ def _read(connector: Connector, sample: Sample, envelope: Envelope) -> Iterable[
 
 
 def _order(connector: Connector, sample: Sample, event: Event) -> Iterable[str]:
-    """As the core would ask for it: what was fetched stands beside the event's own document."""
+    """Call `normalize` as the core does, with the fetched document if the event wants one."""
     wants_fetch = event.fetch or event.document is None
     document = sample.fetched if wants_fetch else event.document
     if document is None:
@@ -152,7 +152,7 @@ def _order(connector: Connector, sample: Sample, event: Event) -> Iterable[str]:
 
 
 def _unlike(part: Struct, expected: Mapping[str, Any], at: str) -> Iterator[str]:
-    """Yield each field that `expected` names, here or in a part of a part, and that is something else."""
+    """Yield each field that `expected` names, at any depth, and that has another value."""
     for name, wanted in expected.items():
         got, path = getattr(part, name, None), f"{at}{name}"
         if name not in part.__struct_fields__:
@@ -167,7 +167,7 @@ def _unlike(part: Struct, expected: Mapping[str, Any], at: str) -> Iterator[str]
 
 
 def _made(connector: Connector, event: Event, document: bytes) -> Order:
-    """The order, also one that is held for a person: it is what goes out after the release."""
+    """Return the order, even if it is held: a release sends it."""
     try:
         return connector.normalize(event, document)
     except Hold as hold:
@@ -182,7 +182,7 @@ def _passes(connector: Connector, headers: tuple[tuple[bytes, bytes], ...], body
     except (Unverified, UnknownKey):
         return False
     except Exception:
-        return True  # it got past verify, which is what is asked here
+        return True  # it has passed verify
     return True
 
 
