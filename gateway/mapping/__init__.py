@@ -44,7 +44,7 @@ class Mapping(FileBacked):
             compiled(text)
         except ExpressionError as error:
             where = self._path or self.origin
-            return "; ".join(f"{where}:{line}:{column}: {said}" for line, column, said in error.problems)
+            return "; ".join(f"{where}:{line}:{column}: {problem}" for line, column, problem in error.problems)
         return None
 
     def evaluate(self, document: Any) -> Any:

@@ -47,7 +47,7 @@ class EvaluationError(ValueError):
     """A text cannot be evaluated over a document; the error has the place in the text and quotes nothing of the document."""
 
 
-class Where(Protocol):
+class CallSite(Protocol):
     """Place of a call, for a function that is bound to one evaluation."""
 
     @property
@@ -59,7 +59,7 @@ class Where(Protocol):
         """Line and column of the text, as a phrase."""
 
 
-Bound = Callable[[Where], Mapping[str, Callable[..., Any]]]
+Bound = Callable[[CallSite], Mapping[str, Callable[..., Any]]]
 
 
 class Expression:
@@ -116,15 +116,15 @@ class Expression:
             found = self._compiled.evaluate(document, {**hosts, "__evaluate_entry": guard.enter, "__evaluate_exit": guard.leave})
             return _plain(found, _Budget(marked))
         except _Stop as stop:
-            at, said = stop.location, str(stop.said)
+            at, text = stop.location, str(stop.text)
         except JException as error:
-            at, said = error.location if error.location > 0 else guard.at, self._in_words(error)
+            at, text = error.location if error.location > 0 else guard.at, self._message(error)
         except RecursionError:
-            at, said = 0, "nested too deeply; a function that never stops calling itself?"
+            at, text = 0, "nested too deeply; a function that never stops calling itself?"
         except Exception as error:  # what the library did not expect; its text may quote the document
-            at, said = guard.at, f"cannot be evaluated ({type(error).__name__})"
+            at, text = guard.at, f"cannot be evaluated ({type(error).__name__})"
         line, column = self._place(at)
-        raise EvaluationError(f"line {line}, column {column}: {said}" if at > 0 else said)
+        raise EvaluationError(f"line {line}, column {column}: {text}" if at > 0 else text)
 
     def _place(self, position: int) -> tuple[int, int]:
         """Return line and column of a position, which JSONata counts to the end of the word."""
@@ -132,7 +132,7 @@ class Expression:
         line = before.rfind("\n", 0, max(len(before) - 1, 0))
         return before.count("\n", 0, max(len(before) - 1, 0)) + 1, max(len(before) - line - 1, 1)
 
-    def _in_words(self, error: JException) -> str:
+    def _message(self, error: JException) -> str:
         """Return JSONata's message without the values that it quotes."""
         code, first, second = str(error.error), error.current, error.expected
         if code == "T2010":
@@ -147,8 +147,8 @@ class Expression:
             return "an argument is missing or of the wrong kind (a number of the document is a text here)"
         if code in ("T1005", "T1006", "T1007", "T1008"):
             return "called, and is no function; functions begin with $"
-        said = str(JException.error_codes.get(code, "cannot be evaluated"))
-        return said.split("{{")[0].split(":")[0].strip()
+        text = str(JException.error_codes.get(code, "cannot be evaluated"))
+        return text.split("{{")[0].split(":")[0].strip()
 
 
 @lru_cache(maxsize=64)
@@ -158,9 +158,9 @@ def compiled(source: str) -> Expression:
 
 
 class _Stop(JException):  # type: ignore[misc]  # the library hands only its own exceptions on through `and` and `or`
-    def __init__(self, at: int, said: str) -> None:
-        super().__init__("D3137", at, said)
-        self.said = said
+    def __init__(self, at: int, text: str) -> None:
+        super().__init__("D3137", at, text)
+        self.text = text
 
 
 class _Guard:

@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway.did_you_mean import nearest
-from gateway.mapping.engine import Where
+from gateway.mapping.engine import CallSite
 from gateway.mapping.functions import Refusal, is_nothing
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -104,7 +104,7 @@ class Scope:
         self._order = order
         self.problems: list[str] = []
 
-    def functions(self, where: Where) -> Mapping[str, Callable[..., Any]]:
+    def functions(self, where: CallSite) -> Mapping[str, Callable[..., Any]]:
         """Return the functions by name, as `Expression.evaluate` binds them."""
 
         def req(value: Any, name: Any = "") -> Any:
@@ -137,7 +137,7 @@ class Scope:
 
         return {**_PURE, "req": req, "table": table, "lookup_id": lookup_id}
 
-    def _miss(self, where: Where, text: str) -> None:
+    def _miss(self, where: CallSite, text: str) -> None:
         number = where.line_number
         said = text if number is None else f"line {number}: {text}"
         if said not in self.problems and len(self.problems) < _MOST_PROBLEMS:
