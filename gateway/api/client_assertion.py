@@ -114,7 +114,7 @@ def _read_key(text: str) -> RSAPrivateKey:
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("is no RSA key, and RS256 needs one; make it with: openssl req -x509 -newkey rsa:2048 ...")
     if key.key_size < _MIN_BITS:
-        raise ValueError(f"has {key.key_size} bits, which is too few; make one of {_MIN_BITS}")
+        raise ValueError(f"has {key.key_size} bits, which is too few; make one of {_MIN_BITS} bits")
     return key
 
 

@@ -42,9 +42,9 @@ def read_keys(body: bytes) -> dict[str, PublicKey]:
     document = read_json(body, max_bytes=MAX_BYTES)
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise ValueError("it is no JSON Web Key Set")
+        raise ValueError("it is not a JSON Web Key Set")
     if len(entries) > MAX_KEYS:
-        raise ValueError(f"it holds more than {MAX_KEYS} keys")
+        raise ValueError(f"it has more than {MAX_KEYS} keys")
     found: dict[str, PublicKey] = {}
     for n, entry in enumerate(entries):
         key = _read_key(entry) if isinstance(entry, dict) else None
@@ -52,7 +52,7 @@ def read_keys(body: bytes) -> dict[str, PublicKey]:
             kid = entry.get("kid")
             found[kid if isinstance(kid, str) and kid else f"#{n}"] = key
     if not found:
-        raise ValueError("it holds no key that tokens can be checked with")
+        raise ValueError("it has no key that can check tokens")
     return found
 
 

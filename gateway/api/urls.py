@@ -20,7 +20,7 @@ class Url(str):
             parts = urlsplit(text)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise ValueError('is not an address: its host or port makes no sense; write it as in "https://erp.example/orders"') from error
+            raise ValueError('is not an address: its host or port is not valid; write it as in "https://erp.example/orders"') from error
         if parts.scheme not in ("http", "https") or not host or " " in text or not text.isprintable():
             raise ValueError('must be an absolute address, as in "https://erp.example/orders"')
         if parts.username or parts.password:

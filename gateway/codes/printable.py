@@ -17,7 +17,7 @@ def printable(code: str) -> str:
         Rejected: The code is too long or has other characters; the reason does not contain it.
     """
     if len(code) > MOST:
-        raise Rejected(f"the code has {len(code)} characters, and {MOST} is the most that is drawn")
+        raise Rejected(f"the code has {len(code)} characters, more than {MOST}")
     if not code.isascii() or not code.isprintable():
         raise Rejected("the code has characters other than printable ASCII, which scanners read differently")
     return code

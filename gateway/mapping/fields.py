@@ -157,7 +157,7 @@ class _Reading:
                 return decimal(value)
             except ValueError:
                 pass
-        self.problem(at, f"must be a decimal number, as in 12.50, and is {_kind(value)} that is none; $dec reads a decimal comma")
+        self.problem(at, f"must be a decimal number, as in 12.50, and is {_kind(value)} that is no number; $dec reads a decimal comma")
         return None
 
     def whole(self, value: Any, at: str) -> int | None:
@@ -165,7 +165,7 @@ class _Reading:
             return value
         if isinstance(value, str) and _WHOLE.match(value.strip()) and int(value) > 0:
             return int(value)
-        self.problem(at, f"must be a whole number from 1 on, and is {_kind(value)} that is none")
+        self.problem(at, f"must be a whole number from 1 on, and is {_kind(value)} that is not one")
         return None
 
     def instant(self, value: Any, at: str) -> datetime | None:
@@ -173,7 +173,7 @@ class _Reading:
             read_as = datetime.fromisoformat(value.strip())
             return (read_as if read_as.tzinfo else read_as.replace(tzinfo=self._zone)).astimezone(UTC)
         except (ValueError, AttributeError, OverflowError):
-            self.problem(at, f"must be an ISO 8601 date or time, and is {_kind(value)} that is none; see $date")
+            self.problem(at, f"must be an ISO 8601 date or time, and is {_kind(value)} that is not one; see $date")
         return None
 
     def choice(self, words: tuple[str, ...], value: Any, at: str) -> str | None:

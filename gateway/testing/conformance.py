@@ -112,7 +112,7 @@ def _webhook(connector: Connector, sample: Sample, *, signs_body: bool) -> Itera
             yield f"a delivery with byte {at} changed is accepted"
     proofs = [n for n in range(len(sample.headers)) if not _passes(connector, _without(sample.headers, n), sample.body)]
     if not proofs:
-        yield "a delivery without its proof is accepted: no header matters to verify"
+        yield "a delivery without its signature is accepted: verify depends on no header"
     for n in proofs:
         name, value = sample.headers[n]
         other = value[:-1] + (b"0" if value[-1:] != b"0" else b"1")
@@ -126,7 +126,7 @@ def _webhook(connector: Connector, sample: Sample, *, signs_body: bool) -> Itera
 def _read(connector: Connector, sample: Sample, envelope: Envelope) -> Iterable[str]:
     first, second = connector.read(envelope), connector.read(envelope)
     if list(first) != list(second):
-        yield "ingest answers differently the second time"
+        yield "ingest returns something else the second time"
     for event in first:
         if isinstance(event, Event) and event.ignored is None:
             yield from _order(connector, sample, event)
@@ -146,7 +146,7 @@ def _order(connector: Connector, sample: Sample, event: Event) -> Iterable[str]:
         yield f"normalize raises {type(error).__name__}: {error}"
         return
     if first != second:
-        yield "normalize answers differently the second time"
+        yield "normalize returns something else the second time"
     if sample.order is not None:
         yield from _unlike(first, sample.order, "")
 

@@ -120,7 +120,7 @@ def test_problems_are_those_of_a_complete_order() -> None:
     assert mapping('{"foo": 1, "total": "x"}').problems(b"{}") == [
         "foo: unknown key; there is currency, customer, extra, flags, lines, notes, order_number, ordered_at, references, requested_for,"
         " ship_to, status, total",
-        "total: must be a decimal number, as in 12.50, and is a text that is none; $dec reads a decimal comma",
+        "total: must be a decimal number, as in 12.50, and is a text that is no number; $dec reads a decimal comma",
     ]
     assert mapping("1").evaluate(b"{}") == 1
 

@@ -127,7 +127,7 @@ async def test_the_webhook_asks_to_come_again_while_the_issuers_keys_cannot_be_h
     (reason,) = (await pages(gateway, "/readyz"))["reasons"]
     assert (reason["door"], reason["reason"]) == (
         "webhook",
-        "the keys at jwks_url cannot be had: it holds no key that tokens can be checked with",
+        "the keys at jwks_url cannot be had: it has no key that can check tokens",
     )
     live.identity.key_set = keys  # type: ignore[method-assign]
     assert await live.push(f"{url(gateway)}/in/claims", one.event) == "taken"
@@ -191,7 +191,7 @@ async def test_check_online_fetches_the_keys_and_signs_in(
     assert said[:3] == [
         "keys at jwks_url: 1",
         "signed in",
-        "the keys at jwks_url cannot be had: it holds no key that tokens can be checked with",
+        "the keys at jwks_url cannot be had: it has no key that can check tokens",
     ]
     assert said[3].startswith("the token endpoint answers 401 (invalid_client); check three things")
 
