@@ -102,12 +102,6 @@ class _Reading:
         values = self.struct(kind, value, at)
         return kind(**values) if len(self.problems) == before else None
 
-    def address(self, value: Any, at: str) -> Any:
-        return self.nested(Address, value, at)
-
-    def customer(self, value: Any, at: str) -> Any:
-        return self.nested(Customer, value, at)
-
     def lines(self, value: Any, at: str) -> Any:
         lines = []
         for n, one in enumerate(value if isinstance(value, list) else [value]):
@@ -189,8 +183,8 @@ _BY_TYPE: dict[Any, _Reader] = {
     int: _Reading.whole,
     Decimal: _Reading.amount,
     datetime: _Reading.instant,
-    Address: _Reading.address,
-    Customer: _Reading.customer,
+    Address: lambda reading, value, at: reading.nested(Address, value, at),
+    Customer: lambda reading, value, at: reading.nested(Customer, value, at),
     tuple[Line, ...]: _Reading.lines,
     tuple[str, ...]: _Reading.texts,
     dict[str, str]: _Reading.references,
