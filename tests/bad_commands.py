@@ -86,8 +86,8 @@ BAD: dict[str, Bad] = {
     "the other half": _said(b"Tabletten", b"\\udc00", ("$.articles[0].name", "half of a surrogate pair")),
     "NUL": _said(b"Tabletten", b"\\u0000", ("$.articles[0].name", "a NUL character")),
     "NUL in a key": _said(b'"name"', b'"na\\u0000me"', ('$.articles[0]["na\\u0000me"]', "is a key with a NUL character")),
-    "a key twice": _said(NUMBER, NUMBER + b", " + NUMBER, (Q, "stands twice in its object")),
-    "a key twice at the top": _said(b'"orderNumber": ', b'"orderNumber": "2", "orderNumber": ', (N, "stands twice")),
+    "a key twice": _said(NUMBER, NUMBER + b", " + NUMBER, (Q, "appears twice in its object")),
+    "a key twice at the top": _said(b'"orderNumber": ', b'"orderNumber": "2", "orderNumber": ', (N, "appears twice")),
     # another shape
     "a list": _raw(b"[]", ("$", OBJECT)),
     "null": _raw(b"null", ("$", OBJECT)),

@@ -61,7 +61,7 @@ def decode_known(kind: type[S], value: object, at: KeyPath, report: Report) -> S
     for name, field in known.items():
         url = values.get(field.name)
         if getattr(url, "is_plain", False) and not plain_allowed:
-            report.add((*at, name), "would travel unencrypted; use https, or say allow_plain_http = true beside it")
+            report.add((*at, name), "would be sent unencrypted; use https, or set allow_plain_http = true next to it")
     if unusable:
         for below, text in _others(kind, values, unusable):
             report.add((*at, *below), text)
@@ -135,7 +135,7 @@ def _value(hint: Any, value: object, at: KeyPath, report: Report) -> Any:
         if only is Path:
             return report.base(at) / _path(value)
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("must be a number that ends; leave the key out for its default")
+            raise ValueError("must be a finite number; leave the key out for its default")
         return msgspec.convert(value, hint, strict=True)
     except msgspec.ValidationError as error:
         report.add(at, _in_words(str(error), value, only, report.kinds))

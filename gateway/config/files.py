@@ -21,7 +21,7 @@ def read_files(path: Path) -> tuple[dict[str, Any], Report]:
     Returns:
         The table, and a report that knows the line of each key.
     Raises:
-        ConfigError: A file cannot be read, is not TOML, or a key stands twice.
+        ConfigError: A file cannot be read, is not TOML, or a key appears twice.
     """
     tree: dict[str, Any] = {}
     places: dict[KeyPath, tuple[Path, int]] = {}
@@ -66,4 +66,4 @@ def _merge(tree: dict[str, Any], more: Mapping[str, Any], at: KeyPath, old: _Pla
             _merge(tree[key], value, here, old, new)
         else:
             (first, line), (second, again) = old[here], new[here]
-            raise ConfigError([f"{second}:{again}: {dotted(here)}: stands already in {first}:{line}; keep one of them"])
+            raise ConfigError([f"{second}:{again}: {dotted(here)}: is already in {first}:{line}; keep one of them"])

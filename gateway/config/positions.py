@@ -23,16 +23,16 @@ _TOKEN = re.compile(
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 _ADVICE = {
-    "Cannot overwrite a value": "this key stands twice, keep one of them",
-    "Cannot declare": "this table stands twice, put its keys together",
-    "Cannot mutate immutable namespace": "this was given as { ... } or [ ... ] before, put its keys together",
-    "Invalid value": 'a text needs quotes, as in "text"; true and false are written small',
+    "Cannot overwrite a value": "this key appears twice, keep one of them",
+    "Cannot declare": "this table appears twice, put its keys together",
+    "Cannot mutate immutable namespace": "this is already given as { ... } or [ ... ], put its keys together",
+    "Invalid value": 'a text needs quotes, as in "text"; true and false are lower case',
     "Invalid statement": "a line is key = value, a comment begins with #",
     "Expected '=' after a key": "a line is key = value, a comment begins with #",
     "Expected newline or end of document": 'one key = value on each line; a text needs quotes, as in "text"',
     "Expected ']'": "a ] is missing",
     "Unclosed array": "a ] is missing",
-    "Unclosed inline table": "a } is missing; { ... } stands on one line",
+    "Unclosed inline table": "a } is missing; { ... } is on one line",
     "Unterminated string": "a quote is missing",
     "Illegal character '\\n'": "a quote is missing",
     "Unescaped '\\'": "a \\ in a text is written \\\\",

@@ -35,7 +35,7 @@ EarlierVersions = Literal["flag", "send"]
 
 _UNFINISHED = 32 * 1024 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
-_BAD_NAME = "a name is made of a-z, 0-9, - and _, at most 40, and starts with a letter or digit"
+_BAD_NAME = "a name has a-z, 0-9, - and _, at most 40, and starts with a letter or digit"
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
@@ -157,7 +157,7 @@ class AdminSettings(_Inside, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8081"
 
     def _remote(self) -> str:
-        return "opens the operators' side to the network; say allow_remote = true if a proxy with a login stands in front"
+        return "opens the operators' side to the network; set allow_remote = true if a proxy with a login is in front of it"
 
 
 class CallerSettings(_Table, frozen=True, kw_only=True):
@@ -171,7 +171,7 @@ class CallerSettings(_Table, frozen=True, kw_only=True):
         if not _SHA256.match(self.token_sha256):
             yield "token_sha256", "must be 64 of the characters 0-9 and a-f; `gateway token` makes a token and prints its SHA-256"
         elif self.token_sha256.lower() == _OF_NOTHING:
-            yield "token_sha256", "is that of an empty text, so everybody would have it; `gateway token` makes a token"
+            yield "token_sha256", "is the hash of an empty text, which anybody has; `gateway token` makes a token"
         if not self.commands:
             yield "commands", 'is empty, so the caller may do nothing; name some, as in ["pharmacy/*"]'
 
@@ -185,7 +185,7 @@ class SubmitSettings(_Inside, frozen=True, kw_only=True):
     callers: dict[str, CallerSettings] = {}
 
     def _remote(self) -> str:
-        return "opens the way back to the network; say allow_remote = true if a proxy that ends TLS stands in front, for tokens travel here"
+        return "opens the command API to the network; set allow_remote = true if a TLS proxy is in front of it, because callers send tokens"
 
 
 class SourceSettings(_Table, frozen=True, kw_only=True):
@@ -242,7 +242,7 @@ def load(path: Path) -> tuple[Config, Report]:
     Returns:
         The configuration and its problems. A table with a problem has its defaults, a source with one is left out.
     Raises:
-        ConfigError: A file cannot be read, is not TOML, or a key stands twice.
+        ConfigError: A file cannot be read, is not TOML, or a key appears twice.
     """
     tree, report = read_files(path)
     return _config(tree, report), report
@@ -327,7 +327,7 @@ def _check_source(name: str, source: SourceSettings, targets: Mapping[str, Any],
             report.add(("sources", name, key), f"is empty, so {otherwise}")
         for n, one in enumerate(names or ()):
             if one in (names or ())[:n]:
-                report.add(("sources", name, key, n), f"{one} stands twice; keep one of them")
+                report.add(("sources", name, key, n), f"{one} appears twice; keep one of them")
 
 
 def _check_callers(submit: SubmitSettings | None, sources: Mapping[str, Any], report: Report) -> None:
@@ -348,7 +348,7 @@ def _check_callers(submit: SubmitSettings | None, sources: Mapping[str, Any], re
             elif source not in sources:
                 report.add((*at, "commands", n), f"there is no [sources.{source}]{nearest(source, sources)}")
             if pattern in caller.commands[:n]:
-                report.add((*at, "commands", n), f"{pattern} stands twice; keep one of them")
+                report.add((*at, "commands", n), f"{pattern} appears twice; keep one of them")
 
 
 def _check_addresses(listeners: Mapping[str, _Listener], report: Report) -> None:

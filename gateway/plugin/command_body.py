@@ -76,7 +76,7 @@ def _poison(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
             yield from _poison(item, (*at, n))
     elif isinstance(value, dict):
         if isinstance(value, _Twice):
-            yield (*at, value.key), "stands twice in its object; keep one of them"
+            yield (*at, value.key), "appears twice in its object; keep one of them"
         for key, item in value.items():
             if (problem := _bad_text(key)) is not None:
                 yield (*at, key), f"is a key with {problem}"

@@ -87,7 +87,7 @@ def request_problems(
     if problem or unknown:
         yield from (("url", one) for one in [problem] if not unknown)
     elif Url(there).is_plain and not plain:
-        yield "url", "would travel unencrypted; use https, or say allow_plain_http = true in the target"
+        yield "url", "would be sent unencrypted; use https, or set allow_plain_http = true in the target"
     elif origin and origin_of(there) != origin:
         yield "url", f"is on another host than the target's url ({origin}); its credentials do not go there"
 

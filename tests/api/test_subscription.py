@@ -115,7 +115,7 @@ CASES: Mapping[str, tuple[str, str, list[str]]] = {
     "plain http": (
         'hub_url = "http://hub.example/"',
         "",
-        [".settings.hub_url: would travel unencrypted; use https, or say allow_plain_http = true beside it"],
+        [".settings.hub_url: would be sent unencrypted; use https, or set allow_plain_http = true next to it"],
     ),
     "plain http that is meant": ('hub_url = "http://hub.example/"\nallow_plain_http = true', "", []),
     "a reconnect of our own": (GOOD + "reconnect = { base_s = 2, factor = 1.5, cap_s = 30 }", "", []),

@@ -84,7 +84,7 @@ def test_each_kind_is_read_from_its_table(made: Any, table: dict[str, Any]) -> N
         (BASIC | {"username": ""}, "settings.webhook_auth.username: must have a length of at least 1"),
         ({"kind": "jwt", "issuer": "i", "audience": "a"}, "settings.webhook_auth: needs the key jwks_url"),
         (JWT | {"audience": ""}, "settings.webhook_auth.audience: must have a length of at least 1"),
-        (JWT | {"jwks_url": "http://issuer.example/jwks"}, "settings.webhook_auth.jwks_url: would travel unencrypted"),
+        (JWT | {"jwks_url": "http://issuer.example/jwks"}, "settings.webhook_auth.jwks_url: would be sent unencrypted"),
         (JWT | {"skew_s": 3600}, "settings.webhook_auth.skew_s: must be at most 300"),
         ({"kind": "none"}, "settings.webhook_auth.i_know_that_anybody_can_send: must be true"),
         ({"kind": "none", "i_know_that_anybody_can_send": False}, "settings.webhook_auth.i_know_that_anybody_can_send: must be true"),

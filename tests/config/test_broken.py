@@ -73,11 +73,11 @@ CASES = {
     "table in the wrong place": case("acme: is not a table ... there is admin, gateway", gateway='[acme.settings] #!\nsecret = "x"'),
     # names
     "bad source name": case(
-        'sources."Acme Shop": a name is made of a-z, 0-9',
+        'sources."Acme Shop": a name has a-z, 0-9',
         source='[sources."Acme Shop"] #!\nconnector = "acme"\nsettings = { secret = { file = "secret" } }',
         settings="",
     ),
-    "bad target name": case("targets.ERP: a name is made of a-z", target='[targets.ERP] #!\nurl = "https://erp.example"'),
+    "bad target name": case("targets.ERP: a name has a-z", target='[targets.ERP] #!\nurl = "https://erp.example"'),
     "unknown connector": case(
         "sources.acme.connector: no connector 'acne' is installed; did you mean acme?", source='[sources.acme]\nconnector = "acne" #!'
     ),
@@ -86,7 +86,7 @@ CASES = {
         source='[sources.acme]\nconnector = "acme"\ntargets = [\n  "erp",\n  "erb", #!\n]',
     ),
     "target twice": case(
-        "sources.acme.targets[1]: erp stands twice", source='[sources.acme]\nconnector = "acme"\ntargets = ["erp", "erp"] #!'
+        "sources.acme.targets[1]: erp appears twice", source='[sources.acme]\nconnector = "acme"\ntargets = ["erp", "erp"] #!'
     ),
     "no target of all": case(
         "sources.acme.targets: is empty ... leave it out", source='[sources.acme]\nconnector = "acme"\ntargets = [] #!'
@@ -123,22 +123,22 @@ CASES = {
     ),
     "address that is no text": case("targets.erp.url: must be a text, as in", target="[targets.erp]\nurl = 8080 #!"),
     "plain http": case(
-        "targets.erp.url: would travel unencrypted; use https, or say allow_plain_http = true beside it",
+        "targets.erp.url: would be sent unencrypted; use https, or set allow_plain_http = true next to it",
         target='[targets.erp]\nurl = "http://erp.example/orders" #!',
     ),
     "plain http to the vendor": case(
-        "sources.acme.settings.base_url: would travel unencrypted; use https, or say allow_plain_http = true",
+        "sources.acme.settings.base_url: would be sent unencrypted; use https, or set allow_plain_http = true",
         settings='[sources.acme.settings]\nsecret = { file = "secret" }\nbase_url = "http://192.0.2.1/" #!',
     ),
     "plain http to what only looks like loopback": case(
-        "targets.erp.url: would travel unencrypted", target='[targets.erp]\nurl = "http://127.0.0.1.example/" #!'
+        "targets.erp.url: would be sent unencrypted", target='[targets.erp]\nurl = "http://127.0.0.1.example/" #!'
     ),
     # listening
     "listen without a port": case('http.listen: must be "address:port", as in', http='[http]\nlisten = "127.0.0.1" #!'),
     "listen on no such port": case('http.listen: must be "address:port"', http='[http]\nlisten = "127.0.0.1:99999" #!'),
     "listen with a number": case('http.listen: must be a text, as in "text"', http="[http]\nlisten = 8080 #!"),
     "pages open to the network": case(
-        "admin.listen: opens the operators' side to the network; say allow_remote = true", admin='[admin]\nlisten = "0.0.0.0:8081" #!'
+        "admin.listen: opens the operators' side to the network; set allow_remote = true", admin='[admin]\nlisten = "0.0.0.0:8081" #!'
     ),
     "both sides on one address": case(
         "admin.listen: is the address of http.listen (0.0.0.0:8080) too; give it another port",
@@ -161,7 +161,7 @@ CASES = {
         "targets.erp.read_timeout_s: must be more than 0", target='[targets.erp]\nurl = "https://e.example"\nread_timeout_s = 0 #!'
     ),
     "endless duration": case(
-        "targets.erp.read_timeout_s: must be a number that ends", target='[targets.erp]\nurl = "https://e.example"\nread_timeout_s = inf #!'
+        "targets.erp.read_timeout_s: must be a finite number", target='[targets.erp]\nurl = "https://e.example"\nread_timeout_s = inf #!'
     ),
     "absurd duration": case(
         "targets.erp.read_timeout_s: must be at most 315360000",
@@ -350,7 +350,7 @@ CASES = {
         "store.url: must be",
         "http.listen: must be",
         "admin.listne: is not a key ... did you mean listen?",
-        "targets.erp.url: would travel unencrypted",
+        "targets.erp.url: would be sent unencrypted",
         "targets.erp.auth.token: there is no credential",
         "sources.acme.doors[0]: acme has no door realtime",
         "sources.acme.settings.secret: a secret may not stand in the file itself",
@@ -485,7 +485,7 @@ def test_a_key_twice_in_one_file(check: Check, tmp_path: Path) -> None:
     code, said = check()
     assert code == 2
     assert said[0].startswith(f"{tmp_path}/gateway.toml:3: not TOML: ")
-    assert "this key stands twice, keep one of them" in said[0]
+    assert "this key appears twice, keep one of them" in said[0]
 
 
 def test_not_utf_8(check: Check, tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ def test_a_key_in_two_files_names_both(check: Check, tmp_path: Path) -> None:
     assert check() == (
         2,
         [
-            f"{tmp_path}/conf.d/20-erp.toml:3: targets.erp.url: stands already in {tmp_path}/gateway.toml:{line}; keep one of them",
+            f"{tmp_path}/conf.d/20-erp.toml:3: targets.erp.url: is already in {tmp_path}/gateway.toml:{line}; keep one of them",
         ],
     )
 
@@ -529,7 +529,7 @@ def test_a_key_in_two_files_of_conf_d_names_both(check: Check, tmp_path: Path) -
     more(tmp_path, "20.toml", '[gateway]\nnode = "a"\n')
     code, said = check()
     assert code == 2
-    assert said == [f"{tmp_path}/conf.d/20.toml:2: gateway.node: stands already in {tmp_path}/conf.d/10.toml:2; keep one of them"]
+    assert said == [f"{tmp_path}/conf.d/20.toml:2: gateway.node: is already in {tmp_path}/conf.d/10.toml:2; keep one of them"]
 
 
 def test_a_table_and_a_value_of_one_name_in_two_files(check: Check, tmp_path: Path) -> None:
@@ -537,7 +537,7 @@ def test_a_table_and_a_value_of_one_name_in_two_files(check: Check, tmp_path: Pa
     more(tmp_path, "20.toml", 'sources = "acme"\n')
     code, said = check()
     assert code == 2
-    assert "conf.d/20.toml:1: sources: stands already in" in said[0]
+    assert "conf.d/20.toml:1: sources: is already in" in said[0]
 
 
 def test_a_file_of_conf_d_that_is_not_toml(check: Check, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_callers_and_what_they_may_hand_in(tmp_path: Path) -> None:
 CASES = {
     "no hash": (caller(sha256="secret"), "submit.callers.erp.token_sha256: must be 64 of the characters 0-9 and a-f; `gateway token`"),
     "a short hash": (caller(sha256=ONE[1:]), "submit.callers.erp.token_sha256: must be 64"),
-    "the hash of nothing": (caller(sha256=NOBODY), "submit.callers.erp.token_sha256: is that of an empty text"),
+    "the hash of nothing": (caller(sha256=NOBODY), "submit.callers.erp.token_sha256: is the hash of an empty text"),
     "no commands": (caller(commands="[]"), "submit.callers.erp.commands: is empty, so the caller may do nothing"),
     "a pattern of one word": (caller(commands='["pharmacy"]'), 'submit.callers.erp.commands[0]: must be "SOURCE/COMMAND"'),
     "a pattern of three": (caller(commands='["pharmacy/a/b"]'), 'submit.callers.erp.commands[0]: must be "SOURCE/COMMAND"'),
@@ -78,11 +78,11 @@ CASES = {
     "a source without commands": (caller(commands='["shop/*"]'), "submit.callers.erp.commands[0]: the source shop takes no command"),
     "a pattern twice": (
         caller(commands='["pharmacy/*", "pharmacy/*"]'),
-        "submit.callers.erp.commands[1]: pharmacy/* stands twice; keep one of them",
+        "submit.callers.erp.commands[1]: pharmacy/* appears twice; keep one of them",
     ),
-    "a bad name": (caller('"the ERP"'), 'submit.callers."the ERP": a name is made of a-z, 0-9'),
+    "a bad name": (caller('"the ERP"'), 'submit.callers."the ERP": a name has a-z, 0-9'),
     "the operator": (caller("operator"), "submit.callers.operator: is the name under which `gateway submit`"),
-    "the network": ('[submit]\nlisten = "0.0.0.0:8082"', "submit.listen: opens the way back to the network; say allow_remote = true"),
+    "the network": ('[submit]\nlisten = "0.0.0.0:8082"', "submit.listen: opens the command API to the network; set allow_remote = true"),
     "the address of the vendors' side": (
         '[submit]\nlisten = "127.0.0.1:8080"\n' + caller(),
         "submit.listen: is the address of http.listen (127.0.0.1:8080) too; give it another port",

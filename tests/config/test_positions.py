@@ -142,8 +142,8 @@ def test_a_table_that_is_only_implied_is_found_at_its_first_mention() -> None:
     ("text", "line", "said"),
     [
         ("a = 1\nb = x\n", 2, "a text needs quotes"),
-        ("a = 1\n\na = 2\n", 3, "this key stands twice"),
-        ("[a]\nx = 1\n[b]\n[a]\n", 4, "this table stands twice"),
+        ("a = 1\n\na = 2\n", 3, "this key appears twice"),
+        ("[a]\nx = 1\n[b]\n[a]\n", 4, "this table appears twice"),
         ('a = 1\nb = "x\nc = 2\n', 2, "a quote is missing"),
         ('a = """x\n\n\n', 1, "a quote is missing"),
         ("a = [1,\n2\n", 2, "a ] is missing"),

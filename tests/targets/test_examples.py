@@ -231,7 +231,7 @@ def test_a_table_that_is_none_is_refused(folder: Folder, table: str, said: str) 
             {"url": "{host}{order.order_number}/x", "more": 'vars = { host = "https://erp.example" }\n'},
             "targets.erp.url: its host must be fixed",
         ),
-        ({"url": "{base}/x", "more": 'vars = { base = "http://erp.example" }\n'}, "targets.erp.url: would travel unencrypted"),
+        ({"url": "{base}/x", "more": 'vars = { base = "http://erp.example" }\n'}, "targets.erp.url: would be sent unencrypted"),
         ({"url": "{base}/x", "more": 'vars = { base = "erp.example" }\n'}, "targets.erp.url: must be an absolute address"),
         ({"more": 'headers = { X-A = "{nope}" }\n'}, "targets.erp.headers: there is no {nope}"),
         ({"more": 'headers = { Authorization = "x" }\n'}, "targets.erp.headers: Authorization would stand in the file"),
@@ -289,7 +289,7 @@ def test_every_kind_of_credentials_is_read(folder: Folder, auth: str, kind: type
         ('auth = { kind = "oauth2", token_url = "https://t.example", client_id = "c" }', "auth.client_secret: is needed"),
         (
             f'auth = {{ kind = "oauth2", token_url = "http://t.example", client_id = "c", client_secret = {SECRET} }}',
-            "auth.token_url: would travel unencrypted",
+            "auth.token_url: would be sent unencrypted",
         ),
         (
             'auth = { kind = "oauth2", token_url = "https://t.example", client_id = "c", client_auth = "private_key_jwt" }',

@@ -70,7 +70,7 @@ def test_a_certificate_to_trust_is_read_relative_to_the_file(folder: Path) -> No
 
 REFUSED: dict[str, tuple[str, str]] = {
     "no address": ("", "targets.erp: "),
-    "a plain address": ('url = "http://erp.example/"', "targets.erp.url: would travel unencrypted"),
+    "a plain address": ('url = "http://erp.example/"', "targets.erp.url: would be sent unencrypted"),
     "an address that is none": ('url = "erp.example"', "targets.erp.url: must be an absolute address"),
     "a password in the address": ('url = "https://u:p@erp.example/"', "targets.erp.url: may not hold a user name"),
     "another method": (URL + 'method = "GET"', "targets.erp.method: "),

@@ -101,7 +101,7 @@ def test_the_poll_door_needs_to_know_where_to_ask_and_where_to_begin(check: Any)
     [
         ({"order_url": "https://www.scalepoint.com/api/Orders"}, "settings.order_url: must hold {orderToken} once"),
         ({"order_url": "https://{orderToken}.example/"}, "settings.order_url: must hold {orderToken} once, in its path or its query"),
-        ({"order_url": "http://www.scalepoint.com/{orderToken}"}, "settings.order_url: would travel unencrypted"),
+        ({"order_url": "http://www.scalepoint.com/{orderToken}"}, "settings.order_url: would be sent unencrypted"),
         ({"receive_url": "https://www.scalepoint.com/receive"}, "settings.receive_url: must hold {lastEventId} once"),
         ({"token_url": None}, "settings: needs the key token_url for the door webhook"),
         ({"client_id": None}, "settings: needs the key client_id for the door webhook"),

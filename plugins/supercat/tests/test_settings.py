@@ -95,7 +95,7 @@ def test_everything_that_is_missing_is_said_at_once(configure: Any) -> None:
         (CONTRACT.replace('"gateway"', '"a:b"'), "username: must be a name without a colon"),
         (CONTRACT.replace('{ file = "supercat" }', '"text"'), "password: a secret may not stand in the file"),
         (CONTRACT.replace("https://", "https://gateway:secret@"), "base_url: may not hold a user name or password"),
-        (CONTRACT.replace("https://", "http://"), "base_url: would travel unencrypted"),
+        (CONTRACT.replace("https://", "http://"), "base_url: would be sent unencrypted"),
         (CONTRACT.replace('"USD"', '"usd"'), "currency: must be three capital letters"),
         (CONTRACT.replace('mark = "stored"', 'mark = "storred"'), "mark: must be one of stored, delivered, off; did you mean stored"),
         (CONTRACT.replace('"supercat.jsonata"', '"missing.jsonata"'), "mapping: cannot read"),
