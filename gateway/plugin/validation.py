@@ -24,6 +24,15 @@ _encoder = msgspec.json.Encoder(decimal_format="string")
 _LOCAL = re.compile(rb'"(?:%b)":"[^"]*[^Z"]"' % "|".join(INSTANTS).encode())
 _ODD = re.compile(rb'"(?:%b)":(?!null|"-?[0-9]+(?:\.[0-9]+)?")' % "|".join(AMOUNTS).encode())
 
+_EVENT_FIELDS: tuple[tuple[str, type], ...] = (
+    ("document", bytes),
+    ("content", bytes),
+    ("occurred_at", datetime),
+    ("reference", str),
+    ("ignored", str),
+    ("flagged", bool),
+)
+
 
 class Misread(Exception):
     """A verified envelope cannot be read by `ingest`; it is kept as a dead letter."""
@@ -61,17 +70,9 @@ def checked_event(hook: str, event: object, *, fetches: bool) -> Event:
             raise Misread("an order without a usable identifier (empty, longer than 200 characters, or not printable)")
         if not is_identity(name):
             raise Misread("an order whose identifier is a word for nothing (null, none, 0, white space ...): many orders could have it")
-    # Written out for speed: a loop over the table would double the cost of this function, which checks every event of a burst.
-    document, content, occurred_at, flagged = event.document, event.content, event.occurred_at, event.flagged
-    if not (
-        (document is None or isinstance(document, bytes))
-        and (content is None or isinstance(content, bytes))
-        and (occurred_at is None or isinstance(occurred_at, datetime))
-        and (event.reference is None or isinstance(event.reference, str))
-        and (event.ignored is None or isinstance(event.ignored, str))
-        and (flagged is None or isinstance(flagged, bool))
-    ):
-        raise PluginError(f"{hook} returned an event whose {_wrong_field(event)}")
+    for field, kind in _EVENT_FIELDS:
+        if (value := getattr(event, field)) is not None and not isinstance(value, kind):
+            raise PluginError(f"{hook} returned an event whose {field} is {type(value).__name__}, not {kind.__name__}")
     if event.occurred_at is not None and event.occurred_at.tzinfo is None:
         raise PluginError(f"{hook} returned an event whose occurred_at has no time zone")
     if event.as_of is not None or event.sequence is not None:
@@ -91,24 +92,6 @@ def _check_newness(hook: str, event: Event) -> None:
         raise PluginError(f"{hook} returned an event whose sequence is no whole number")
     if sequence is not None and abs(sequence) >= 2**63:  # the vendor's mistake, which must not cost the other orders of its page
         raise Misread("an order whose number in the vendor's count has more than 63 bits")
-
-
-_EVENT_FIELDS: dict[str, type] = {
-    "document": bytes,
-    "content": bytes,
-    "occurred_at": datetime,
-    "reference": str,
-    "ignored": str,
-    "flagged": bool,
-}
-
-
-def _wrong_field(event: Event) -> str:
-    return next(
-        f"{field} is {type(value).__name__}, not {kind.__name__}"
-        for field, kind in _EVENT_FIELDS.items()
-        if (value := getattr(event, field)) is not None and not isinstance(value, kind)
-    )
 
 
 def tidy(error: GatewayError) -> None:
