@@ -98,13 +98,15 @@ class CrashRecord:
         with suppress(FileNotFoundError, msgspec.MsgspecError):
             self._crashes = msgspec.json.decode(self._path.read_bytes(), type=_Crashes)
         if left := list(_left(os.pread(file, _SLOTS * _SLOT_BYTES, 0))):
-            over = [*self._crashes.over, *(one for one in left if one.subject)][-_MOST_REMEMBERED:]
-            self._crashes = _Crashes(over=over, row=[*self._crashes.row, *left][-_MOST_REMEMBERED:])
-            self._keep()
+            self._remember([*self._crashes.over, *(one for one in left if one.subject)], [*self._crashes.row, *left])
             os.pwrite(file, bytes(_SLOTS * _SLOT_BYTES), 0)
 
-    def _keep(self) -> None:
-        """Write the crashes to a new file, sync it and rename it."""
+    def _remember(self, over: list[_Crash], row: list[_Crash]) -> None:
+        """Replace the remembered crashes. If that changes them, write a new file, sync it and rename it."""
+        crashes = _Crashes(over=over[-_MOST_REMEMBERED:], row=row[-_MOST_REMEMBERED:])
+        if crashes == self._crashes:
+            return
+        self._crashes = crashes
         if self._path is None:
             return
         fresh = self._path.with_suffix(".new")
@@ -168,9 +170,7 @@ class CrashRecord:
         self._note(slot, None)
         if step.subject:
             with self._lock:
-                over = [*self._crashes.over, _Crash(step.source, step.hook, step.subject)]
-                self._crashes = _Crashes(over=over[-_MOST_REMEMBERED:], row=self._crashes.row)
-                self._keep()
+                self._remember([*self._crashes.over, _Crash(step.source, step.hook, step.subject)], self._crashes.row)
 
     def _note(self, slot: int, step: Step | None) -> None:
         self.steps[slot] = step
@@ -186,9 +186,7 @@ class CrashRecord:
             mine = _Crash(step.source, step.hook, step.subject)
             over = [one for one in self._crashes.over if one != mine]
             row = [one for one in self._crashes.row if (one.source, one.hook) != (step.source, step.hook)]
-            if (len(over), len(row)) != (len(self._crashes.over), len(self._crashes.row)):
-                self._crashes = _Crashes(over=over, row=row)
-                self._keep()
+            self._remember(over, row)
 
     def _refuse(self, source: str, hook: str, subject: str, otherwise: type[GatewayError]) -> None:
         if subject and (count := self._crashes.over.count(_Crash(source, hook, subject))) >= MAX_CRASHES:
@@ -210,9 +208,7 @@ class CrashRecord:
         """Forget the crashes of these sources; of all if none is named."""
         with self._lock:
             over, row = ([one for one in ends if sources and one.source not in sources] for ends in (self._crashes.over, self._crashes.row))
-            if (over, row) != (self._crashes.over, self._crashes.row):
-                self._crashes = _Crashes(over=over, row=row)
-                self._keep()
+            self._remember(over, row)
 
 
 class Call(Struct, frozen=True):
