@@ -1,7 +1,7 @@
-"""SuperCat eCat: orders by poll, marked as received. See README.md and vendors/supercat.md.
+"""Connector for SuperCat eCat: polls orders and marks them as received. See README.md and vendors/supercat.md.
 
-Each poll brings every order that has not been marked, for all time; so an order is stored before it is marked, and what comes
-again is a repeat. The order's fields are not public: a mapping of the operator's makes the canonical order.
+Each poll returns every order that was never marked. So an order is stored before it is marked, and a second copy is a repeat. The
+vendor does not publish the order's fields: the operator's mapping makes the canonical order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POLLED = "polled"
 
 @hookimpl
 def describe() -> Description:
-    """One door, the poll."""
+    """Describe a connector with one door, the poll."""
     return Description(
         title="SuperCat eCat",
         settings=Settings,
@@ -37,17 +37,17 @@ def describe() -> Description:
 
 @hookimpl
 def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
-    """A dead letter of a poll, replayed: one record."""
+    """Read one record: a replayed dead letter of a poll."""
     return [to_event(read(envelope.body), envelope.body, settings)]
 
 
 @hookimpl
 async def poll(cursor: str | None, now: datetime, client: VendorClient, settings: Settings) -> Page:
-    """Everything that is not marked, in one answer, without pages or a filter; the cursor says that there was a poll before."""
+    """Get every unmarked order: the API has no pages and no filter. The cursor tells later polls from the first one."""
     if settings.is_quiet(now):
         return Page(cursor=cursor)
     answer = await call(client, "GET", settings.list_at(), settings)
-    if len(answer.body) > _BIG_BYTES:  # the first one may hold years of orders
+    if len(answer.body) > _BIG_BYTES:  # the first answer may hold years of orders
         events = await asyncio.to_thread(_events, answer.body, settings, cursor is None)
     else:
         events = _events(answer.body, settings, cursor is None)
@@ -56,9 +56,9 @@ async def poll(cursor: str | None, now: datetime, client: VendorClient, settings
 
 @hookimpl
 def normalize(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
-    """The canonical order; Hold where a version cannot be placed (see `versions`)."""
+    """Make the canonical order. Raises Hold if its earlier version is not known (see `versions`)."""
     record = read(document)
-    number = versions.taken_apart(record.number, settings)
+    number = versions.split_number(record.number, settings)
     order = to_order(record, number, settings, versions.flags(number, previous))
     versions.hold_back(record, number, order, previous)
     return order
@@ -66,18 +66,18 @@ def normalize(event: Event, document: bytes, previous: Order | None, settings: S
 
 @hookimpl
 async def acknowledge(receipts: Sequence[Receipt], client: VendorClient, settings: Settings) -> Collection[int]:
-    """Mark as received."""
+    """Mark orders as received."""
     return await marks.mark(receipts, client, settings)
 
 
 def _events(body: bytes, settings: Settings, is_first: bool) -> list[Event | Unreadable]:
-    """Oldest first, so that the versions of an order go one after the other (`id` is assigned in sequence, seed)."""
+    """Return events, oldest first, so that the versions of an order keep their sequence (`id` counts up, seed)."""
     by_id = sorted((found(document, settings, is_first=is_first) for document in records(body)), key=lambda one: one[0])
     return [one for _, one in by_id]
 
 
 def _api(settings: Settings) -> Api:
-    """HTTP Basic with an admin's account, in a header only: never in an address, which ends in logs."""
+    """Return the API with HTTP Basic sign-in in a header. An address with credentials would end in logs."""
     auth = None
     if settings.username and settings.password:
         auth = BasicAuth(username=settings.username, password=settings.password)

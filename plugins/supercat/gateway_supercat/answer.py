@@ -1,9 +1,9 @@
-"""What SuperCat answers: an envelope whose `status` says whether it worked, whatever HTTP says (seed, Downloading Orders).
+"""SuperCat's answers: an envelope whose `status` tells success from failure, whatever the HTTP status (seed, Downloading Orders).
 
     {"status": "success", "error": null, "data": [{...}, {...}]}
 
-The list has also been documented as a bare array. Everything else is a call that failed: another status, a missing key, a
-sign-in page, a redirect, an answer that breaks off. Nothing of such an answer is used.
+The list is also documented as a bare array. Any other answer is a failed call, and none of it is used: another status, a missing
+key, a sign-in page, a redirect, a truncated answer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gateway import AuthError, PermanentError, Response, TransientError, VendorC
 from gateway_supercat.settings import Settings
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_TELLING = (400, 404, 409, 422, 500)  # statuses whose body may say why
+_WITH_REASON = (400, 404, 409, 422, 500)  # statuses whose body may have a reason
 _SIGN_IN = re.compile(r"log[-_]?[io]n|sign[-_]?[io]n|session|password", re.IGNORECASE)
 _PASSWORD_FIELD = re.compile(rb"""type\s*=\s*["']?password""", re.IGNORECASE)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*("?)|[\[\]{},]', re.DOTALL)
 _CREDENTIALS = "check org, username and password, and whether the account is locked"
 _LONGEST = 200
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # bytes that are no UTF-8 are a ValueError
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # invalid UTF-8 is a ValueError
 
 
 class _Envelope(Struct):
@@ -36,29 +36,29 @@ class _Envelope(Struct):
 
 
 async def call(client: VendorClient, method: str, path: str, settings: Settings, *, json: Any = None) -> Response:
-    """One request whose answer is JSON.
+    """Send a request that is answered with JSON.
 
     Raises:
-        AuthError: 401 or 403, or a sign-in page in place of an answer.
-        TransientError, PermanentError: It failed; the text says how.
+        AuthError: 401, 403 or a sign-in page.
+        TransientError, PermanentError: Another failure; the text says which.
     """
-    answer = await client.request(method, path, json=json, headers=settings.headers, accept=(*_REDIRECTS, *_TELLING))
+    answer = await client.request(method, path, json=json, headers=settings.headers, accept=(*_REDIRECTS, *_WITH_REASON))
     if answer.status in _REDIRECTS:
         raise _redirect(answer)
     if _is_page(answer):
         raise _page(answer)
-    if answer.status in _TELLING:
+    if answer.status in _WITH_REASON:
         said = f"SuperCat answers {answer.status}{_reason(answer.body)}"
         raise TransientError(said) if answer.status >= 500 else PermanentError(said)
     return answer
 
 
 def records(body: bytes) -> list[bytes]:
-    """The order records of a list, each as it stands there.
+    """Return the order records of a list, byte for byte.
 
     Raises:
-        TransientError: SuperCat says that it failed.
-        PermanentError: The answer is not what SuperCat documents.
+        TransientError: SuperCat reports a failure.
+        PermanentError: The answer does not have the documented form.
     """
     body = _bare(body)
     try:
@@ -69,7 +69,7 @@ def records(body: bytes) -> list[bytes]:
 
 
 def results(body: bytes) -> dict[str, Any]:
-    """What became of each order number that was marked. Raises as `records` does."""
+    """Return the result of each order number of a mark request. Raises as `records` does."""
     try:
         return _object.decode(_data(_bare(body)))
     except _UNREADABLE as error:
@@ -124,14 +124,15 @@ def _reason(body: bytes) -> str:
 
 
 def _words(said: Any) -> str:
-    """A text of theirs on one short line."""
+    """Make one short line of a text of SuperCat."""
     text = " ".join(said.split()) if isinstance(said, str) else ""
     return "".join(letter for letter in text if letter.isprintable())[:_LONGEST] or "nothing"
 
 
 def _cut(body: bytes, error: Exception) -> list[bytes]:
-    """The records of an answer that is no JSON as a whole: one that is poison (NaN, half of a surrogate pair, nested without
-    end) does not stop the others, and becomes a dead letter. An answer that breaks off has no end to be found.
+    """Cut out the records of an answer that is invalid JSON as a whole, so that one bad record becomes a dead letter of its own.
+
+    A record is bad if it has NaN, half of a surrogate pair or endless nesting. Raises PermanentError if the answer is truncated.
     """
     depth = 0 if body.startswith(b"[") else 1
     found: list[bytes] = []
@@ -156,7 +157,7 @@ def _cut(body: bytes, error: Exception) -> list[bytes]:
 
 
 def _whole(rest: bytes, found: list[bytes], error: Exception) -> list[bytes]:
-    """What was cut out, where nothing is wrong with the rest."""
+    """Return the records if the rest of the answer is valid."""
     try:
         if _any.decode(rest) != []:
             _data(rest)
@@ -167,7 +168,7 @@ def _whole(rest: bytes, found: list[bytes], error: Exception) -> list[bytes]:
 
 def _tokens(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     for token in _TOKEN.finditer(body):
-        if token[1] == b"":  # a text that does not end: what looks like brackets from here on may be part of it
+        if token[1] == b"":  # the text has no end, and brackets after its begin may be part of it
             return
         yield token[0], token.start(), token.end()
 

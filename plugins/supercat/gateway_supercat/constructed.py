@@ -1,7 +1,7 @@
-"""Constructed order records for the simulator and the tests: no real organisation, customer or person in them.
+"""Constructed order records for the simulator and the tests, without real organisations, customers or persons.
 
-Only `order_number`, `uuid` and `id` are SuperCat's names (vendors/supercat.md section 5); each `placeholder` stands for a field
-that is not documented, and exercises the mapping.
+Only `order_number`, `uuid` and `id` are SuperCat's names (vendors/supercat.md section 5); each `placeholder` stands for an
+undocumented field, and exercises the mapping.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROMOTION = {"item": "PROMO26", "qty": 1, "price": None, "note": "10% off over $
 
 
 def line(article: int, quantity: int, **fields: Any) -> dict[str, Any]:
-    """One of `placeholder_lines`: a place in the catalogue and a quantity."""
+    """Make one of `placeholder_lines` from an index into the catalogue and a quantity."""
     item, price = CATALOGUE[article]
     return {"item": item, "qty": quantity, "price": price, "note": None} | fields
 
@@ -28,11 +28,11 @@ def line(article: int, quantity: int, **fields: Any) -> dict[str, Any]:
 def record(
     id: int, *, number: str | None, uuid: str, lines: Sequence[dict[str, Any]] = (), customer: int = 0, **fields: Any
 ) -> dict[str, Any]:
-    """An order record.
+    """Make an order record.
 
     Args:
-        customer: Place among the customers.
-        fields: In place of what would stand there, or beside it.
+        customer: Index of the customer.
+        fields: Values that replace or extend the record's.
     """
     of, name = CUSTOMERS[customer]
     lines = list(lines) or [line(0, 2)]

@@ -1,8 +1,9 @@
-"""Marking orders as received (seed, Marking Orders Received): a POST of order numbers to the list's own URL.
+"""Marks of received orders (seed, Marking Orders Received): a POST of order numbers to the list's own URL.
 
     ["6385-033124-042", ...]  ->  {"status": "success", "error": null, "data": {"6385-033124-042": {"success": true}, ...}}
 
-"There will be an entry for each order number"; one that is missing or without success is not marked, and comes again.
+"There will be an entry for each order number"; an order whose entry is missing or without success is not marked,
+and the next poll returns it again.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from gateway_supercat.settings import Settings
 
 
 def stages(settings: Settings) -> Collection[Stage]:
-    """The one stage that SuperCat hears of."""
+    """Return the stage after which orders are marked."""
     return [] if settings.mark == "off" else [settings.mark]
 
 
 async def mark(receipts: Sequence[Receipt], client: VendorClient, settings: Settings) -> Collection[int]:
-    """Mark orders; the ids of the receipts that SuperCat confirmed. Two records with one number are marked by one entry.
+    """Mark orders, and return the ids of the receipts that SuperCat confirmed. Records with the same number have one entry.
 
     Raises:
-        TransientError, AuthError: None was marked. After a batch that was, the others simply come again.
+        TransientError, AuthError: No order was marked. If an earlier batch was, the rest is only retried.
     """
     by_number: dict[str, list[int]] = {}
     for receipt in receipts:
@@ -36,7 +37,7 @@ async def mark(receipts: Sequence[Receipt], client: VendorClient, settings: Sett
         except (TransientError, PermanentError, AuthError) as error:
             if confirmed:
                 break
-            if isinstance(error, PermanentError):  # a wrong path or a page is about us, not about these orders
+            if isinstance(error, PermanentError):  # a wrong path or a page is no fault of these orders
                 raise TransientError(str(error)) from error
             raise
         confirmed += [id for number in marked for id in by_number[number]]

@@ -1,4 +1,4 @@
-"""A record as a canonical order: the operator's mapping makes the fields, and this adds what is known without one."""
+"""Conversion of a record to a canonical order: the operator's mapping, and fields that are known without it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gateway_supercat.versions import Number
 
 
 def to_order(record: Record, number: Number, settings: Settings, seen: Sequence[str] = ()) -> Order:
-    """The canonical order.
+    """Make the canonical order.
 
-    Flags: `text_lines`, `zero_price`, `empty_order`, `missing_customer_number`, beside the mapping's own.
+    It adds the flags `text_lines`, `zero_price`, `empty_order` and `missing_customer_number` to the mapping's own.
 
     Args:
-        seen: Flags that `versions` gave.
+        seen: Flags of `versions`.
     Raises:
         MappingError: The mapping does not fit the record.
     """
@@ -46,8 +46,9 @@ def to_order(record: Record, number: Number, settings: Settings, seen: Sequence[
 
 
 def _texts_apart(lines: tuple[Line, ...], settings: Settings) -> tuple[tuple[Line, ...], list[dict[str, Any]]]:
-    """Lines without a price or a quantity are texts, such as a promotion (vendors/supercat.md 2 and 4.16): they stay where they
-    are, and nothing in them can be taken for goods. What stood there is in the second part.
+    """Turn lines without a price or a quantity, such as promotions, into lines of notes (vendors/supercat.md 2 and 4.16).
+
+    They keep their place, and the ERP cannot take them for goods. Return the lines, and the original fields of these.
     """
     kept, texts = [], []
     for line in lines:

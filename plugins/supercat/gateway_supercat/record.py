@@ -1,7 +1,7 @@
-"""One order record of a poll answer: what names it, and what makes a version of it (vendors/supercat.md sections 1 and 4).
+"""Order records of a poll's answer: their identity and their versions (vendors/supercat.md sections 1 and 4).
 
-`uuid` is the same for all versions of an order, `id` counts up over all records, `order_number` has a dash and the version
-behind it (seed, Inbound order processing). Nothing else of a record is documented.
+All versions of an order have the same `uuid`. `id` counts up over all records. `order_number` ends in a dash and the version (seed,
+Inbound order processing). No other field of a record is documented.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A record that can be told from every other one.
+    """Order record with its identity.
 
     Attributes:
         uuid: In lower case.
-        number: As it came: marks need it letter by letter.
-        fields: All of them, as `gateway.read_json` gives them.
+        number: Exactly as received, which marks need.
+        fields: All fields, as `gateway.read_json` returns them.
     """
 
     id: int
@@ -38,7 +38,7 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 def read(document: bytes) -> Record:
-    """Read one record. Raises ValueError, which quotes nothing of it but keys."""
+    """Read a record. Raises ValueError, whose text quotes only keys of it."""
     fields = read_json(document, max_bytes=_MAX_BYTES)
     if not isinstance(fields, dict):
         raise ValueError("not an object")
@@ -46,7 +46,7 @@ def read(document: bytes) -> Record:
 
 
 def found(document: bytes, settings: Settings, *, is_first: bool = True) -> tuple[int, Event | Unreadable]:
-    """A record of a poll answer as an event behind its id, or as a dead letter of its own behind none."""
+    """Convert a record of a poll's answer to its id and an event; to 0 and a dead letter if it cannot be read."""
     try:
         record = read(document)
     except ValueError as error:
@@ -55,11 +55,11 @@ def found(document: bytes, settings: Settings, *, is_first: bool = True) -> tupl
 
 
 def event(record: Record, document: bytes, settings: Settings, *, is_first: bool = True) -> Event:
-    """The record as an event; one from before the start is kept and marked, and nothing is made of it.
+    """Convert a record to an event. One from before the start is stored and marked, and not forwarded.
 
     Args:
-        is_first: It is, or may be, of the first poll. An old id that turns up later is flagged: it may be a draft from before the
-            start that was submitted only now.
+        is_first: It may be of the first poll. A record from before the start that comes later is flagged: it may be an old draft that
+            was submitted only now.
     """
     after_id = settings.start.after_id if settings.start else 0
     is_old = record.id <= after_id
@@ -76,17 +76,17 @@ def event(record: Record, document: bytes, settings: Settings, *, is_first: bool
 
 
 def content(record: Record, volatile: Collection[str]) -> bytes:
-    """The record in one spelling: keys in order, numbers as texts, the uuid in lower case.
+    """Return the record in canonical form: keys in order, numbers as texts, the uuid in lower case.
 
-    The id counts: the same order with a new id is a new version (vendors/supercat.md 4.8). Left out is what the operator has
-    seen SuperCat change by itself. A change to this function makes every order that comes again a revision.
+    The id is part of it: the same order with a new id is a new version (vendors/supercat.md 4.8). The `volatile` fields, which SuperCat
+    changes by itself, are not. A change to this function makes a revision of every order that comes again.
     """
     kept = {key: value for key, value in record.fields.items() if key not in volatile}
     return _encoder.encode(kept | {"id": record.id, "uuid": record.uuid, "order_number": record.number})
 
 
 def _id(value: Any) -> int:
-    """A number, or its text: the seed shows `"id":356509"`."""
+    """Read an id from a number or its text: the seed shows `"id":356509"`."""
     text = value.strip() if isinstance(value, str) else ""
     if not _ID.fullmatch(text) or int(text) == 0:
         raise ValueError("its id is no whole number from 1 on")

@@ -1,4 +1,4 @@
-"""What `[sources.NAME.settings]` may hold for SuperCat (CONTRACT section 3; defaults from vendors/supercat.md section 3)."""
+"""Settings of a SuperCat source, `[sources.NAME.settings]` (CONTRACT section 3; defaults: vendors/supercat.md section 3)."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Start(_Table, frozen=True, kw_only=True):
-    """Where forwarding begins: orders up to and including this id are marked as received and kept, not forwarded."""
+    """Start of forwarding: orders up to and including this id are stored and marked as received, and not forwarded."""
 
     after_id: Annotated[int, Meta(ge=0)]
 
 
 class Settings(_Table, frozen=True, kw_only=True):
-    """See README.md for what each one means, and where the vendor's documents leave it open."""
+    """Settings of one source. README.md describes each, and what the vendor's documents leave open."""
 
     base_url: Url = Url("https://supercat.supercatsolutions.com")
     allow_plain_http: bool = False
@@ -80,7 +80,7 @@ class Settings(_Table, frozen=True, kw_only=True):
     volatile: tuple[str, ...] = ()
 
     def check(self) -> Iterable[tuple[str, str]]:
-        """What a type does not say."""
+        """Yield the problems that types cannot express."""
         for key, words in _MISSING.items():
             if getattr(self, key) is None:
                 yield key, words
@@ -104,11 +104,11 @@ class Settings(_Table, frozen=True, kw_only=True):
             yield "time_zone", 'is no time zone of this machine; write one as in "America/New_York" (Debian package tzdata)'
 
     def zone(self) -> tzinfo:
-        """The zone of dates and times that come without one, and of the quiet hours. `UTC` needs no time zone database."""
+        """Return the zone of the quiet hours, and of dates and times without one. `UTC` needs no time zone database."""
         return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     def is_quiet(self, now: datetime) -> bool:
-        """Whether nothing is asked now; `22:00-06:00` goes past midnight."""
+        """Tell whether polling pauses now; `22:00-06:00` goes past midnight."""
         if self.quiet_hours is None:
             return False
         begin, end = (time.fromisoformat(text) for text in self.quiet_hours.split("-"))
@@ -116,11 +116,11 @@ class Settings(_Table, frozen=True, kw_only=True):
         return begin <= at < end if begin <= end else at >= begin or at < end
 
     def list_at(self) -> str:
-        """Where unmarked orders are, below `base_url`."""
+        """Return the path of the list of unmarked orders."""
         return self.list_path.replace("{org}", quote(self.org or "", safe=""))
 
     def mark_at(self) -> str:
-        """Where they are marked: "the same URL" (seed, Marking Orders Received), unless the settings know better."""
+        """Return the path for marks: "the same URL" (seed, Marking Orders Received), unless `mark_path` is set."""
         return (self.mark_path or self.list_path).replace("{org}", quote(self.org or "", safe=""))
 
 

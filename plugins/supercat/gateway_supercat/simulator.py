@@ -1,9 +1,9 @@
-"""SuperCat on loopback, as its documents describe it (vendors/supercat.md): the list, the marks, a single order.
+"""Simulator of SuperCat on loopback, as its documents describe it (vendors/supercat.md): the list, the marks, a single order.
 
     SUPERCAT_PASSWORD=constructed python -m gateway_supercat.simulator --listen 127.0.0.1:9103
 
-Reps submit orders, and it shows every one that has not been marked, in one answer and for all time. Where the documents are
-silent it does what is worst for a gateway: newest first, nothing forgotten, and a bad sign-in counts until the account is locked.
+Reps submit orders, and it lists all that were never marked, in one answer. Where the documents are silent it does the worst for a
+gateway: newest first, no record ever expires, and bad sign-ins lock the account.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NO_MORE = "constructed: temporarily unavailable"
 
 
 class Submitted(Struct):
-    """An order record on the server. `raw` stands in the list in place of its JSON, to be as wrong as one likes."""
+    """Order record on the server. `raw` replaces its JSON in the list, to test invalid records."""
 
     record: dict[str, Any]
     marked_by: Literal["gateway", "another"] | None = None
@@ -48,16 +48,16 @@ class Submitted(Struct):
 
 
 class SupercatSimulator:
-    """`gateway.testing.Simulator` for SuperCat, with controls for tests.
+    """Simulator of SuperCat (`gateway.testing.Simulator`), with controls for tests.
 
     Attributes:
-        submitted: Every record, by its id.
-        asked: How often the list was asked for with good credentials.
-        posted: The body of every mark request.
-        refuses: Order numbers that cannot be marked, and why; after so many times they can.
+        submitted: All records by id.
+        asked: Number of list requests with good credentials.
+        posted: Bodies of all mark requests.
+        refuses: Order numbers, each with how many of its next marks fail.
         forgets: Order numbers that a mark's answer leaves out.
-        locks_after: So many bad sign-ins lock the account.
-        after_id: Where the source that it describes begins.
+        locks_after: Number of bad sign-ins that lock the account.
+        after_id: The `start.after_id` of its source.
     """
 
     title = "SuperCat eCat"
@@ -109,7 +109,7 @@ class SupercatSimulator:
         return {"connector": "supercat", "settings": self.settings() | files}
 
     def settings(self) -> dict[str, Any]:
-        """Its `[sources.NAME.settings]`, but for the password and the mapping."""
+        """Return its `[sources.NAME.settings]` without the password and the mapping."""
         return {
             "base_url": self.address,
             "org": self.org,
@@ -120,14 +120,12 @@ class SupercatSimulator:
             "currency": "USD",
         }
 
-    # --- what reps do
-
     def submit(self, *, again: int | None = None, version: int | None = None, **fields: Any) -> int:
-        """A rep submits an order; its id.
+        """Submit an order as a rep does; return its id.
 
         Args:
-            again: The id of a record whose order this is once more: the same uuid, and the next number behind a dash.
-            version: Behind the dash in place of the next one.
+            again: Id of a record whose order is submitted again, with the same uuid and the next dash suffix.
+            version: Another dash suffix.
             fields: See `constructed.record`.
         """
         id = self._next_id
@@ -143,26 +141,26 @@ class SupercatSimulator:
         return id
 
     def edit(self, id: int, /, **fields: Any) -> None:
-        """The content of a record changes under its id."""
+        """Change the content of a record under its id."""
         self.submitted[id].record |= fields
 
     def reflag(self, id: int) -> None:
-        """Somebody takes a mark away."""
+        """Remove a mark, as another user can."""
         self.submitted[id].marked_by = None
 
     def another_poller(self) -> list[int]:
-        """Another integration asks, and marks what it gets; the ids."""
+        """Poll and mark as another integration does; return the ids."""
         taken = [id for id, one in self.submitted.items() if one.marked_by is None]
         for id in taken:
             self.submitted[id].marked_by = "another"
         return taken
 
     def fail_next(self, *faults: Fault, method: Literal["GET", "POST"] = "GET") -> None:
-        """Let the next calls fail, each in its way."""
+        """Let the next calls fail with these faults."""
         self._faults[method].extend(faults)
 
     def unlock(self) -> None:
-        """Some minutes have passed since the account was locked."""
+        """Unlock the account, as SuperCat does after some minutes."""
         self.bad_sign_ins = 0
 
     @property
@@ -207,7 +205,7 @@ class SupercatSimulator:
         return done
 
     def sent(self, id: int, expected: Literal["placed", "nothing", "held"] = "placed", note: str = "") -> Sent:
-        """A record as the demo compares it."""
+        """Return a record in the form that the demo compares."""
         made = self.submitted[id].record
         return Sent(
             order_ref=made["uuid"].lower(),
@@ -226,8 +224,6 @@ class SupercatSimulator:
                 while self.submitted[id].marked_by is None:
                     self._news.clear()
                     await self._news.wait()
-
-    # --- the API
 
     def _refused(self, request: web.Request) -> web.StreamResponse | None:
         pair = f"{self.username}:{self.password}".encode()
@@ -277,7 +273,7 @@ class SupercatSimulator:
         return web.Response(body=found.text(), content_type="application/json")
 
     async def _said(self, request: web.Request, body: bytes, data: bytes) -> web.StreamResponse:
-        """The answer, or the fault that is armed for it."""
+        """Return the answer, or the fault that is armed for it."""
         waiting = self._faults[request.method]
         match waiting.popleft() if waiting else None:
             case "failure":
@@ -339,7 +335,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run it by itself."""
+    """Run the simulator from the command line."""
     parser = argparse.ArgumentParser(prog="python -m gateway_supercat.simulator", description="A simulated SuperCat eCat.")
     parser.add_argument("--listen", default="127.0.0.1:9103", metavar="ADDRESS:PORT", help="where its API listens")
     parser.add_argument("--org", default="demo", metavar="NAME", help="the organisation's short name")

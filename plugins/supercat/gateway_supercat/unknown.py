@@ -1,8 +1,8 @@
-"""Which of a record's fields the operator's mapping does not speak of: they go into `extra` as they are.
+"""Fields of a record that the operator's mapping does not use: they go into `extra` unchanged.
 
-The vendor publishes no field list, and every organisation adds fields of its own. A field is spoken of where its name begins a
-path in the mapping's text, as in `placeholder_lines.{ "quantity": qty }`: `placeholder_lines` is, `qty` is a name inside it. Where
-it is not sure, a field counts as unknown: standing in two places is better than in none. A comment speaks of nothing.
+The vendor publishes no field list, and every organisation adds fields of its own. The mapping uses a field if its name begins a path
+in the mapping's text, outside comments: `placeholder_lines.{ "quantity": qty }` uses `placeholder_lines`, and `qty` is a name inside
+it. In doubt, a field counts as unused: a field in two places is better than one that is lost.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _WORDS = frozenset({"and", "or", "in", "function", "true", "false", "null"})
 
 
 def unknown_fields(fields: dict[str, Any], mapping: str) -> dict[str, Any]:
-    """Those of a record that are there and that nobody speaks of."""
-    known = spoken_of(mapping)
+    """Return the filled fields that the mapping does not use."""
+    known = used_fields(mapping)
     return {name: value for name, value in fields.items() if name not in known and name not in NAMES and value is not None}
 
 
 @lru_cache(maxsize=32)
-def spoken_of(mapping: str) -> frozenset[str]:
-    """The names that begin a path at the top of the document."""
+def used_fields(mapping: str) -> frozenset[str]:
+    """Return the names that begin a path at the top of the document."""
     found: set[str] = set()
-    inside = [False]  # for each open bracket: whether names in it belong to something further down
+    inside = [False]  # for each open bracket: True if names in it belong to a nested value
     before, last = "", ""
     for token in _TOKEN.finditer(mapping):
         kind, text = token.lastgroup or "", token[0]
@@ -50,7 +50,7 @@ def spoken_of(mapping: str) -> frozenset[str]:
 
 
 def _belongs(bracket: str, last: str) -> bool:
-    """Whether what is in this bracket is about what stands before it: `lines.{`, `lines.(`, `lines[`, `lines{`, `lines^(`."""
+    """Tell whether a bracket is applied to the path before it: `lines.{`, `lines.(`, `lines[`, `lines{`, `lines^(`."""
     if last in (".", "^"):
         return True
     return bracket != "(" and (last in ("name", ")", "]", "}", "*") or last.startswith("$"))

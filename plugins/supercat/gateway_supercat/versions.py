@@ -1,8 +1,8 @@
-"""Versions of one order: told by the `uuid` and by the dash suffix together. That no older one overtakes is the core's to see, by `id`.
+"""Versions of an order, told by the `uuid` and the number's dash suffix. The core keeps their sequence, by `id`.
 
 "The first resubmitted order number receives a '-1' suffix"; "users delete the items from a submitted order then add items and
 re-submit it as a new order"; "it's good practice for order entry people to review any orders with a dash suffix" (seed, Inbound
-order processing). So what to do with a version is `on_revision`'s to say, and what differs the core's to show.
+order processing). So the setting `on_revision` decides what to do with a version, and the core shows the difference.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gateway_supercat.settings import Settings
 
 
 class Number(Struct, frozen=True, kw_only=True):
-    """An order number taken apart.
+    """Order number, split into base and version.
 
     Attributes:
-        version: What stands behind the base; None for an original. A base has dashes of its own: `6385-031318-392`.
-        is_usual: The base is of the form that the settings know.
+        version: The suffix after the base; None for an original. A base has dashes itself: `6385-031318-392`.
+        is_usual: The base matches `base_pattern`.
     """
 
     base: str
@@ -29,8 +29,8 @@ class Number(Struct, frozen=True, kw_only=True):
     is_usual: bool
 
 
-def taken_apart(number: str, settings: Settings) -> Number:
-    """Base and version: a version only where what stands in front of it is a base."""
+def split_number(number: str, settings: Settings) -> Number:
+    """Split an order number. The suffix is a version only if the text before it is a base."""
     suffix = re.search(settings.suffix_pattern, number, re.ASCII)
     if suffix is not None and re.search(settings.base_pattern, number[: suffix.start()], re.ASCII):
         return Number(base=number[: suffix.start()], version=suffix[1], is_usual=True)
@@ -38,7 +38,7 @@ def taken_apart(number: str, settings: Settings) -> Number:
 
 
 def flags(number: Number, previous: Order | None) -> list[str]:
-    """`unusual_order_number`, `other_base_number`: uuid and number do not say the same."""
+    """Return the flags `unusual_order_number` and `other_base_number`: uuid and number contradict each other."""
     found = []
     if not number.is_usual:
         found.append("unusual_order_number")
@@ -48,7 +48,7 @@ def flags(number: Number, previous: Order | None) -> list[str]:
 
 
 def hold_back(record: Record, number: Number, order: Order, previous: Order | None) -> None:
-    """Raise Hold for what only a person can place: a version of something unknown."""
+    """Raise Hold for a version of an unknown order: an operator must find its original."""
     if previous is None and number.version is not None:
         said = f"{record.number} is version {number.version} of {number.base}, and no earlier one with its uuid is known here"
         reason = f"{said}. Look up {number.base} in the ERP, then release or drop it"

@@ -9,7 +9,7 @@ from gateway_supercat.answer import records, results
 from gateway_supercat.constructed import record
 from gateway_supercat.record import found
 from gateway_supercat.settings import Settings, Start
-from gateway_supercat.unknown import spoken_of
+from gateway_supercat.unknown import used_fields
 from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
@@ -67,4 +67,4 @@ def test_bytes_of_any_kind(body: bytes) -> None:
 @bounds(max_examples=300, deadline=None)
 @given(st.text(alphabet="ab.$`'\"/*{}[]()^ :,;\\", max_size=40))
 def test_a_mapping_of_any_text_can_be_looked_over(text: str) -> None:
-    spoken_of(text)
+    used_fields(text)

@@ -11,8 +11,8 @@ import pytest
 from gateway_supercat.constructed import PROMOTION, line, record
 from gateway_supercat.record import found
 from gateway_supercat.settings import Settings, Start
-from gateway_supercat.unknown import spoken_of, unknown_fields
-from gateway_supercat.versions import taken_apart
+from gateway_supercat.unknown import unknown_fields, used_fields
+from gateway_supercat.versions import split_number
 
 from gateway import Event, Hold, MappingError, Order, Unreadable, missing_fields
 from gateway.testing import check_connector, load_samples
@@ -88,7 +88,7 @@ def test_what_is_up_to_the_start_is_ignored(settings: Any) -> None:
     ],
 )
 def test_case_7_a_suffix_is_one_only_behind_a_base(settings: Any, number: str, base: str, version: str | None, usual: bool) -> None:
-    made = taken_apart(number, settings())
+    made = split_number(number, settings())
     assert (made.base, made.version, made.is_usual) == (base, version, usual)
 
 
@@ -229,7 +229,7 @@ def test_what_the_mapping_does_not_speak_of_goes_into_extra(normalize: Any) -> N
     ],
 )
 def test_a_mapping_speaks_of_the_names_that_begin_its_paths(mapping: str, spoken: set[str]) -> None:
-    assert spoken_of(mapping) == spoken
+    assert used_fields(mapping) == spoken
 
 
 def test_names_of_the_record_are_never_unknown() -> None:
