@@ -1,7 +1,7 @@
-"""Scalepoint ClaimShop: an event says that there is an order, the order is fetched. See README.md and vendors/scalepoint.md.
+"""Connector for Scalepoint ClaimShop: an event announces an order, which is then fetched. See README.md and vendors/scalepoint.md.
 
-Events come by webhook, by long polling, or both; an event that comes twice is one, and another event of a known order fetches
-the order again and compares. What the order's fields mean is in the operator's mapping, since the vendor publishes none.
+Events come by webhook, by long polling, or both; a repeated event counts once. Another event of a known order fetches the order again
+and compares it. The vendor does not publish the order's fields: the operator's mapping makes the canonical order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gateway_scalepoint.settings import Settings
 
 @hookimpl
 def describe() -> Description:
-    """Webhook and poll; an unreadable webhook is a 200, since a 4xx might end the subscription."""
+    """Describe webhook and poll. An unreadable webhook gets a 200, because a 4xx might end the subscription."""
     signs_in = ["token_url", "client_id"]
     return Description(
         title="Scalepoint ClaimShop",
@@ -54,13 +54,13 @@ def describe() -> Description:
 
 @hookimpl
 def verify(envelope: Envelope, settings: Settings, now: datetime, keys: Mapping[str, Any]) -> bool:
-    """As agreed with Scalepoint; bodies are not signed."""
+    """Verify a webhook in the way agreed with Scalepoint, which does not sign bodies."""
     return settings.webhook_auth is not None and settings.webhook_auth.admits(envelope, now, keys)
 
 
 @hookimpl
 def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event | Unreadable]:
-    """One event per request, as documented; the wrapper of long polling is understood as well."""
+    """Read the documented single event, or the wrapper of a long-poll answer."""
     found = list(unwrapped(envelope.body))
     if len(found) > 1:
         return [longpoll.read_element(element, settings, type=kind) for element, kind in found]
@@ -69,15 +69,15 @@ def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event | Unreadabl
 
 @hookimpl
 async def poll(cursor: str | None, client: VendorClient, settings: Settings) -> Page:
-    """One held call (see `longpoll`); no news is no failure."""
+    """Make one long-poll call (see `longpoll`). A call without news is no failure."""
     return await longpoll.page(cursor, client, settings)
 
 
 @hookimpl
 async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes:
-    """The order by the token that the event names, spelt as the event spells it."""
+    """Fetch the order by the event's token, in the event's spelling."""
     if event.document is None:
-        raise PermanentError("the event is no longer there, and with it the order's token")
+        raise PermanentError("the event was deleted, and with it the order's token")
     token = read(event.document, type="unsaid").token or event.order_ref
     url = settings.order_url.replace("{orderToken}", quote(token, safe=""))
     answer = await client.request("GET", url, accept=(404,))
@@ -85,7 +85,7 @@ async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes
         raise TransientError("Scalepoint does not have the order yet (404)")
     try:
         found = orders.found(answer.body, settings.order_at)
-    except ValueError as error:  # a maintenance page, an answer that breaks off
+    except ValueError as error:  # a maintenance page, or a truncated answer
         raise TransientError(f"Scalepoint's answer holds no order: {without_input(error)}") from error
     if not found:
         raise TransientError("Scalepoint does not have the order yet (its answer is empty)")
@@ -96,11 +96,11 @@ async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes
 
 @hookimpl
 def normalize(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
-    """The canonical order, by the operator's mapping, with the claim that its event names."""
+    """Make the canonical order by the operator's mapping, with the claim that the event names."""
     return orders.canonical(event, document, previous, settings)
 
 
 @hookimpl
 async def submit(submission: Submission, client: VendorClient, settings: Settings) -> Submitted:
-    """Publish an event, in the form that the operator has agreed with Scalepoint."""
+    """Publish an event in the form that the operator agreed with Scalepoint."""
     return await publish.submit(submission, client, settings)

@@ -1,6 +1,6 @@
-"""Constructed events and orders for the simulator and the tests: no real claim, customer or person in them.
+"""Constructed events and orders for the simulator and the tests, without real claims, customers or persons.
 
-The events have the fields of the vendor's page. The orders do not: the vendor publishes none, and every name in them is made up
+The events have the documented fields. The fields of orders are not published, and every name in them is made up
 (vendors/scalepoint.md, sample 5.5).
 """
 
@@ -30,7 +30,7 @@ _ADDRESS = {
 
 
 def event(token: str, *, claim: int, correlation: str, at: datetime, **fields: Any) -> dict[str, Any]:
-    """`order_created` as the seed has it; the timestamp with an offset without a colon."""
+    """Make an `order_created` event as in the seed, with a timestamp whose offset has no colon."""
     return {
         "eventType": "order_created",
         "payloadVersion": "1.0.0",
@@ -48,7 +48,7 @@ def event(token: str, *, claim: int, correlation: str, at: datetime, **fields: A
 
 
 def foreign(correlation: str, at: datetime, **fields: Any) -> dict[str, Any]:
-    """An event for insurers that comes to the same address (sample 5.3)."""
+    """Make an event for insurers, which the same address receives (sample 5.3)."""
     return {
         "eventType": "claim_updated",
         "payloadVersion": "1.0.0",
@@ -60,10 +60,10 @@ def foreign(correlation: str, at: datetime, **fields: Any) -> dict[str, Any]:
 
 
 def order(token: str, *, at: datetime, lines: Sequence[tuple[int, int]] = ((0, 1), (4, 1)), **fields: Any) -> dict[str, Any]:
-    """An order as in sample 5.5, prices as JSON numbers.
+    """Make an order as in sample 5.5, with prices as JSON numbers.
 
     Args:
-        lines: Place in the catalogue and quantity.
+        lines: Index into the catalogue, and quantity.
     """
     made = [
         {

@@ -1,7 +1,7 @@
-"""Events as Scalepoint sends them, through whichever door (vendors/scalepoint.md sections 1 and 2; samples 5.1 to 5.4).
+"""Events of Scalepoint, from webhook or long poll (vendors/scalepoint.md sections 1 and 2; samples 5.1 to 5.4).
 
-The envelope is checked loosely: only a type is needed, and of an order event its token. Unknown fields are ignored; null, the
-empty text and a missing field are the same.
+An event needs only a type, and an order event a token. Unknown fields are ignored; null, an empty text and a missing field are the
+same.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway import Event, PermanentError, is_identity, list_apart, read_json, utc
-from gateway_scalepoint.settings import Settings, squashed
+from gateway_scalepoint.settings import Settings, normalized_name
 
 _NAME_LIMIT = 200
 _MOST = 1000
 _MAJOR = re.compile(r"\s*v?([0-9]{1,6})(?:\.|\s*\Z)")
 
 
-class Told(Struct, frozen=True, kw_only=True):
-    """What an event says.
+class EventFields(Struct, frozen=True, kw_only=True):
+    """Fields of an event.
 
     Attributes:
-        token: The order's, exactly as it came; ids come in both letter cases, and are compared without it.
-        case: The claim that it is about: only filled texts.
+        token: The order's token, exactly as received. Tokens come in both letter cases, and case does not count in comparisons.
+        case: The claim of the event: its filled texts.
     """
 
     type: str
@@ -41,13 +41,13 @@ class Told(Struct, frozen=True, kw_only=True):
 
     @property
     def major(self) -> int | None:
-        """Of `payloadVersion`; None where it cannot be read."""
+        """Major version of `payloadVersion`; None if it cannot be read."""
         found = _MAJOR.match(self.version or "")
         return int(found[1]) if found else None
 
 
 class _Wrapper(Struct):
-    """An element of a long-poll answer, or the whole answer, where somebody hands us one."""
+    """Element of a long-poll answer, or a whole answer."""
 
     eventType: Raw = Raw()
     type: Any = None
@@ -55,22 +55,22 @@ class _Wrapper(Struct):
     data: Raw = Raw()
 
 
-def read(document: bytes, *, type: str | None = None) -> Told:
-    """One event.
+def read(document: bytes, *, type: str | None = None) -> EventFields:
+    """Read an event.
 
     Args:
-        type: What its wrapper says, where the event itself does not.
+        type: The wrapper's type, for an event without one.
     Raises:
-        PermanentError, ValueError: It is no JSON object with one meaning, or says no type.
+        PermanentError, ValueError: It is no unambiguous JSON object, or has no type.
     """
     said = read_json(document)
     if not isinstance(said, dict):
         raise PermanentError("not a Scalepoint event: it is no object")
     name = _filled(said.get("eventType")) or type
-    if name is None or not squashed(name):
+    if name is None or not normalized_name(name):
         raise PermanentError("not a Scalepoint event: it has no eventType")
     case = said.get("case")
-    return Told(
+    return EventFields(
         type=name,
         token=_filled(said.get("orderToken")),
         correlation=_filled(said.get("correlationId")),
@@ -81,24 +81,24 @@ def read(document: bytes, *, type: str | None = None) -> Told:
 
 
 def event(document: bytes, settings: Settings, *, type: str | None = None) -> Event:
-    """The event as the core takes it; the same through both doors, in whichever wrapper it came.
+    """Convert an event; the result is the same through both doors and in every wrapper.
 
-    An order event means "this order, again": its key holds the correlation id, so that a repeat falls out and another event of
-    the same order fetches it anew; without one its timestamp stands in. Others are kept and ignored; one that names an order is
-    flagged, since it may be about a change that nobody has described yet.
+    The key of an order event holds its correlation id, or else its timestamp: a repeat falls out, and another event of the same order
+    fetches the order again. Other events are stored and ignored. One of them that names an order is flagged, because it may announce
+    an undocumented kind of change.
 
     Raises:
         PermanentError, ValueError: It cannot be read, or is an order event without a token.
     """
-    told = read(document, type=type)
-    kind, token = squashed(told.type), (told.token or "").lower()
-    at = instant(told.timestamp, settings.zone())
-    if settings.is_order_event(told.type):
-        if not told.token or not told.token.strip(" .") or not is_identity(token):  # dots alone would be another path
+    fields = read(document, type=type)
+    kind, token = normalized_name(fields.type), (fields.token or "").lower()
+    at = instant(fields.timestamp, settings.zone())
+    if settings.is_order_event(fields.type):
+        if not fields.token or not fields.token.strip(" .") or not is_identity(token):  # a token of dots would change the path
             raise PermanentError("an order event without an orderToken")
-        named = told.correlation if is_identity(told.correlation) else told.timestamp
+        named = fields.correlation if is_identity(fields.correlation) else fields.timestamp
         key = _key(kind, token, (named or "").lower())
-        return Event(key=key, order_ref=token, document=document, fetch=True, occurred_at=at, reference=told.token)
+        return Event(key=key, order_ref=token, document=document, fetch=True, occurred_at=at, reference=fields.token)
     meaning = json.dumps(read_json(document), sort_keys=True)
     shown = kind[:40] if kind.isascii() and kind.isalnum() else "?"
     return Event(
@@ -112,16 +112,18 @@ def event(document: bytes, settings: Settings, *, type: str | None = None) -> Ev
 
 
 def unwrapped(body: bytes) -> Iterator[tuple[bytes, str | None]]:
-    """The events in a body, each with the type that its wrapper says: the body itself, or what is inside the wrapper of a
-    long-poll answer, byte for byte. Raises ValueError."""
+    """Yield the events of a body byte for byte, each with its wrapper's type: the body itself, or the contents of a long-poll answer.
+
+    Raises ValueError.
+    """
     try:
         wrapper = _decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        _, apart = list_apart(body, "data")  # where one of several is poison, it costs no other
+        _, apart = list_apart(body, "data")  # one invalid event must not cost the others
         if 1 < len(apart) <= _MOST:
             yield from ((element, None) for element in apart)
             return
-        wrapper = _Wrapper()  # whoever reads it will say what is wrong
+        wrapper = _Wrapper()  # its reader reports the problem
     inner, elements = bytes(wrapper.attributes), bytes(wrapper.data)
     if bytes(wrapper.eventType):
         yield body, None
@@ -138,9 +140,9 @@ def unwrapped(body: bytes) -> Iterator[tuple[bytes, str | None]]:
 
 
 def instant(text: str | None, zone: tzinfo) -> datetime | None:
-    """A timestamp in UTC; None where there is none or it cannot be read, which no event is refused for.
+    """Convert a timestamp to UTC; return None for one that is missing or unreadable, which is no reason to refuse an event.
 
-    Seen are 0, 7 and 9 digits of a second, and the offsets `Z`, `+02:00` and `+0200` (vendors/scalepoint.md 4, case 12).
+    Known are 0, 7 and 9 digits of a second, and the offsets `Z`, `+02:00` and `+0200` (vendors/scalepoint.md 4, case 12).
     """
     try:
         read_as = datetime.fromisoformat(text or "")

@@ -1,7 +1,7 @@
-"""The simulator's authorization server: keys, certificates, client assertions, tokens (vendors/scalepoint.md section 2).
+"""Simulated authorization server: keys, certificates, client assertions and tokens (vendors/scalepoint.md section 2).
 
-It checks an assertion as an identity server does: the pinned certificate by `x5t`, RS256, issuer and subject, audience, times, and
-that its `jti` is new. The webhook tokens of its other half are signed with keys that can be rotated.
+It checks a client assertion fully: the pinned certificate by `x5t`, RS256, issuer and subject, audience, times, and a new `jti`. It
+signs webhook tokens with keys that a test can rotate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNCHECKED: Any = dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat", "veri
 
 
 class Pair(Struct, frozen=True):
-    """An RSA key and a self-signed certificate, as the vendor asks for them; PEM."""
+    """RSA key and self-signed certificate in PEM, as the vendor requires."""
 
     key: str
     certificate: str
@@ -33,7 +33,7 @@ class Pair(Struct, frozen=True):
 
 
 def make_pair(at: datetime) -> Pair:
-    """A new one, good for two years."""
+    """Make a pair that is valid for two years."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "constructed supplier")])
     building = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -48,13 +48,13 @@ def make_pair(at: datetime) -> Pair:
 
 
 class Identity:
-    """Client assertions in, access tokens out; and webhook tokens.
+    """Authorization server: takes client assertions, and gives access tokens and webhook tokens.
 
     Attributes:
-        registered: The certificates that are pinned for the client, by `x5t`; two during a rotation.
-        client_secret: Accepted as well, where it is set.
-        skew_s: How far the client's clock may differ.
-        forms: Every token request, as it came.
+        registered: The client's pinned certificates by `x5t`; two during a rotation.
+        client_secret: Accepted in place of an assertion, if it is set.
+        skew_s: Accepted difference of the client's clock.
+        forms: All token requests.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -70,13 +70,13 @@ class Identity:
         self._signing: list[tuple[str, rsa.RSAPrivateKey]] = []
 
     def register(self) -> Pair:
-        """Make a pair and pin its certificate, as Scalepoint's staff do by hand."""
+        """Make a pair and pin its certificate, as Scalepoint's staff do."""
         made = make_pair(self._now())
         self.registered[made.x5t] = made
         return made
 
     def token(self, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-        """The token endpoint: status and body."""
+        """Answer a token request with status and body."""
         self.forms.append(dict(form))
         if form.get("grant_type") != "client_credentials":
             return 400, {"error": "unsupported_grant_type"}
@@ -89,12 +89,12 @@ class Identity:
         return 200, {"access_token": made, "expires_in": _TOKEN_S, "token_type": "Bearer"}
 
     def allows(self, authorization: str, scope: str) -> bool:
-        """Whether a request carries a token that is good for the scope."""
+        """Tell whether a request's token is valid for the scope."""
         granted, until = self._tokens.get(authorization.removeprefix("Bearer "), ("", 0.0))
         return scope in granted.split() and until > self._now().timestamp()
 
     def expire_tokens(self) -> None:
-        """Every token that was given is refused from now on."""
+        """Refuse all tokens that were given before."""
         self._tokens.clear()
 
     def _knows_secret(self, form: Mapping[str, str]) -> bool:
@@ -115,14 +115,12 @@ class Identity:
         self._seen.add(str(said.get("jti")))
         return fresh
 
-    # --- the tokens that webhooks come with
-
     def rotate(self, *, keep: bool = True) -> None:
-        """Sign with a new key from now on; the old one stays in the key set, or leaves it."""
+        """Sign with a new key from now on; `keep` leaves the old ones in the key set."""
         self._signing = [(f"constructed-{len(self._signing) + 1}", rsa.generate_private_key(65537, 2048)), *(self._signing if keep else [])]
 
     def webhook_token(self, issuer: str, audience: str, **changes: Any) -> str:
-        """A token of the newest key."""
+        """Make a webhook token, signed with the newest key."""
         if not self._signing:
             self.rotate()
         kid, key = self._signing[0]
@@ -131,7 +129,7 @@ class Identity:
         return jwt.encode(said, key, algorithm="RS256", headers={"kid": kid})
 
     def key_set(self) -> dict[str, Any]:
-        """The JWKS."""
+        """Return the JWKS."""
         if not self._signing:
             self.rotate()
         public = [(kid, json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))) for kid, key in self._signing]

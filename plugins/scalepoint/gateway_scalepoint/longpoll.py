@@ -1,7 +1,7 @@
 """Long polling of the Event API (vendors/scalepoint.md section 2, "Receiving events"; sample 5.4).
 
-A call stays open until there is something; the next one follows at once. The place in the stream is ours to keep, so what the
-webhook missed can be had again.
+A call stays open until there is an event, and the next call follows at once. The client keeps its place in the stream, so long
+polling brings what the webhook missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway_scalepoint.settings import Settings
 
 _PLACE = "{lastEventId}"
 _LONGEST = 200
-# A server that ends a held call without news may say so in these ways.
+# A server may end a held call without news with one of these.
 _NO_NEWS = (304, 408)
 
 
@@ -32,10 +32,10 @@ class _Element(Struct):
 
 
 async def page(cursor: str | None, client: VendorClient, settings: Settings) -> Page:
-    """One call from the last committed event on.
+    """Get the events after the last committed one with one call.
 
     Raises:
-        PermanentError: The answer is no list of events, or leads nowhere.
+        PermanentError: The answer is no list of events, or has no id to continue from.
     """
     assert settings.receive_url is not None
     assert settings.start is not None
@@ -50,12 +50,12 @@ async def page(cursor: str | None, client: VendorClient, settings: Settings) -> 
     said, elements = _read(answer)
     following = _following(said.links, settings.receive_url) or _last(elements)
     if elements and following is None:
-        raise PermanentError("the answer holds events and no id to go on from")
+        raise PermanentError("the answer has events and no id to continue from")
     return Page(events=[read_element(element, settings) for element in elements], cursor=following, more=bool(elements))
 
 
 def _read(answer: Response) -> tuple[_Answer, list[bytes]]:
-    """The answer and its elements, taken apart where one of them is poison (NaN, half a surrogate pair). Raises PermanentError."""
+    """Return the answer and its elements, also if one of them is invalid (NaN, half a surrogate pair). Raises PermanentError."""
     try:
         said = answer.decode(_Answer)
         return said, [bytes(element) for element in said.data or ()]
@@ -67,7 +67,7 @@ def _read(answer: Response) -> tuple[_Answer, list[bytes]]:
 
 
 def read_element(element: bytes, settings: Settings, *, type: str | None = None) -> Event | Unreadable:
-    """What cannot be read is kept as it came, and the rest of the batch goes on."""
+    """Read an element; return one that cannot be read unchanged, as an Unreadable."""
     try:
         ((document, kind),) = unwrapped(element)
         return event(document, settings, type=kind or type)
@@ -77,7 +77,7 @@ def read_element(element: bytes, settings: Settings, *, type: str | None = None)
 
 
 def _following(links: Any, template: str) -> str | None:
-    """The id in `links.next`; its address is not followed, credentials go where the settings say."""
+    """Return the id in `links.next`. Its address is not used: credentials go only to the configured one."""
     following = links.get("next") if isinstance(links, dict) else None
     names = [name for name, value in parse_qsl(urlsplit(template).query) if value == _PLACE]
     if not isinstance(following, str) or not names:
@@ -90,7 +90,7 @@ def _following(links: Any, template: str) -> str | None:
 
 
 def _last(elements: list[bytes]) -> str | None:
-    """The id of the last element that has one; the ids before it were in the same answer."""
+    """Return the id of the last element that has one."""
     for element in reversed(elements):
         try:
             return _usable(str(_decoder.decode(element).id))

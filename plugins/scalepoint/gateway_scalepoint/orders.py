@@ -1,6 +1,6 @@
-"""The answer of the Order Data API, of which the vendor publishes an address and no field (vendors/scalepoint.md section 2).
+"""Answers of the Order Data API, whose address is published and whose fields are not (vendors/scalepoint.md section 2).
 
-So it may be a list, an object, or one of those in a wrapper; what the fields mean is the operator's mapping to say.
+An answer may be a list, an object, or one of these in a wrapper. The operator's mapping defines the fields.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from typing import Any
 from msgspec import structs
 
 from gateway import Event, Hold, Order, missing_fields, read_json
-from gateway_scalepoint.events import Told, read
+from gateway_scalepoint.events import EventFields, read
 from gateway_scalepoint.settings import Settings
 
 KNOWN_MAJOR = 1
 NEW_VERSION = "new_payload_version"
 
-# What is ours in an order, and the operator's mapping does not make.
+# Fields that come from the event, and not from the operator's mapping.
 _REFERENCES = ("order_token", "case_number", "claim_id")
 _EXTRA = ("case", "payload_version")
 
-# What an order itself has no reason to be called, and what may stand beside it in an envelope.
+# Keys of a wrapper that hold the order, and keys that may be next to them.
 _WRAPPERS = ("data", "value", "order", "orders", "result", "results")
 _BESIDE = {"links", "meta", "metadata", "count", "total", "totalcount", "page", "pagesize", "next", "previous", "status", "success"}
 
 
 def found(document: bytes, order_at: str = "") -> list[Any]:
-    """The orders in an answer; none for an empty answer, list or object.
+    """Return the orders in an answer; none for an empty answer, list or object.
 
     Args:
-        order_at: Where they are, as in `data.orders`; by default where such answers usually have them.
+        order_at: Their path, as in `data.orders`; by default the usual places.
     Raises:
-        ValueError: It is not JSON with one meaning, or there is nothing where the operator says.
+        ValueError: The answer is no unambiguous JSON, or has nothing at `order_at`.
     """
     if not document.strip():
         return []
@@ -59,10 +59,10 @@ def _listed(said: Any) -> list[Any]:
 
 
 def canonical(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
-    """The canonical order.
+    """Make the canonical order.
 
     Raises:
-        Hold: There is no mapping yet, it leaves out what no ERP can do without, or there is not one order.
+        Hold: There is no mapping yet, it leaves out a field that every ERP needs, or the number of orders is not one.
         ValueError: The document or the mapping cannot be used.
     """
     orders = found(document, settings.order_at)
@@ -79,15 +79,15 @@ def canonical(event: Event, document: bytes, previous: Order | None, settings: S
 
 
 def too_many(orders: Sequence[Any]) -> Hold:
-    """What to say where there is not exactly one order for a token."""
+    """Make the error for a token with several orders or none."""
     return Hold(f"there are {len(orders)} orders for one token; ask Scalepoint which one it is, then release or drop it")
 
 
 def _with_case(order: Order, event: Event, previous: Order | None) -> Order:
-    """The order with what only its event says: the claim that it belongs to.
+    """Add the claim, which only the event names, to an order.
 
-    It stays as the first event said it. Another event of the same order may spell it in another way (other token prefix, null in
-    place of an id: samples 5.1 and 5.2), and that is no change of the order.
+    The claim of the first event stays. Another event of the order may spell it differently (other token prefix, null for an id:
+    samples 5.1 and 5.2), which is no change of the order.
     """
     if previous is not None:
         ours = {key: text for key, text in previous.references.items() if key in _REFERENCES}
@@ -96,11 +96,11 @@ def _with_case(order: Order, event: Event, previous: Order | None) -> Order:
     elif event.document is None:
         return order
     else:
-        told = read(event.document, type="unsaid")
-        ours, extra = _references(told), {"case": dict(told.case)} if told.case else {}
-        flags = [NEW_VERSION] if told.major not in (None, KNOWN_MAJOR) else []
+        fields = read(event.document, type="unsaid")
+        ours, extra = _references(fields), {"case": dict(fields.case)} if fields.case else {}
+        flags = [NEW_VERSION] if fields.major not in (None, KNOWN_MAJOR) else []
         if flags:
-            extra["payload_version"] = told.version
+            extra["payload_version"] = fields.version
     return structs.replace(
         order,
         references={**_without(ours, order.references), **order.references},
@@ -110,10 +110,10 @@ def _with_case(order: Order, event: Event, previous: Order | None) -> Order:
 
 
 def _without(ours: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-    """What the mapping does not make itself; the order of keys counts where two orders are compared."""
+    """Return our entries that the mapping does not make, in their order, which counts in comparisons."""
     return {key: value for key, value in ours.items() if key not in made}
 
 
-def _references(told: Told) -> dict[str, str]:
-    named = {"order_token": told.token, "case_number": told.case.get("number"), "claim_id": told.case.get("externalClaimId")}
+def _references(fields: EventFields) -> dict[str, str]:
+    named = {"order_token": fields.token, "case_number": fields.case.get("number"), "claim_id": fields.case.get("externalClaimId")}
     return {name: text for name, text in named.items() if text}

@@ -1,9 +1,9 @@
-"""An event of the supplier's: stock, delivery, status (vendors/scalepoint.md section 2, "Publishing events").
+"""Command to publish a supplier's event: stock, delivery, status (vendors/scalepoint.md section 2, "Publishing events").
 
     POST {publish_url}        Authorization: Bearer ...        {publish_type_header}: {eventType}
 
-The vendor says that there are such events, and publishes neither their names nor their fields, nor what the header is called. So all of
-it is the operator's, the payload as a JSONata mapping, and without it there is no such command.
+The vendor publishes neither the names and fields of such events nor the name of the header. So the operator configures all of it, the
+payload as a JSONata mapping. Without this configuration the command does not exist.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gateway import Command, PermanentError, Submission, Submitted, VendorClient, refused
 from gateway_scalepoint.settings import PUBLISHING, Settings
 
-_REFUSED = frozenset(range(400, 500)) - {401, 403, 408, 425, 429}  # those say "who are you" and "not now"
+_REFUSED = frozenset(range(400, 500)) - {401, 403, 408, 425, 429}  # sign-in failed, or too busy
 
 
 class PublishEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """An event, from which the operator's template makes what is sent. `attributes` is whatever that template reads."""
+    """Event from which the operator's template makes the payload. `attributes` are input of the template."""
 
     event_type: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$", examples=["order_shipped"])]
     order_token: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
@@ -28,7 +28,7 @@ class PublishEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def _subject(body: PublishEvent) -> str:
-    """The order, whose token comes in either letter case; events that name none go one after the other by their type."""
+    """Return the order's token in lower case; the type for an event without an order."""
     return body.event_type if isinstance(body.order_token, UnsetType) else body.order_token.lower()
 
 
@@ -42,11 +42,11 @@ COMMAND = Command(
 
 
 async def submit(submission: Submission, client: VendorClient, settings: Settings) -> Submitted:
-    """Publish it.
+    """Publish the event.
 
     Raises:
-        PermanentError: The template makes nothing of it, or Scalepoint refuses it.
-        TransientError, AuthError: As the client does.
+        PermanentError: The template makes no object, or Scalepoint refuses it.
+        TransientError, AuthError: As the client raises them.
     """
     assert settings.publish_url is not None
     assert settings.publish_payload is not None
@@ -63,7 +63,7 @@ async def submit(submission: Submission, client: VendorClient, settings: Setting
 
 
 def _document(submission: Submission, settings: Settings) -> dict[str, Any]:
-    """What the template is given; the same for every attempt."""
+    """Return the input of the template, which is the same for every attempt."""
     ours = {"id": submission.id, "acceptedAt": submission.accepted_at}
     theirs = {"country": settings.publish_country, "tenant": settings.publish_tenant}
     said: dict[str, Any] = msgspec.to_builtins(submission.body)
@@ -71,9 +71,9 @@ def _document(submission: Submission, settings: Settings) -> dict[str, Any]:
 
 
 def _json(body: bytes) -> bytes | None:
-    """The answer, where it is JSON: it is shown to the caller as such."""
+    """Return the answer if it is JSON, which the caller gets."""
     try:
         msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: a text in it is no UTF-8
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: invalid UTF-8
         return None
     return body

@@ -1,4 +1,4 @@
-"""What `[sources.NAME.settings]` may hold for Scalepoint (CONTRACT section 3; vendors/scalepoint.md section 3)."""
+"""Settings of a Scalepoint source, `[sources.NAME.settings]` (CONTRACT section 3; vendors/scalepoint.md section 3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway import Api, FetchRetry, Mapping, OAuth2, Secret, Url, WebhookAuth
 ORDER_URL = "https://www.scalepoint.com/api/Orders?ExternalId={orderToken}"
 ORDER_CREATED = "order_created"
 
-# What publishing an event cannot do without, beside signing in; none of it is published.
+# Settings that publishing needs besides sign-in; the vendor documents none of them.
 PUBLISHING = ("publish_url", "publish_country", "publish_tenant", "publish_type_header", "publish_payload")
 
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
@@ -34,13 +34,13 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Start(_Table, frozen=True, kw_only=True):
-    """Where long polling begins: behind this event. Ids look like `_122047`; they are opaque."""
+    """Start of long polling: after this event. Ids are opaque and look like `_122047`."""
 
     after_event: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Settings(_Table, frozen=True, kw_only=True):
-    """See README.md for what each one means, and where the vendor's documents leave it open."""
+    """Settings of one source. README.md describes each, and what the vendor's documents leave open."""
 
     webhook_auth: WebhookAuth | None = None
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 262144
@@ -83,11 +83,11 @@ class Settings(_Table, frozen=True, kw_only=True):
     time_zone: str = "UTC"
 
     def check(self) -> Iterable[tuple[str, str]]:
-        """What a type does not say."""
+        """Yield the problems that types cannot express."""
         for key, url, place in (("order_url", self.order_url, "{orderToken}"), ("receive_url", self.receive_url, "{lastEventId}")):
             if url is not None and (url.count(place) != 1 or place in (urlsplit(url).netloc + urlsplit(url).fragment)):
                 yield key, f"must hold {place} once, in its path or its query"
-        if not self.order_events or not all(squashed(name) for name in self.order_events):
+        if not self.order_events or not all(normalized_name(name) for name in self.order_events):
             yield "order_events", 'must be names of events, as in ["order_created"]'
         if not self.fetch_retry_s:
             yield "fetch_retry_s", "is empty; leave it out for the default"
@@ -103,7 +103,7 @@ class Settings(_Table, frozen=True, kw_only=True):
             yield "time_zone", 'is no time zone of this machine; write one as in "Europe/Copenhagen" (Debian package tzdata)'
 
     def _check_publishing(self) -> Iterable[tuple[str, str]]:
-        """All of it or nothing: the vendor publishes none of it, so half of it is a mistake."""
+        """Yield the problems of the publish_ settings, which must be given all or none."""
         if not any(getattr(self, key) for key in PUBLISHING):
             return
         for key in PUBLISHING:
@@ -120,11 +120,11 @@ class Settings(_Table, frozen=True, kw_only=True):
             yield "publish_url", "may hold {country} and {tenant} in its path and its query only"
 
     def zone(self) -> tzinfo:
-        """The zone of times that come without one. `UTC` needs no time zone database."""
+        """Return the zone of times without one. `UTC` needs no time zone database."""
         return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     def api(self) -> Api:
-        """All APIs, with a token for each scope; where we sign in is not known without `token_url` and `client_id`."""
+        """Return all APIs, with a token for each scope; without sign-in if `token_url` or `client_id` is missing."""
         auth = None
         if self.token_url and self.client_id:
             auth = OAuth2(
@@ -152,12 +152,12 @@ class Settings(_Table, frozen=True, kw_only=True):
         return FetchRetry(schedule_s=self.fetch_retry_s, give_up_s=self.fetch_give_up_s)
 
     def is_order_event(self, name: str) -> bool:
-        """Whether an event of this type means: fetch this order."""
-        return squashed(name) in {squashed(one) for one in self.order_events}
+        """Tell whether an event of this type announces an order."""
+        return normalized_name(name) in {normalized_name(one) for one in self.order_events}
 
 
-def squashed(name: str) -> str:
-    """A name as names are compared: the seed's prose has `ORDER-CREATED`, its payload `order_created`."""
+def normalized_name(name: str) -> str:
+    """Normalize a name for comparison: the seed's prose has `ORDER-CREATED`, its payload `order_created`."""
     return re.sub(r"[-_\s]", "", name).lower()
 
 

@@ -1,10 +1,9 @@
-"""Scalepoint on loopback, as its documents describe it (vendors/scalepoint.md): events by webhook and long polling, orders by token.
+"""Simulator of Scalepoint on loopback, as documented (vendors/scalepoint.md): events by webhook and long poll, orders by token.
 
     python -m gateway_scalepoint.simulator --gateway http://127.0.0.1:8080/in/claims --folder secrets
 
-It writes keys, secrets and an example mapping into the folder, prints the settings of a source that fits, then lets people order
-and prints what the gateway answers. Where the documents are silent, the fields of an order and how often a webhook is sent again,
-it does what is assumed there.
+It writes keys, secrets and an example mapping to the folder, and prints the settings of a matching source. Then it makes orders and
+prints the gateway's answers. The documents are silent on the fields of an order and on repeats of webhooks; these are assumed.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ _PAUSE_S = 0.5
 
 
 class Placed(Struct):
-    """One order at Scalepoint.
+    """Order at Scalepoint.
 
     Attributes:
-        late: So many requests are answered as if it were not there yet.
-        absent: How that is said.
+        late: Number of requests that do not find it yet.
+        absent: Form of that answer.
     """
 
     order: dict[str, Any]
@@ -64,16 +63,16 @@ class Placed(Struct):
 
 
 class ScalepointSimulator:
-    """`gateway.testing.Simulator` for Scalepoint, with controls for tests.
+    """Simulator of Scalepoint (`gateway.testing.Simulator`), with controls for tests.
 
     Attributes:
-        now: Its clock; a test may set another.
-        identity: Its authorization server.
+        now: Clock, which a test may replace.
+        identity: Authorization server.
         publishing: Events that suppliers publish.
-        placed: Every order, by its token in lower case.
-        asked: The path and query of every call of the two APIs that was allowed.
-        hold_s: How long a long poll stays open without news.
-        webhook_kind: How its webhooks prove themselves; set it before `source`.
+        placed: All orders by token in lower case.
+        asked: Path and query of all authorized calls of the two APIs.
+        hold_s: Time that a long poll stays open without news.
+        webhook_kind: Authentication of its webhooks; set it before `source`.
     """
 
     title = "Scalepoint ClaimShop"
@@ -139,7 +138,7 @@ class ScalepointSimulator:
         return {"connector": "scalepoint", "settings": settings}
 
     def settings(self) -> dict[str, Any]:
-        """Its `[sources.NAME.settings]`, but for what lives in files."""
+        """Return its `[sources.NAME.settings]` without those that are files."""
         return {
             "order_url": f"{self.address}/api/Orders?ExternalId={{orderToken}}",
             "token_url": f"{self.address}/connect/token",
@@ -162,8 +161,6 @@ class ScalepointSimulator:
         if self.webhook_kind == "basic":
             return {"kind": "basic", "username": "scalepoint", "password": secret}
         return {"kind": "bearer", "token": secret}
-
-    # --- what people do
 
     async def place(self, gateway_url: str, source: str, door: Door | None = None) -> Sent:
         n = self._count
@@ -212,10 +209,10 @@ class ScalepointSimulator:
     def new(
         self, *, claim: int | None = None, shape: Shape = "list", late: int = 0, absent: Literal["404", "empty"] = "404", **more: Any
     ) -> Placed:
-        """An order of its own, and the event that says so; nobody has been told yet.
+        """Make an order and its event, without sending the event.
 
         Args:
-            claim: Which one; by default one for each order.
+            claim: Number of the claim; by default a new one.
             more: `lines` of the order, and fields of the event.
         """
         self._count += 1
@@ -227,11 +224,11 @@ class ScalepointSimulator:
         return one
 
     def change(self, one: Placed, lines: Sequence[tuple[int, int]]) -> None:
-        """The order changes at Scalepoint; nobody is told."""
+        """Change an order without an event."""
         one.order = order(one.order["externalId"], at=datetime.strptime(one.order["createdAt"], "%Y-%m-%dT%H:%M:%S%z"), lines=lines)
 
     def again(self, one: Placed, **fields: Any) -> dict[str, Any]:
-        """Another event of the same order: spelt differently, with nulls, and with another correlation id (sample 5.2)."""
+        """Make another event of the same order: spelt differently, with nulls and another correlation id (sample 5.2)."""
         case = one.event["case"] | {"uuid": None, "externalClaimId": None, "token": f"ic.{self._id().lower()}"}
         other = {"eventType": "ORDER-CREATED", "payloadVersion": "1.1.0", "correlationId": self._id().lower(), "case": case}
         return {"$schema": "./schemas/constructed.json", **one.event, **other, "orderToken": one.event["orderToken"].lower(), **fields}
@@ -239,10 +236,8 @@ class ScalepointSimulator:
     def _id(self) -> str:
         return f"0A1B2C3D-0000-4000-8000-{random.token_hex(6)}".upper()
 
-    # --- events
-
     def publish(self, told: dict[str, Any], **wrapper: Any) -> str:
-        """Put an event into the stream that long polling reads; its id."""
+        """Add an event to the stream of the long poll; return its id."""
         id = f"_{900001 + len(self._events)}"
         at = self.now().strftime("%Y-%m-%dT%H:%M:%S.%f123Z")
         self._events.append({"id": id, "type": told.get("eventType"), "timestamp": at, "attributes": told} | wrapper)
@@ -250,7 +245,7 @@ class ScalepointSimulator:
         return id
 
     async def push(self, url: str, told: dict[str, Any]) -> Answer:
-        """Send an event, and again while there is no answer or a 5xx."""
+        """Send an event by webhook, again while there is no answer or a 5xx."""
         for _ in range(_PATIENCE):
             answer = _meaning(await self.post(url, _encoded(told)))
             if answer != "failed":
@@ -259,7 +254,7 @@ class ScalepointSimulator:
         return "failed"
 
     async def post(self, url: str, body: bytes, proof: str | None = None) -> int:
-        """One webhook; the status, 0 where there was no answer."""
+        """Send a webhook; return the status, 0 without an answer."""
         assert self._session is not None
         headers = {"Content-Type": "application/json", "Authorization": proof or self.proof()}
         try:
@@ -270,17 +265,15 @@ class ScalepointSimulator:
             return 0
 
     def proof(self) -> str:
-        """The `Authorization` header of a webhook."""
+        """Return the `Authorization` header of a webhook."""
         if self.webhook_kind == "jwt":
             return f"Bearer {self.identity.webhook_token(self.address, AUDIENCE)}"
         if self.webhook_kind == "basic":
             return f"Basic {base64.b64encode(f'scalepoint:{self.webhook_secret}'.encode()).decode()}"
         return f"Bearer {self.webhook_secret}"
 
-    # --- the APIs
-
     def answer_next(self, status: int, body: bytes = b"", times: int = 1) -> None:
-        """Answer the next calls of the two APIs in this way."""
+        """Answer the next calls of the two APIs with this status and body."""
         self._faults.extend([(status, body)] * times)
 
     async def _token(self, request: web.Request) -> web.Response:
@@ -379,7 +372,7 @@ def _toml(value: Any) -> str:
 
 
 def main() -> None:
-    """Run it by itself."""
+    """Run the simulator from the command line."""
     parser = argparse.ArgumentParser(prog="python -m gateway_scalepoint.simulator", description="A simulated Scalepoint.")
     parser.add_argument("--gateway", default="http://127.0.0.1:8080/in/claims", metavar="URL", help="where webhooks go")
     parser.add_argument("--listen", default="127.0.0.1:9102", metavar="ADDRESS:PORT", help="where its APIs listen")

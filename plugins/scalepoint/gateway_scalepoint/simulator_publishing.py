@@ -1,6 +1,6 @@
-"""The Event API's other direction in the simulated Scalepoint: suppliers publish (vendors/scalepoint.md section 2).
+"""Simulated endpoint where suppliers publish events (vendors/scalepoint.md section 2).
 
-What the header is called and what an answer looks like is made up here, since neither is published.
+The header's name and the answer's form are made up, because the vendor publishes neither.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCOPE = "events"
 
 
 class Published(Struct, frozen=True, kw_only=True):
-    """An event that was taken."""
+    """Event that was accepted."""
 
     type: str
     payload: dict[str, Any]
@@ -26,12 +26,12 @@ class Published(Struct, frozen=True, kw_only=True):
 
 
 class Publishing:
-    """The endpoint, with controls for tests.
+    """Endpoint with controls for tests.
 
     Attributes:
-        taken: Every event, doubles included.
-        answers: Statuses that the next requests are answered with, before anything is taken.
-        loses: So many answers are lost, after the event was taken.
+        taken: All accepted events, repeats included.
+        answers: Statuses of the next requests, whose events are not accepted.
+        loses: Number of answers that are lost after the event was accepted.
     """
 
     def __init__(self, identity: Identity) -> None:
