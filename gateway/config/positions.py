@@ -40,7 +40,7 @@ _ADVICE = {
 
 
 class NotToml(Exception):
-    """A text is not TOML; `line`, from 1, has the error."""
+    """Syntax error of a TOML text; `line` counts from 1."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)

@@ -21,7 +21,7 @@ _LONGEST_PROBLEM = 500
 
 
 class Problem(NamedTuple):
-    """One problem and the path of its key."""
+    """Problem and the path of its key."""
 
     at: KeyPath
     text: str
@@ -99,12 +99,12 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        """The problems, one line each, by file and line."""
+        """Problems, one line each, sorted by file and line."""
         return self._lines(self.found)
 
     @property
     def warnings(self) -> list[str]:
-        """The warnings, one line each, by file and line."""
+        """Warnings, one line each, sorted by file and line."""
         return self._lines(self._doubtful)
 
     def base(self, at: KeyPath) -> Path:
@@ -124,7 +124,7 @@ class Report:
 
 
 class TooManyProblems(Exception):
-    """A body has `MOST_BODY_PROBLEMS`; checking stops there."""
+    """Limit of `MOST_BODY_PROBLEMS` reached: checking stops."""
 
 
 class BodyReport(Report):

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, ValidationError, convert
 
@@ -142,22 +142,18 @@ class _Inside(_Listener, frozen=True, kw_only=True):
     """Listener bound to a loopback address unless `allow_remote` is set."""
 
     allow_remote: bool = False
-
-    def _remote(self) -> str:
-        raise NotImplementedError
+    _REMOTE: ClassVar[str]
 
     def check(self) -> Iterable[tuple[str, str]]:
         malformed = list(super().check())
         yield from malformed
         if not malformed and not self.allow_remote and not is_loopback(self.listen.rpartition(":")[0].strip("[]")):
-            yield "listen", self._remote()
+            yield "listen", self._REMOTE
 
 
 class AdminSettings(_Inside, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8081"
-
-    def _remote(self) -> str:
-        return "opens the operators' side to the network; set allow_remote = true if a proxy with a login is in front of it"
+    _REMOTE = "opens the operators' side to the network; set allow_remote = true if a proxy with a login is in front of it"
 
 
 class CallerSettings(_Table, frozen=True, kw_only=True):
@@ -183,9 +179,7 @@ class SubmitSettings(_Inside, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 256 * 1024
     max_connections: PositiveInt = 100
     callers: dict[str, CallerSettings] = {}
-
-    def _remote(self) -> str:
-        return "opens the command API to the network; set allow_remote = true if a TLS proxy is in front of it, because callers send tokens"
+    _REMOTE = "opens the command API to the network; set allow_remote = true if a TLS proxy is in front of it, because callers send tokens"
 
 
 class SourceSettings(_Table, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from gateway.config.report import BodyReport, KeyPath, TooManyProblems, json_pat
 
 
 class InvalidBody(Exception):
-    """The body of a command is invalid. `problems` are all of them, or the first hundred, as path and text."""
+    """Invalid body of a command. `problems` are all of them, or the first hundred, as path and text."""
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         super().__init__(f"{len(problems)} problems")

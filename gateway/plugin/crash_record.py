@@ -35,7 +35,7 @@ _MOST_REMEMBERED = 1000
 
 
 class Step(Struct, frozen=True):
-    """One step of a hook. `subject` names its subject; `since` is monotonic time in seconds."""
+    """Step of a hook. `subject` names what it works on; `since` is monotonic time in seconds."""
 
     source: str
     hook: str

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
@@ -50,11 +51,7 @@ class HookRunner:
         """
         if self._pending or self._proven.get(kind, 0) < TRIALS:
             return await self._beside(kind, call)
-        began = perf_counter()
-        try:
-            return call()
-        finally:
-            self._judge(kind, perf_counter() - began)
+        return self._timed(kind, call)
 
     def close(self) -> None:
         """End the thread after its current calls."""
@@ -67,13 +64,6 @@ class HookRunner:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
-        def timed() -> T:
-            began = perf_counter()
-            try:
-                return call()
-            finally:
-                self._judge(kind, perf_counter() - began)
-
         self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]  # a call that returned late ended its thread
         if len(self._left_behind) >= MOST_LEFT_BEHIND:
             raise TransientError(
@@ -82,7 +72,7 @@ class HookRunner:
         thread = self._begun()
         self._pending += 1
         answer.add_done_callback(self._answered)
-        self._jobs.put((timed, answer, loop))
+        self._jobs.put((partial(self._timed, kind, call), answer, loop))
         done, _ = await asyncio.wait([answer], timeout=PATIENCE_S)
         if done:
             return answer.result()
@@ -103,10 +93,14 @@ class HookRunner:
         if not answer.cancelled():
             answer.exception()  # its caller may have stopped waiting
 
-    def _judge(self, kind: str, took_s: float) -> None:
-        if took_s > SOON_S:
-            self._slow.add(kind)
-        self._proven[kind] = 0 if kind in self._slow else self._proven.get(kind, 0) + 1
+    def _timed(self, kind: str, call: Callable[[], T]) -> T:
+        began = perf_counter()
+        try:
+            return call()
+        finally:
+            if perf_counter() - began > SOON_S:
+                self._slow.add(kind)
+            self._proven[kind] = 0 if kind in self._slow else self._proven.get(kind, 0) + 1
 
     def _begun(self) -> threading.Thread:
         if self._thread is None:

@@ -39,7 +39,7 @@ class Keys(Protocol):
 
 
 class Source(Struct, kw_only=True):
-    """One source, as doors and engine use it.
+    """Source at run time, as doors and engine use it.
 
     Attributes:
         since: Time of its first start.

@@ -35,7 +35,7 @@ _EVENT_FIELDS: tuple[tuple[str, type], ...] = (
 
 
 class Misread(Exception):
-    """A verified envelope cannot be read by `ingest`; it is kept as a dead letter."""
+    """Verified envelope that `ingest` cannot read; it is kept as a dead letter."""
 
 
 def checked_order(order: object) -> Order:

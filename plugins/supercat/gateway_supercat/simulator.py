@@ -156,7 +156,7 @@ class SupercatSimulator:
         return taken
 
     def fail_next(self, *faults: Fault, method: Literal["GET", "POST"] = "GET") -> None:
-        """Let the next calls fail with these faults."""
+        """Arm faults for the next calls."""
         self._faults[method].extend(faults)
 
     def unlock(self) -> None:
