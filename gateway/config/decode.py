@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -162,38 +162,33 @@ def _path(value: object) -> str:
     return value
 
 
-_WRONG_KIND = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
-_WRONG_SIZE = re.compile(r"Expected `\w+` (>=|<=|>|<) (\S+)")
-_WRONG_LENGTH = re.compile(r"Expected `\w+` of length (>=|<=|>|<) (\d+)")
-_WRONG_FORM = re.compile(r"Expected `str` matching regex '(.+)'\Z")
-_NO_MULTIPLE = re.compile(r"Expected `\w+` that's a multiple of (\S+)\Z")
-_WRONG_ZONE = re.compile(r"Expected `datetime` with (a|no) timezone component\Z")
 _SIZES = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+_MESSAGES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"Expected `\w+` (>=|<=|>|<) (\S+)", lambda found: f"must be {_SIZES[found[1]]} {found[2].removesuffix('.0')}"),
+    (r"Expected `\w+` of length (>=|<=|>|<) (\d+)", lambda found: f"must have a length of {_SIZES[found[1]]} {found[2]}"),
+    (r"Expected `str` matching regex '(.+)'\Z", lambda found: f"must have the form {found[1]}"),
+    (r"Expected `\w+` that's a multiple of (\S+)\Z", lambda found: f"must be a multiple of {found[1]}"),
+    (r"Expected `datetime` with a timezone component\Z", lambda _: "must be a date with a time with a time zone"),
+    (r"Expected `datetime` with no timezone component\Z", lambda _: "must be a date with a time without a time zone"),
+)
 
 
-def _in_words(said: str, value: object, hint: Any, kinds: Mapping[str, str]) -> str:
+def _in_words(message: str, value: object, hint: Any, kinds: Mapping[str, str]) -> str:
     """Translate an error of msgspec for readers who know neither msgspec nor Python."""
-    said, _, place = said.partition(" - at `$")
+    message, _, place = message.partition(" - at `$")
     inside = f" (at {place.removesuffix('`')})" if place.removesuffix("`") else ""
-    if found := _WRONG_KIND.match(said):
+    if found := re.match(r"Expected `([\w |]+)`, got `(\w+)`", message):
         wanted = " or ".join(kinds.get(word, word) for word in found[1].split(" | ") if word != "null")
         return f"must be {wanted}{inside}"
-    if found := _WRONG_SIZE.match(said):
-        return f"must be {_SIZES[found[1]]} {found[2].removesuffix('.0')}{inside}"
-    if found := _WRONG_LENGTH.match(said):
-        return f"must have a length of {_SIZES[found[1]]} {found[2]}{inside}"
-    if found := _WRONG_FORM.match(said):
-        return f"must have the form {found[1]}{inside}"
-    if found := _NO_MULTIPLE.match(said):
-        return f"must be a multiple of {found[1]}{inside}"
-    if found := _WRONG_ZONE.match(said):
-        return f"must be a date with a time {'without' if found[1] == 'no' else 'with'} a time zone{inside}"
-    if said.startswith("Invalid RFC3339"):
+    for pattern, words in _MESSAGES:
+        if found := re.match(pattern, message):
+            return words(found) + inside
+    if message.startswith("Invalid RFC3339"):
         return f"must be {kinds['datetime']}{inside}"
-    if said.startswith("Invalid enum value") and get_origin(hint) is Literal:
+    if message.startswith("Invalid enum value") and get_origin(hint) is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         return f"must be one of {', '.join(choices)}" + (likely(value, choices) if isinstance(value, str) else "")
-    return said.replace("`", "") + inside
+    return message.replace("`", "") + inside
 
 
 def _chosen(structs: list[type[Struct]], value: object, at: KeyPath, report: Report) -> type[Struct] | None:
