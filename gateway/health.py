@@ -125,8 +125,8 @@ class Health:
     def _slow_hook_problems(self) -> Iterator[dict[str, str]]:
         for (source, hook), (at, for_s, on_loop) in self._slow_hooks.items():
             if (self._clock.now() - at).total_seconds() < _SLOW_HOOK_SHOWN_S:
-                others = "; everything else stood still meanwhile" if on_loop else ""
-                yield {"source": source, "hook": hook, "reason": f"its hook {hook} did not come back for {for_s:.0f} s{others}"}
+                others = "; everything else waited for it" if on_loop else ""
+                yield {"source": source, "hook": hook, "reason": f"its hook {hook} did not return for {for_s:.0f} s{others}"}
 
     def _set(
         self,

@@ -191,9 +191,8 @@ class CrashRecord:
     def _refuse(self, source: str, hook: str, subject: str, otherwise: type[GatewayError]) -> None:
         if subject and (count := self._crashes.over.count(_Crash(source, hook, subject))) >= MAX_CRASHES:
             raise otherwise(
-                f"{hook} is not called for it any more: the process ended {count} times while this was being worked on, "
-                f"or {hook} never came back; "
-                f"when the plugin is mended, `gateway resume {source}` lets it be tried again"
+                f"{hook} is no longer called with this: it ended the process {count} times, or never returned; "
+                f"repair the plugin, then run `gateway resume {source}`"
             )
 
     def down(self, source: str) -> str | None:
@@ -201,7 +200,7 @@ class CrashRecord:
         for hook in dict.fromkeys(one.hook for one in self._crashes.row if one.source == source):
             ends = [one for one in self._crashes.row if (one.source, one.hook) == (source, hook)]
             if len(ends) >= MAX_CRASHES and (len(set(ends)) > 1 or not ends[0].subject):
-                return f"the process ended {len(ends)} times in a row inside its {hook}; when it is mended, a reload tries it again"
+                return f"its {hook} ended the process {len(ends)} times in a row; repair the plugin, then reload"
         return None
 
     def reset(self, *sources: str) -> None:

@@ -67,7 +67,7 @@ class HookRunner:
         self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]  # a call that returned late ended its thread
         if len(self._left_behind) >= MOST_LEFT_BEHIND:
             raise TransientError(
-                f"{len(self._left_behind)} calls of the connector never came back; restart the gateway", retry_after_s=60.0
+                f"{len(self._left_behind)} calls of the connector never returned; restart the gateway", retry_after_s=60.0
             )
         thread = self._begun()
         self._pending += 1
@@ -79,7 +79,7 @@ class HookRunner:
         answer.cancel()
         if thread is self._thread:
             self._leave_behind(thread)
-        raise TransientError(f"the connector does not come back within {PATIENCE_S:.0f} s")
+        raise TransientError(f"the connector did not return within {PATIENCE_S:.0f} s")
 
     def _leave_behind(self, thread: threading.Thread) -> None:
         self._left_behind.append(thread)

@@ -50,7 +50,7 @@ class HookWatch:
         for step in long:
             for_s, on_loop = now - step.since, step.thread == loop_thread
             if step not in self._logged:
-                extra = {"source": step.source, "hook": step.hook, "for_s": round(for_s, 1), "everybody_waits": on_loop}
+                extra = {"source": step.source, "hook": step.hook, "for_s": round(for_s, 1), "on_loop": on_loop}
                 log.warning("hook.blocks", extra=extra)
             loop.call_soon_threadsafe(self._report, step.source, step.hook, for_s, on_loop)
         self._logged = long

@@ -83,8 +83,8 @@ def test_a_thing_over_which_the_process_ended_three_times_is_refused_and_others_
     code, said = run(tmp_path, "bad,ingest,thing,ends", "bad,ingest,other,", "good,ingest,thing,")
     assert code == 0
     assert said.strip() == (
-        "ingest is not called for it any more: the process ended 3 times while this was being worked on, or ingest never came back; "
-        "when the plugin is mended, `gateway resume bad` lets it be tried again"
+        "ingest is no longer called with this: it ended the process 3 times, or never returned; "
+        "repair the plugin, then run `gateway resume bad`"
     )
 
 
@@ -99,7 +99,7 @@ def test_three_ends_in_a_row_over_different_things_take_the_source_down(tmp_path
     for n in range(MAX_CRASHES):
         assert down(tmp_path, "bad") is None
         assert run(tmp_path, f"bad,ingest,{n},ends")[0] == 3
-    assert down(tmp_path, "bad") == "the process ended 3 times in a row inside its ingest; when it is mended, a reload tries it again"
+    assert down(tmp_path, "bad") == "its ingest ended the process 3 times in a row; repair the plugin, then reload"
     assert down(tmp_path, "good") is None
 
 
@@ -124,7 +124,7 @@ def test_who_says_that_it_is_mended_lets_it_be_tried_again(tmp_path: Path) -> No
         run(tmp_path, "worse,ingest,thing,ends")
     crash_record = known(tmp_path)
     crash_record.reset("bad")
-    with pytest.raises(TransientError, match="ended 3 times"):
+    with pytest.raises(TransientError, match="ended the process 3 times"):
         crash_record.enter("worse", "ingest", subject="thing", otherwise=TransientError)
     crash_record.close()
     assert down(tmp_path, "bad") is None
@@ -218,4 +218,4 @@ def test_a_plugin_whose_import_ends_the_process_is_left_alone_after_three_times(
         ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
         codes.append(ended.returncode)
     assert codes == [3, 3, 3, 0]
-    assert "the process ended 3 times in a row inside its import" in ended.stdout
+    assert "its import ended the process 3 times in a row" in ended.stdout

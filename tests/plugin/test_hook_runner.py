@@ -91,11 +91,11 @@ async def test_one_that_does_not_come_back_is_left_behind_and_those_after_it_go_
 
     for _ in range(MAX_CRASHES):
         monkeypatch.setattr(module, "PATIENCE_S", 0.05)
-        with pytest.raises(TransientError, match="does not come back"):
+        with pytest.raises(TransientError, match="did not return within"):
             await hook_runner.run("x", lambda: stuck(b"order"))
         monkeypatch.setattr(module, "PATIENCE_S", 5)
         assert await hook_runner.run("x", lambda: 7) == 7
-    with pytest.raises(PluginError, match="normalize never came back"):
+    with pytest.raises(PluginError, match="or never returned"):
         await hook_runner.run("x", lambda: stuck(b"order"))
     free.set()
     await hook_runner.run("x", lambda: stuck(b"another order"))
@@ -108,9 +108,9 @@ async def test_after_too_many_that_never_came_back_it_says_so_at_once(hook_runne
     monkeypatch.setattr(module, "PATIENCE_S", 0.02)
     free = threading.Event()
     for _ in range(module.MOST_LEFT_BEHIND):
-        with pytest.raises(TransientError, match="does not come back"):
+        with pytest.raises(TransientError, match="did not return within"):
             await hook_runner.run("x", free.wait)
-    with pytest.raises(TransientError, match="8 calls of the connector never came back; restart"):
+    with pytest.raises(TransientError, match="8 calls of the connector never returned; restart"):
         await hook_runner.run("x", lambda: 7)
     left_behind = list(hook_runner._left_behind)
     free.set()
@@ -234,7 +234,7 @@ async def test_a_hook_that_holds_the_loop_is_named_while_it_does(monkeypatch: py
     await asyncio.sleep(0.05)
     watch.stop()
     assert len(logged) == 1
-    assert all(said in logged[0] for said in ('"source":"bad"', '"hook":"poll"', '"everybody_waits":true'))
+    assert all(said in logged[0] for said in ('"source":"bad"', '"hook":"poll"', '"on_loop":true'))
     assert told
     assert told[-1][:2] == ("bad", "poll")
     assert told[-1][2] > 0.05
@@ -257,7 +257,7 @@ async def test_readyz_and_status_show_it_for_some_minutes(start, erp) -> None:
     metrics = running.gateway._metrics
     metrics.health.slow_hook("acme", "poll", 5.2, True)
     status, said = await running.get("/readyz")
-    reason = "its hook poll did not come back for 5 s; everything else stood still meanwhile"
+    reason = "its hook poll did not return for 5 s; everything else waited for it"
     assert (status, said["reasons"]) == (503, [{"source": "acme", "hook": "poll", "reason": reason}])
     assert 'gateway_slow_hooks_total{hook="poll",source="acme"} 1.0' in (await running.get("/metrics"))[1]
     status, said = await running.get("/api/status")
