@@ -70,12 +70,12 @@ def restore(options: Options) -> int:
         raise GatewayError("the gateway is running; stop it first: its database cannot be replaced while it runs")
     contents = verify(copy)
     lock = DirectoryLock(config.gateway.data_dir)
-    if not lock.take():
+    if not lock.acquire():
         raise GatewayError("another process has the data directory; stop it first")
     try:
         aside = put_back(copy, config.database, who=operator_name(), now_ms=SystemClock().now_ms())
     finally:
-        lock.free()
+        lock.release()
     kept = f"\nthe database from before is {aside}" if aside else ""
     _tell(options, copy, contents, f"{config.database}: put back, {_words(contents)}{kept}\nstart the gateway; {RESTORED}")
     return 0

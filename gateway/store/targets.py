@@ -44,14 +44,14 @@ class Stray(Struct, frozen=True, kw_only=True):
     @property
     def reason(self) -> str:
         """Text for operators: what is wrong, and what to do."""
-        lane = "target" if self.queue == "outbox" else "source"
+        kind = "target" if self.queue == "outbox" else "source"
         rows = "1 row waits" if self.rows == 1 else f"{self.rows} rows wait"
         ways = (
             "configure it again, "
-            if lane == "source"
+            if kind == "source"
             else f"configure it again, give them to another with `gateway target move {self.name} NAME`, "
         )
-        return f"{rows} in the {self.queue} for the {lane} {self.name}, which is configured no more: {ways}or end them with `gateway drop`"
+        return f"{rows} in the {self.queue} for the {kind} {self.name}, which is configured no more: {ways}or end them with `gateway drop`"
 
 
 class TargetStore(Protocol):

@@ -178,6 +178,3 @@ def sides_of(status: Mapping[str, Any]) -> Sides:
         name: Side(state=one["state"], reason=one.get("reason"), until=one.get("next_at")) for name, one in status["targets"].items()
     }
     return Sides(running=status["running"], sources=frozenset(status["sources"]), targets=targets, doors=doors)
-
-
-__all__ = ["Ahead", "Side", "Sides", "Waiting", "Why", "instant", "sides_of", "why"]

@@ -206,7 +206,7 @@ async def test_a_store_from_before_goes_by_its_newest_row(tmp_path: Path, clock:
     await shop.deliver("o1")
     await shop.store.run_outside_transaction(lambda db: db.execute("DELETE FROM clock"))
     await shop.store._writer.close()  # as one of an older version does, which notes no time
-    shop.store._lock.free()
+    shop.store._lock.release()
     shop.clock.jump(YEARS_S)
     await shop.open()
     assert shop.store.clock_doubt() is not None

@@ -168,7 +168,7 @@ async def starting(folder: Path, clock: ManualClock, others: int) -> int:
     await suite.accept(store, suite.incoming("one"), source="other")
     assert len(await store.lease_inbox("other", 10)) == len(await store.lease_outbox("down", 1)) == 1
     await store._writer.close()  # as a kill would: nothing is handed back
-    store._lock.free()
+    store._lock.release()
     steps = Steps()
     store = SqliteStore(folder / "gateway.db", clock=clock, connect=steps.connect)
     await store.open()

@@ -13,14 +13,14 @@ from gateway.clock import Clock
 from gateway.store.sqlite import file_exchange, new_store
 from gateway.store.sqlite.connection import Connect, DirectoryLock, is_full, not_writable, open_database, sqlite3_connect
 from gateway.store.sqlite.decisions import Decisions
-from gateway.store.sqlite.event_outcome import Verdicts
+from gateway.store.sqlite.event_outcome import EventOutcomes
 from gateway.store.sqlite.inbox import Inbox
-from gateway.store.sqlite.maintenance import Reserve, Upkeep, release_all_leases, room_is_low, shift, shift_ages
+from gateway.store.sqlite.maintenance import Maintenance, Reserve, release_all_leases, room_is_low, shift, shift_ages
 from gateway.store.sqlite.outbox import Outbox
 from gateway.store.sqlite.retention import Retention
 from gateway.store.sqlite.submissions import Submissions
 from gateway.store.sqlite.targets import Targets
-from gateway.store.sqlite.trusted_time import Elapsed
+from gateway.store.sqlite.trusted_time import TrustedTime
 from gateway.store.sqlite.writer import Connection, Writer
 
 log = logging.getLogger("gateway.store")
@@ -29,11 +29,7 @@ _PATIENCE_S = 3.0
 _LOOK_S = 0.2
 
 
-def _ignore(_: object) -> None:
-    return None
-
-
-class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Targets, Elapsed, Upkeep):
+class SqliteStore(Inbox, Outbox, Submissions, Decisions, EventOutcomes, Retention, Targets, TrustedTime, Maintenance):
     """`gateway.store.base.Store` on one SQLite file.
 
     Args:
@@ -51,8 +47,8 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         *,
         clock: Clock,
         reserve_bytes: int = 0,
-        on_failed: Callable[[StoreFailed], None] = _ignore,
-        on_commit: Callable[[float], None] = _ignore,
+        on_failed: Callable[[StoreFailed], None] = lambda _: None,
+        on_commit: Callable[[float], None] = lambda _: None,
         connect: Connect = sqlite3_connect,
         on_disk: bool = True,
     ) -> None:
@@ -65,7 +61,9 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         self._waits = False
         self._reserve = Reserve(path.parent / "gateway.reserve", reserve_bytes)
         self._lock = DirectoryLock(path.parent)
-        self._writer = Writer(self._open, committed=self._lock.ask, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit)
+        self._writer = Writer(
+            self._open, committed=self._lock.check_file_system, on_full=self._make_room, on_failed=on_failed, on_commit=on_commit
+        )
 
     async def open(self, *, new: bool = False, waits: bool = False) -> None:
         """Lock the directory, open the file, and release what the last process had leased.
@@ -90,7 +88,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
                 new_store.begun(self._path)
         except BaseException:
             await self._writer.close()  # where it is cancelled, the thread may be in the middle of a migration
-            self._lock.free()
+            self._lock.release()
             raise
         if not self._reserve.hold() or room_is_low(self._folder):
             self.refusing = "the disk is nearly full"
@@ -98,7 +96,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
     async def _take_directory(self) -> None:
         """Take the lock; a command that has it is done in a moment."""
         patience_s = _PATIENCE_S if self._waits else 0.0
-        while not self._lock.take():
+        while not self._lock.acquire():
             if patience_s <= 0:
                 raise StoreBusy(f"{self._folder}: another gateway process has this data directory")
             patience_s -= _LOOK_S
@@ -127,7 +125,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         except StoreError:
             pass
         await self._writer.close()
-        self._lock.free()
+        self._lock.release()
 
     def silent_for_s(self) -> float:
         return time.monotonic() - self._writer.answered_at
@@ -164,6 +162,3 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, Verdicts, Retention, Ta
         shift(db, now_ms, min(jump_ms, 0), self._LONGEST_MS)
         shift_ages(db, now_ms, max(jump_ms, 0))  # what is overdue goes now
         self._restored_ms = db.execute("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL").fetchone()[0]
-
-
-__all__ = ["SqliteStore"]

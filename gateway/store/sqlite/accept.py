@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from gateway.clock import to_ms
 from gateway.store.arrivals import Accepted, Incoming
 from gateway.store.rows import Channel
 from gateway.store.sqlite.versions import kept_earlier, known_order, make_newest, number_of_earlier, repeated, say_again, to_us, why_earlier
-from gateway.store.sqlite.writer import Connection, Together
+from gateway.store.sqlite.writer import Batchable, Connection
 
 _NEW = """
     INSERT INTO orders (source, order_ref, versions, content, newest_key, newest_sequence, newest_as_of_us) VALUES (?,?,1,?,?,?,?)
@@ -27,20 +27,15 @@ _OWNERS = """
     SELECT order_ref, inbox.reference FROM inbox LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id
     WHERE key = ? AND source = ? ORDER BY order_id DESC LIMIT 1"""
 _KNOWN_KEYS = "SELECT count(*) FROM json_each(?) WHERE EXISTS (SELECT 1 FROM inbox WHERE key = json_each.value AND source = ?)"
-_STORED = """
-    INSERT INTO inbox (source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
-                       reason, fetch, content, sha256, document)
-    VALUES (?,?,?,?,{order_id},?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
-_STORED_FIRST = _STORED.format(order_id="last_insert_rowid()")
-_STORED_LATER = _STORED.format(order_id="?")
-_EARLIER = """
-    INSERT INTO inbox (source, door, key, version, order_id, status, outcome, reference, occurred_at_ms, received_at_ms, settled_at_ms,
-                       reason, content, sha256, document)
-    VALUES (?,?,?,?,?,'done','earlier_version',?,?,?,?,?,?,?,?)"""
-_IGNORED = """
-    INSERT INTO inbox (source, door, key, version, status, outcome, reference, occurred_at_ms, received_at_ms, settled_at_ms,
-                       reason, sha256, document)
-    VALUES (?,?,?,1,'done',?,?,?,?,?,?,?,?) ON CONFLICT (key, source, version) DO NOTHING"""
+_STORE = """
+    INSERT INTO inbox (source, door, key, version, order_id, status, outcome, due_at_ms, reference, occurred_at_ms, received_at_ms,
+                       settled_at_ms, reason, fetch, content, sha256, document)
+    VALUES (:source, :door, :key, :version, :order_id, :status, :outcome, :due_at_ms, :reference, :occurred_at_ms, :received_at_ms,
+            :settled_at_ms, :reason, :fetch, :content, :sha256, :document) ON CONFLICT (key, source, version) DO NOTHING"""
+_STORE_RECEIPT = """
+    INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
+    SELECT source, ?, id, 'ready', ?, ? FROM inbox WHERE key = ? AND source = ? AND version = ?"""
+_BUSY = "SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ? AND status <> 'done' LIMIT 1"
 
 _FEW, _MANY = 6, 32
 _CROWDS = (512, 256, 128, 64)  # few sizes, so that few statements are kept compiled
@@ -65,7 +60,7 @@ _OTHERS_KEY = (
 Arrival = tuple[str, Channel, Incoming, int]
 
 
-class Accept(Together[list[Accepted]]):
+class Accept(Batchable[list[Accepted]]):
     """One call of `accept`; calls that share a commit share their statements."""
 
     __slots__ = ("came", "cursor")
@@ -75,7 +70,7 @@ class Accept(Together[list[Accepted]]):
         self.cursor = None if cursor is None else (source, door, cursor)
 
     @classmethod
-    def together(cls, db: Connection, changes: Sequence[Accept]) -> list[list[Accepted]]:
+    def run_batch(cls, db: Connection, changes: Sequence[Accept]) -> list[list[Accepted]]:
         accepted = iter(accept_all(db, [one for change in changes for one in change.came]))
         for change in changes:
             if change.cursor is not None:
@@ -146,73 +141,49 @@ def _some_key_is_known(db: Connection, came: Sequence[Arrival]) -> bool:
 
 
 def _accept_one(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int, read_again: int | None = None) -> Accepted:
-    ref = event.order_ref
+    came, ref = (source, door, event, now_ms), event.order_ref
     if ref is not None and _is_anothers(db, source, event):
         dead = _under_anothers_key(event)
-        return replace(_keep_dead(db, source, door, dead, now_ms), flagged=dead.dead)
+        return replace(_store(db, source, door, dead, now_ms, {"status": "dead"}), flagged=dead.dead)
     if event.ignored is not None:
-        return _ignore(db, source, door, event, now_ms)
+        outcome, reference = "flagged" if event.flagged else "ignored", event.reference or event.order_ref
+        ended = {"status": "done", "outcome": outcome, "settled_at_ms": now_ms, "reason": event.ignored}
+        return _store(db, *came, {**ended, "reference": reference, "fetch": False, "content": None})
     if ref is None:
-        return _keep_dead(db, source, door, event, now_ms)
-    version, order_id = 1, None
+        return _store(db, *came, {"status": "dead"})
     if db.execute(_NEW, (source, ref, event.content, event.key, event.sequence, to_us(event.as_of))).rowcount == 1:
-        added = db.execute(_STORED_FIRST, (source, door, event.key, 1, "ready", now_ms, *_tail(event, now_ms)))
-        if added.rowcount == 0:  # it was ignored once: it makes no order now
+        (order_id,) = db.execute("SELECT last_insert_rowid()").fetchone()
+        accepted = _store(db, *came, {"order_id": order_id, "due_at_ms": now_ms})
+        if accepted.outcome == "repeat":  # it was ignored once: it makes no order now
             db.execute(_NOT_THIS_ORDER, (source, ref))
-    else:
-        order = known_order(db, source, ref)
-        if (known := repeated(db, order, source, event)) is not None:
-            say_again(db, order, event)
-            return Accepted(key=shown_key(*known), outcome="repeat")
-        if not event.sends_earlier and (reason := why_earlier(db, order, event, read_again)) is not None:
-            if (version_kept := kept_earlier(db, order, source, event)) is not None:
-                return Accepted(key=shown_key(event.key, version_kept), outcome="repeat")
-            return _keep_earlier(db, source, door, event, order.id, reason, now_ms)
-        order_id, version = order.id, make_newest(db, order, event)
-        due_ms = None if _lane_is_busy(db, order_id) else now_ms
-        added = db.execute(_STORED_LATER, (source, door, event.key, version, order_id, "ready", due_ms, *_tail(event, now_ms)))
-    if added.rowcount == 0:
-        return Accepted(key=shown_key(event.key, version), outcome="repeat")
-    _acknowledge(db, source, event, version, now_ms)
-    return Accepted(key=shown_key(event.key, version), outcome="stored")
+        return accepted
+    order = known_order(db, source, ref)
+    if (known := repeated(db, order, source, event)) is not None:
+        say_again(db, order, event)
+        return Accepted(key=shown_key(*known), outcome="repeat")
+    if not event.sends_earlier and (reason := why_earlier(db, order, event, read_again)) is not None:
+        if (version_kept := kept_earlier(db, order, source, event)) is not None:
+            return Accepted(key=shown_key(event.key, version_kept), outcome="repeat")
+        # It is done at once: the newest version does not wait behind it, and the vendor is told of it as of any other.
+        ended = {"status": "done", "outcome": "earlier_version", "settled_at_ms": now_ms, "reason": reason}
+        version = number_of_earlier(db, source, event.key)
+        return replace(_store(db, *came, {**ended, "order_id": order.id, "fetch": False}, version), flagged=reason)
+    due_ms = None if db.execute(_BUSY, (order.id,)).fetchone() else now_ms
+    return _store(db, *came, {"order_id": order.id, "due_at_ms": due_ms}, make_newest(db, order, event))
 
 
-def _tail(event: Incoming, now_ms: int) -> tuple[object, ...]:
-    """Return the last columns of every row that is stored."""
-    said = (event.reference, to_ms(event.occurred_at), now_ms, event.dead)
-    return (*said, event.fetch, event.content, event.sha256, event.document)
-
-
-def _ignore(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int) -> Accepted:
-    outcome, reference = "flagged" if event.flagged else "ignored", event.reference or event.order_ref
-    came = (source, door, event.key, outcome, reference, to_ms(event.occurred_at), now_ms, now_ms)
-    if db.execute(_IGNORED, (*came, event.ignored, event.sha256, event.document)).rowcount == 0:
-        return Accepted(key=event.key, outcome="repeat")
-    _acknowledge(db, source, event, 1, now_ms)
-    return Accepted(key=event.key, outcome="stored")
-
-
-def _keep_dead(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int) -> Accepted:
-    added = db.execute(_STORED_LATER, (source, door, event.key, 1, None, "dead", None, *_tail(event, now_ms)))
-    return Accepted(key=event.key, outcome="stored" if added.rowcount else "repeat")
-
-
-def _keep_earlier(db: Connection, source: str, door: Channel, event: Incoming, order_id: int, reason: str, now_ms: int) -> Accepted:
-    """Store an earlier version as done: the newest does not wait behind it, and the vendor is told of it as of any other."""
-    version = number_of_earlier(db, source, event.key)
-    came = (event.reference, to_ms(event.occurred_at), now_ms, now_ms)
-    db.execute(_EARLIER, (source, door, event.key, version, order_id, *came, reason, event.content, event.sha256, event.document))
-    _acknowledge(db, source, event, version, now_ms)
-    return Accepted(key=shown_key(event.key, version), outcome="stored", flagged=reason)
-
-
-def _acknowledge(db: Connection, source: str, event: Incoming, version: int, now_ms: int) -> None:
-    if event.acknowledge is not None:
-        db.execute(
-            "INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms) "
-            "SELECT source, ?, id, 'ready', ?, ? FROM inbox WHERE key = ? AND source = ? AND version = ?",
-            (event.acknowledge, now_ms, now_ms, event.key, source, version),
-        )
+def _store(
+    db: Connection, source: str, door: Channel, event: Incoming, now_ms: int, columns: Mapping[str, object], version: int = 1
+) -> Accepted:
+    """Insert the inbox row of an event, `ready` unless `columns` say otherwise, and its acknowledgement; a repeat if it is there."""
+    values: dict[str, object] = {"source": source, "door": door, "key": event.key, "version": version, "order_id": None}
+    values |= {"status": "ready", "outcome": None, "due_at_ms": None, "settled_at_ms": None, "reason": event.dead}
+    values |= {"reference": event.reference, "occurred_at_ms": to_ms(event.occurred_at), "received_at_ms": now_ms}
+    values |= {"fetch": event.fetch, "content": event.content, "sha256": event.sha256, "document": event.document, **columns}
+    is_new = db.execute(_STORE, values).rowcount == 1
+    if is_new and event.acknowledge is not None and values["status"] != "dead":
+        db.execute(_STORE_RECEIPT, (event.acknowledge, now_ms, now_ms, event.key, source, version))
+    return Accepted(key=shown_key(event.key, version), outcome="stored" if is_new else "repeat")
 
 
 def _is_anothers(db: Connection, source: str, event: Incoming) -> bool:
@@ -238,10 +209,3 @@ def shown_key(key: str, version: int) -> str:
     if version < 1:
         return f"{key}@earlier-{1 - version}"
     return key if version == 1 else f"{key}@{version}"
-
-
-def _lane_is_busy(db: Connection, order_id: int | None) -> bool:
-    return (
-        db.execute("SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ? AND status <> 'done' LIMIT 1", (order_id,)).fetchone()
-        is not None
-    )

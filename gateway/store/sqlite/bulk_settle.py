@@ -9,7 +9,7 @@ from gateway.api.errors import LeaseLost
 from gateway.store.outcome import Settlement
 from gateway.store.rows import OutboxRow
 from gateway.store.sqlite.queues import advance, settle
-from gateway.store.sqlite.writer import Connection, Together
+from gateway.store.sqlite.writer import Batchable, Connection
 
 _DELIVERED = """
     INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms)
@@ -30,7 +30,7 @@ _WAITS = """
     WHERE order_id IN (SELECT value FROM json_each(?)) AND status = 'ready' AND due_at_ms IS NULL"""
 
 
-class Settle(Together[None]):
+class Settle(Batchable[None]):
     """One call of `settle_outbox`; calls that share a commit share their statements."""
 
     __slots__ = ("acknowledge", "end", "now_ms", "row")
@@ -42,7 +42,7 @@ class Settle(Together[None]):
         self.acknowledge = acknowledge
 
     @classmethod
-    def together(cls, db: Connection, changes: Sequence[Settle]) -> list[None]:
+    def run_batch(cls, db: Connection, changes: Sequence[Settle]) -> list[None]:
         plain = [one for one in changes if _is_plain(one.end)]
         single = changes if len(plain) < _FEW else [one for one in changes if not _is_plain(one.end)]
         for one in single:

@@ -53,7 +53,7 @@ class DirectoryLock:
         self._path = data_dir / LOCK_FILE
         self._descriptor: int | None = None
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take the lock; False if another process has it.
 
         Raises:
@@ -75,7 +75,7 @@ class DirectoryLock:
         self._descriptor = descriptor
         return True
 
-    def ask(self) -> None:
+    def check_file_system(self) -> None:
         """Check, after a sync, that the file system still keeps what it takes. One system call, which waits for no disk.
 
         A sync under way while ext4 aborts its journal may answer 0 for blocks of which the journal then never hears. Allocating a
@@ -93,7 +93,7 @@ class DirectoryLock:
             if error.errno in _GAVE_UP:
                 raise StoreFailed(f"{self._path.parent}: the file system has given up during a commit: {error.strerror}") from error
 
-    def free(self) -> None:
+    def release(self) -> None:
         """Release the lock; the end of the process does so as well."""
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -122,12 +122,8 @@ def _renew_log(log: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _nothing(_: Connection) -> None:
-    return None
-
-
 def open_database(
-    path: Path, connect: Connect = sqlite3_connect, then: Callable[[Connection], None] = _nothing, *, may_begin: bool = True
+    path: Path, connect: Connect = sqlite3_connect, then: Callable[[Connection], None] = lambda _: None, *, may_begin: bool = True
 ) -> Connection:
     """Open for writing, check and migrate; `then` is one more transaction before anything else uses the connection.
 
@@ -176,7 +172,7 @@ def _check_owner(db: Connection, path: Path, may_begin: bool) -> None:
         raise StoreFailed(f"{path} is another program's database; choose another gateway.data_dir or store.url")
     if not tables and not may_begin:
         raise ConfigError([f"{path} holds no table, and {path.parent} was in use before. Move it away and start again to hear what to do"])
-    if not tables:  # the one moment at which it can be set: what is let go of can go back to the disk
+    if not tables:  # the one moment at which it can be set: pages of deleted rows can go back to the disk
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from gateway.clock import Clock
 from gateway.store.outcome import storable
@@ -19,6 +20,7 @@ class Core:
     _writer: Writer
     _clock: Clock
     _restored_ms: int | None = None
+    refusing: str | None = None  # why new orders are refused
 
     def __init__(self) -> None:
         self._wakeups: dict[tuple[Queue, str], asyncio.Event] = {}
@@ -26,6 +28,10 @@ class Core:
 
     async def _run(self, change: Change[T], patience_s: float | None = None) -> T:
         return await self._writer.run(change, patience_s)
+
+    async def _first(self, sql: str, values: Sequence[object]) -> Any:
+        """Return the first row of a query, or None."""
+        return await self._run(lambda db: db.execute(sql, values).fetchone())
 
     async def run_outside_transaction(self, call: Change[T]) -> T:
         """Run on the writing connection what cannot run inside a transaction."""

@@ -17,13 +17,14 @@ from gateway.store.sqlite.choice import chosen
 from gateway.store.sqlite.core import Core, audit
 from gateway.store.sqlite.queues import advance, advance_messages
 from gateway.store.sqlite.resend import may_resend, resend
-from gateway.store.sqlite.row_names import Found, pick
+from gateway.store.sqlite.row_names import Found, ahead_of, pick
 from gateway.store.sqlite.writer import Connection
 
 Act = Callable[[Connection, Found, int], None]
 May = Callable[[Connection, Found, Collection[Found]], str | None]
 
 
+_WAITS = "SELECT status = 'ready' AND due_at_ms IS NULL FROM submit WHERE id = ?"
 # Who releases what is in doubt says that it is not there.
 _REOPENED: Mapping[Queue, str] = {
     "inbox": "released = released OR status = 'held', outcome = NULL, due_at_ms = CASE WHEN order_id IS NULL THEN ?1 END",
@@ -152,7 +153,7 @@ def _refused(row: Found, problem: str) -> Decided:
 
 def _another(db: Connection, row: Found, _: Collection[Found] = ()) -> str | None:
     """Say why a dead submission cannot be sent again."""
-    if row.queue == "submit" and row.status == "dead" and (other := submissions.standing_in(db, row.id)):
+    if row.queue == "submit" and row.status == "dead" and (other := submissions.current_for_subject(db, row.id)):
         return f"submission {other} stands for the same by now; drop that one first, or leave this one dead"
     return None
 
@@ -183,17 +184,10 @@ def _go_on(db: Connection, row: Found, now_ms: int) -> None:
 
 
 def _waits_behind(db: Connection, row: Found) -> str | None:
-    if row.queue == "submit":
-        ahead = submissions.ahead_of(db, row.id)
-        return f"{ahead[0]} ({ahead[1]})" if ahead else None
-    if row.queue == "acknowledgements" or row.order_id is None:
+    if row.queue == "submit" and not db.execute(_WAITS, (row.id,)).fetchone()[0]:
         return None
-    same = "AND target = (SELECT target FROM outbox WHERE id = ?)" if row.queue == "outbox" else "AND ? > 0"
-    head = db.execute(
-        f"SELECT key, status FROM {row.queue} WHERE order_id = ? AND id < ? {same} AND status <> 'done' ORDER BY id LIMIT 1",
-        (row.order_id, row.id, row.id),
-    ).fetchone()
-    return f"{head[0]} ({head[1]})" if head else None
+    ahead = ahead_of(db, row.queue, row.id, row.ordering_key)
+    return f"{ahead.key} ({ahead.status})" if ahead else None
 
 
 ACTIONS: Mapping[str, Action] = {

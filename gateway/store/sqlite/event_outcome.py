@@ -19,7 +19,7 @@ _SAID = 500
 _UNDER_WAY = ("ready", "leased", "unknown")
 
 
-class Verdicts(Core):
+class EventOutcomes(Core):
     """See `gateway.store.base.Store`."""
 
     async def verdict(self, source: str, key: str) -> Verdict:

@@ -48,7 +48,6 @@ def _is_suspect(row: InboxRow) -> bool:
 class Inbox(Core):
     """See `gateway.store.base.Store`."""
 
-    refusing: str | None = None
     _arriving, _crowded_at = 0, -_CROWD_S
 
     async def register(self, sources: Sequence[str]) -> dict[str, datetime]:
@@ -64,11 +63,8 @@ class Inbox(Core):
         return await self._run(change)
 
     async def cursor(self, source: str, door: Door) -> str | None:
-        def change(db: Connection) -> str | None:
-            found = db.execute("SELECT cursor FROM cursors WHERE source = ? AND door = ?", (source, door)).fetchone()
-            return found and str(found[0])
-
-        return await self._run(change)
+        found = await self._first("SELECT cursor FROM cursors WHERE source = ? AND door = ?", (source, door))
+        return found and str(found[0])
 
     async def accept(
         self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, patience_s: float | None = None
@@ -144,18 +140,12 @@ class Inbox(Core):
         return await self._run(change)
 
     async def newest_message(self, row: InboxRow) -> bytes | None:
-        def change(db: Connection) -> bytes | None:
-            found = db.execute(_NEWEST_MESSAGE, (row.order_id,)).fetchone()
-            return bytes(found[0]) if found else None
-
-        return await self._run(change)
+        found = await self._first(_NEWEST_MESSAGE, (row.order_id,))
+        return found and bytes(found[0])
 
     async def open_orders(self, source: str, after: int, limit: int) -> list[OpenOrder]:
-        def change(db: Connection) -> list[OpenOrder]:
-            found = db.execute(_OPEN, (source, after, limit)).fetchall()
-            return [OpenOrder(id=id_, order_ref=ref, message=body) for id_, ref, body in found]
-
-        return await self._run(change)
+        found = await self._run(lambda db: db.execute(_OPEN, (source, after, limit)).fetchall())
+        return [OpenOrder(id=id_, order_ref=ref, message=body) for id_, ref, body in found]
 
     async def sent_before(self, row: InboxRow, *, supersede: bool) -> frozenset[str]:
         return await self._run(lambda db: sent_before(db, row.order_id, supersede=supersede))

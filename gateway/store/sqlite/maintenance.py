@@ -177,18 +177,23 @@ def shift_ages(db: Connection, now_ms: int, delta_ms: int) -> None:
         )
 
 
-class Upkeep(Core):
-    """See `gateway.store.base.Store`, and what only the composition root calls."""
+class Maintenance(Core):
+    """See `gateway.store.base.Store`."""
 
     _folder: Path
     _reserve: Reserve
     _LONGEST_MS: ClassVar[int] = 24 * 3600 * 1000
-    refusing: str | None = None
 
     async def shift_due(self, delta_ms: int, longest_ms: int) -> None:
         now_ms = self._clock.now_ms()
         await self._run(lambda db: shift(db, now_ms, delta_ms, longest_ms))
         self._wake_all()
+
+    async def release_leases(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
+        now_ms = self._clock.now_ms()
+        released = await self._run(lambda db: release_leases(db, queue, name, reason, now_ms, ids))
+        self._wake(queue, name)
+        return released
 
     async def release_all_leases(self) -> None:
         now_ms = self._clock.now_ms()
@@ -198,7 +203,7 @@ class Upkeep(Core):
     async def next_due_s(self, queue: Queue, name: str) -> float | None:
         waiting = f"{WORKER_OF[queue]} = ? AND {ACTIVE} AND due_at_ms IS NOT NULL"
         sql = f"SELECT due_at_ms FROM {queue} WHERE {waiting} ORDER BY due_at_ms LIMIT 1"
-        found = await self._run(lambda db: db.execute(sql, (name,)).fetchone())
+        found = await self._first(sql, (name,))
         return None if found is None else (found[0] - self._clock.now_ms()) / 1000
 
     async def note_last_messages(self) -> None:

@@ -69,11 +69,8 @@ class Outbox(Core):
         await self._run(lambda db: update_leased(db, "outbox", row, _PROGRESS, values))
 
     async def claimant(self, row: OutboxRow, erp_id: str) -> str | None:
-        def change(db: Connection) -> str | None:
-            found = db.execute(_CLAIMANT, (row.target, erp_id, row.order_id)).fetchone()
-            return found and str(found[0])
-
-        return await self._run(change)
+        found = await self._first(_CLAIMANT, (row.target, erp_id, row.order_id))
+        return found and str(found[0])
 
     async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
         now_ms = self._clock.now_ms()

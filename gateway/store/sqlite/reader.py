@@ -31,7 +31,7 @@ from gateway.store.sqlite.new_store import is_empty, missing
 from gateway.store.sqlite.queues import ACTIVE, ARRIVED, QUEUES, WAITING, WORKER_OF
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.row_names import rows_of
-from gateway.store.sqlite.submissions import SOLE
+from gateway.store.sqlite.submissions import IS_CURRENT
 from gateway.store.sqlite.targets import PAUSED, paused_of
 from gateway.store.sqlite.waiting import explained, first_open, standing
 from gateway.store.targets import PausedTarget, Stray
@@ -284,7 +284,7 @@ class SqliteReader:
     async def _mask_codes(self, row: Row) -> None:
         """Mask the codes that open a machine in a submission and in what was made of its answer."""
         own = row["queue"] == "submit"
-        which = ("id = ?", row["id"]) if own else (f"source = ? AND subject = ? AND {SOLE}", row["source"], row["order_ref"])
+        which = ("id = ?", row["id"]) if own else (f"source = ? AND subject = ? AND {IS_CURRENT}", row["source"], row["order_ref"])
         found = await self._tuples(f"SELECT codes FROM submit WHERE {which[0]} AND codes IS NOT NULL", which[1:])
         codes = [msgspec.json.decode(kept, type=Codes) for (kept,) in found]
         for name in _BODIES.get(row["queue"], {}):

@@ -2,18 +2,19 @@
 
 A name of one event may go on to what was made of that event (its messages, its acknowledgements), where the event's own row is not in
 a state that the decision applies to and exactly one of those is. An order's name means all its rows. A text without a prefix may be
-several things: of different orders they are told apart by whoever names them; of one order it means the one row that fits.
+several things: if they are of different orders, the operator must tell them apart; of one order it means the one row that fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from gateway.store.row_names import Name, Queue, Status, read, row_name
 from gateway.store.sqlite.accept import shown_key
+from gateway.store.sqlite.queues import ACTIVE
 from gateway.store.sqlite.writer import Connection
 
 NOTHING = "no such key; `gateway inbox`, `gateway outbox` and `gateway submissions` list what there is"
@@ -28,6 +29,15 @@ _LOADS = {
                (SELECT version FROM inbox WHERE inbox.id = inbox_id), (SELECT order_id FROM inbox WHERE inbox.id = inbox_id), stage, NULL
         FROM acknowledgements {indexed} WHERE {where}""",
     "submit": "SELECT id, public_id, status, source, 1, NULL, subject, outcome FROM submit {indexed} WHERE {where}",
+}
+
+_AHEAD: Mapping[Queue, tuple[str, str]] = {
+    "inbox": ("order_id = ? AND id < ? AND status <> 'done' ORDER BY id LIMIT 1", "inbox_by_order"),
+    "outbox": ("order_id = ? AND target = ? AND id < ? AND status <> 'done' ORDER BY id LIMIT 1", "outbox_by_order"),
+    "submit": (
+        f"source = ? AND subject = ? AND {ACTIVE} AND id <> ? ORDER BY due_at_ms IS NULL AND status = 'ready', id LIMIT 1",
+        "submit_lanes",
+    ),
 }
 
 
@@ -50,7 +60,7 @@ class Found(Struct, frozen=True, kw_only=True):
         return row_name(self.queue, self.id)
 
     @property
-    def lane(self) -> tuple[str, int]:
+    def belongs_to(self) -> tuple[str, int]:
         """The order that it belongs to, else itself."""
         return (self.queue, self.id) if self.order_id is None else ("order", self.order_id)
 
@@ -90,6 +100,14 @@ def load(db: Connection, queue: Queue, where: str, values: Sequence[object], ind
     return [_found(queue, row) for row in found]
 
 
+def ahead_of(db: Connection, queue: Queue, row_id: int, ordering_key: Sequence[object]) -> Found | None:
+    """Return the row that another one of its ordering key waits behind."""
+    if queue not in _AHEAD or None in ordering_key:
+        return None
+    where, index = _AHEAD[queue]
+    return next(iter(load(db, queue, where, (*ordering_key, row_id), index)), None)
+
+
 def readings(db: Connection, text: str) -> list[Reading]:
     """Return every meaning of a name."""
     name = read(text)
@@ -113,7 +131,7 @@ def rows_of(db: Connection, text: str) -> tuple[list[Found], str | None]:
     found = readings(db, text)
     if not found:
         return [], None
-    if len({row.lane for one in found for row in one.rows}) > 1:
+    if len({row.belongs_to for one in found for row in one.rows}) > 1:
         return [], _several(found)
     return _once(row for one in found for row in (*one.rows, *one.made)), None
 
@@ -123,7 +141,7 @@ def pick(db: Connection, text: str, fits: Fits, wanted: str) -> tuple[list[Found
     found = readings(db, text)
     if not found:
         return [], NOTHING
-    if len({row.lane for one in found for row in one.rows}) > 1:
+    if len({row.belongs_to for one in found for row in one.rows}) > 1:
         return [], _several(found)
     touched = _once(row for one in found for row in one.touched(fits))
     if not touched:

@@ -1,7 +1,7 @@
 """Submissions: commands for vendors, accepted, leased, settled.
 
-What is under way for one subject is a lane, as in the outbox; unlike there, what is held or dead leaves its lane, since a later
-command need not be a later version of it.
+The ordering key is source and subject. What is held or dead does not block it, as it does in the outbox: a later command need not be a
+later version of it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import hashlib
 from collections import defaultdict
 
 import msgspec
+from msgspec.structs import asdict
 
 from gateway.api.errors import StoreBusy, StoreError
 from gateway.store.arrivals import Accepted
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite.accept import accept_all
 from gateway.store.sqlite.core import Core
-from gateway.store.sqlite.queues import ACTIVE, advance, decode, mark_leased, new_lease, settle, update_leased
+from gateway.store.sqlite.queues import advance, decode, mark_leased, new_lease, settle, update_leased
 from gateway.store.sqlite.writer import Connection
 from gateway.store.submissions import NewSubmission, SubmissionAccepted, SubmissionEnd, SubmissionRow, SubmissionState
 
 _STATE = "SELECT public_id, caller, source, command, status, attempts, answer, reason, codes FROM submit"
-SOLE = "unique_subject = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
+IS_CURRENT = "unique_subject = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
 _NEW = """
     INSERT INTO submit (public_id, caller, key, source, command, subject, unique_subject, status, due_at_ms, accepted_at_ms,
                         content_sha256, sha256, body, in_doubt_since_ms, repeated)
-    VALUES (?,?,?,?,?,?,?,'ready',?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"""
+    VALUES (:id, :caller, :key, :source, :command, :subject, :unique, 'ready', :due_at_ms, :now_ms,
+            :sha256, :body_sha256, :body, :in_doubt_since_ms, :repeated) ON CONFLICT DO NOTHING"""
 _LEASE = """
     SELECT id, public_id, caller, source, command, subject, attempts + 1, accepted_at_ms, first_attempt_ms, body, sha256,
            in_doubt_since_ms, lookup_attempts, repeated
@@ -37,8 +39,6 @@ _ENDED = ("done", "dead", "held")
 
 class Submissions(Core):
     """See `gateway.store.submissions.SubmissionStore`."""
-
-    refusing: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,25 +51,9 @@ class Submissions(Core):
         perhaps_sent = self._restored_ms is not None  # by the gateway whose database this was before the copy was put back
 
         def change(db: Connection) -> SubmissionAccepted:
-            added = db.execute(
-                _NEW,
-                (
-                    new.id,
-                    new.caller,
-                    new.key,
-                    new.source,
-                    new.command,
-                    new.subject,
-                    new.unique and new.subject is not None,
-                    None if new.subject is not None else now_ms,
-                    now_ms,
-                    new.sha256,
-                    sha256,
-                    new.body,
-                    now_ms if perhaps_sent else None,
-                    perhaps_sent,
-                ),
-            )
+            values = asdict(new) | {"unique": new.unique and new.subject is not None, "body_sha256": sha256, "now_ms": now_ms}
+            values |= {"due_at_ms": now_ms if new.subject is None else None, "repeated": perhaps_sent}
+            added = db.execute(_NEW, values | {"in_doubt_since_ms": now_ms if perhaps_sent else None})
             if added.rowcount == 1:
                 advance(db, now_ms, "submit", new.source, new.subject)
                 found = db.execute(f"{_STATE} WHERE public_id = ?", (new.id,)).fetchone()
@@ -82,28 +66,25 @@ class Submissions(Core):
         return accepted
 
     async def submission(self, caller: str, id: str) -> SubmissionState | None:
-        def change(db: Connection) -> SubmissionState | None:
-            found = db.execute(f"{_STATE} WHERE public_id = ? AND caller = ?", (id, caller)).fetchone()
-            return found and decode(SubmissionState, found)
-
-        return await self._run(change)
+        found = await self._first(f"{_STATE} WHERE public_id = ? AND caller = ?", (id, caller))
+        return found and decode(SubmissionState, found)
 
     async def submission_ended(self, caller: str, id: str, timeout_s: float) -> SubmissionState | None:
-        bell = asyncio.Event()
-        self._watched[id].add(bell)
+        wakeup = asyncio.Event()
+        self._watched[id].add(wakeup)
         state: SubmissionState | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    bell.clear()
+                    wakeup.clear()
                     state = await self.submission(caller, id)
                     if state is None or state.state in _ENDED:
                         return state
-                    await bell.wait()
+                    await wakeup.wait()
         except TimeoutError:
             return state or await self.submission(caller, id)
         finally:
-            self._watched[id].discard(bell)
+            self._watched[id].discard(wakeup)
             if not self._watched[id]:
                 del self._watched[id]
 
@@ -136,33 +117,22 @@ class Submissions(Core):
             self._wake("inbox", row.source)
         if any(event.acknowledge for event in kept.events):
             self._wake("acknowledgements", row.source)
-        for bell in self._watched.get(row.public_id, ()):
-            bell.set()
+        for wakeup in self._watched.get(row.public_id, ()):
+            wakeup.set()
         return accepted
 
     def _wake_all(self) -> None:
         super()._wake_all()
-        for bells in self._watched.values():
-            for bell in bells:
-                bell.set()
+        for wakeups in self._watched.values():
+            for wakeup in wakeups:
+                wakeup.set()
 
 
-def ahead_of(db: Connection, row_id: int) -> tuple[str, str] | None:
-    """Return the public id and the status of what a row waits behind."""
-    found = db.execute(
-        f"SELECT ahead.public_id, ahead.status FROM submit AS row JOIN submit AS ahead INDEXED BY submit_lanes "
-        f"ON ahead.source = row.source AND ahead.subject = row.subject AND ahead.{ACTIVE} AND ahead.id <> row.id "
-        "WHERE row.id = ? AND row.status = 'ready' AND row.due_at_ms IS NULL ORDER BY ahead.id LIMIT 1",
-        (row_id,),
-    ).fetchone()
-    return found and (str(found[0]), str(found[1]))
-
-
-def standing_in(db: Connection, row_id: int) -> str | None:
+def current_for_subject(db: Connection, row_id: int) -> str | None:
     """Return the public id of what now stands for the unique subject of a dead row: they cannot both be sent."""
     found = db.execute(
         "SELECT public_id FROM submit INDEXED BY submit_sole WHERE (source, subject) = "
-        f"(SELECT source, subject FROM submit WHERE id = ?1 AND unique_subject = 1) AND {SOLE} AND id <> ?1",
+        f"(SELECT source, subject FROM submit WHERE id = ?1 AND unique_subject = 1) AND {IS_CURRENT} AND id <> ?1",
         (row_id,),
     ).fetchone()
     return found and str(found[0])
@@ -179,7 +149,7 @@ def _known(db: Connection, new: NewSubmission) -> SubmissionAccepted:
         same = (state.source, state.command, content_sha256) == (new.source, new.command, new.sha256)
         return SubmissionAccepted(outcome="repeat" if same else "conflict", state=state)
     standing = db.execute(
-        f"{_STATE} INDEXED BY submit_sole WHERE source = ? AND subject = ? AND {SOLE}", (new.source, new.subject)
+        f"{_STATE} INDEXED BY submit_sole WHERE source = ? AND subject = ? AND {IS_CURRENT}", (new.source, new.subject)
     ).fetchone()
     if standing is None:
         raise StoreError(f"there is a submission {new.id} already, of another key")

@@ -10,9 +10,7 @@ from msgspec import Struct
 
 from gateway.clock import from_ms
 from gateway.store.outcome import storable
-from gateway.store.row_names import Queue
 from gateway.store.sqlite.core import Core, audit
-from gateway.store.sqlite.maintenance import release_leases
 from gateway.store.sqlite.queues import ACTIVE, WAITING, advance
 from gateway.store.sqlite.writer import Connection
 from gateway.store.targets import Moved, PausedTarget
@@ -78,11 +76,8 @@ class Targets(Core):
         return await self._run(change)
 
     async def paused_target(self, target: str) -> PausedTarget | None:
-        def change(db: Connection) -> PausedTarget | None:
-            found = db.execute(f"{PAUSED} WHERE target = ?", (target,)).fetchone()
-            return found and paused_of(found)
-
-        return await self._run(change)
+        found = await self._first(f"{PAUSED} WHERE target = ?", (target,))
+        return found and paused_of(found)
 
     async def move_target(self, old: str, new: str, who: str, *, accepts: Collection[str], same_erp: bool, dry_run: bool) -> list[Moved]:
         """Move some orders in each transaction, so that accepts wait no longer; the next call continues after a crash."""
@@ -100,12 +95,6 @@ class Targets(Core):
             moved += await self._run(change)
         self._wake("outbox", new)
         return moved
-
-    async def release_leases(self, queue: Queue, name: str, reason: str, ids: Sequence[int] | None = None) -> int:
-        now_ms = self._clock.now_ms()
-        given = await self._run(lambda db: release_leases(db, queue, name, reason, now_ms, ids))
-        self._wake(queue, name)
-        return given
 
 
 def paused_of(found: Any) -> PausedTarget:

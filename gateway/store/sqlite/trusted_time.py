@@ -84,8 +84,8 @@ class Ledger(Struct, kw_only=True):
             self.to_ms = now_ms if self.to_ms is None else max(self.to_ms, now_ms)
 
 
-class Elapsed(Core):
-    """See `gateway.store.retention.RetentionStore`, and what only the composition root calls."""
+class TrustedTime(Core):
+    """See `gateway.store.retention`."""
 
     _ledger: Ledger
     _noted_at: float

@@ -157,19 +157,3 @@ def number_of_earlier(db: Connection, source: str, key: str) -> int:
     """Return a version for the row of an earlier one: none of those that count, which begin with 1."""
     (lowest,) = db.execute(_LOWEST, (key, source)).fetchone()
     return 1 if lowest is None else min(int(lowest), 1) - 1
-
-
-__all__ = [
-    "Known",
-    "Standing",
-    "had_before",
-    "kept_earlier",
-    "known_order",
-    "make_newest",
-    "number_of_earlier",
-    "repeated",
-    "say_again",
-    "standing",
-    "to_us",
-    "why_earlier",
-]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.store.row_names import Queue, row_name
 from gateway.store.sqlite.queues import ACTIVE, QUEUES, WAITING, WORKER_OF, is_overtaken, leased_ms
-from gateway.store.sqlite.row_names import Found, load
+from gateway.store.sqlite.row_names import ahead_of, load
 from gateway.store.sqlite.writer import Connection
 from gateway.store.waiting import Ahead, Sides, Waiting, Why, why
 
@@ -18,7 +18,7 @@ _FACTS: Mapping[Queue, str] = {
     "inbox": "source, source, outcome, reason, NULL, order_id, NULL",
     "outbox": "target, (SELECT source FROM orders WHERE orders.id = order_id), outcome, reason, held_for, order_id, inbox_id",
     "acknowledgements": "source, source, NULL, reason, NULL, NULL, NULL",
-    "submit": "source, source, outcome, reason, NULL, NULL, NULL",
+    "submit": "source, source, outcome, reason, NULL, subject, NULL",
 }
 _GROUPS = f"""
     SELECT {{name}}, iif(status = 'ready' AND due_at_ms IS NULL, 'behind', status), count(*), min(id)
@@ -26,10 +26,6 @@ _GROUPS = f"""
     UNION ALL
     SELECT {{name}}, status, count(*), min(id) FROM {{queue}} INDEXED BY {{queue}}_waiting WHERE {WAITING} GROUP BY 1, 2"""
 _UNSEEN = "order_id = ? AND id > ? AND version > 1 AND status IN ('ready', 'leased') ORDER BY id LIMIT 1"
-_LANE = f"""
-    (source, subject) = (SELECT source, subject FROM submit WHERE id = ?1) AND {ACTIVE} AND id <> ?1
-    ORDER BY due_at_ms IS NULL AND status = 'ready', id LIMIT 1"""
-
 Row = dict[str, Any]
 
 
@@ -68,7 +64,8 @@ def first_open(db: Connection, source: str, order_ref: str) -> tuple[Queue, int]
 
 
 def _waiting(db: Connection, queue: Queue, row: Any, sides: Sides, now_ms: int) -> Waiting:
-    id_, status, attempts, due_ms, lease, name, source, outcome, reason, held_for, order_id, inbox_id = row
+    id_, status, attempts, due_ms, lease, name, source, outcome, reason, held_for, order, inbox_id = row
+    ordering_key = {"inbox": (order,), "outbox": (order, name), "submit": (source, order)}.get(queue, ())
     made = Waiting(
         queue=queue,
         row=row_name(queue, id_),
@@ -83,30 +80,20 @@ def _waiting(db: Connection, queue: Queue, row: Any, sides: Sides, now_ms: int) 
         held_for=row_name("inbox", held_for) if held_for is not None else None,
     )
     if status == "ready" and due_ms is None:
-        return replace(made, behind=_ahead(db, queue, id_, name, order_id, inbox_id, sides, now_ms))
+        return replace(made, behind=_ahead(db, queue, id_, ordering_key, inbox_id, sides, now_ms))
     return made
 
 
 def _ahead(
-    db: Connection, queue: Queue, row_id: int, name: str, order_id: int | None, inbox_id: int | None, sides: Sides, now_ms: int
+    db: Connection, queue: Queue, row_id: int, ordering_key: Sequence[Any], inbox_id: int | None, sides: Sides, now_ms: int
 ) -> Ahead | None:
     """Return the first row of the ordering key, else the version that has to be looked at first."""
-    heads: list[Found] = []
-    if queue == "submit":
-        heads = load(db, "submit", _LANE, (row_id,), "submit_lanes")
-    elif order_id is not None:
-        same = " AND target = ?" if queue == "outbox" else ""
-        lane = f"order_id = ?{same} AND id < ? AND status <> 'done' ORDER BY id LIMIT 1"
-        heads = load(db, queue, lane, (order_id, *([name] if same else []), row_id), f"{queue}_by_order")
-    if heads:
-        head = heads[0]
+    head = ahead_of(db, queue, row_id, ordering_key)
+    if head is not None:
         reason = explained(db, queue, [head.id], sides, now_ms).get(head.id)
-        text, next_ms = (reason.text, reason.next_ms) if reason is not None else (None, None)
-        return Ahead(row=head.name, key=head.key, status=head.status, why=text, next_ms=next_ms)
-    if queue == "outbox" and inbox_id is not None and is_overtaken(db, order_id, inbox_id):
-        (later,) = load(db, "inbox", _UNSEEN, (order_id, inbox_id), "inbox_by_order")
+        made = Ahead(row=head.name, key=head.key, status=head.status)
+        return made if reason is None else replace(made, why=reason.text, next_ms=reason.next_ms)
+    if inbox_id is not None and is_overtaken(db, ordering_key[0], inbox_id):
+        (later,) = load(db, "inbox", _UNSEEN, (ordering_key[0], inbox_id), "inbox_by_order")
         return Ahead(row=later.name, key=later.key, status=later.status, unseen=True)
     return None
-
-
-__all__ = ["explained", "first_open", "standing"]

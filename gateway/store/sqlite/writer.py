@@ -39,7 +39,7 @@ class Connection(Protocol):
 Change = Callable[[Connection], T]
 
 
-class Together(ABC, Generic[T]):
+class Batchable(ABC, Generic[T]):
     """Transaction that can run at once with others of its kind that share its commit, in fewer statements.
 
     They come to the front of the group; all of it waits at the same moment, so any order is a right one.
@@ -48,11 +48,11 @@ class Together(ABC, Generic[T]):
     __slots__ = ()
 
     def __call__(self, db: Connection) -> T:
-        return self.together(db, [self])[0]
+        return self.run_batch(db, [self])[0]
 
     @classmethod
     @abstractmethod
-    def together(cls, db: Connection, changes: Sequence[Any]) -> list[T]:
+    def run_batch(cls, db: Connection, changes: Sequence[Any]) -> list[T]:
         """Do them in order, and return the result of each. If one raises, the writer runs each by itself."""
 
 
@@ -275,15 +275,15 @@ def _translate(error: BaseException) -> BaseException:
 
 def _run(db: Connection, group: Sequence[_Waiting]) -> None:
     """Run the transactions of a group, those of one kind at the first of them."""
-    alike: dict[type[Together[Any]], list[_Waiting]] = {}
+    alike: dict[type[Batchable[Any]], list[_Waiting]] = {}
     for waiting in group:
-        if isinstance(waiting.change, Together):
+        if isinstance(waiting.change, Batchable):
             alike.setdefault(type(waiting.change), []).append(waiting)
     for waiting in group:
-        if not isinstance(waiting.change, Together):
+        if not isinstance(waiting.change, Batchable):
             waiting.result = waiting.change(db)
         elif those := alike.pop(type(waiting.change), None):
-            results = type(waiting.change).together(db, [one.change for one in those])
+            results = type(waiting.change).run_batch(db, [one.change for one in those])
             for one, result in zip(those, results, strict=True):
                 one.result = result
 
