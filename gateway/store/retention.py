@@ -41,7 +41,7 @@ class RetentionStore(Protocol):
     async def delete_attempts(self, before: datetime, after: int, limit: int) -> int | None:
         """Delete the attempts of rows settled before."""
 
-    async def prune_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
+    async def prune_orders(self, before: datetime, delete_before: datetime, after: int, limit: int) -> int | None:
         """Delete the messages of orders settled before the first moment, and all of those settled before the second.
 
         The latter are new orders if they come again.

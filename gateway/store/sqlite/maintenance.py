@@ -14,7 +14,7 @@ from gateway.api.errors import StoreBusy
 from gateway.store.row_names import Queue
 from gateway.store.sqlite.core import Core
 from gateway.store.sqlite.queues import ACTIVE, QUEUES, WORKER_OF
-from gateway.store.sqlite.retention import erase
+from gateway.store.sqlite.retention import redact
 from gateway.store.sqlite.writer import Connection
 
 log = logging.getLogger("gateway.store")
@@ -236,7 +236,7 @@ class Maintenance(Core):
         log.warning("store.reserve_used", extra={"reason": "the disk is full; new orders are refused until there is room"})
         _checkpoint(db, True)
         db.execute("BEGIN IMMEDIATE")
-        erase(db, self._clock.now_ms(), 1000)
+        redact(db, self._clock.now_ms(), 1000)
         db.execute("COMMIT")
         return True
 

@@ -124,34 +124,24 @@ class SqliteReader:
             self._db = None
 
     async def summary(self) -> dict[Queue, Row]:
-        return {
-            queue: {
-                **{status: sum(by.get(status, 0) for by in counts.values()) for status in statuses_of(queue)},
-                "by_name": {name: by for name, by in counts.items() if name != "*"},
-                "oldest_ms": oldest,
-            }
-            for queue, (counts, oldest) in (await self._summary()).items()
-        }
-
-    async def _summary(self) -> dict[Queue, tuple[dict[str, dict[Status, int]], int | None]]:
-        """Count by the indexes of what is open; `done` is the rest, so that nothing reads it."""
-        found: dict[Queue, tuple[dict[str, dict[Status, int]], int | None]] = {}
+        """Counts come from the indexes of what is open; `done` is the rest, so that nothing reads it."""
+        found: dict[Queue, Row] = {}
         for queue, name in WORKER_OF.items():
-            counts: dict[str, dict[Status, int]] = {}
-            firsts: list[int] = []
-            total = 0
+            by_name: dict[str, dict[Status, int]] = {}
+            firsts, total = [], 0
             for owner, status, count, first in await self._tuples(_COUNTS.format(queue=queue, name=name)):
                 if owner is None:
                     total = count or 0
                 else:
-                    counts.setdefault(owner, {})[status] = count
+                    by_name.setdefault(owner, {})[status] = count
                     firsts += [] if first is None else [first]
-            for by in counts.values():
+            for by in by_name.values():
                 if "ready" in by:
                     by["ready"] -= by.get("leased", 0) + by.get("unknown", 0)
-            counts["*"] = {"done": total - sum(sum(by.values()) for by in counts.values())}
+            counts: Row = {status: sum(by.get(status, 0) for by in by_name.values()) for status in statuses_of(queue)}
+            counts["done"] = total - sum(counts.values())
             oldest = await self._tuples(f"SELECT {ARRIVED[queue]} FROM {queue} WHERE id = ?", (min(firsts),)) if firsts else []
-            found[queue] = (counts, oldest[0][0] if oldest else None)
+            found[queue] = {**counts, "by_name": by_name, "oldest_ms": oldest[0][0] if oldest else None}
         return found
 
     async def disk(self) -> Disk:
@@ -173,20 +163,16 @@ class SqliteReader:
         return {one.target: one for one in map(paused_of, await self._tuples(PAUSED))}
 
     async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
+        found = []
         try:
-            return await self._strays(sources, targets)
+            for queue, column in WORKER_OF.items():
+                known = targets if queue == "outbox" else sources
+                for (name,) in await self._tuples(open_names(queue)):
+                    if name is not None and name not in known:
+                        counted = f"SELECT count(*) FROM {queue} INDEXED BY {queue}_active WHERE {column} = ? AND {ACTIVE}"
+                        found.append(Stray(queue=queue, name=name, rows=(await self._tuples(counted, (name,)))[0][0]))
         except aiosqlite.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}") from error
-
-    async def _strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
-        found = []
-        for queue, column in WORKER_OF.items():
-            known = targets if queue == "outbox" else sources
-            for (name,) in await self._tuples(open_names(queue)):
-                if name is not None and name not in known:
-                    counted = f"SELECT count(*) FROM {queue} INDEXED BY {queue}_active WHERE {column} = ? AND {ACTIVE}"
-                    rows = (await self._tuples(counted, (name,)))[0][0]
-                    found.append(Stray(queue=queue, name=name, rows=rows))
         return found
 
     async def sources(self) -> dict[str, str | None]:

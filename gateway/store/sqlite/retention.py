@@ -13,9 +13,10 @@ from datetime import datetime
 from gateway.clock import to_ms
 from gateway.store.row_names import Queue
 from gateway.store.sqlite.core import Core
+from gateway.store.sqlite.queues import ARRIVED, QUEUES
 from gateway.store.sqlite.writer import Connection
 
-# What is let go of, where it is there, and what stays: an open order's newest message says how it stands; and while anything of an
+# What is redacted, where it is there, and what stays: an open order's newest message says how it stands; and while anything of an
 # order can be read, or will be, its codes are there to be masked in it, and to be printed again.
 _READABLE = """
     EXISTS (SELECT 1 FROM orders WHERE orders.source = submit.source AND order_ref = subject AND (
@@ -25,7 +26,7 @@ _READABLE = """
         OR EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order
                     WHERE order_id = orders.id AND (status <> 'done' OR body IS NOT NULL))))"""
 _SUBMITTED = "coalesce(body, answer, codes) IS NOT NULL"
-ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
+REDACTABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
     ("inbox", ("document", "fetched", "reason"), "coalesce(document, fetched) IS NOT NULL", ""),
     (
         "outbox",
@@ -39,10 +40,10 @@ ERASABLE: tuple[tuple[Queue, tuple[str, ...], str, str], ...] = (
 )
 
 
-def erase(db: Connection, before_ms: int, limit: int) -> int:
+def redact(db: Connection, before_ms: int, limit: int) -> int:
     """Redact the bodies of rows settled before; return how many rows."""
     gone = 0
-    for table, bodies, there, kept in ERASABLE:
+    for table, bodies, there, kept in REDACTABLE:
         found = f"SELECT id FROM {table} WHERE status = 'done' AND {there} AND settled_at_ms < ?{kept} LIMIT ?"
         rows = db.execute(found, (before_ms, limit)).fetchall()
         _rewrite(db, table, bodies, [row_id for (row_id,) in rows])
@@ -74,27 +75,44 @@ _SETTLED = """
       AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order
                         JOIN acknowledgements ON inbox_id = inbox.id AND acknowledgements.status <> 'done' WHERE order_id = orders.id)"""
 _MADE = "id IN (SELECT id FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1)"
-_TRIM = (
+_PRUNE = (
     "DELETE FROM attempts WHERE queue = 'outbox' AND row_id IN (SELECT id FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
     "DELETE FROM attempts WHERE queue = 'inbox' AND row_" + _MADE,
     "DELETE FROM acknowledgements WHERE inbox_" + _MADE + " AND id < (SELECT max(id) FROM acknowledgements)",
     "DELETE FROM outbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM outbox)",
     "UPDATE inbox SET document = NULL, fetched = NULL, sha256 = NULL, fetched_sha256 = NULL, reason = NULL WHERE order_id = ?1",
 )
-_FORGET = (
+_DELETE_ORDER = (
     "DELETE FROM inbox WHERE order_id = ?1 AND id < (SELECT max(id) FROM inbox) "
     "AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
     "DELETE FROM orders WHERE id = ?1 AND id < (SELECT max(id) FROM orders) "
     "AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1) "
     "AND NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
 )
+# Each of these takes the first id, the last id and the moment of a slice: what is behind the first up to the last, settled before.
+_OLD_ATTEMPTS = tuple(
+    f"DELETE FROM attempts WHERE id > ? AND id <= ? AND queue = '{queue}' AND NOT EXISTS "
+    f"(SELECT 1 FROM {queue} WHERE {queue}.id = row_id AND (status <> 'done' OR settled_at_ms >= ?))"
+    for queue in QUEUES
+)
+_OF_NO_ORDER = "id > ? AND id <= ? AND order_id IS NULL AND status = 'done' AND settled_at_ms < ?"
+_OLD_EVENTS = (
+    "DELETE FROM acknowledgements WHERE status = 'done' AND id < (SELECT max(id) FROM acknowledgements) "
+    f"AND inbox_id IN (SELECT id FROM inbox WHERE {_OF_NO_ORDER})",
+    f"DELETE FROM inbox WHERE {_OF_NO_ORDER} AND id < (SELECT max(id) FROM inbox) "
+    "AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
+)
 # A submission is its key, and what the codes of its order are found by: it goes after them.
-_ENDED_SUBMISSIONS = """
+_ENDED = """
     SELECT id FROM submit WHERE id > ? AND id <= ? AND status = 'done' AND settled_at_ms < ? AND id < (SELECT max(id) FROM submit)
       AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.source = submit.source AND order_ref = subject)"""
+_OLD_SUBMISSIONS = (
+    f"DELETE FROM attempts WHERE queue = 'submit' AND row_id IN ({_ENDED})",
+    f"DELETE FROM submit WHERE id IN ({_ENDED})",
+)
 _FREE_SHARE, _FREE_PAGES = 0.1, 1000
 _HOUR_MS, _DAY_MS = 3600_000, 86400_000
-_REMEMBERED_MS = 7 * _DAY_MS
+_SIZES_KEPT_MS = 7 * _DAY_MS
 
 
 class Retention(Core):
@@ -102,26 +120,34 @@ class Retention(Core):
 
     async def redact_bodies(self, before: datetime, limit: int) -> int:
         before_ms = to_ms(before)
-
-        return await self._run(lambda db: erase(db, before_ms, limit))
+        return await self._run(lambda db: redact(db, before_ms, limit))
 
     async def delete_attempts(self, before: datetime, after: int, limit: int) -> int | None:
+        return await self._delete("attempts", "at_ms", _OLD_ATTEMPTS, before, after, limit)
+
+    async def delete_events(self, before: datetime, after: int, limit: int) -> int | None:
+        return await self._delete("inbox", ARRIVED["inbox"], _OLD_EVENTS, before, after, limit)
+
+    async def delete_submissions(self, before: datetime, after: int, limit: int) -> int | None:
+        return await self._delete("submit", ARRIVED["submit"], _OLD_SUBMISSIONS, before, after, limit)
+
+    async def _delete(self, table: str, arrived: str, statements: Sequence[str], before: datetime, after: int, limit: int) -> int | None:
+        """Run the statements for the next slice of a table, and return its last id; None if what comes next is younger."""
         before_ms, now_ms = to_ms(before), self._clock.now_ms()
+        next_ids = f"SELECT id, {arrived} AS at_ms FROM {table} WHERE id > ? ORDER BY id LIMIT ?"
 
         def change(db: Connection) -> int | None:
-            upto = _upto(db, "attempts", after, limit, "at_ms", before_ms, now_ms)
-            for queue in ("inbox", "outbox", "acknowledgements", "submit") if upto else ():
-                db.execute(
-                    f"DELETE FROM attempts WHERE id > ? AND id <= ? AND queue = '{queue}' AND NOT EXISTS "
-                    f"(SELECT 1 FROM {queue} WHERE {queue}.id = row_id AND (status <> 'done' OR settled_at_ms >= ?))",
-                    (after, upto, before_ms),
-                )
-            return upto
+            # Rows dated in the future, by a clock that was ahead, do not count as younger.
+            slice_ = f"SELECT max(id), max(at_ms < ? OR at_ms > ?) FROM ({next_ids})"
+            last, goes_on = db.execute(slice_, (before_ms, now_ms, after, limit)).fetchone()
+            for statement in statements if goes_on else ():
+                db.execute(statement, (after, last, before_ms))
+            return int(last) if goes_on else None
 
         return await self._run(change)
 
-    async def prune_orders(self, before: datetime, forget_before: datetime, after: int, limit: int) -> int | None:
-        before_ms, forget_ms = to_ms(before), to_ms(forget_before)
+    async def prune_orders(self, before: datetime, delete_before: datetime, after: int, limit: int) -> int | None:
+        before_ms, delete_ms = to_ms(before), to_ms(delete_before)
 
         def change(db: Connection) -> int | None:
             (upto,) = db.execute("SELECT max(id) FROM (SELECT id FROM orders WHERE id > ? ORDER BY id LIMIT ?)", (after, limit)).fetchone()
@@ -135,42 +161,10 @@ class Retention(Core):
                     (before_that,) = db.execute("SELECT sent FROM orders WHERE id = ?", (order,)).fetchone()
                     sent = {name for (name,) in targets}.union([] if before_that is None else json.loads(before_that))
                     db.execute("UPDATE orders SET sent = ? WHERE id = ?", (json.dumps(sorted(sent)), order))
-                    _each(db, _TRIM, order)
-            for order in _settled(db, after, upto, forget_ms):
-                _each(db, _FORGET, order)
+                    _each(db, _PRUNE, order)
+            for order in _settled(db, after, upto, delete_ms):
+                _each(db, _DELETE_ORDER, order)
             return int(upto)
-
-        return await self._run(change)
-
-    async def delete_events(self, before: datetime, after: int, limit: int) -> int | None:
-        before_ms, now_ms = to_ms(before), self._clock.now_ms()
-
-        def change(db: Connection) -> int | None:
-            upto = _upto(db, "inbox", after, limit, "received_at_ms", before_ms, now_ms)
-            if upto is not None:
-                db.execute(
-                    "DELETE FROM acknowledgements WHERE status = 'done' AND id < (SELECT max(id) FROM acknowledgements) AND inbox_id IN "
-                    "(SELECT id FROM inbox WHERE id > ? AND id <= ? AND order_id IS NULL AND status = 'done' AND settled_at_ms < ?)",
-                    (after, upto, before_ms),
-                )
-                db.execute(
-                    "DELETE FROM inbox WHERE id > ? AND id <= ? AND order_id IS NULL AND status = 'done' AND settled_at_ms < ? "
-                    "AND id < (SELECT max(id) FROM inbox) AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
-                    (after, upto, before_ms),
-                )
-            return upto
-
-        return await self._run(change)
-
-    async def delete_submissions(self, before: datetime, after: int, limit: int) -> int | None:
-        before_ms, now_ms = to_ms(before), self._clock.now_ms()
-
-        def change(db: Connection) -> int | None:
-            upto = _upto(db, "submit", after, limit, "accepted_at_ms", before_ms, now_ms)
-            ended = db.execute(_ENDED_SUBMISSIONS, (after, upto, before_ms)).fetchall() if upto else []
-            db.executemany("DELETE FROM attempts WHERE queue = 'submit' AND row_id = ?", ended)
-            db.executemany("DELETE FROM submit WHERE id = ?", ended)
-            return upto
 
         return await self._run(change)
 
@@ -191,7 +185,7 @@ class Retention(Core):
             used = used_bytes(db)
             hour_ms = now_ms - now_ms % _HOUR_MS
             db.execute("INSERT INTO sizes (at_ms, used_bytes) VALUES (?,?) ON CONFLICT DO NOTHING", (hour_ms, used))
-            db.execute("DELETE FROM sizes WHERE at_ms < ? OR at_ms > ?", (now_ms - _REMEMBERED_MS, now_ms))
+            db.execute("DELETE FROM sizes WHERE at_ms < ? OR at_ms > ?", (now_ms - _SIZES_KEPT_MS, now_ms))
             return used
 
         return await self._run(change)
@@ -219,12 +213,3 @@ def _settled(db: Connection, after: int, upto: int, before_ms: int) -> list[int]
 def _each(db: Connection, statements: tuple[str, ...], order: int) -> None:
     for statement in statements:
         db.execute(statement, (order,))
-
-
-def _upto(db: Connection, table: str, after: int, limit: int, came: str, before_ms: int, now_ms: int) -> int | None:
-    """Return the last id of the next slice; None if what comes next is younger. Rows dated in the future do not count as younger."""
-    last, goes_on = db.execute(
-        f"SELECT max(id), max(at_ms < ? OR at_ms > ?) FROM (SELECT id, {came} AS at_ms FROM {table} WHERE id > ? ORDER BY id LIMIT ?)",
-        (before_ms, now_ms, after, limit),
-    ).fetchone()
-    return int(last) if goes_on else None

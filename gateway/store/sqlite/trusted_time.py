@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from gateway.clock import from_ms
 from gateway.store.sqlite.core import Core, audit
-from gateway.store.sqlite.retention import ERASABLE
+from gateway.store.sqlite.retention import REDACTABLE
 from gateway.store.sqlite.writer import Connection
 
 log = logging.getLogger("gateway.store")
@@ -173,7 +173,7 @@ class TrustedTime(Core):
 
 def settle_anew(db: Connection, now_ms: int, from_ms: int, to_ms: int) -> None:
     """Date what was settled while the clock was wrong as of now: it is not kept for years, nor deleted at once."""
-    for table, _, there, _ in ERASABLE:
+    for table, _, there, _ in REDACTABLE:
         db.execute(
             f"UPDATE {table} SET settled_at_ms = ?1 WHERE status = 'done' AND {there} AND settled_at_ms BETWEEN ?2 AND ?3 "
             "AND abs(settled_at_ms - ?1) > ?4",
