@@ -16,7 +16,7 @@ from benchmarks.contestants import SOURCE
 from benchmarks.orders import PLACE, body, order_id
 from gateway.api.order import Line, Message, Order, decimal, encode
 from gateway.clock import SystemClock
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.rows import Delivery, InboxRow, Prepared
 from gateway.store.sqlite import SqliteStore
@@ -51,12 +51,12 @@ async def _seed(database: Path, prefix: str, target: str, count: int, held: bool
     await store.close()
 
 
-def incoming(prefix: str, n: int, now: datetime) -> Incoming:
+def incoming(prefix: str, n: int, now: datetime) -> NewEvent:
     """An order as the webhook door hands it over."""
     document = body(prefix, n)
     digest = hashlib.sha256(document).digest()
     name = order_id(prefix, n)
-    return Incoming(key=name, order_ref=name, document=document, sha256=digest, content=digest, occurred_at=now)
+    return NewEvent(key=name, order_ref=name, document=document, sha256=digest, content=digest, occurred_at=now)
 
 
 def prepared(row: InboxRow, target: str) -> Prepared:

@@ -21,7 +21,7 @@ from gateway.metrics import Metrics, Received
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
 from gateway.plugin.validation import Misread
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.realtime")
@@ -42,7 +42,7 @@ class _Read(Struct):
     """One call of the hub as the store takes it: its events, or the dead letter that it is."""
 
     body: bytes
-    events: list[Incoming]
+    events: list[NewEvent]
     outcome: Received = "stored"
 
 
@@ -180,7 +180,7 @@ class PushBuffer:
             else:
                 return self._count_outcomes([dead], accepted)
 
-    async def _commit(self, events: list[Incoming]) -> list[Accepted]:
+    async def _commit(self, events: list[NewEvent]) -> list[Accepted]:
         complained = False
         while events:
             try:

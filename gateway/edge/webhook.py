@@ -30,7 +30,7 @@ from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
 from gateway.plugin.validation import Misread
 from gateway.rate_limit import RateCounter
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.base import Store
 
 log = logging.getLogger("gateway.webhook")
@@ -223,7 +223,7 @@ class WebhookDoor:
             log.warning("webhook.unreadable", extra={"source": source.name})
         return answer
 
-    async def _store_events(self, source: Source, events: list[Incoming], status: int, word: Received) -> web.Response:
+    async def _store_events(self, source: Source, events: list[NewEvent], status: int, word: Received) -> web.Response:
         if not events:
             return _answer(200, {"status": "ignored"})
         try:

@@ -17,7 +17,7 @@ from gateway.store.rows import Delivery, InboxRow
 def numbered(row: InboxRow, order: Order, previous: Order | None) -> Order:
     """Return the order with its reference, its version, and the flags that a version has."""
     flags = list(order.flags)
-    if row.version > 1 and not row.afresh:
+    if row.version > 1 and not row.after_rejection:
         flags.append("resubmitted")
         if previous is not None and is_likely_new(previous, order):
             flags.append("likely_new_order")

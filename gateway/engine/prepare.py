@@ -263,7 +263,7 @@ class Prepare:
 
     async def _prepared(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
         policy = self._source.on_revision
-        if row.version > 1 and policy == "hold" and not row.released and not row.afresh:
+        if row.version > 1 and policy == "hold" and not row.released and not row.after_rejection:
             raise _Revision(previous, order, row.version)
         sent: frozenset[str] = frozenset()
         supersede = policy == "replace" and row.version > 1

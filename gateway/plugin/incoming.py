@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable
 
 from gateway.api.messages import Event, Stage, Unreadable
 from gateway.config.settings import EarlierVersions
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 
 log = logging.getLogger("gateway")
 
 
 def incoming(
     events: Iterable[Event | Unreadable], stages: Collection[Stage] = (), earlier_versions: EarlierVersions = "flag"
-) -> list[Incoming]:
+) -> list[NewEvent]:
     """Convert events to rows for the store, with their digests and the `stages` to acknowledge at once."""
     sends = earlier_versions == "send"
     return [
@@ -23,17 +23,17 @@ def incoming(
     ]
 
 
-def dead_letter(document: bytes, reason: str) -> Incoming:
+def dead_letter(document: bytes, reason: str) -> NewEvent:
     """Make a dead letter of an authentic document that cannot be read; its key is a digest, so that equal documents are one dead letter."""
     digest = hashlib.sha256(document).digest()
-    return Incoming(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
+    return NewEvent(key=f"unreadable-{digest.hex()[:16]}", document=document, sha256=digest, dead=reason[:1000])
 
 
-def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> Incoming:
+def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> NewEvent:
     at_once: Stage | None = "stored" if "stored" in stages else None
     if event.ignored is not None and stages:  # it will reach no other stage
         at_once = at_once or "delivered"
-    return Incoming(
+    return NewEvent(
         key=event.key,
         order_ref=event.order_ref,
         document=event.document,
@@ -51,7 +51,7 @@ def _event(event: Event, stages: Collection[Stage], sends_earlier: bool) -> Inco
     )
 
 
-def warn_of_flagged(source: str, events: Iterable[Incoming], accepted: Iterable[Accepted]) -> None:
+def warn_of_flagged(source: str, events: Iterable[NewEvent], accepted: Iterable[Accepted]) -> None:
     """Log a warning for each new event that an operator should look at."""
     for event, one in zip(events, accepted, strict=True):
         reason = event.ignored if event.flagged else one.flagged

@@ -12,7 +12,7 @@ from gateway.api.messages import Stage
 from gateway.store.outcome import storable
 
 
-class Incoming(Struct, frozen=True, kw_only=True):
+class NewEvent(Struct, frozen=True, kw_only=True):
     """Event on its way into the inbox.
 
     Attributes:
@@ -52,7 +52,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """Result for one `Incoming`: stored now, or a repeat of what `key` names already.
+    """Result for one `NewEvent`: stored now, or a repeat of what `key` names already.
 
     Attributes:
         flagged: Why nothing is made of it, where the store found that out: an earlier version, or a key of another order.

@@ -27,7 +27,7 @@ from datetime import datetime
 from typing import Protocol
 
 from gateway.api.messages import Door
-from gateway.store.arrivals import Accepted, Compared, Incoming
+from gateway.store.arrivals import Accepted, Compared, NewEvent
 from gateway.store.decisions import DecisionStore
 from gateway.store.outcome import Progress, Settlement
 from gateway.store.retention import MaintenanceStore, RetentionStore
@@ -49,7 +49,7 @@ class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, Mainten
         """Return the last committed cursor."""
 
     async def accept(
-        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, patience_s: float | None = None
+        self, source: str, door: Door, events: Sequence[NewEvent], *, cursor: str | None = None, patience_s: float | None = None
     ) -> list[Accepted]:
         """Make events, their acknowledgements and the cursor durable, all or none.
 
@@ -101,7 +101,7 @@ class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, Mainten
         Raises LeaseLost, and `Outdated` if `sent` is no longer true.
         """
 
-    async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
+    async def reaccept(self, row: InboxRow, events: Sequence[NewEvent]) -> list[Accepted]:
         """Replace a replayed dead letter, which can be read now, by its events. Raises LeaseLost.
 
         What the vendor does not date is as old as the dead letter: an earlier version if a newer one came meanwhile.

@@ -22,7 +22,7 @@ class InboxRow(Struct, frozen=True, kw_only=True):
         released: An operator has released or replayed it.
         fetch: The order must be fetched.
         compared: `version` counts the fetched contents.
-        afresh: The version before was refused and its sender told so: this one is no revision of anything.
+        after_rejection: The version before was refused and its sender told so: this one is no revision of anything.
     """
 
     id: int
@@ -43,7 +43,7 @@ class InboxRow(Struct, frozen=True, kw_only=True):
     sha256: bytes | None
     fetch: bool
     compared: bool
-    afresh: bool
+    after_rejection: bool
     fetched: bytes | None
     fetched_sha256: bytes | None
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from gateway.api.commands import Codes
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.row_names import Status
 
@@ -94,7 +94,7 @@ class SubmissionEnd(Struct, frozen=True, kw_only=True):
 
     answer: bytes | None = None
     codes: Codes | None = None
-    events: tuple[Incoming, ...] = ()
+    events: tuple[NewEvent, ...] = ()
 
 
 class SubmissionStore(Protocol):

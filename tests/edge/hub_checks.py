@@ -11,7 +11,7 @@ from typing import Any
 from gateway import Event, Page, Reconnect
 from gateway.edge.realtime import Realtime
 from gateway.edge.reconnect import Backoff, Disconnected
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.testing import ManualClock
 from gateway.testing.hub import FaultHub
 from tests import hub_connector
@@ -65,7 +65,7 @@ class StuckStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def accept(self, source: str, door: Any, events: list[Incoming], **more: Any) -> list[Accepted]:
+    async def accept(self, source: str, door: Any, events: list[NewEvent], **more: Any) -> list[Accepted]:
         if door != "realtime":
             return list(await self._store.accept(source, door, events, **more))
         await self.open.wait()

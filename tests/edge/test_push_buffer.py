@@ -8,7 +8,7 @@ from typing import Any, cast
 from gateway.api.errors import TransientError
 from gateway.edge.push_buffer import PushBuffer
 from gateway.metrics import Metrics
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.store.base import Store
 from gateway.testing import ManualClock
 from tests import acme
@@ -33,7 +33,7 @@ class Shop:
         self.turns = asyncio.Semaphore(0)
         self.stored: list[str] = []
 
-    async def accept(self, _source: str, _door: str, events: list[Incoming]) -> list[Accepted]:
+    async def accept(self, _source: str, _door: str, events: list[NewEvent]) -> list[Accepted]:
         await self.turns.acquire()
         self.stored += [event.key for event in events]
         return [Accepted(key=event.key, outcome="stored") for event in events]

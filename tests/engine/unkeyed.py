@@ -15,7 +15,7 @@ from gateway.config.positions import read
 from gateway.config.report import Report
 from gateway.engine.deliver import Deliver
 from gateway.metrics import Metrics
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.rows import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.reader import SqliteReader
@@ -68,7 +68,7 @@ class Desk:
         """An order that is ready to be delivered."""
         body = message(ref, n, kind, articles, self.clock.now())
         digest = hashlib.sha256(body).digest()
-        await self.store.accept("acme", "webhook", [Incoming(key=ref, order_ref=ref, document=b"{}", sha256=digest, content=digest)])
+        await self.store.accept("acme", "webhook", [NewEvent(key=ref, order_ref=ref, document=b"{}", sha256=digest, content=digest)])
         (row,) = await self.store.lease_inbox("acme", 10)
         delivery = Delivery(target="erp", kind=kind, body=body, sha256=digest)
         await self.store.prepared([Prepared(row=row, key=f"acme/{ref}/{n}", n=n, deliveries=(delivery,))])

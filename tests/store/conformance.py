@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.api.errors import LeaseLost, Outdated
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.base import Store
 from gateway.store.outcome import Progress, Settlement
 from gateway.store.rows import Delivery, InboxRow, OutboxRow, Prepared
@@ -30,9 +30,9 @@ def sha(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def incoming(ref: str, content: str | None = "1", *, key: str | None = None, **more: Any) -> Incoming:
+def incoming(ref: str, content: str | None = "1", *, key: str | None = None, **more: Any) -> NewEvent:
     document = f'{{"id":"{ref}","content":"{content}"}}'.encode()
-    return Incoming(
+    return NewEvent(
         key=key or ref,
         order_ref=ref,
         document=document,
@@ -42,7 +42,7 @@ def incoming(ref: str, content: str | None = "1", *, key: str | None = None, **m
     )
 
 
-async def accept(store: Store, *events: Incoming, source: str = "acme", **more: Any) -> list[tuple[str, str]]:
+async def accept(store: Store, *events: NewEvent, source: str = "acme", **more: Any) -> list[tuple[str, str]]:
     return [(one.key, one.outcome) for one in await store.accept(source, "webhook", events, **more)]
 
 
@@ -118,7 +118,7 @@ class Accepting:
         assert await store.cursor("acme", "poll") == "page 3"
 
     async def test_a_dead_letter_is_kept_once_and_never_leased(self, store: Store) -> None:
-        dead = Incoming(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON")
+        dead = NewEvent(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON")
         assert await accept(store, dead) == [("unreadable-1", "stored")]
         assert await accept(store, dead) == [("unreadable-1", "repeat")]
         assert await store.lease_inbox("acme", 10) == []
@@ -280,7 +280,7 @@ class Preparing:
         assert (again.document, again.fetched, again.fetched_sha256) == (row.document, b"fetched", sha(b"fetched"))
 
     async def test_a_replayed_dead_letter_can_become_events(self, store: Store) -> None:
-        await accept(store, Incoming(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON"))
+        await accept(store, NewEvent(key="unreadable-1", document=b"{", sha256=sha(b"{"), dead="not JSON"))
         await store.replay(["unreadable-1"], "anna")
         (row,) = await store.lease_inbox("acme", 10)
         assert row.order_ref is None
@@ -723,7 +723,7 @@ class Deciding:
 
     async def test_a_key_of_two_sources_must_be_told_apart(self, store: Store) -> None:
         for source in ("acme", "other"):
-            dead = Incoming(key="same", document=b"{", sha256=sha(b"{"), dead="not JSON")
+            dead = NewEvent(key="same", document=b"{", sha256=sha(b"{"), dead="not JSON")
             await accept(store, dead, source=source)
         (decided,) = await store.replay(["same"], "anna")
         assert decided.problem is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.base import Store
 from gateway.store.decisions import AT_ONCE, Choice, Decided
 from gateway.store.outcome import Settlement
@@ -26,12 +26,12 @@ def sha(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def event(ref: str, content: str = "1", *, key: str | None = None, **more: Any) -> Incoming:
+def event(ref: str, content: str = "1", *, key: str | None = None, **more: Any) -> NewEvent:
     document = f"{ref} {content}".encode()
-    return Incoming(key=key or ref, order_ref=ref, document=document, sha256=sha(document), content=sha(content.encode()), **more)
+    return NewEvent(key=key or ref, order_ref=ref, document=document, sha256=sha(document), content=sha(content.encode()), **more)
 
 
-async def accept(store: Store, *events: Incoming, source: str = "acme") -> None:
+async def accept(store: Store, *events: NewEvent, source: str = "acme") -> None:
     await store.register(["acme", "other"])
     await store.accept(source, "webhook", events)
 
@@ -212,7 +212,7 @@ class Choosing:
 
     async def test_all_queues_and_all_statuses_are_found(self, store: Store) -> None:
         await dead(store, "o1")
-        await accept(store, Incoming(key="bad", document=b"{", sha256=sha(b"{"), dead="no JSON"), event("o2", acknowledge="stored"))
+        await accept(store, NewEvent(key="bad", document=b"{", sha256=sha(b"{"), dead="no JSON"), event("o2", acknowledge="stored"))
         (ack,) = await store.lease_acknowledgements("acme", 10)
         await store.settle_acknowledgements([(ack, DEAD)])
         new = NewSubmission(id="s", caller="erp", key="k", source="acme", command="c", body=b"{}", sha256=sha(b"{}"))
@@ -242,7 +242,7 @@ class Choosing:
 
     async def test_many_are_taken_in_slices_each_row_once(self, store: Store) -> None:
         count = AT_ONCE + 7
-        bad = [Incoming(key=f"bad {n}", document=b"{", sha256=sha(b"{"), dead="no JSON") for n in range(count)]
+        bad = [NewEvent(key=f"bad {n}", document=b"{", sha256=sha(b"{"), dead="no JSON") for n in range(count)]
         await accept(store, *bad)
         await dead(store, "o1")
         rows: list[str | None] = []

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.api.errors import LeaseLost
 from gateway.api.order import Kind
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.base import Store
 from gateway.store.outcome import Progress, Settlement
 from gateway.testing import ManualClock
@@ -214,7 +214,7 @@ class OfTargets:
         assert (end.reason, end.detail, end.erp_id, end.erp_number) == (WHOLE,) * 4
         progress = Progress(step=1, erp_id=HALF, erp_number=HALF)
         assert (progress.erp_id, progress.erp_number) == (WHOLE, WHOLE)
-        await suite.accept(store, suite.incoming("o1", acknowledge="stored"), Incoming(key="dead", dead=HALF))
+        await suite.accept(store, suite.incoming("o1", acknowledge="stored"), NewEvent(key="dead", dead=HALF))
         await suite.prepare(store)
         (row,) = await store.lease_outbox("erp", 1)
         await store.record_progress(row, progress)

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.config.settings import StoreSettings
 from gateway.service.retention import Housekeeping
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.rows import Delivery, Prepared
 from gateway.store.sqlite import SqliteStore
@@ -39,7 +39,7 @@ class Shelf:
         digest = hashlib.sha256(content).digest()
         sha256 = hashlib.sha256(BODY).digest()
         await self.store.accept(
-            "acme", "webhook", [Incoming(key=ref, order_ref=ref, document=BODY, sha256=sha256, content=digest) for ref in refs]
+            "acme", "webhook", [NewEvent(key=ref, order_ref=ref, document=BODY, sha256=sha256, content=digest) for ref in refs]
         )
         rows = await self.store.lease_inbox("acme", len(refs))
         made = [
@@ -60,7 +60,7 @@ class Shelf:
     async def acknowledged(self, ref: str) -> None:
         """An order that its vendor was told of."""
         sha256, digest = hashlib.sha256(BODY).digest(), hashlib.sha256(b"1").digest()
-        event = Incoming(key=ref, order_ref=ref, document=BODY, sha256=sha256, content=digest, acknowledge="stored")
+        event = NewEvent(key=ref, order_ref=ref, document=BODY, sha256=sha256, content=digest, acknowledge="stored")
         await self.store.accept("acme", "webhook", [event])
         await self.confirm()
         await self.orders(ref)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.api.commands import Codes
 from gateway.api.errors import LeaseLost
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.base import Store
 from gateway.store.outcome import Settlement
 from gateway.store.submissions import NewSubmission, SubmissionEnd, SubmissionRow
@@ -52,7 +52,7 @@ async def due_ids(store: Store) -> list[str]:
 
 def created() -> SubmissionEnd:
     document = b'{"request":{},"answer":{}}'
-    event = Incoming(
+    event = NewEvent(
         key="created-RX-1", order_ref="RX-1", document=document, sha256=hashlib.sha256(document).digest(), acknowledge="stored"
     )
     return SubmissionEnd(answer=b'{"orderNumber":"RX-1"}', codes=CODES, events=(event,))

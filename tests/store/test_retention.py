@@ -13,7 +13,7 @@ import pytest
 
 from gateway.api.errors import StoreBusy
 from gateway.config.settings import StoreSettings
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite import retention
 from gateway.store.sqlite.reader import SqliteReader
@@ -74,9 +74,9 @@ async def test_an_order_whose_messages_are_gone_is_still_known(shelf: Shelf) -> 
     await shelf.tidy()
     assert shelf.count("outbox WHERE key = 'acme/o1/1'") == 0
     digest = hashlib.sha256(b"1").digest()
-    again = Incoming(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=digest)
+    again = NewEvent(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=digest)
     assert [one.outcome for one in await shelf.store.accept("acme", "poll", [again])] == ["repeat"]
-    revision = Incoming(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=b"2")
+    revision = NewEvent(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=b"2")
     await shelf.store.accept("acme", "poll", [revision])
     (row,) = await shelf.store.lease_inbox("acme", 1)
     assert (row.version, row.messages) == (2, 1), "its next message is the second"
@@ -94,7 +94,7 @@ async def test_a_target_that_had_an_order_years_ago_still_has_it(shelf: Shelf) -
     shelf.clock.advance(12 * DAY_S)
     await shelf.tidy()
     assert shelf.count("outbox WHERE key LIKE 'acme/o1/%'") == 0
-    revision = Incoming(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=b"3")
+    revision = NewEvent(key="o1", order_ref="o1", document=BODY, sha256=hashlib.sha256(BODY).digest(), content=b"3")
     await shelf.store.accept("acme", "poll", [revision])
     (row,) = await shelf.store.lease_inbox("acme", 1)
     assert await shelf.store.sent_before(row, supersede=False) == {"archive", "erp"}
@@ -112,13 +112,13 @@ async def test_an_order_that_may_still_change_at_the_vendor_stays(shelf: Shelf) 
 
 async def test_events_that_belong_to_no_order_are_forgotten_too(shelf: Shelf) -> None:
     ignored = [
-        Incoming(key=f"e{n}", order_ref="x", document=BODY, sha256=BODY, ignored="another kind of event", acknowledge="stored")
+        NewEvent(key=f"e{n}", order_ref="x", document=BODY, sha256=BODY, ignored="another kind of event", acknowledge="stored")
         for n in range(5)
     ]
     await shelf.store.accept("acme", "webhook", ignored)
     acks = await shelf.store.lease_acknowledgements("acme", 10)
     await shelf.store.settle_acknowledgements([(row, DONE) for row in acks[:4]])
-    await shelf.store.accept("acme", "webhook", [Incoming(key="bad", document=BODY, sha256=BODY, dead="cannot be read")])
+    await shelf.store.accept("acme", "webhook", [NewEvent(key="bad", document=BODY, sha256=BODY, dead="cannot be read")])
     shelf.clock.advance(30 * DAY_S)
     await shelf.tidy()
     left = "inbox WHERE key = 'e4'", "acknowledgements WHERE status <> 'done'", "inbox WHERE status = 'dead'", "inbox"

@@ -18,7 +18,7 @@ import pytest
 
 from gateway.api.errors import ConfigError, StoreBusy, StoreError, StoreFailed
 from gateway.clock import SystemClock
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import APPLICATION_ID, migrations, open_database, sqlite3_connect
@@ -147,7 +147,7 @@ async def test_one_callers_error_undoes_only_its_own_transaction(store: SqliteSt
 
 
 async def test_a_dead_letter_that_still_cannot_be_read_says_why(store: SqliteStore, tmp_path: Path) -> None:
-    dead = Incoming(key="unreadable-1", document=b"{", sha256=b"s", dead="its total is no number")
+    dead = NewEvent(key="unreadable-1", document=b"{", sha256=b"s", dead="its total is no number")
     for _ in range(2):
         await store.accept("acme", "webhook", [dead])
         (decided,) = await store.replay(["unreadable-1"], "anna")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore, accept, bulk_insert, bulk_settle
 from gateway.testing import ManualClock
@@ -59,7 +59,7 @@ async def _accept(store: SqliteStore, dice: random.Random, new: Any) -> None:
     await store.accept("acme", "webhook", events, cursor=events[0].order_ref if dice.random() < 0.1 else None)
 
 
-def _event(dice: random.Random, new: Any) -> Incoming:
+def _event(dice: random.Random, new: Any) -> NewEvent:
     known = dice.random() < 0.04
     ref = f"o{dice.randrange(100)}" if known else f"o{next(new)}"
     more: dict[str, Any] = {"acknowledge": "stored"} if dice.random() < 0.5 else {}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.store.base import Store
 from gateway.store.outcome import Settlement
 from gateway.store.rows import Delivery, InboxRow, Prepared
@@ -20,21 +20,21 @@ DAYS = [datetime(2026, 11, day, tzinfo=UTC) for day in range(1, 11)]
 DONE = Settlement(status="done", outcome="delivered")
 
 
-def said(ref: str, content: str | None, *, key: str | None = None, **more: Any) -> Incoming:
+def said(ref: str, content: str | None, *, key: str | None = None, **more: Any) -> NewEvent:
     document = f"{ref} {content}".encode()
     digest = None if content is None else hashlib.sha256(content.encode()).digest()
-    return Incoming(key=key or ref, order_ref=ref, document=document, sha256=hashlib.sha256(document).digest(), content=digest, **more)
+    return NewEvent(key=key or ref, order_ref=ref, document=document, sha256=hashlib.sha256(document).digest(), content=digest, **more)
 
 
-async def come(store: Store, *events: Incoming) -> list[Accepted]:
+async def come(store: Store, *events: NewEvent) -> list[Accepted]:
     return await store.accept("acme", "webhook", events)
 
 
-async def outcomes(store: Store, *events: Incoming) -> list[tuple[str, str]]:
+async def outcomes(store: Store, *events: NewEvent) -> list[tuple[str, str]]:
     return [(one.key, one.outcome) for one in await come(store, *events)]
 
 
-async def is_earlier(store: Store, event: Incoming) -> bool:
+async def is_earlier(store: Store, event: NewEvent) -> bool:
     """Whether it is kept, with a reason, and comes out of nothing; the same once more is a repeat of that."""
     (one,) = await come(store, event)
     if one.outcome == "repeat" or one.flagged is None:
@@ -259,8 +259,8 @@ class Versions:
 
     # --- what could not be read when it came
 
-    async def read_again(self, store: Store, *between: Incoming, then: Incoming) -> Accepted:
-        dead = Incoming(key="unreadable-1", document=b"{", sha256=b"s", dead="not JSON")
+    async def read_again(self, store: Store, *between: NewEvent, then: NewEvent) -> Accepted:
+        dead = NewEvent(key="unreadable-1", document=b"{", sha256=b"s", dead="not JSON")
         await come(store, dead, *between)
         await leave(store)
         (decided,) = await store.replay(["unreadable-1"], "anna")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from gateway.clock import to_ms
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.store.rows import Channel
 from gateway.store.sqlite.versions import kept_earlier, known_order, make_newest, number_of_earlier, repeated, say_again, to_us, why_earlier
 from gateway.store.sqlite.writer import Batchable, Connection
@@ -57,7 +57,7 @@ _OTHERS_KEY = (
     "key of its own; then drop this"
 )
 
-Arrival = tuple[str, Channel, Incoming, int]
+Arrival = tuple[str, Channel, NewEvent, int]
 
 
 class Accept(Batchable[list[Accepted]]):
@@ -65,7 +65,7 @@ class Accept(Batchable[list[Accepted]]):
 
     __slots__ = ("came", "cursor")
 
-    def __init__(self, source: str, door: Channel, events: Sequence[Incoming], cursor: str | None, now_ms: int) -> None:
+    def __init__(self, source: str, door: Channel, events: Sequence[NewEvent], cursor: str | None, now_ms: int) -> None:
         self.came: list[Arrival] = [(source, door, event, now_ms) for event in events]
         self.cursor = None if cursor is None else (source, door, cursor)
 
@@ -140,7 +140,7 @@ def _some_key_is_known(db: Connection, came: Sequence[Arrival]) -> bool:
     return any(db.execute(_KNOWN_KEYS, (json.dumps(some), source)).fetchone()[0] for source, some in keys.items())
 
 
-def _accept_one(db: Connection, source: str, door: Channel, event: Incoming, now_ms: int, read_again: int | None = None) -> Accepted:
+def _accept_one(db: Connection, source: str, door: Channel, event: NewEvent, now_ms: int, read_again: int | None = None) -> Accepted:
     came, ref = (source, door, event, now_ms), event.order_ref
     if ref is not None and _is_anothers(db, source, event):
         dead = _under_anothers_key(event)
@@ -173,7 +173,7 @@ def _accept_one(db: Connection, source: str, door: Channel, event: Incoming, now
 
 
 def _store(
-    db: Connection, source: str, door: Channel, event: Incoming, now_ms: int, columns: Mapping[str, object], version: int = 1
+    db: Connection, source: str, door: Channel, event: NewEvent, now_ms: int, columns: Mapping[str, object], version: int = 1
 ) -> Accepted:
     """Insert the inbox row of an event, `ready` unless `columns` say otherwise, and its acknowledgement; a repeat if it is there."""
     values: dict[str, object] = {"source": source, "door": door, "key": event.key, "version": version, "order_id": None}
@@ -186,7 +186,7 @@ def _store(
     return Accepted(key=shown_key(event.key, version), outcome="stored" if is_new else "repeat")
 
 
-def _is_anothers(db: Connection, source: str, event: Incoming) -> bool:
+def _is_anothers(db: Connection, source: str, event: NewEvent) -> bool:
     """Return whether the event's key is known and belongs to another order."""
     owner = db.execute(_OWNERS, (event.key, source)).fetchone()
     if owner is None:
@@ -196,7 +196,7 @@ def _is_anothers(db: Connection, source: str, event: Incoming) -> bool:
     return event.ignored is None and owner[1] != (event.reference or event.order_ref)
 
 
-def _under_anothers_key(event: Incoming) -> Incoming:
+def _under_anothers_key(event: NewEvent) -> NewEvent:
     """Make a dead letter with a key of its own; the same event gives the same dead letter."""
     parts = (event.key.encode(), (event.order_ref or "").encode(), event.content or event.sha256 or b"")
     digest = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import Literal
 from gateway.api.errors import StoreBusy
 from gateway.api.messages import Door
 from gateway.clock import from_ms
-from gateway.store.arrivals import Accepted, Compared, Incoming
+from gateway.store.arrivals import Accepted, Compared, NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.rows import InboxRow, OpenOrder, Prepared
 from gateway.store.sqlite.accept import Accept, accept_all
@@ -67,7 +67,7 @@ class Inbox(Core):
         return found and str(found[0])
 
     async def accept(
-        self, source: str, door: Door, events: Sequence[Incoming], *, cursor: str | None = None, patience_s: float | None = None
+        self, source: str, door: Door, events: Sequence[NewEvent], *, cursor: str | None = None, patience_s: float | None = None
     ) -> list[Accepted]:
         if self.refusing:
             raise StoreBusy(self.refusing)
@@ -86,7 +86,7 @@ class Inbox(Core):
             self._wake("acknowledgements", source)
         return accepted
 
-    async def reaccept(self, row: InboxRow, events: Sequence[Incoming]) -> list[Accepted]:
+    async def reaccept(self, row: InboxRow, events: Sequence[NewEvent]) -> list[Accepted]:
         now_ms = self._clock.now_ms()
 
         def change(db: Connection) -> list[Accepted]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.sqlite.writer import Connection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,7 +71,7 @@ def standing(db: Connection, order_id: int | None, content: bytes) -> Standing:
     return Standing(*db.execute(_HAD, (order_id, content)).fetchone())
 
 
-def repeated(db: Connection, order: Known, source: str, event: Incoming) -> tuple[str, int] | None:
+def repeated(db: Connection, order: Known, source: str, event: NewEvent) -> tuple[str, int] | None:
     """Return the key and the version that an event repeats; None if it says something new, or something old once more.
 
     Where each version has an event of its own, one that comes again as it was is that event. Where all share a key, content that
@@ -90,13 +90,13 @@ def repeated(db: Connection, order: Known, source: str, event: Incoming) -> tupl
     return None
 
 
-def kept_earlier(db: Connection, order: Known, source: str, event: Incoming) -> int | None:
+def kept_earlier(db: Connection, order: Known, source: str, event: NewEvent) -> int | None:
     """Return the version that an event was given when it came as an earlier one before."""
     same = db.execute(_SAME, (event.key, source, order.id, event.content, True)).fetchone()
     return None if same is None else int(same[0])
 
 
-def why_earlier(db: Connection, order: Known, event: Incoming, read_again: int | None) -> str | None:
+def why_earlier(db: Connection, order: Known, event: NewEvent, read_again: int | None) -> str | None:
     """Say why an event is an earlier version of its order; None if it is a newer one.
 
     Args:
@@ -122,7 +122,7 @@ def had_before(found: Standing) -> str:
     return f"the order had this content before, as version {found.had}; version {found.newest} is newer"
 
 
-def _is_before(order: Known, event: Incoming) -> bool | None:
+def _is_before(order: Known, event: NewEvent) -> bool | None:
     """Return what the vendor says of it; None if it says nothing."""
     if order.sequence is not None and event.sequence is not None:
         return event.sequence < order.sequence
@@ -130,7 +130,7 @@ def _is_before(order: Known, event: Incoming) -> bool | None:
     return as_of_us < order.as_of_us if order.as_of_us is not None and as_of_us is not None else None
 
 
-def newest_of(order: Known, event: Incoming) -> tuple[int | None, int | None]:
+def newest_of(order: Known, event: NewEvent) -> tuple[int | None, int | None]:
     """Return how new the newest version is with this event: never less than before."""
     return _later(order.sequence, event.sequence), _later(order.as_of_us, to_us(event.as_of))
 
@@ -139,14 +139,14 @@ def _later(one: int | None, other: int | None) -> int | None:
     return max((at for at in (one, other) if at is not None), default=None)
 
 
-def say_again(db: Connection, order: Known, event: Incoming) -> None:
+def say_again(db: Connection, order: Known, event: NewEvent) -> None:
     """Record that the newest version came once more: what the vendor dates before that is old now."""
     newest = newest_of(order, event)
     if newest != (order.sequence, order.as_of_us):
         db.execute(_NEWEST_AT, (*newest, order.id))
 
 
-def make_newest(db: Connection, order: Known, event: Incoming) -> int:
+def make_newest(db: Connection, order: Known, event: NewEvent) -> int:
     """Make an event the newest of its order, and return its version: another one only with other content."""
     versions = order.versions + (event.content is not None)
     db.execute(_NEWER, (versions, event.content, event.key, *newest_of(order, event), order.id))

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.api.messages import Door
-from gateway.store.arrivals import Accepted, Incoming
+from gateway.store.arrivals import Accepted, NewEvent
 from gateway.store.decisions import ANY, Choice, Decided
 from gateway.store.outcome import Settlement
 from gateway.store.rows import OutboxRow, Prepared
@@ -31,7 +31,7 @@ class AnswersBeforeItCommits(SqliteStore):
 
     _held_back: Any = None
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], **more: Any) -> list[Accepted]:
+    async def accept(self, source: str, door: Door, events: Sequence[NewEvent], **more: Any) -> list[Accepted]:
         before, self._held_back = self._held_back, (source, door, events)
         if before is not None:
             await super().accept(*before)
@@ -39,7 +39,7 @@ class AnswersBeforeItCommits(SqliteStore):
         return [Accepted(key=said[0], outcome=said[1])]
 
 
-def _what_it_would_say(db: Connection, event: Incoming) -> tuple[str, Any]:
+def _what_it_would_say(db: Connection, event: NewEvent) -> tuple[str, Any]:
     sql = "SELECT versions, content FROM orders WHERE order_ref = ?"
     versions, content = db.execute(sql, (event.order_ref,)).fetchone() or (0, None)
     version = versions + (content != event.content)
@@ -49,7 +49,7 @@ def _what_it_would_say(db: Connection, event: Incoming) -> tuple[str, Any]:
 class HasNoUniqueIndex(SqliteStore):
     """A repeat is one more order."""
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], **more: Any) -> list[Accepted]:
+    async def accept(self, source: str, door: Door, events: Sequence[NewEvent], **more: Any) -> list[Accepted]:
         for sql in (
             "UPDATE inbox SET content = NULL WHERE order_id = (SELECT id FROM orders WHERE order_ref = ?)",
             "UPDATE orders SET content = NULL WHERE order_ref = ?",
@@ -125,7 +125,7 @@ class ResendsWhatIsOlder(SqliteStore):
 class LetsOldOnesComeBack(SqliteStore):
     """What an order was before is a revision, as anything else is."""
 
-    async def accept(self, source: str, door: Door, events: Sequence[Incoming], **more: Any) -> list[Accepted]:
+    async def accept(self, source: str, door: Door, events: Sequence[NewEvent], **more: Any) -> list[Accepted]:
         return await super().accept(source, door, [replace(event, sends_earlier=True) for event in events], **more)
 
 

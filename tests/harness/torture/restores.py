@@ -19,7 +19,7 @@ from random import Random
 
 from gateway.api.errors import GatewayError
 from gateway.clock import SystemClock
-from gateway.store.arrivals import Incoming
+from gateway.store.arrivals import NewEvent
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite import backup as copies
 from tests.harness.torture.protocol import Tally, is_over
@@ -81,7 +81,7 @@ async def set_up(folder: Path) -> Path:
             await store.checkpoint()
         body = b"order %d" % n
         await store.accept(
-            "acme", "webhook", [Incoming(key=f"o{n}", order_ref=f"o{n}", document=body, sha256=hashlib.sha256(body).digest(), content=body)]
+            "acme", "webhook", [NewEvent(key=f"o{n}", order_ref=f"o{n}", document=body, sha256=hashlib.sha256(body).digest(), content=body)]
         )
     shutil.copytree(live, data)
     await store.close()
