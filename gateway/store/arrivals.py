@@ -17,7 +17,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
 
     Attributes:
         key: Unique within the source, together with the version where `content` counts versions.
-        order_ref: None for what could not be read.
+        order_ref: None if it could not be read.
         content: SHA-256 of what makes a version of the order; None where the key alone decides.
         sequence, as_of: How new it is among the events of its order, as the vendor counts or dates it.
         sends_earlier: What is an earlier version counts as a revision like any other.
@@ -25,8 +25,8 @@ class NewEvent(Struct, frozen=True, kw_only=True):
         fetch: The order itself must be fetched.
         dead: Why it cannot be read; it becomes a dead letter at once.
         ignored: Why nothing is made of it; it is done at once, and counts as no version.
-        flagged: With `ignored`: a person should have a look.
-        acknowledge: The stage that is reached with the commit, where the vendor is told of it.
+        flagged: With `ignored`: an operator should look at it.
+        acknowledge: The stage that the commit reaches, if the vendor must be told of it.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Compared(Struct, frozen=True, kw_only=True):
     """Relation of a fetched order to those before it: a `new` version, the `same` as the newest one, or an `earlier` one.
 
     Attributes:
-        version: Its number where it is new; else that of the version that has its content.
+        version: Its number if it is new; else that of the version that has its content.
         reason: Why it is an earlier one.
     """
 

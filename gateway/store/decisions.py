@@ -34,8 +34,8 @@ class Choice(Struct, frozen=True, kw_only=True):
 
     Attributes:
         status, source, target, older_than_s: What a row must be like; `older_than_s` counts from when it came.
-        after: Go on behind this row of an earlier answer.
-        yes: Also where it is more than one row; else those come back as what would be done.
+        after: Continue behind this row of an earlier answer.
+        yes: Decide even on more than one row; else they come back as what would be done.
         dry_run: Only say what would be done.
     """
 

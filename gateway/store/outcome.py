@@ -44,10 +44,10 @@ class Settlement(_Storable, frozen=True, kw_only=True):
 
     Attributes:
         status: Where the row goes.
-        outcome: One word for logs, metrics and people: `delivered`, `duplicate`, `retry` ...
+        outcome: One word for logs, metrics and operators: `delivered`, `duplicate`, `retry` ...
         due_in_s: For `ready`, seconds from now.
         counts: False gives the attempt back (rate limited, cut short by a shutdown).
-        maybe_delivered: The other side may have taken it although we cannot tell; it sticks to the row until `cleared`.
+        maybe_delivered: The other side may have it; the row keeps this until `cleared`.
         cleared: It is certain that the last request was not done.
         looked: A look-up did not find it; counted.
         ambiguous_failure: An answer that is believed a few times only; counted.

@@ -1,7 +1,7 @@
 """Submissions: commands for vendors in their own queue, and one method for each state transition.
 
 ready -> leased -> done | dead | held          unknown -> leased (to look it up, or to repeat what may be) -> done | ready | unknown | held
-         leased -> ready (retry, hand-back)    leased -> unknown (nobody knows whether the vendor did it)
+         leased -> ready (retry, release)      leased -> unknown (the vendor may have done it)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NewSubmission(Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: Made by the door, random.
-        caller: Who handed it in; `key` is the caller's idempotency key.
+        caller: The API caller; `key` is the caller's idempotency key.
         subject, unique: As the command's description says.
         body: As the caller sent it.
         sha256: Of source, command and what the body says, whatever its spelling: another one under the same key is a conflict.
@@ -67,7 +67,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
 
     Attributes:
         sha256: Of `body`, for a bit that flipped.
-        in_doubt_since: Since when nobody knows whether the last attempt did it; None where that is known.
+        in_doubt_since: Since when the outcome of the last attempt is unknown; None if it is known.
         lookup_attempts: How many look-ups since then brought nothing.
         repeated: An attempt before this one may have reached the vendor, whatever has been found out since.
     """

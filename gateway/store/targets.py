@@ -51,7 +51,7 @@ class Stray(Struct, frozen=True, kw_only=True):
             if kind == "source"
             else f"configure it again, give them to another with `gateway target move {self.name} NAME`, "
         )
-        return f"{rows} in the {self.queue} for the {kind} {self.name}, which is configured no more: {ways}or end them with `gateway drop`"
+        return f"{rows} in the {self.queue} for the {kind} {self.name}, which is not configured: {ways}or end them with `gateway drop`"
 
 
 class TargetStore(Protocol):

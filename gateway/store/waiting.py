@@ -1,6 +1,6 @@
 """Why a row does not move, and when it will be looked at next: one function for `show`, the lists, `status` and the page. Pure.
 
-It speaks in the gateway's own words: what a target said of an order, and what a person wrote, stands in `gateway show` alone.
+The texts are the gateway's own: only `gateway show` has what a target said of an order, and what an operator wrote.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
     """Row that is not done, as the store has it; `name` is its source or target.
 
     Attributes:
-        due_ms: None where it waits behind another, is leased, or waits for a person.
+        due_ms: None if it waits behind another, is leased, or waits for an operator.
         since_ms: When it was leased.
         held_for: The row whose decision it waits for.
         behind: What it waits behind.
@@ -97,7 +97,7 @@ def why(row: Waiting, sides: Sides, now_ms: int) -> Why:
     if row.behind is not None:
         return _behind(row.behind)
     if row.due_ms is None:
-        return Why(on="row", text="it has no due time and waits behind nothing, which is a fault in the gateway: please report it")
+        return Why(on="row", text="it has no due time and waits behind nothing: this is a fault in the gateway, please report it")
     if (side := _side(row, sides)) is not None:
         return Why(on="side", text=side, next_ms=None if "not configured" in side else row.due_ms)
     return _in_time(row, now_ms)
@@ -114,7 +114,7 @@ def _for_a_person(row: Waiting) -> Why:
 def _at_work(row: Waiting, sides: Sides, now_ms: int) -> Why:
     since = f" since {instant(row.since_ms)}" if row.since_ms is not None else ""
     if sides.running is False:
-        return Why(on="side", text=f"was being worked on{since} when the gateway ended; it goes on when the gateway is started")
+        return Why(on="side", text=f"was being worked on{since} when the gateway stopped; it continues when the gateway starts")
     is_long = row.since_ms is not None and now_ms - row.since_ms > _LONG_MS
     return Why(on="side" if is_long else "turn", text=f"is being worked on{since}")
 
@@ -138,7 +138,7 @@ def _side(row: Waiting, sides: Sides) -> str | None:
         down = [door for door in _OWN_DOORS.get(row.queue, ()) if (row.source, door) in sides.doors]
         named, side = (f"source {row.source}, {down[0]}", sides.doors[row.source, down[0]]) if down else ("", Side(state="up"))
     if sides.running is False:
-        return "the gateway does not run; it goes on when it is started"
+        return "the gateway is not running; the row continues when it starts"
     if side.state == "up":
         return None
     if side.reason and side.reason.startswith(side.state):  # "paused by anna: stocktaking"
@@ -151,7 +151,7 @@ def _in_time(row: Waiting, now_ms: int) -> Why:
     after = f" after {row.attempts} {'try' if row.attempts == 1 else 'tries'}" if row.attempts else ""
     cause = f": {row.reason}" if row.reason else ""
     if row.status == "unknown":
-        return Why(on="time", text=f"nobody knows whether it was taken; next look at {instant(row.due_ms)}{cause}", next_ms=row.due_ms)
+        return Why(on="time", text=f"it may have been taken; next look-up at {instant(row.due_ms)}{cause}", next_ms=row.due_ms)
     if row.due_ms > now_ms:
         return Why(on="time", text=f"next try at {instant(row.due_ms)}{after}{cause}", next_ms=row.due_ms)
     is_late = now_ms - row.due_ms > _LONG_MS

@@ -474,7 +474,7 @@ async def test_check_names_rows_that_wait_for_a_target_that_is_in_no_file(start,
     await renamed(start, erp, run, "o1", "o2")
     said = await run("check")
     assert said.code == 0
-    assert "look: 2 rows wait in the outbox for the target erp, which is configured no more" in said.out
+    assert "look: 2 rows wait in the outbox for the target erp, which is not configured" in said.out
     assert "gateway target move erp NAME" in said.out
     stopped = await run("status")
     assert stopped.code == 1

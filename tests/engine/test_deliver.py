@@ -440,7 +440,7 @@ async def test_rows_of_a_target_that_is_configured_no_more_are_named_everywhere_
     running.config.write_text(running.config.read_text().replace("[targets.erp]", "[targets.new]"))
     assert await running.gateway._reloads.outcome() == ()
     (told,) = [record for record in caplog.records if record.getMessage() == "rows.stray"]
-    assert "3 rows wait in the outbox for the target erp, which is configured no more" in told.__dict__["reason"]
+    assert "3 rows wait in the outbox for the target erp, which is not configured" in told.__dict__["reason"]
     ready, said = await running.get("/readyz")
     assert ready == 503
     assert [(one["target"], one["rows"]) for one in said["reasons"]] == [("erp", 3)]

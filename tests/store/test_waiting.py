@@ -48,14 +48,14 @@ CAUSES: dict[str, tuple[Waiting, Sides, str, int | None]] = {
     "unknown": (
         replace(ROW, status="unknown", reason="the target does not show it yet"),
         UP,
-        "nobody knows whether it was taken; next look at 2027-01-15T08:00:05Z: the target does not show it yet",
+        "it may have been taken; next look-up at 2027-01-15T08:00:05Z: the target does not show it yet",
         5000,
     ),
     "leased": (replace(ROW, status="leased", due_ms=None, since_ms=NOW - 1000), UP, "is being worked on since 2027-01-15T07:59:59Z", None),
     "leased by one that is gone": (
         replace(ROW, status="leased", due_ms=None, since_ms=NOW - 1000),
         replace(UP, running=False),
-        "was being worked on since 2027-01-15T07:59:59Z when the gateway ended; it goes on when the gateway is started",
+        "was being worked on since 2027-01-15T07:59:59Z when the gateway stopped; it continues when the gateway starts",
         None,
     ),
     "dead": (
@@ -92,7 +92,7 @@ CAUSES: dict[str, tuple[Waiting, Sides, str, int | None]] = {
     "behind nothing": (
         replace(ROW, due_ms=None),
         UP,
-        "it has no due time and waits behind nothing, which is a fault in the gateway: please report it",
+        "it has no due time and waits behind nothing: this is a fault in the gateway, please report it",
         None,
     ),
     "its target is held": (ROW, held(), "target erp is paused: the target answers 401: check its credentials", 5000),
@@ -121,7 +121,7 @@ CAUSES: dict[str, tuple[Waiting, Sides, str, int | None]] = {
         "source acme, fetch is down: the vendor answers 401",
         5000,
     ),
-    "no gateway": (ROW, replace(UP, running=False), "the gateway does not run; it goes on when it is started", 5000),
+    "no gateway": (ROW, replace(UP, running=False), "the gateway is not running; the row continues when it starts", 5000),
 }
 
 
@@ -250,7 +250,7 @@ async def test_a_submission_waits_behind_what_is_said_for_the_same_order(store: 
     assert row.public_id == first
     said = (await waits(reader, "submit"))["submit:2"]
     assert said is not None
-    assert said.startswith(f"waits behind submit:1 ({first}), which is unknown: nobody knows whether it was taken; next look at ")
+    assert said.startswith(f"waits behind submit:1 ({first}), which is unknown: it may have been taken; next look-up at ")
     assert [row["row"] for row in await reader.show(second)] == ["submit:2"]
 
 

@@ -38,7 +38,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, EventOutcomes, Retentio
         on_failed: Called once on the event loop when the file can no longer be trusted: the process should end.
         on_commit: Told the seconds of every commit.
         connect: Another SQLite (the simulated power cut of the tests).
-        on_disk: False where `connect` keeps the file elsewhere, so that nothing can be said about its being missing.
+        on_disk: False if `connect` keeps the file elsewhere, so that it cannot be checked for.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, EventOutcomes, Retentio
             if self._on_disk:
                 new_store.begun(self._path)
         except BaseException:
-            await self._writer.close()  # where it is cancelled, the thread may be in the middle of a migration
+            await self._writer.close()  # if it is cancelled, the thread may be in the middle of a migration
             self._lock.release()
             raise
         if not self._reserve.hold() or room_is_low(self._folder):

@@ -1,8 +1,7 @@
 """Accepting events: an event of a known order is compared with it, many new orders share a few statements.
 
-Each statement lets the interpreter lock go and has to get it back from a busy event loop, so events that are all of new orders,
-as nearly all are, take the same three statements for up to 512 of them. Where one is not, it is looked for among 32, and each of
-those takes its own way.
+Each statement releases the interpreter lock and has to get it back from a busy event loop. Nearly all events are of new orders: up to 512
+of them share three statements. If one is not, groups of 32 are tried, and the events of its group are stored one by one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gateway.store.sqlite.writer import Batchable, Connection
 _NEW = """
     INSERT INTO orders (source, order_ref, versions, content, newest_key, newest_sequence, newest_as_of_us) VALUES (?,?,1,?,?,?,?)
     ON CONFLICT DO NOTHING"""
-# Whose the rows are that have a key already. One that was ignored is nobody's, but for what its vendor calls it.
+# The order of the rows that have a key already. A row that was ignored has none, only the vendor's reference.
 _OWNERS = """
     SELECT order_ref, inbox.reference FROM inbox LEFT JOIN (SELECT id AS oid, order_ref FROM orders) ON oid = order_id
     WHERE key = ? AND source = ? ORDER BY order_id DESC LIMIT 1"""
@@ -82,7 +81,7 @@ def accept_all(db: Connection, came: Sequence[Arrival], read_again: int | None =
     """Store events in the order in which they came.
 
     Args:
-        read_again: The row of the dead letter that they were read from, where they are no news.
+        read_again: The row of the dead letter that they were read from, if they are read again.
     """
     accepted: list[Accepted] = []
     first, suspicious_until = 0, 0

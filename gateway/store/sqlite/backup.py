@@ -1,9 +1,9 @@
 """Copies of the database: made while the gateway runs, verified, and put back so that nothing is sent a second time.
 
-A copy is one state of the file, whole: SQLite writes it out of a single read transaction, without what was erased. What has been
+A copy is one state of the file, whole: SQLite writes it out of a single read transaction, without what was deleted. What has been
 delivered since it was made is not in it. So what is open in a copy that is put back counts as perhaps delivered, and so does
 what is made of every event from before the moment of putting back: it is `unknown`, which a target with a look-up settles by
-looking, and any other target hands to a person.
+looking, and any other target leaves to an operator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BODIES = (
     ("submit", "body", "sha256"),
 )
 _OPEN = "SELECT (SELECT count(*) FROM inbox WHERE status <> 'done'), (SELECT count(*) FROM outbox WHERE status <> 'done')"
-# A row that waits behind another, or for a decision, keeps its status: it is unclear once it is its turn.
+# A row that waits behind another, or for a decision, keeps its status: it is in doubt once it is its turn.
 _PERHAPS_SENT = f"""
     UPDATE outbox SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?), maybe_delivered = 1,
                       status = CASE WHEN status = 'ready' AND due_at_ms IS NOT NULL THEN 'unknown' ELSE status END
@@ -112,9 +112,9 @@ def put_back(copy: Path, database: Path, *, who: str, now_ms: int) -> Path | Non
     """Make a verified copy the database, and keep the old one beside it. The caller holds the directory's lock.
 
     Returns:
-        Where the database from before is now; None where there was none.
+        The path of the old database; None if there was none.
     Raises:
-        StoreError: It cannot be done; the database from before is where it was, or the text says that it is half done.
+        StoreError: It cannot be done; the old database is where it was, or the text says that the exchange is half done.
     """
     part, aside = database.with_name(f".{database.name}.part"), database.with_name(f"{database.name}.before-{now_ms}")
     _finish_the_last(database)

@@ -78,8 +78,8 @@ class DirectoryLock:
     def check_file_system(self) -> None:
         """Check, after a sync, that the file system still keeps what it takes. One system call, which waits for no disk.
 
-        A sync under way while ext4 aborts its journal may answer 0 for blocks of which the journal then never hears. Allocating a
-        byte that is there already is the cheapest thing that ext4 has to ask its journal for (docs/guarantees.md).
+        A sync under way while ext4 aborts its journal may return 0 for blocks that never reach the journal. Allocating a byte that is
+        there already is the cheapest call for which ext4 must use its journal (docs/guarantees.md).
 
         Raises:
             StoreFailed: It has given up; what was synced last may not be there.
@@ -171,7 +171,9 @@ def _check_owner(db: Connection, path: Path, may_begin: bool) -> None:
     if owner != APPLICATION_ID and (owner or tables):
         raise StoreFailed(f"{path} is another program's database; choose another gateway.data_dir or store.url")
     if not tables and not may_begin:
-        raise ConfigError([f"{path} holds no table, and {path.parent} was in use before. Move it away and start again to hear what to do"])
+        raise ConfigError(
+            [f"{path} holds no table, and {path.parent} was in use before. Move it away and start again: the gateway then says what to do"]
+        )
     if not tables:  # the one moment at which it can be set: pages of deleted rows can go back to the disk
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
 

@@ -68,7 +68,7 @@ def audit(
     key: str | None = None,
     reason: str | None = None,
 ) -> None:
-    """Note a person's decision; audit rows are never deleted."""
+    """Record an operator's decision; audit rows are never deleted."""
     db.execute(
         "INSERT INTO audit (at_ms, who, action, queue, row_id, key, reason) VALUES (?,?,?,?,?,?,?)",
         (now_ms, storable(who), action, queue, row_id, key, storable(reason) if reason else None),

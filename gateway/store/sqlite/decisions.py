@@ -40,7 +40,7 @@ _DROPPED: Mapping[Queue, str] = {
     "inbox": "outcome = 'dropped'",
     "outbox": "outcome = 'dropped'",
     "acknowledgements": "reason = 'dropped'",
-    "submit": "outcome = 'dropped', reason = 'a person at the gateway dropped it'",  # for its caller, and not in that person's words
+    "submit": "outcome = 'dropped', reason = 'a person at the gateway dropped it'",  # its caller sees this, not the operator's reason
 }
 
 
@@ -125,13 +125,13 @@ def plan(db: Connection, action: Action, keys: Sequence[str], choice: Choice, no
     while together := [row for row in planned.values() if isinstance(row, Found)]:
         refused = {row.name: _refused(row, problem) for row in together if (problem := action.may(db, row, together))}
         planned |= refused
-        if not refused:  # else what was to go with it is asked about anew
+        if not refused:  # else ask again about the rows that were to go with it
             break
     return list(planned.values())
 
 
 def _done(db: Connection, action: Action, row: Found, who: str, reason: str | None, now_ms: int) -> Decided:
-    if problem := _another(db, row) if action.act is _reopen else None:  # also what this very command let go before
+    if problem := _another(db, row) if action.act is _reopen else None:  # also what this decision has reopened
         return _refused(row, problem)
     action.act(db, row, now_ms)
     audit(db, now_ms, who, action.name, queue=row.queue, row_id=row.id, key=row.key, reason=reason)

@@ -114,7 +114,7 @@ class Inbox(Core):
 
         def change(db: Connection) -> list[InboxRow]:
             due = [decode(InboxRow, found, lease=lease) for found in db.execute(_LEASE, (source, now_ms, limit)).fetchall()]
-            # One that was tried often goes by itself: where the process ends over it, no other is blamed (maintenance.release_all_leases).
+            # Lease a frequently failing row alone: a crash is then attributed to it and not to its batch (maintenance.release_all_leases).
             rows = due[:1] if due and _is_suspect(due[0]) else list(takewhile(lambda row: not _is_suspect(row), due))
             return mark_leased(db, "inbox", rows)
 

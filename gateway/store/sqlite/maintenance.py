@@ -73,13 +73,13 @@ def room_is_low(folder: Path) -> bool:
     return room_bytes(folder) < 0
 
 
-# What was announced as being sent is unknown from now on; where nothing is announced, the lease says that it may have been sent.
+# A request that was recorded is in doubt from now on; if its worker records none, the lease says that it may have been sent.
 _SENT = """,
     status = CASE WHEN request_started = 1 OR in_doubt_since_ms IS NOT NULL THEN 'unknown' ELSE 'ready' END, due_at_ms = ?1,
     in_doubt_since_ms = CASE WHEN request_started = 1 THEN {since} ELSE in_doubt_since_ms END, request_started = NULL"""
-# A row that was being worked on when the process ended, three times by now, may be why: a plugin that blocks the event loop or
-# eats the memory over it. It comes back within 4 s and by itself, so that everything else gets through and nothing else is blamed
-# for the next end; after ten such ends later and later. (What a kill found leased goes out within 5 s of ready: CONTRACT section 5.)
+# A row that was leased when the process ended, three times by now, may be the cause: a plugin blocks the event loop or eats the memory
+# over it. It is due within 4 s and leased alone, so that all other rows get through and none of them is blamed for the next end; after
+# ten such ends it is due later and later. (What a kill found leased goes out within 5 s of ready: CONTRACT section 5.)
 _SUSPECTED = """,
     status = 'ready',
     reason = CASE WHEN attempts < 3 THEN reason ELSE 'the process ended while this was prepared, and it was not the first time' END,
@@ -117,7 +117,7 @@ def open_names(queue: Queue) -> str:
 
 
 def release_all_leases(db: Connection, now_ms: int) -> None:
-    """Release what the last process had leased; what was being sent may have been taken."""
+    """Release what the last process had leased; what was being sent may have been delivered."""
     for queue in QUEUES:
         leased = open_rows(queue, "due_at_ms IS NULL AND status = 'leased'")  # a leased row has no due time: the table's CHECK
         db.execute(f"UPDATE {queue} SET lease = NULL{_RELEASED[queue]} WHERE id IN ({leased})", (now_ms,))

@@ -84,7 +84,7 @@ def set_aside(database: Path, now_ms: int) -> list[Path]:
     if not is_empty(database):
         raise ConfigError(
             [
-                f"gateway serve --new-store: {database} is there and not empty; a new one is begun only where none is. "
+                f"gateway serve --new-store: {database} is there and not empty; a new one is made only if there is none. "
                 "Start without --new-store; if you are sure that nobody needs it, move it and its -wal file away first"
             ]
         )

@@ -120,7 +120,7 @@ def update_leased(db: Connection, queue: Queue, row: Leased, columns: str, value
 
 
 def settle(db: Connection, queue: Queue, row: Leased, end: Settlement, now_ms: int, **more: object) -> None:
-    """End one attempt of a leased row, and note it where it did not end well. Raises LeaseLost."""
+    """End one attempt of a leased row, and record it if it did not end well. Raises LeaseLost."""
     values = asdict(end) | more
     values |= {"id": row.id, "lease": row.lease, "now_ms": now_ms, "uncounted": not end.counts, "started_ms": end.started_at_ms or None}
     values["due_at_ms"] = now_ms + round(end.due_in_s * 1000) if end.status in ("ready", "unknown") else None

@@ -1,7 +1,7 @@
 """Retention by age: bodies first, then attempts, then messages of delivered orders, last the keys that tell a repeat, and submissions.
 
-Nothing of an order goes while anything of it is open, and nothing that waits for a person. Each call is a slice: one short
-transaction, between which orders come in. A walk starts at 0 and goes on with what it returns, until that is None.
+Nothing of an order is deleted while any of it is open, nor what waits for an operator. Each call is a slice, one short transaction, so
+that orders come in between. A walk starts at 0 and continues with what it returns, until that is None.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rows that a name picks (`gateway.store.row_names`), in one read transaction.
 
-A name of one event may go on to what was made of that event (its messages, its acknowledgements), where the event's own row is not in
-a state that the decision applies to and exactly one of those is. An order's name means all its rows. A text without a prefix may be
-several things: if they are of different orders, the operator must tell them apart; of one order it means the one row that fits.
+The name of an event extends to what was made of the event (messages, acknowledgements) if the decision does not apply to the event's own
+row and applies to exactly one of those. The name of an order means all its rows. A text without a prefix may be several things: if they
+are of different orders, the operator must tell them apart; of one order it means the one row that fits.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Reading(Struct, frozen=True, kw_only=True):
         name: What names this thing and no other.
         rows: Its rows.
         made: Of an event, what was made of it.
-        goes_on: Whether the name may go on to that.
+        goes_on: The name extends to that.
     """
 
     name: str

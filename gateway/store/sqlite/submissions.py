@@ -48,7 +48,7 @@ class Submissions(Core):
         if self.refusing:
             raise StoreBusy(self.refusing)
         now_ms, sha256 = self._clock.now_ms(), hashlib.sha256(new.body).digest()
-        perhaps_sent = self._restored_ms is not None  # by the gateway whose database this was before the copy was put back
+        perhaps_sent = self._restored_ms is not None  # by the gateway that had the database before the copy was put back
 
         def change(db: Connection) -> SubmissionAccepted:
             values = asdict(new) | {"unique": new.unique and new.subject is not None, "body_sha256": sha256, "now_ms": now_ms}

@@ -1,8 +1,8 @@
 """Retention time: it follows the time that has really passed, whatever the wall clock says.
 
 While the gateway runs, its steady clock says how much that is; while it was stopped, the wall clock, for up to a day. Where the two are
-more than a day apart, the wall clock is in doubt, and nothing is erased, forgotten or given up for its age: until they agree again, or
-the wall clock has gone evenly for a day, or a person says that it is right.
+more than a day apart, the wall clock is in doubt, and nothing is deleted or given up for its age: until they agree again, or the wall
+clock has gone evenly for a day, or an operator confirms it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Ledger(Struct, kw_only=True):
 
     Attributes:
         agreed_ms: For how long the wall clock has gone evenly since it came into doubt.
-        from_ms, to_ms: What it showed meanwhile; None where it is not in doubt.
+        from_ms, to_ms: What it showed meanwhile; None if it is not in doubt.
     """
 
     seen_ms: int

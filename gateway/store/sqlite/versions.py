@@ -100,7 +100,7 @@ def why_earlier(db: Connection, order: Known, event: NewEvent, read_again: int |
     """Say why an event is an earlier version of its order; None if it is a newer one.
 
     Args:
-        read_again: The row of the dead letter that it was read from, where it is no news.
+        read_again: The row of the dead letter that it was read from, if it is read again.
     """
     dated = _is_before(order, event)
     if dated:

@@ -1,8 +1,8 @@
 """Writing thread: it owns the connection, runs each transaction whole, and shares commits.
 
 Transactions that wait at the same moment run inside one BEGIN IMMEDIATE ... COMMIT, so that one fsync answers all of them.
-Where one of them raises, the whole group is rolled back and each runs again by itself; a transaction function therefore
-only builds its return value and touches nothing else.
+If one of them raises, the whole group is rolled back and each runs again by itself. A transaction function therefore only builds its
+return value and changes nothing else.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ class Writer:
             return False
         try:
             return self._on_full(db)
-        except sqlite3.Error as error:  # somebody else has taken the room at once
+        except sqlite3.Error as error:  # another program has taken the room at once
             waiting.error = self._undo(db, error)
             return False
 
@@ -250,7 +250,7 @@ class Writer:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:  # the loop is gone; nobody is left to hear it
+        except RuntimeError:  # the loop is closed; no caller is left
             pass
 
 
@@ -305,4 +305,4 @@ def _settle(future: asyncio.Future[Any], result: object) -> None:
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # looked at here, so that a caller who went away leaves no complaint behind
+        future.exception()  # retrieved here: a caller that was cancelled leaves no warning behind

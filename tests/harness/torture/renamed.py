@@ -100,7 +100,7 @@ class House:
 
     async def _named(self, old: str, waiting: Sequence[Mapping[str, Any]]) -> list[str]:
         """Whether a person reads what is wrong, wherever he looks."""
-        words = "configured no more"
+        words = "not configured"
         found = [] if any(words in str(row) and old in str(row) for row in await self.operator.reasons()) else [f"readyz names no {old}"]
         status = await self.operator.look("/api/status")
         if not any(words in str(row) and old in str(row) for row in status["reasons"]):

@@ -25,9 +25,9 @@ _MOST = 1000  # of one queue and status, as the API gives them
 _LATE_S = 5.0
 _EVERY_S = 0.5
 _MOVES_SOON = re.compile(r"(is being worked on( since \S+)?|: waits for its turn)$")
-_FAULT = "which is a fault"
+_FAULT = "this is a fault"
 _AHEAD = re.compile(r"waits (?:behind|for|for the decision on) ((?:inbox|outbox|submit|ack):\d+)\b")
-_UNTIL = re.compile(r"\b(?:until|next try at|next look at) (\d{4}-\d\d-\d\dT[\d:.]+Z)")
+_UNTIL = re.compile(r"\b(?:until|next try at|next look-up at) (\d{4}-\d\d-\d\dT[\d:.]+Z)")
 
 Row = Mapping[str, Any]
 
