@@ -251,7 +251,7 @@ class Prepare:
 
     async def _compared(self, row: InboxRow, order: Order) -> InboxRow:
         """Return the row with its version, if fetched content makes the versions. Raises Ignore for the newest content, _Earlier."""
-        if not self._compares or row.compared or not (row.fetch or row.document is None):
+        if not self._compares or row.content_checked or not (row.fetch or row.document is None):
             return row
         digest, sends = hashlib.sha256(content(order)).digest(), self._source.earlier_versions == "send"
         found = await retry_commit(self._clock, lambda: self._store.compare(row, digest, sends_earlier=sends))
@@ -259,7 +259,7 @@ class Prepare:
             raise Ignore("the order is as it was")
         if found.verdict == "earlier":
             raise _Earlier(found.reason)
-        return msgspec.structs.replace(row, version=found.version, compared=True)
+        return msgspec.structs.replace(row, version=found.version, content_checked=True)
 
     async def _prepared(self, row: InboxRow, order: Order, previous: Order | None) -> Prepared:
         policy = self._source.on_revision

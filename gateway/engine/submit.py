@@ -148,7 +148,7 @@ class Submit(ConcurrentWorker[SubmissionRow]):
             body: Any = msgspec.json.decode(row.body.removeprefix(b"\xef\xbb\xbf"), type=command.body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return self._unusable(row, "the stored command does not fit what the connector takes now")
-        return Submission(id=row.public_id, command=row.command, body=body, accepted_at=row.accepted_at, repeated=row.repeated)
+        return Submission(id=row.public_id, command=row.command, body=body, accepted_at=row.accepted_at, repeated=row.maybe_delivered)
 
     @staticmethod
     def _unusable(row: SubmissionRow, reason: str) -> Settlement:

@@ -21,7 +21,7 @@ class InboxRow(Struct, frozen=True, kw_only=True):
         messages: The number of messages made of its order before.
         released: An operator has released or replayed it.
         fetch: The order must be fetched.
-        compared: `version` counts the fetched contents.
+        content_checked: `version` counts the fetched contents.
         after_rejection: The version before was refused and its sender told so: this one is no revision of anything.
     """
 
@@ -42,7 +42,7 @@ class InboxRow(Struct, frozen=True, kw_only=True):
     document: bytes | None
     sha256: bytes | None
     fetch: bool
-    compared: bool
+    content_checked: bool
     after_rejection: bool
     fetched: bytes | None
     fetched_sha256: bytes | None

@@ -69,7 +69,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
         sha256: Of `body`, for a bit that flipped.
         in_doubt_since: Since when the outcome of the last attempt is unknown; None if it is known.
         lookup_attempts: How many look-ups since then brought nothing.
-        repeated: An attempt before this one may have reached the vendor, whatever has been found out since.
+        maybe_delivered: An attempt before this one may have reached the vendor, whatever has been found out since.
     """
 
     id: int
@@ -86,7 +86,7 @@ class SubmissionRow(Struct, frozen=True, kw_only=True):
     sha256: bytes
     in_doubt_since: datetime | None = None
     lookup_attempts: int = 0
-    repeated: bool = False
+    maybe_delivered: bool = False
 
 
 class SubmissionEnd(Struct, frozen=True, kw_only=True):

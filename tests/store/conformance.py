@@ -234,7 +234,7 @@ class Preparing:
                 return found.verdict
             await store.settle_inbox(row, Settlement(status="ready", outcome="retry"))
             (row,) = await store.lease_inbox("acme", 10)
-            assert (row.version, row.compared) == (found.version, True)
+            assert (row.version, row.content_checked) == (found.version, True)
             await store.prepared([message(row, "erp")])
             return found.version
 

@@ -39,7 +39,7 @@ _PERHAPS_SENT = f"""
     UPDATE outbox SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?), maybe_delivered = 1,
                       status = CASE WHEN status = 'ready' AND due_at_ms IS NOT NULL THEN 'unknown' ELSE status END
     WHERE {ACTIVE} OR held_for IS NOT NULL"""
-_PERHAPS_SUBMITTED = f"UPDATE submit SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?), repeated = 1 WHERE {ACTIVE}"
+_PERHAPS_SUBMITTED = f"UPDATE submit SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?), maybe_delivered = 1 WHERE {ACTIVE}"
 _MARGIN_BYTES = 1024**3
 _LONGEST_LOG_BYTES = WAL_LIMIT_BYTES * 3 // 4
 _LOOK_EVERY = 10_000

@@ -24,7 +24,7 @@ from gateway.store.sqlite.writer import Connection
 
 _LEASE = """
     SELECT inbox.id, source, door, key, version, inbox.order_id, orders.order_ref, coalesce(orders.messages, 0), attempts + 1, released,
-           reference, occurred_at_ms, received_at_ms, document, sha256, fetch, compared, orders.rejected, fetched, fetched_sha256
+           reference, occurred_at_ms, received_at_ms, document, sha256, fetch, content_checked, orders.rejected, fetched, fetched_sha256
     FROM inbox INDEXED BY inbox_active
     LEFT JOIN (SELECT id, order_ref, messages, rejected FROM orders) AS orders ON orders.id = inbox.order_id
     WHERE source = ? AND status IN ('ready', 'leased', 'unknown') AND due_at_ms <= ? ORDER BY due_at_ms, inbox.id LIMIT ?"""
@@ -134,7 +134,7 @@ class Inbox(Core):
                 return Compared(verdict=verdict, version=found.had, reason=had_before(found))
             version = versions if newest is None and found.newest is None else versions + 1
             db.execute("UPDATE orders SET content = ?, versions = ? WHERE id = ?", (content, version, row.order_id))
-            update_leased(db, "inbox", row, "compared = 1, version = ?, content = ?", (version, content))
+            update_leased(db, "inbox", row, "content_checked = 1, version = ?, content = ?", (version, content))
             return Compared(verdict="new", version=version)
 
         return await self._run(change)

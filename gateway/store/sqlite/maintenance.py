@@ -89,7 +89,7 @@ _RELEASED: dict[Queue, str] = {
     "inbox": _SUSPECTED,
     "outbox": _SENT.format(since="?1") + ", maybe_delivered = maybe_delivered OR coalesce(request_started, 1)",
     "acknowledgements": ", status = 'ready', due_at_ms = ?1",
-    "submit": _SENT.format(since="coalesce(in_doubt_since_ms, ?1)") + ", repeated = repeated OR request_started = 1",
+    "submit": _SENT.format(since="coalesce(in_doubt_since_ms, ?1)") + ", maybe_delivered = maybe_delivered OR request_started = 1",
 }
 
 

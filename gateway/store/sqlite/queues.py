@@ -52,7 +52,7 @@ _ADVANCE: Mapping[Queue, str] = {
               WHERE order_id = ? AND target = ? AND status <> 'done' ORDER BY id LIMIT 1)""",
     "submit": f"""
         UPDATE submit SET due_at_ms = ? WHERE id = (
-            SELECT min(id) FROM submit INDEXED BY submit_lanes WHERE source = ? AND subject = ? AND {ACTIVE}
+            SELECT min(id) FROM submit INDEXED BY submit_by_subject WHERE source = ? AND subject = ? AND {ACTIVE}
             HAVING sum(status <> 'ready' OR due_at_ms IS NOT NULL) = 0)""",
 }
 
@@ -66,7 +66,7 @@ _SETTLE: Mapping[Queue, str] = {
         ambiguous_failures = ambiguous_failures + :ambiguous_failure,
         erp_id = coalesce(:erp_id, erp_id), erp_number = coalesce(:erp_number, erp_number)""",
     "acknowledgements": _TRIED,
-    "submit": f"{_TRIED}{_DOUBT}, repeated = repeated OR :in_doubt, outcome = :outcome, answer = :answer, codes = :codes",
+    "submit": f"{_TRIED}{_DOUBT}, maybe_delivered = maybe_delivered OR :in_doubt, outcome = :outcome, answer = :answer, codes = :codes",
 }
 
 

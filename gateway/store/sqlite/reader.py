@@ -28,11 +28,11 @@ from gateway.store.sqlite.connection import APPLICATION_ID
 from gateway.store.sqlite.decisions import would
 from gateway.store.sqlite.maintenance import open_names, room_bytes
 from gateway.store.sqlite.new_store import is_empty, missing
-from gateway.store.sqlite.queues import ACTIVE, ARRIVED, QUEUES, WAITING, WORKER_OF
+from gateway.store.sqlite.queues import ACTIVE, ARRIVED, QUEUES, WAITING, WORKER_OF, decode
 from gateway.store.sqlite.retention import days_left
 from gateway.store.sqlite.row_names import rows_of
 from gateway.store.sqlite.submissions import IS_CURRENT
-from gateway.store.sqlite.targets import PAUSED, paused_of
+from gateway.store.sqlite.targets import PAUSED
 from gateway.store.sqlite.waiting import explained, first_open, standing
 from gateway.store.targets import PausedTarget, Stray
 from gateway.store.waiting import Sides, Why
@@ -160,7 +160,7 @@ class SqliteReader:
         return _instant((await self._tuples("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL"))[0][0])
 
     async def paused_targets(self) -> dict[str, PausedTarget]:
-        return {one.target: one for one in map(paused_of, await self._tuples(PAUSED))}
+        return {found[0]: decode(PausedTarget, found) for found in await self._tuples(PAUSED)}
 
     async def strays(self, sources: Collection[str], targets: Collection[str]) -> list[Stray]:
         found = []

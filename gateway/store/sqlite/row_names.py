@@ -36,7 +36,7 @@ _AHEAD: Mapping[Queue, tuple[str, str]] = {
     "outbox": ("order_id = ? AND target = ? AND id < ? AND status <> 'done' ORDER BY id LIMIT 1", "outbox_by_order"),
     "submit": (
         f"source = ? AND subject = ? AND {ACTIVE} AND id <> ? ORDER BY due_at_ms IS NULL AND status = 'ready', id LIMIT 1",
-        "submit_lanes",
+        "submit_by_subject",
     ),
 }
 

@@ -26,12 +26,12 @@ _STATE = "SELECT public_id, caller, source, command, status, attempts, answer, r
 IS_CURRENT = "unique_subject = 1 AND status <> 'dead' AND coalesce(outcome, '') <> 'dropped'"
 _NEW = """
     INSERT INTO submit (public_id, caller, key, source, command, subject, unique_subject, status, due_at_ms, accepted_at_ms,
-                        content_sha256, sha256, body, in_doubt_since_ms, repeated)
+                        content_sha256, sha256, body, in_doubt_since_ms, maybe_delivered)
     VALUES (:id, :caller, :key, :source, :command, :subject, :unique, 'ready', :due_at_ms, :now_ms,
-            :sha256, :body_sha256, :body, :in_doubt_since_ms, :repeated) ON CONFLICT DO NOTHING"""
+            :sha256, :body_sha256, :body, :in_doubt_since_ms, :maybe_delivered) ON CONFLICT DO NOTHING"""
 _LEASE = """
     SELECT id, public_id, caller, source, command, subject, attempts + 1, accepted_at_ms, first_attempt_ms, body, sha256,
-           in_doubt_since_ms, lookup_attempts, repeated
+           in_doubt_since_ms, lookup_attempts, maybe_delivered
     FROM submit INDEXED BY submit_active
     WHERE source = ? AND status IN ('ready', 'leased', 'unknown') AND due_at_ms <= ? ORDER BY due_at_ms, id LIMIT ?"""
 _ENDED = ("done", "dead", "held")
@@ -52,7 +52,7 @@ class Submissions(Core):
 
         def change(db: Connection) -> SubmissionAccepted:
             values = asdict(new) | {"unique": new.unique and new.subject is not None, "body_sha256": sha256, "now_ms": now_ms}
-            values |= {"due_at_ms": now_ms if new.subject is None else None, "repeated": perhaps_sent}
+            values |= {"due_at_ms": now_ms if new.subject is None else None, "maybe_delivered": perhaps_sent}
             added = db.execute(_NEW, values | {"in_doubt_since_ms": now_ms if perhaps_sent else None})
             if added.rowcount == 1:
                 advance(db, now_ms, "submit", new.source, new.subject)
@@ -131,7 +131,7 @@ class Submissions(Core):
 def current_for_subject(db: Connection, row_id: int) -> str | None:
     """Return the public id of what now stands for the unique subject of a dead row: they cannot both be sent."""
     found = db.execute(
-        "SELECT public_id FROM submit INDEXED BY submit_sole WHERE (source, subject) = "
+        "SELECT public_id FROM submit INDEXED BY submit_current WHERE (source, subject) = "
         f"(SELECT source, subject FROM submit WHERE id = ?1 AND unique_subject = 1) AND {IS_CURRENT} AND id <> ?1",
         (row_id,),
     ).fetchone()
@@ -149,7 +149,7 @@ def _known(db: Connection, new: NewSubmission) -> SubmissionAccepted:
         same = (state.source, state.command, content_sha256) == (new.source, new.command, new.sha256)
         return SubmissionAccepted(outcome="repeat" if same else "conflict", state=state)
     standing = db.execute(
-        f"{_STATE} INDEXED BY submit_sole WHERE source = ? AND subject = ? AND {IS_CURRENT}", (new.source, new.subject)
+        f"{_STATE} INDEXED BY submit_current WHERE source = ? AND subject = ? AND {IS_CURRENT}", (new.source, new.subject)
     ).fetchone()
     if standing is None:
         raise StoreError(f"there is a submission {new.id} already, of another key")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from msgspec import Struct
 
 from gateway.clock import from_ms
 from gateway.store.outcome import storable
 from gateway.store.sqlite.core import Core, audit
-from gateway.store.sqlite.queues import ACTIVE, WAITING, advance
+from gateway.store.sqlite.queues import ACTIVE, WAITING, advance, decode
 from gateway.store.sqlite.writer import Connection
 from gateway.store.targets import Moved, PausedTarget
 
@@ -77,7 +76,7 @@ class Targets(Core):
 
     async def paused_target(self, target: str) -> PausedTarget | None:
         found = await self._first(f"{PAUSED} WHERE target = ?", (target,))
-        return found and paused_of(found)
+        return found and decode(PausedTarget, found)
 
     async def move_target(self, old: str, new: str, who: str, *, accepts: Collection[str], same_erp: bool, dry_run: bool) -> list[Moved]:
         """Move some orders in each transaction, so that accepts wait no longer; the next call continues after a crash."""
@@ -95,12 +94,6 @@ class Targets(Core):
             moved += await self._run(change)
         self._wake("outbox", new)
         return moved
-
-
-def paused_of(found: Any) -> PausedTarget:
-    """Build a PausedTarget from a row of `PAUSED`."""
-    target, who, at_ms, reason = found
-    return PausedTarget(target=target, who=who, at=from_ms(at_ms), reason=reason)
 
 
 def _rename(db: Connection, old: str, new: str) -> None:
