@@ -82,7 +82,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, EventOutcomes, Retentio
         await self._take_directory()
         try:
             if self._on_disk:
-                self._look(new)
+                self._check_database(new)
             await self._writer.start()
             if self._on_disk:
                 new_store.begun(self._path)
@@ -102,7 +102,7 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, EventOutcomes, Retentio
             patience_s -= _LOOK_S
             await asyncio.sleep(_LOOK_S)
 
-    def _look(self, new: bool) -> None:
+    def _check_database(self, new: bool) -> None:
         """Check that the database is there, or may be missing."""
         try:
             aside = file_exchange.finish(self._path)
@@ -136,29 +136,29 @@ class SqliteStore(Inbox, Outbox, Submissions, Decisions, EventOutcomes, Retentio
     def _open(self) -> Connection:
         while True:
             try:
-                return self._opened()
+                return self._open_once()
             except StoreBusy as error:
                 if not self._waits or self._writer.closed:
                     raise
                 log.warning("store.waited_for", extra={"reason": str(error)})
                 time.sleep(_LOOK_S)
 
-    def _opened(self) -> Connection:
+    def _open_once(self) -> Connection:
         try:
-            return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
+            return open_database(self._path, self._connect, self._resume, may_begin=self._may_begin())
         except StoreFailed as error:
             if not (is_full(error.__cause__) and self._reserve.free()):
                 raise
         log.warning("store.reserve_used", extra={"reason": "the disk is full; what is stored can still leave"})
-        return open_database(self._path, self._connect, self._take_up, may_begin=self._may_begin())
+        return open_database(self._path, self._connect, self._resume, may_begin=self._may_begin())
 
     def _may_begin(self) -> bool:
         return not self._on_disk or new_store.is_beginning(self._path)
 
-    def _take_up(self, db: Connection) -> None:
+    def _resume(self, db: Connection) -> None:
         now_ms = self._clock.now_ms()
         release_all_leases(db, now_ms)
-        jump_ms = self._take_up_time(db)
+        jump_ms = self._resume_time(db)
         shift(db, now_ms, min(jump_ms, 0), self._LONGEST_MS)
         shift_ages(db, now_ms, max(jump_ms, 0))  # what is overdue goes now
         self._restored_ms = db.execute("SELECT max(restored_at_ms) FROM restores WHERE finished_at_ms IS NULL").fetchone()[0]

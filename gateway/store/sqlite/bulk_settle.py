@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.api.errors import LeaseLost
 from gateway.store.outcome import Settlement
@@ -30,16 +31,14 @@ _WAITS = """
     WHERE order_id IN (SELECT value FROM json_each(?)) AND status = 'ready' AND due_at_ms IS NULL"""
 
 
+@dataclass(slots=True, eq=False)
 class Settle(Batchable[None]):
     """One call of `settle_outbox`; calls that share a commit share their statements."""
 
-    __slots__ = ("acknowledge", "end", "now_ms", "row")
-
-    def __init__(self, row: OutboxRow, end: Settlement, now_ms: int, *, acknowledge: bool) -> None:
-        self.row = row
-        self.end = end
-        self.now_ms = now_ms
-        self.acknowledge = acknowledge
+    row: OutboxRow
+    end: Settlement
+    now_ms: int
+    acknowledge: bool
 
     @classmethod
     def run_batch(cls, db: Connection, changes: Sequence[Settle]) -> list[None]:

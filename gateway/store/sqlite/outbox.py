@@ -75,7 +75,7 @@ class Outbox(Core):
     async def settle_outbox(self, row: OutboxRow, end: Settlement, *, acknowledge: bool = False) -> None:
         now_ms = self._clock.now_ms()
 
-        await self._run(Settle(row, end, now_ms, acknowledge=acknowledge))
+        await self._run(Settle(row, end, now_ms, acknowledge))
         self._wake("outbox", row.target)
         if end.status == "done" and acknowledge:
             self._wake("acknowledgements", row.source)

@@ -103,9 +103,9 @@ class TrustedTime(Core):
             return None
         shown, meant = from_ms(ledger.seen_ms), from_ms(ledger.trusted_ms)
         return (
-            f"the clock says {shown:%Y-%m-%d}, and by the time that has passed it should be about {meant:%Y-%m-%d}: nothing is erased or "
-            "forgotten meanwhile. Set the clock right, or, where it is right: gateway clock confirm. "
-            f"It is believed after it has gone evenly for {(DAY_MS - ledger.agreed_ms) / 3_600_000:.0f} h more"
+            f"the clock says {shown:%Y-%m-%d}, and by the time that has passed it should be about {meant:%Y-%m-%d}: nothing is "
+            "deleted meanwhile. Set the clock right, or confirm it if it is right: gateway clock confirm. "
+            f"The gateway trusts it after it has gone evenly for {(DAY_MS - ledger.agreed_ms) / 3_600_000:.0f} h more"
         )
 
     async def note_time(self, *, at_once: bool = False) -> None:
@@ -152,7 +152,7 @@ class TrustedTime(Core):
     def _passed_ms(self) -> int:
         return round((self._clock.monotonic() - self._noted_at) * 1000)
 
-    def _take_up_time(self, db: Connection) -> int:
+    def _resume_time(self, db: Connection) -> int:
         """Load what the last process has seen. Return by how much the wall clock has jumped since, 0 if that can be believed."""
         now_ms, found = self._clock.now_ms(), db.execute(f"SELECT {_COLUMNS} FROM clock").fetchone()
         if found is None:  # a new store, or one from before there was a ledger: the newest of its rows has to do

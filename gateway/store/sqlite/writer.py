@@ -15,6 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.api.errors import GatewayError, StoreBusy, StoreError, StoreFailed
@@ -56,15 +57,13 @@ class Batchable(ABC, Generic[T]):
         """Do them in order, and return the result of each. If one raises, the writer runs each by itself."""
 
 
+@dataclass(slots=True, eq=False)
 class _Waiting:
-    __slots__ = ("change", "error", "future", "inside", "result")
-
-    def __init__(self, change: Change[Any], future: asyncio.Future[Any], inside: bool) -> None:
-        self.change = change
-        self.future = future
-        self.inside = inside
-        self.result: Any = None
-        self.error: BaseException | None = None
+    change: Change[Any]
+    future: asyncio.Future[Any]
+    inside: bool
+    result: Any = None
+    error: BaseException | None = None
 
 
 class Writer:
@@ -98,8 +97,8 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._opened: asyncio.Future[None] | None = None
-        self._impatient: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._look: asyncio.TimerHandle | None = None
+        self._deadlines: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self.answered_at = time.monotonic()
 
     async def start(self) -> None:
@@ -119,13 +118,13 @@ class Writer:
             StoreBusy: Nothing was committed.
             StoreFailed: The store cannot be trusted any more; whether this was committed is unknown.
         """
-        return await self._put(change, inside=True, patience_s=patience_s)
+        return await self._enqueue(change, inside=True, patience_s=patience_s)
 
     async def run_outside_transaction(self, call: Change[T]) -> T:
         """Run what cannot run inside a transaction (a checkpoint)."""
-        return await self._put(call, inside=False)
+        return await self._enqueue(call, inside=False)
 
-    async def _put(self, change: Change[T], *, inside: bool, patience_s: float | None = None) -> T:
+    async def _enqueue(self, change: Change[T], *, inside: bool, patience_s: float | None = None) -> T:
         if self._failed:
             raise self._failed
         if self._closed or self._loop is None:
@@ -133,18 +132,18 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Waiting(change, future, inside))
         if patience_s is not None:
-            self._impatient.append((self._loop.time() + patience_s, future))
-            if self._look is None:
-                self._look = self._loop.call_later(_LOOK_S, self._tell_the_impatient)
+            self._deadlines.append((self._loop.time() + patience_s, future))
+            if self._timer is None:
+                self._timer = self._loop.call_later(_LOOK_S, self._expire)
         return await future  # a caller that goes away leaves its future behind, never its transaction
 
-    def _tell_the_impatient(self) -> None:
+    def _expire(self) -> None:
         """Answer those that have waited too long. One timer serves all: two a request are a thing that a busy loop notices."""
         assert self._loop is not None
-        now, waiting = self._loop.time(), self._impatient
+        now, waiting = self._loop.time(), self._deadlines
         while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
             _fail(waiting.popleft()[1], TimeoutError())
-        self._look = self._loop.call_later(_LOOK_S, self._tell_the_impatient) if waiting else None
+        self._timer = self._loop.call_later(_LOOK_S, self._expire) if waiting else None
 
     @property
     def closed(self) -> bool:
@@ -157,8 +156,8 @@ class Writer:
             return
         self._closed = True
         self._queue.put(None)
-        if self._look is not None:
-            self._look.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
 
@@ -192,7 +191,7 @@ class Writer:
                     self._try(db, [waiting])
         self.answered_at = time.monotonic()
         if inside:
-            self._tell(_answer, inside, self.answered_at - began, self._on_commit)
+            self._call_loop(_answer, inside, self.answered_at - began, self._on_commit)
         for waiting in group:
             if not waiting.inside:
                 self._call(db, waiting)
@@ -202,7 +201,7 @@ class Writer:
             waiting.result = waiting.change(db)
         except BaseException as error:
             waiting.error = self._undo(db, error)
-        self._tell(_answer, [waiting], 0.0, lambda _seconds: None)
+        self._call_loop(_answer, [waiting], 0.0, lambda _seconds: None)
 
     def _try(self, db: Connection, group: list[_Waiting]) -> bool:
         """Run and commit a group. On an error undo all of it, and note the error if the group is a single one."""
@@ -234,7 +233,7 @@ class Writer:
             translated = StoreFailed(f"a transaction could not be rolled back: {second}")
         if isinstance(translated, StoreFailed) and self._failed is None:
             self._failed = translated
-            self._tell(self._on_failed, translated)
+            self._call_loop(self._on_failed, translated)
         return translated
 
     def _made_room(self, db: Connection, waiting: _Waiting) -> bool:
@@ -246,7 +245,7 @@ class Writer:
             waiting.error = self._undo(db, error)
             return False
 
-    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def _call_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(callback, *arguments)

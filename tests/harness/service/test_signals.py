@@ -316,7 +316,7 @@ SLOW = """
 import os, sys, time
 from gateway.service import gateway as app
 from gateway.store.sqlite import SqliteStore
-assemble, opened = app.assemble, SqliteStore._opened
+assemble, opened = app.assemble, SqliteStore._open_once
 def say():
     open(os.environ["SLOW"], "w").close()
     time.sleep(1)
@@ -328,7 +328,7 @@ def slow_open(self):
     if os.environ["WHERE"] == "open":
         say()
     return opened(self)
-app.assemble, SqliteStore._opened = slow_assemble, slow_open
+app.assemble, SqliteStore._open_once = slow_assemble, slow_open
 from gateway.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
