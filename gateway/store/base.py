@@ -38,7 +38,7 @@ from gateway.store.targets import TargetStore
 
 
 class Store(DecisionStore, SubmissionStore, TargetStore, RetentionStore, MaintenanceStore, Protocol):
-    """Everything that the running gateway does with its database."""
+    """Transactions of a running gateway."""
 
     # The doors
 

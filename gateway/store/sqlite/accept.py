@@ -46,7 +46,7 @@ _NEW_EVENTS = """
     INSERT INTO inbox (id, source, door, key, version, order_id, status, due_at_ms, reference, occurred_at_ms, received_at_ms,
                        fetch, content, sha256, document)
     VALUES {} ON CONFLICT DO NOTHING"""
-# In place of a savepoint, which copies every page before it is written to, for the sake of what hardly ever happens.
+# In place of a savepoint, which copies every page before it is written, although this hardly ever happens.
 _NOT_THIS_ORDER = "DELETE FROM orders WHERE source = ? AND order_ref = ?"
 _NOT_THESE_EVENTS, _NOT_THESE_ORDERS = "DELETE FROM inbox WHERE id > ?", "DELETE FROM orders WHERE id > ?"
 _NEW_RECEIPTS = "INSERT INTO acknowledgements (source, stage, inbox_id, status, due_at_ms, created_at_ms) VALUES {}"
@@ -60,7 +60,7 @@ Arrival = tuple[str, Channel, NewEvent, int]
 
 
 class Accept(Batchable[list[Accepted]]):
-    """One call of `accept`; calls that share a commit share their statements."""
+    """Call of `accept`; calls that share a commit share their statements."""
 
     __slots__ = ("came", "cursor")
 
@@ -163,7 +163,7 @@ def _accept_one(db: Connection, source: str, door: Channel, event: NewEvent, now
     if not event.sends_earlier and (reason := why_earlier(db, order, event, read_again)) is not None:
         if (version_kept := kept_earlier(db, order, source, event)) is not None:
             return Accepted(key=shown_key(event.key, version_kept), outcome="repeat")
-        # It is done at once: the newest version does not wait behind it, and the vendor is told of it as of any other.
+        # The row is done at once: the newest version does not wait behind it. It is acknowledged as any other.
         ended = {"status": "done", "outcome": "earlier_version", "settled_at_ms": now_ms, "reason": reason}
         version = number_of_earlier(db, source, event.key)
         return replace(_store(db, *came, {**ended, "order_id": order.id, "fetch": False}, version), flagged=reason)

@@ -34,7 +34,7 @@ _BODIES = (
     ("submit", "body", "sha256"),
 )
 _OPEN = "SELECT (SELECT count(*) FROM inbox WHERE status <> 'done'), (SELECT count(*) FROM outbox WHERE status <> 'done')"
-# A row that waits behind another, or for a decision, keeps its status: it is in doubt once it is its turn.
+# A row that waits behind another, or for a decision, keeps its status: it is in doubt when it is due.
 _PERHAPS_SENT = f"""
     UPDATE outbox SET in_doubt_since_ms = coalesce(in_doubt_since_ms, ?), maybe_delivered = 1,
                       status = CASE WHEN status = 'ready' AND due_at_ms IS NOT NULL THEN 'unknown' ELSE status END

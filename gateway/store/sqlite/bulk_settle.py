@@ -33,7 +33,7 @@ _WAITS = """
 
 @dataclass(slots=True, eq=False)
 class Settle(Batchable[None]):
-    """One call of `settle_outbox`; calls that share a commit share their statements."""
+    """Call of `settle_outbox`; calls that share a commit share their statements."""
 
     row: OutboxRow
     end: Settlement

@@ -25,7 +25,7 @@ May = Callable[[Connection, Found, Collection[Found]], str | None]
 
 
 _WAITS = "SELECT status = 'ready' AND due_at_ms IS NULL FROM submit WHERE id = ?"
-# Who releases what is in doubt says that it is not there.
+# Releasing a row that is in doubt says that the other side does not have it.
 _REOPENED: Mapping[Queue, str] = {
     "inbox": "released = released OR status = 'held', outcome = NULL, due_at_ms = CASE WHEN order_id IS NULL THEN ?1 END",
     "outbox": """
@@ -59,12 +59,12 @@ class Action(Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """What it applies to, in words."""
+        """The statuses or outcomes that it applies to, in words."""
         return " or ".join(self.outcomes or self.wanted)
 
 
 class Decisions(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.decisions.DecisionStore` describes the methods."""
 
     async def replay(self, keys: Sequence[str], who: str, *, choice: Choice = ANY) -> list[Decided]:
         return await self._decide("replay", keys, who, None, choice)

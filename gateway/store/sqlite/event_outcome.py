@@ -20,7 +20,7 @@ _UNDER_WAY = ("ready", "leased", "unknown")
 
 
 class EventOutcomes(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.base.Store` describes the methods."""
 
     async def verdict(self, source: str, key: str) -> Verdict:
         return await self._run(lambda db: _verdict(db, source, key))

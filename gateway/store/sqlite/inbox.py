@@ -46,7 +46,7 @@ def _is_suspect(row: InboxRow) -> bool:
 
 
 class Inbox(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.base.Store` describes the methods."""
 
     _arriving, _crowded_at = 0, -_CROWD_S
 

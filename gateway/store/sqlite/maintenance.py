@@ -123,7 +123,7 @@ def release_all_leases(db: Connection, now_ms: int) -> None:
         db.execute(f"UPDATE {queue} SET lease = NULL{_RELEASED[queue]} WHERE id IN ({leased})", (now_ms,))
 
 
-# The cause may be in the row: it comes back later and later, up to a quarter of an hour.
+# The row may be the cause: it is due later and later, up to a quarter of an hour.
 _LATER = "?1 + min(900000, 5000 << min(attempts, 8))"
 
 
@@ -146,7 +146,7 @@ def shift(db: Connection, now_ms: int, delta_ms: int, longest_ms: int) -> None:
     left alone, or it would wait for as long as the jump was; after a jump back it is due early, which does no harm.
     """
     noticed_ms = now_ms - _NOTICED_WITHIN_MS
-    # At a start nothing has jumped that we know of: of a million rows that wait, only those are looked at that are too far away.
+    # At a start no jump is known: of a million rows that wait, only those that are due too late are read.
     beyond_ms = now_ms - max(delta_ms, 0) if delta_ms else now_ms + longest_ms
     for table in QUEUES:
         db.execute(
@@ -178,7 +178,7 @@ def shift_ages(db: Connection, now_ms: int, delta_ms: int) -> None:
 
 
 class Maintenance(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.base.Store` describes the methods."""
 
     _folder: Path
     _reserve: Reserve

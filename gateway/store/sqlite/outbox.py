@@ -41,7 +41,7 @@ _LEASE_ACKS = """
 
 
 class Outbox(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.base.Store` describes the methods."""
 
     async def lease_outbox(
         self, target: str, limit: int, *, records_intent: bool = False, early: bool = False, but_not: Collection[int] = ()

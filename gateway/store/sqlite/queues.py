@@ -40,8 +40,8 @@ ACTIVE = "status IN ('ready', 'leased', 'unknown')"
 WAITING = "status IN ('held', 'dead')"
 _LEASE_BITS, _LEASED_MS = 21, 1 << 42
 
-# The oldest open row of an ordering key has a due time; the others wait behind it with none. What is held or dead blocks its order, but
-# no later command of its subject, which need not be a later version of it.
+# The oldest open row of an ordering key has a due time; the others wait behind it with none. A held or dead row blocks its order. It
+# does not block its subject, since a later command need not be a later version of it.
 _ADVANCE: Mapping[Queue, str] = {
     "inbox": """
         UPDATE inbox SET due_at_ms = ? WHERE due_at_ms IS NULL AND status = 'ready' AND id =

@@ -41,8 +41,8 @@ Row = dict[str, Any]
 T = TypeVar("T")
 NOTHING_KNOWN = Sides()
 
-# All that is open of each name as `ready`, with the first of its ids, then those of it that are not; one statement, since rows move
-# between two. (`min(id)` by itself would have the table read from its beginning until something is open.)
+# Everything open of each name as `ready`, with its lowest id, then the rows of it that are not ready. It is one statement, since rows move
+# between two. (`min(id)` alone would read the table from its beginning until a row is open.)
 _COUNTS = f"""
     SELECT {{name}}, 'ready', count(*), min(id) FROM {{queue}} INDEXED BY {{queue}}_active WHERE {ACTIVE} GROUP BY 1
     UNION ALL

@@ -20,7 +20,7 @@ _REOPEN = """
         outcome = NULL, lookup_attempts = 0, ambiguous_failures = 0, maybe_delivered = 0, in_doubt_since_ms = NULL,
         step = 0, item = 0, erp_id = NULL, sent_sha256 = NULL, resent = resent + 1
     WHERE id = ?"""
-# How it ended the last time stands in its own row, which the next end takes.
+# The last result stands in the row itself, where the next one will overwrite it.
 _KEEP_LAST = """
     INSERT INTO attempts (queue, row_id, attempt, at_ms, duration_ms, outcome, http_status, detail)
     SELECT 'outbox', id, attempts, settled_at_ms, coalesce(duration_ms, 0), outcome, http_status, answer FROM outbox WHERE id = ?"""

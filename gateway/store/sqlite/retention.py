@@ -16,8 +16,8 @@ from gateway.store.sqlite.core import Core
 from gateway.store.sqlite.queues import ARRIVED, QUEUES
 from gateway.store.sqlite.writer import Connection
 
-# What is redacted, where it is there, and what stays: an open order's newest message says how it stands; and while anything of an
-# order can be read, or will be, its codes are there to be masked in it, and to be printed again.
+# Columns to redact, the rows that have them, and what is kept: an open order's newest message, which shows its state; and the codes of an
+# order while anything of it can be read, since they are masked there and printed again.
 _READABLE = """
     EXISTS (SELECT 1 FROM orders WHERE orders.source = submit.source AND order_ref = subject AND (
         open = 1
@@ -65,7 +65,7 @@ def _rewrite(db: Connection, table: str, without: Sequence[str], ids: list[int])
     db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(names))})", rows)
 
 
-# Settled for good before a moment: nothing open, nothing waiting, no acknowledgement under way.
+# Orders settled before a moment: nothing open, nothing waiting, no acknowledgement under way.
 _SETTLED = """
     SELECT id FROM orders WHERE id > ?1 AND id <= ?2 AND open = 0
       AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order
@@ -89,7 +89,7 @@ _DELETE_ORDER = (
     "AND NOT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_by_order WHERE order_id = ?1) "
     "AND NOT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_by_order WHERE order_id = ?1)",
 )
-# Each of these takes the first id, the last id and the moment of a slice: what is behind the first up to the last, settled before.
+# The parameters of each: the id before the slice, its last id, and the moment before which rows must be settled.
 _OLD_ATTEMPTS = tuple(
     f"DELETE FROM attempts WHERE id > ? AND id <= ? AND queue = '{queue}' AND NOT EXISTS "
     f"(SELECT 1 FROM {queue} WHERE {queue}.id = row_id AND (status <> 'done' OR settled_at_ms >= ?))"
@@ -102,7 +102,7 @@ _OLD_EVENTS = (
     f"DELETE FROM inbox WHERE {_OF_NO_ORDER} AND id < (SELECT max(id) FROM inbox) "
     "AND NOT EXISTS (SELECT 1 FROM acknowledgements WHERE inbox_id = inbox.id)",
 )
-# A submission is its key, and what the codes of its order are found by: it goes after them.
+# A submission holds its key and the codes of its order: it is deleted after the order.
 _ENDED = """
     SELECT id FROM submit WHERE id > ? AND id <= ? AND status = 'done' AND settled_at_ms < ? AND id < (SELECT max(id) FROM submit)
       AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.source = submit.source AND order_ref = subject)"""
@@ -116,7 +116,7 @@ _SIZES_KEPT_MS = 7 * _DAY_MS
 
 
 class Retention(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.retention.RetentionStore` describes the methods."""
 
     async def redact_bodies(self, before: datetime, limit: int) -> int:
         before_ms = to_ms(before)

@@ -69,7 +69,7 @@ Fits = Callable[[Found], bool]
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """One meaning of a name.
+    """Meaning of a name.
 
     Attributes:
         name: What names this thing and no other.

@@ -38,7 +38,7 @@ _ENDED = ("done", "dead", "held")
 
 
 class Submissions(Core):
-    """See `gateway.store.submissions.SubmissionStore`."""
+    """Part of `SqliteStore`; `gateway.store.submissions.SubmissionStore` describes the methods."""
 
     def __init__(self) -> None:
         super().__init__()

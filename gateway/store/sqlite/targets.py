@@ -51,7 +51,7 @@ class _Way(Struct, frozen=True, kw_only=True):
 
 
 class Targets(Core):
-    """See `gateway.store.base.Store`."""
+    """Part of `SqliteStore`; `gateway.store.targets.TargetStore` describes the methods."""
 
     async def pause_target(self, target: str, who: str, reason: str | None) -> PausedTarget:
         now_ms = self._clock.now_ms()

@@ -85,7 +85,7 @@ class Ledger(Struct, kw_only=True):
 
 
 class TrustedTime(Core):
-    """See `gateway.store.retention`."""
+    """Part of `SqliteStore`; `gateway.store.retention.RetentionStore` describes the methods."""
 
     _ledger: Ledger
     _noted_at: float
