@@ -14,14 +14,14 @@ from msgspec.structs import replace
 
 from gateway.api.errors import AuthError, Hold, MappingError, PermanentError, TransientError
 from gateway.store.outcome import Progress
-from gateway.targets.attempt_io import MOST_500, Asking, not_sent
+from gateway.targets.attempt_io import MOST_500, AttemptIO, not_sent
 from gateway.targets.classify import Outcome
 from gateway.targets.delivery_settings import Step
 from gateway.targets.preflight import Ended, Seen
-from gateway.targets.request import Context, Request, key_in_format
+from gateway.targets.request import Context, Request, key_in_format, with_message_headers
 
 
-class Attempt(Asking):
+class Attempt(AttemptIO):
     """Attempt at one delivery; call `run()` once."""
 
     async def run(self) -> Outcome:
@@ -45,7 +45,7 @@ class Attempt(Asking):
         if self._settings.preflight is None:
             return None
         try:
-            request = self._builder.render(self._settings.preflight, {**self._seen_by_expressions(), "captured": self._captured()})
+            request = self._builder.render(self._settings.preflight, {**self._context_of_order(), "captured": self._captured()})
         except (PermanentError, Hold):
             return None
         return f"{request.method} {request.url} {request.body!r}"
@@ -70,12 +70,20 @@ class Attempt(Asking):
         return await self._follow(1, 0)
 
     async def _request(self) -> Request:
+        """Make the request for the order; a target without a mapping gets the stored bytes."""
+        row, settings = self._row, self._settings
         try:
-            return await self._make(self._row, self._seen_by_expressions)
+            if settings.is_plain_message:
+                request = Request(method=settings.method, url=settings.url, headers={**settings.headers}, body=row.body)
+            else:
+                request = await self._builder.request(self._context_of_order(), fresh=row.attempts > 1)
+                if settings.body is None:
+                    request = replace(request, body=row.body)
         except (Hold, PermanentError, TransientError, AuthError) as error:
             raise Ended(not_sent(error)) from error
+        return with_message_headers(request, row, settings.idempotency)
 
-    # --- what nobody knows
+    # --- in doubt
 
     async def _find_out(self) -> Outcome:
         """Look up an order in doubt; send it again only when it is certainly absent."""
@@ -159,7 +167,7 @@ class Attempt(Asking):
             await self._look_up()
         for n in range(number, len(steps) + 1):
             step = steps[n - 1]
-            context = {**self._seen_by_expressions(), "captured": self._captured()}
+            context = {**self._context_of_order(), "captured": self._captured()}
             items = self._items(step, context)
             for k in range(item, len(items)):
                 request = self._with_key(self._rendered(step, {**context, "item": items[k]}, f"step {step.name}"), n, k)

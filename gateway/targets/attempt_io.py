@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -39,11 +39,7 @@ class Journal(Protocol):
         """Return our other order that already became this order of the ERP."""
 
 
-Make = Callable[[OutboxRow, Callable[[], Context]], Awaitable[Request]]
-"""The request that makes the order; raises Refused, Hold, TransientError, AuthError. It asks for the context where it needs one."""
-
-
-class Asking:
+class AttemptIO:
     """Requests and answers of one attempt.
 
     Args:
@@ -55,7 +51,6 @@ class Asking:
         row: OutboxRow,
         settings: TargetSettings,
         *,
-        make: Make,
         builder: Builder,
         sender: Sender,
         journal: Journal,
@@ -64,12 +59,10 @@ class Asking:
     ) -> None:
         self._row = row
         self._settings = settings
-        self._make = make
         self._builder = builder
         self._sender = sender
         self._journal = journal
         self._now = now
-        self._probing = probing
         self._keyed = settings.idempotency.strategy == "header"
         self._in_doubt = row.in_doubt and not self._keyed
         self._look_first = settings.idempotency.strategy == "lookup" or probing
@@ -80,12 +73,12 @@ class Asking:
     async def _look(self) -> Seen:
         preflight = self._settings.preflight
         assert preflight is not None
-        context = {**self._seen_by_expressions(), "captured": self._captured()}
+        context = {**self._context_of_order(), "captured": self._captured()}
         request = self._rendered(preflight, context, "preflight")
         self._asked = True
         return await look(preflight, request, context, self._sender, self._now())
 
-    def _seen_by_expressions(self) -> Context:
+    def _context_of_order(self) -> Context:
         if self._context is None:
             self._context = self._builder.context(self._row.body or b"")
         return self._context
@@ -93,7 +86,7 @@ class Asking:
     async def _look_up(self) -> None:
         """Repeat the look-ups of the first request for the steps; they are remembered."""
         try:
-            self._context = await self._builder.look_up(self._seen_by_expressions())
+            self._context = await self._builder.look_up(self._context_of_order())
         except (Hold, PermanentError, TransientError, AuthError) as error:
             raise Ended(not_sent(error)) from error
 
@@ -109,7 +102,7 @@ class Asking:
             answer = await self._sender.send(request)
         except Unanswered as error:
             outcome = Outcome(meaning="unknown", reason=f"{error}; it may have been taken", unwell=True)
-            return self._nobody_knows(outcome, step)
+            return self._in_doubt_outcome(outcome, step)
         except TooLong as error:
             answer = error.answer
         except (AuthError, TransientError, PermanentError) as error:
@@ -118,7 +111,7 @@ class Asking:
             return await self._meaning(answer, step)
         except MappingError as error:
             said = Outcome(meaning="unknown", reason=f"the answer cannot be read: {error}", http_status=answer.status, detail=words(answer))
-            return self._nobody_knows(said, step)
+            return self._in_doubt_outcome(said, step)
 
     async def _meaning(self, answer: Answer, step: Step | None) -> Outcome:
         settings, now = self._settings, self._now()
@@ -135,7 +128,7 @@ class Asking:
             if outcome.meaning == "delivered" and has_error(document):
                 outcome = replace(outcome, meaning="refused", reason="the target's answer holds an error")
         if outcome.meaning == "unknown":
-            return self._nobody_knows(outcome, step)
+            return self._in_doubt_outcome(outcome, step)
         if outcome.meaning in ("delivered", "duplicate") and step is None:
             return self._read(outcome, document)
         return outcome
@@ -147,7 +140,7 @@ class Asking:
             return outcome
         erp_id = captured(capture.erp_id, document)
         if capture.erp_id is not None and erp_id is None and outcome.meaning == "delivered":
-            return self._nobody_knows(replace(outcome, meaning="unknown", reason="the target's answer holds no id"), None)
+            return self._in_doubt_outcome(replace(outcome, meaning="unknown", reason="the target's answer holds no id"), None)
         said = captured(capture.message, document)
         return replace(outcome, erp_id=erp_id, erp_number=captured(capture.erp_number, document), detail=said or outcome.detail)
 
@@ -190,7 +183,7 @@ class Asking:
             return self._for_person(f"the target's order {seen.name} was made of {other}; this is another order under the same name")
         return Outcome(meaning="duplicate", reason="the target has it already", erp_id=seen.id, erp_number=seen.number)
 
-    def _nobody_knows(self, outcome: Outcome, step: Step | None) -> Outcome:
+    def _in_doubt_outcome(self, outcome: Outcome, step: Step | None) -> Outcome:
         """Return the outcome of a request whose result is unknown, by the target's settings."""
         strategy = self._settings.idempotency
         again = replace(outcome, meaning="retry", maybe_delivered=True)

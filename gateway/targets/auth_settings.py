@@ -151,6 +151,3 @@ Auth = NoAuth | Basic | Bearer | Header | ClientCredentials | OAuth1 | Login
 def _one_line(key: str, secret: Secret) -> Iterable[tuple[str, str]]:
     if not secret.reveal().isprintable():
         yield key, f"holds a line break or another character that no HTTP header can carry ({secret.origin}); leave just the secret there"
-
-
-__all__ = ["Auth", "Basic", "Bearer", "ClientCredentials", "Csrf", "Header", "Login", "NoAuth", "OAuth1", "PemFile"]

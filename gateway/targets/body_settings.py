@@ -184,6 +184,3 @@ class LookupSettings(RequestTable, frozen=True, kw_only=True):
         yield from super().check()
         if self.method not in ("GET", "POST"):
             yield "method", "must be GET or POST; a look-up changes nothing"
-
-
-__all__ = ["BodyMapping", "BodySchema", "BodySettings", "CodeTable", "LookupSettings"]

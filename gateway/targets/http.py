@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-from msgspec.structs import replace
 
 from gateway.api.errors import Hold, PermanentError
 from gateway.clock import Clock
@@ -19,7 +17,7 @@ from gateway.targets.attempt_io import Journal
 from gateway.targets.builder import Builder
 from gateway.targets.classify import Outcome
 from gateway.targets.preflight import Ended, Seen, look
-from gateway.targets.request import Context, Request, with_message_headers
+from gateway.targets.request import Request
 from gateway.targets.request_settings import address_of
 from gateway.targets.sender import AuthSender
 from gateway.targets.settings import TargetSettings
@@ -89,7 +87,6 @@ class HttpTarget:
         attempt = Attempt(
             row,
             self.settings,
-            make=self._make,
             builder=self._builder,
             sender=self._sender,
             journal=journal or NoJournal(),
@@ -110,17 +107,6 @@ class HttpTarget:
         except (Hold, PermanentError) as error:
             raise Ended(Outcome(meaning="refused", reason=str(error))) from error
         return await look(self.settings.preflight, request, context, self._sender, self._clock.now())
-
-    async def _make(self, row: OutboxRow, context: Callable[[], Context]) -> Request:
-        """Make the request for the order; a target without a mapping gets the stored bytes."""
-        settings = self.settings
-        if settings.is_plain_message:
-            request = Request(method=settings.method, url=settings.url, headers={**settings.headers}, body=row.body)
-        else:
-            request = await self._builder.request(context(), fresh=row.attempts > 1)
-            if settings.body is None:
-                request = replace(request, body=row.body)
-        return with_message_headers(request, row, settings.idempotency)
 
     async def probe(self) -> Answer:
         """Send the harmless request of `check`, else HEAD to the url. Raises what `Sender.send` raises, and Refused."""

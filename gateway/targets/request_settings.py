@@ -120,6 +120,3 @@ def origin_of(url: str) -> str:
     """Return scheme, host and port."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
-
-
-__all__ = ["Method", "RequestTable", "Table", "address_of", "header_problems", "is_ours", "origin_of", "request_problems"]

@@ -45,6 +45,7 @@ class AuthSender:
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._signer = signer_for(settings.auth, self._ask, settings.vars, clock)
+        self._has_no_credentials = settings.credentials == "none"
         self._csrf = _CsrfTokens(settings.csrf, self, clock) if settings.csrf else None
         self._signing = asyncio.Lock()
         self._gate = asyncio.Lock()
@@ -126,7 +127,7 @@ class AuthSender:
 
     async def _offer(self, request: Request, proof: Proof) -> Answer | None:
         """Send once; return None, with nothing sent, where another request saw this proof refused."""
-        if proof.serial == self._proven or (isinstance(self._settings.auth, NoAuth) and not self._settings.secrets):
+        if proof.serial == self._proven or self._has_no_credentials:
             return self._judged(await self._exchange(request, proof), proof)
         async with self._gate:
             if proof.serial <= self._refused:
@@ -149,7 +150,7 @@ class AuthSender:
 
     def _is_refusal(self, answer: Answer) -> bool:
         settings = self._settings
-        if isinstance(settings.auth, NoAuth) and not settings.secrets:
+        if self._has_no_credentials:
             return False
         return answer.status in settings.renew_on or (settings.renew_if is not None and self._says_no(settings.renew_if, answer))
 
@@ -177,7 +178,7 @@ class AuthSender:
 
     async def with_proof(self, request: Request, proof: Proof, csrf: CsrfToken | None = None) -> Answer:
         """Send a request with a proof and a CSRF token."""
-        if csrf is None and not self._settings.secrets and isinstance(self._settings.auth, NoAuth):
+        if csrf is None and self._has_no_credentials:
             return await self._ask(request)
         headers = {**request.headers, **self._signer.headers(proof, request), **(csrf.headers if csrf else {})}
         headers = with_cookies(headers, proof.cookies, csrf.cookies if csrf else {})

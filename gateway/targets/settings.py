@@ -14,7 +14,7 @@ from gateway.api.order import Kind
 from gateway.api.secrets import Secret
 from gateway.config.settings import Positive, PositiveInt
 from gateway.outbound.session import ClientCertificate, why_no_client_cert
-from gateway.targets.auth_settings import Auth, Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
+from gateway.targets.auth_settings import Auth, Basic, ClientCredentials, Csrf, Login, NoAuth, PemFile
 from gateway.targets.body_settings import BodySettings, CodeTable, LookupSettings
 from gateway.targets.delivery_settings import Capture, Idempotency, Preflight, Rule, Step, policy_problems
 from gateway.targets.expressions import Jsonata, read_whole
@@ -182,20 +182,3 @@ def _holds_certificates(path: Path) -> bool:
     except OSError:  # what ssl raises is one, too
         return False
     return True
-
-
-__all__ = [
-    "Auth",
-    "Basic",
-    "Bearer",
-    "Breaker",
-    "ClientCredentials",
-    "Csrf",
-    "Header",
-    "Idempotency",
-    "Login",
-    "NoAuth",
-    "OAuth1",
-    "Retry",
-    "TargetSettings",
-]

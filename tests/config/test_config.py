@@ -20,7 +20,8 @@ from gateway.config.decode import decode
 from gateway.config.report import Report, dotted
 from gateway.config.settings import AdminSettings, Config, GatewaySettings, HttpSettings, SourceSettings, StoreSettings, load
 from gateway.service.assembly import Assembly, assemble, is_same_machinery
-from gateway.targets.settings import Bearer, NoAuth, TargetSettings
+from gateway.targets.auth_settings import Bearer, NoAuth
+from gateway.targets.settings import TargetSettings
 from tests import acme
 from tests.conftest import plugins
 from tests.raw_server import certificate

@@ -109,17 +109,16 @@ def forget_order() -> None:
 
 def new_key_each_time() -> None:
     """Known-bad mutant: a retry goes out under another key."""
-    from gateway.targets import http
-    from gateway.targets import request as requests
+    from gateway.targets import attempt
 
-    original = requests.with_message_headers
+    original = attempt.with_message_headers  # type: ignore[attr-defined]
 
     def fresh(request: Any, row: Any, *more: Any) -> Any:
         made = original(request, row, *more)
         key = f"{made.headers['Idempotency-Key']}-{row.attempts}"
         return replace(made, headers={**made.headers, "Idempotency-Key": key}) if row.attempts > 1 else made
 
-    http.with_message_headers = fresh  # type: ignore[attr-defined, assignment]
+    attempt.with_message_headers = fresh  # type: ignore[attr-defined, assignment]
 
 
 def preflight_skipped() -> None:

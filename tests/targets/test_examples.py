@@ -11,8 +11,8 @@ import pytest
 
 from gateway.api.errors import ConfigError
 from gateway.service.assembly import assemble_target
+from gateway.targets.auth_settings import ClientCredentials, Login, OAuth1
 from gateway.targets.examples import bare, read_sample
-from gateway.targets.settings import ClientCredentials, Login, OAuth1
 from tests.raw_server import certificate
 
 GOOD = '{"number": $req(order.order_number, "order number"), "lines": [order.lines.{"sku": article_number, "price": $dec(unit_price)}]}'

@@ -18,10 +18,11 @@ from gateway.api.errors import ConfigError
 from gateway.api.secrets import Secret
 from gateway.outbound.session import Unreached
 from gateway.store.rows import OutboxRow
+from gateway.targets.auth_settings import Basic, Bearer, Header
 from gateway.targets.delivery_settings import Idempotency
 from gateway.targets.http import HttpTarget
 from gateway.targets.request import Request, with_message_headers
-from gateway.targets.settings import Basic, Bearer, Header, TargetSettings
+from gateway.targets.settings import TargetSettings
 from gateway.targets.templates import UrlTemplate
 from gateway.testing import ManualClock
 from tests.raw_server import Certificate, Script, answer, certificate, hang_up, peer, reset, says, silence

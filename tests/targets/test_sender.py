@@ -19,12 +19,12 @@ from gateway.api.secrets import Secret
 from gateway.api.urls import Url
 from gateway.outbound.answer import Answer
 from gateway.outbound.session import Unanswered
-from gateway.targets.auth_settings import PemFile
+from gateway.targets.auth_settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, PemFile
 from gateway.targets.expressions import Jsonata
 from gateway.targets.request import Request
 from gateway.targets.request_settings import RequestTable
 from gateway.targets.sender import AuthSender
-from gateway.targets.settings import Basic, Bearer, ClientCredentials, Csrf, Header, Login, NoAuth, OAuth1, TargetSettings
+from gateway.targets.settings import TargetSettings
 from gateway.targets.templates import Template, UrlTemplate
 from gateway.testing import ManualClock
 from tests.raw_server import certificate

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.config.decode import decode
 from gateway.config.report import Report
-from gateway.targets.settings import Basic, Bearer, Header, NoAuth, TargetSettings
+from gateway.targets.auth_settings import Basic, Bearer, Header, NoAuth
+from gateway.targets.settings import TargetSettings
 from tests.raw_server import certificate
 
 
