@@ -1,7 +1,7 @@
 """Cache of the public keys that sign a vendor's webhooks.
 
-Strangers can name keys that do not exist, so looking again is done at most every 30 s, whoever asks. Keys that were good stay
-while the endpoint is down or answers something else; a key that is no longer in a new set is gone at once.
+Any sender can name a key that does not exist, so the set is fetched at most every 30 s. Known keys stay while the endpoint is
+down or answers something else; a key that a new set lacks is gone at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class KeySet:
     """Public keys of one source; `run()` is its task.
 
     Args:
-        noted: Told after each fetch: None while there are keys, or why there are none.
+        noted: Called after each fetch: None while there are keys, or why there are none.
     """
 
     def __init__(self, url: str, session: aiohttp.ClientSession, clock: Clock, noted: Noted = lambda _: None) -> None:

@@ -1,7 +1,7 @@
 """OAuth2 client credentials (RFC 6749, 4.4): one token, one renewal at a time, before the token expires.
 
-A client proves itself with a secret, or with an assertion that it signs (RFC 7523, 2.2). A refused assertion is not followed by
-another one for some minutes: what is wrong with it a person or a clock has to put right, and a new secret starts over at once.
+The client proves itself with a secret, or with a signed assertion (RFC 7523, 2.2). After a refused assertion none is sent for some
+minutes, since only a person or a clock can put it right; a new secret starts over at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TokenSource:
     """Access token of one source or target.
 
     Args:
-        settings: Where to ask, as whom. The secret is read anew for every renewal.
+        settings: Endpoint and client. The secret is read for every renewal.
         send: Makes the request `(method, url, headers, body)`.
     """
 
@@ -62,8 +62,8 @@ class TokenSource:
         """Return the current token, or a new one in place of `instead_of`, which the other side has refused.
 
         Raises:
-            AuthError: The token endpoint refuses us, or answers something that is no token.
-            TransientError: It cannot be reached or is not well.
+            AuthError: The token endpoint refuses us, or its answer is no token.
+            TransientError: It cannot be reached, or fails.
         """
         async with self._turn:
             if self._token is None or self._token == instead_of or self._clock.monotonic() >= self._good_until:

@@ -1,8 +1,8 @@
 """Attempt at one delivery: look the order up, send it, read the answer, take the steps that follow.
 
-What makes it right is the order of things. A target that recognises no repeat is asked before each try; that a request is
-about to leave is durable before its first byte does; what was sent and not answered is `unknown`, and only a look-up that does
-not find it, late enough and often enough, lets it be sent again. Where there is no look-up, a person decides.
+The order of the steps makes it safe. A target that recognises no repeat is asked before each try. A request is recorded before its
+first byte leaves. A request without an answer leaves the order in doubt: it is sent again only after the look-up has not found it,
+late enough and often enough. Without a look-up, a person decides.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Attempt(AttemptIO):
         if not self._settings.steps or outcome.meaning not in ("delivered", "duplicate"):
             return outcome
         if outcome.meaning == "duplicate" and not (self._row.maybe_delivered and outcome.erp_id):
-            return self._for_person("the target has it already, and nobody knows whether what follows it was done")
+            return self._for_person("the target has the order already, and it is unknown whether its steps were done")
         self._erp_id, self._erp_number = outcome.erp_id, outcome.erp_number
         await self._journal.finished(Progress(step=1, erp_id=outcome.erp_id, erp_number=outcome.erp_number))
         return await self._follow(1, 0)
@@ -92,7 +92,7 @@ class Attempt(AttemptIO):
             if settings.idempotency.honoured or any(step.repeat for step in settings.steps[row.step - 1 : row.step]):
                 self._in_doubt = False
                 return await (self._follow(row.step, row.item) if row.step else self._create())
-            return self._for_person("nobody knows whether the target took it, and there is no preflight to ask it")
+            return self._for_person("it is unknown whether the target took the order, and there is no preflight to ask it")
         seen = await self._look()
         if row.step:
             return await self._find_out_step(seen)
@@ -122,7 +122,7 @@ class Attempt(AttemptIO):
         if step.done is None and step.for_each is None and seen.complete is False and row.step == len(self._settings.steps):
             return self._later() or await self._go_on(row.step, row.item)  # all that could be missing is this very request
         if step.done is None:
-            reason = f"nobody knows whether step {step.name} was done; look at the target's order {seen.name}: "
+            reason = f"it is unknown whether step {step.name} was done; check the target's order {seen.name}: "
             return self._later() or self._for_person(reason + "release it to take that step, drop it where it was done")
         try:
             done = step.done.evaluate({**seen.document, "captured": self._captured()})
@@ -177,7 +177,7 @@ class Attempt(AttemptIO):
                 if outcome.meaning not in ("delivered", "duplicate"):
                     return replace(outcome, reason=f"step {step.name}: {outcome.reason}")
                 if n == len(steps) and k == len(items) - 1:
-                    break  # settled at once, with the row
+                    break  # stored with the outcome of the row
                 after = Progress(step=n, item=k + 1) if k + 1 < len(items) else Progress(step=n + 1)
                 await self._journal.finished(after)
             item = 0

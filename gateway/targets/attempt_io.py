@@ -43,7 +43,7 @@ class AttemptIO:
     """Requests and answers of one attempt.
 
     Args:
-        probing: The target counts as down: where there is a look-up, it goes first, since an order is too valuable as a probe.
+        probing: The target counts as down: a look-up goes first where there is one, since an order is too valuable as a probe.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class AttemptIO:
         if seen.complete is False:
             return self._for_person(f"the target has it already ({seen.name}), and not all of it; nothing was sent")
         if seen.complete is None and self._settings.steps:
-            reason = "and nobody knows whether what follows it was done; preflight.complete would tell"
+            reason = "and it is unknown whether its steps were done; preflight.complete would tell"
             return self._for_person(f"the target has it already ({seen.name}), {reason}")
         return await self._found(seen)
 
@@ -176,7 +176,7 @@ class AttemptIO:
         assert preflight is not None
         if self._row.kind != "order.placed" and preflight.per == "order":
             return self._for_person(f"the target has this order already ({seen.name}), and this is a change of it: make it there by hand")
-        if len(seen.ids) > 1:  # made twice by somebody, or the look-up finds more than this order
+        if len(seen.ids) > 1:  # made twice, or the look-up finds more than this order
             return self._for_person(f"the target has {len(seen.ids)} orders under this name: {', '.join(seen.ids[:5])}; look at them")
         other = await self._journal.claimant(seen.id) if seen.id else None
         if other is not None:
@@ -195,7 +195,7 @@ class AttemptIO:
             if outcome.ambiguous_failure and self._row.ambiguous_failures + 1 >= MOST_500:
                 return replace(outcome, meaning="refused", reason=f"the target fails on this order ({MOST_500} times 500)")
             return again
-        reason = f"{outcome.reason}: nobody knows whether it was taken, and there is no preflight to ask the target"
+        reason = f"{outcome.reason}: it is unknown whether it was taken, and there is no preflight to ask the target"
         return replace(outcome, meaning="held", reason=reason, in_doubt=True, maybe_delivered=True)
 
     def _for_person(self, reason: str) -> Outcome:

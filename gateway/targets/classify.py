@@ -1,7 +1,7 @@
 """Classification of an ERP's answers. Pure.
 
-Two tables of defaults: CONTRACT section 5 for a target whose ERP recognises a repeated key, where sending again is always
-right, and erp_targets.md 4.2 for every other, where it may make a second order. A target's own rules stand in front of both.
+Defaults: CONTRACT section 5 for an ERP that recognises a repeated key, where a repeat is harmless; erp_targets.md 4.2 for every
+other, where a repeat may make a second order. A target's own rules come before both.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Result of one attempt.
 
     Attributes:
-        meaning: `paused` is the target's, `held` the order's: it waits for a person. `unknown`: nobody knows whether it was
-            taken, and a look-up will tell.
+        meaning: `paused` pauses the target; `held` holds the order for a person; `unknown` waits for a look-up.
         maybe_delivered: The ERP may have the order although it did not say so.
-        in_doubt: It goes on being unknown, whatever the meaning.
-        cleared: It is certain that the last request was not done.
-        looked: A look-up did not find it, at a time when that counts.
-        ambiguous_failure: An answer that is believed a few times only.
-        silent: The target was asked nothing, so this says nothing about how it is.
+        in_doubt: The row stays in doubt, whatever the meaning.
+        cleared: The last request was certainly not done.
+        looked: A look-up did not find the order, late enough to count.
+        ambiguous_failure: The answer counts as a failure only after several repeats.
+        silent: The target was asked nothing, so this tells nothing about its health.
         unwell: The target as a whole looks down; enough of these in a row open the breaker.
-        detail: The ERP's words, bounded, for the operator.
-        credentials: With `paused`: it is our credentials that the target does not accept.
-        unreached: With `unwell`: nothing was sent, so that this is no order's fault.
-        wait_s: When to go on; None: by the retry settings.
-        erp_id, erp_number: What the ERP calls the order.
+        detail: Text of the ERP, bounded, for the operator.
+        credentials: With `paused`: the target does not accept our credentials.
+        unreached: With `unwell`: nothing was sent, so no order is at fault.
+        wait_s: Delay before the next try; None: by the retry settings.
+        erp_id, erp_number: The ERP's names of the order.
     """
 
     meaning: Meaning
@@ -101,8 +100,8 @@ def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: 
     """Return the outcome of an answer from an ERP that makes two orders of two requests; None for 409, which has two meanings.
 
     Args:
-        creates: The request was to make the order; else one of those that follow.
-        can_look: The target has a look-up that finds out what became of an order.
+        creates: The request makes the order; else it is one of the steps.
+        can_look: The target has a preflight.
     """
     status = answer.status
     detail = words(answer)

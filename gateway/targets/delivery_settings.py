@@ -21,9 +21,8 @@ _RANGE = re.compile(r"([1-9][0-9]{2})-([1-9][0-9]{2})\Z")
 class Idempotency(Table, frozen=True, kw_only=True):
     """Protection against a second order.
 
-    `header`: the ERP recognises a repeated header. `client_key`, `upsert`: it refuses, or overwrites, the second order with a
-    key of ours in it. `lookup`: it recognises nothing and is asked before each try. `none`: it cannot even be asked; what is
-    unclear waits for a person.
+    `header`: the ERP recognises a repeated header. `client_key`, `upsert`: it refuses, or overwrites, a second order with our key.
+    `lookup`: it recognises nothing and is asked before each try. `none`: it cannot even be asked; an order in doubt waits for a person.
     """
 
     strategy: Strategy = "header"
@@ -41,12 +40,12 @@ class Preflight(RequestTable, frozen=True, kw_only=True):
 
     Attributes:
         found: True or false, of the answer.
-        id, number: What the ERP calls it. A list of several ids says that it has the order more than once.
-        complete: Whether all of it is there; not given: what is found is whole.
+        id, number: The ERP's names of the order. A list of several ids: the order exists more than once.
+        complete: True where the whole order is there; without it, an order that is found is whole.
         absent: Statuses that mean "not there", beside a 2xx of which `found` is false.
-        per: Whether it looks for the order, or for one message of it: what is found for a change of an order is then the change.
-        settle_s: How long the ERP may still be working on a request that nobody answered; "not there" counts after that.
-        attempts: How often it must not be found then, until it is surely not there.
+        per: Subject of the look-up: the order, or one message of it, such as a change.
+        settle_s: How long the ERP may still work on an unanswered request; "not there" counts after that.
+        attempts: How many look-ups must miss the order then, until it is certainly absent.
     """
 
     found: Jsonata
@@ -63,10 +62,10 @@ class Step(RequestTable, frozen=True, kw_only=True):
     """Further request once the order exists.
 
     Attributes:
-        for_each: A list, of the context; the request is made for each `item` of it. Not given: once.
-        if_: The step is taken only where this is true.
-        repeat: Asking twice does no harm, so that an unclear one is simply asked again.
-        done: How many of this step's requests the ERP has carried out, or true for all, of the look-up's answer.
+        for_each: List over the context; one request for each `item`. Without it: one request.
+        if_: Take the step only where this is true.
+        repeat: A second request does no harm, so one in doubt is repeated.
+        done: Over the preflight's answer: the number of this step's requests that the ERP has carried out, or true for all.
     """
 
     method: Method = "POST"

@@ -67,13 +67,12 @@ class Lookup:
         """Return the ERP's rows by code; unknown codes are left out.
 
         Args:
-            fresh: Ask again for what was missing the last time: somebody may have put it right. Without, only for a message that
-                was refused for it itself.
+            fresh: Ask again for codes that were missing the last time; without it, only for a message refused for them.
         Raises:
             Refused: The ERP refuses the look-up, or has a code twice.
             AuthError, TransientError: As `Sender.send`; nothing was changed at the ERP.
         """
-        async with self._turn:  # of ten orders with the same article one asks, the others find it remembered
+        async with self._turn:  # of ten orders with the same article, one asks and the others find it cached
             found: dict[str, Row] = {}
             wanted: list[str] = []
             for code in codes:

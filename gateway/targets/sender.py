@@ -1,8 +1,8 @@
 """Sender of requests with a target's credentials; it renews what the ERP refuses, and stops before the account is locked.
 
-Until a proof (a password, a token, a session) has been accepted once, one request goes at a time: sixteen orders at once with
-a wrong password would be sixteen tries. A refused proof that had been accepted has run out, and is renewed, once for everybody
-who was refused with it; one that never was counts, and after `max_consecutive_auth_failures` nothing more is sent.
+Until a proof (a password, a token, a session) has been accepted once, requests go one at a time: sixteen orders at once with a
+wrong password would be sixteen tries. A refused proof that was accepted before has expired, and is renewed once for all requests.
+One that was never accepted counts as a failure; after `max_consecutive_auth_failures` of them nothing more is sent.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class AuthSender:
             if proof.serial > self._refused:
                 self._refused = proof.serial
                 if proof.serial == self._proven:
-                    self._proven = 0  # it has run out, or somebody changed it: nobody else tries it
+                    self._proven = 0  # expired or changed: no other request tries it
                 else:
                     self._failures += 1
         elif answer.status < 500 and proof.serial > self._refused:

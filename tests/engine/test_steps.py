@@ -136,7 +136,7 @@ async def test_an_unclear_step_that_nobody_can_tell_is_a_persons(tmp_path: Path)
         await until_settled(made)
         row = await made.row()
         assert (row["status"], row["outcome"], made.erp.made[0].lines) == ("held", "unknown", ["A1"])
-        assert "nobody knows whether step lines was done; look at the target's order SO-000001" in row["reason"]
+        assert "it is unknown whether step lines was done; check the target's order SO-000001" in row["reason"]
 
 
 async def test_a_refused_step_is_a_dead_letter_and_a_replay_goes_on_there(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_an_order_that_is_there_without_a_word_on_its_steps_is_a_persons(t
         await made.run_once()
         row = await made.row()
         assert (row["status"], len(made.erp.made)) == ("held", 1)
-        assert "nobody knows whether what follows it was done" in row["reason"]
+        assert "it is unknown whether its steps were done" in row["reason"]
 
 
 async def test_an_unclear_order_that_is_another_ones_gets_no_lines(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ async def test_without_a_look_up_a_person_decides(tmp_path: Path, fault: Any) ->
         await made.run_once()
         row = await made.row()
         assert (row["status"], row["outcome"]) == ("held", "unknown")
-        assert "nobody knows whether it was taken" in row["reason"]
+        assert "it is unknown whether it was taken" in row["reason"]
         await settle(made)
         assert len(made.erp.heard) == 1
         if fault == "drop_before":
