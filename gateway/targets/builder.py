@@ -18,7 +18,7 @@ from gateway.targets.request_settings import RequestTable
 from gateway.targets.schema import violations
 from gateway.targets.secrets_in_bodies import marks
 from gateway.targets.settings import TargetSettings
-from gateway.targets.templates import Template, Unfilled
+from gateway.targets.templates import Unfilled
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -117,8 +117,7 @@ class Builder:
 
     def around(self, body: bytes | None, context: Context) -> Request:
         """Make the request that carries a body. Raises Refused."""
-        settings = self._settings
-        return self._rendered(settings.method, settings.url, settings.query, settings.headers, settings.values, body, context, "")
+        return self._rendered(self._settings, self._settings.values, body, context, "")
 
     def body(self, context: Context) -> Made:
         """Make the body; without a mapping it is the canonical message."""
@@ -144,20 +143,12 @@ class Builder:
         if table.body is not None:
             result = self.evaluate(table.body, context, f"{where or 'request'}: body")
             body = encode_body(result, self._settings.body.decimal if self._settings.body else "number")
-        values = {**self._settings.values, **table.values}
-        return self._rendered(table.method, table.url, table.query, table.headers, values, body, context, where)
+        return self._rendered(table, {**self._settings.values, **table.values}, body, context, where)
 
     def _rendered(
-        self,
-        method: str,
-        url: Template,
-        query: Mapping[str, Template],
-        headers: Mapping[str, Template],
-        expressions: Mapping[str, Jsonata],
-        body: bytes | None,
-        context: Context,
-        where: str,
+        self, table: RequestTable | TargetSettings, expressions: Mapping[str, Jsonata], body: bytes | None, context: Context, where: str
     ) -> Request:
+        url, query, headers = table.url, table.query, table.headers
         constants = self._settings.vars
         named = {hole.name.split(".")[0] for template in (url, *query.values(), *headers.values()) for hole in template.holes}
         values = {name: self.evaluate(text, context, f"values.{name}") for name, text in expressions.items() if name in named}
@@ -179,7 +170,7 @@ class Builder:
         if given:
             encoded = "&".join(f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in given.items())
             address += ("&" if "?" in address else "?") + encoded
-        return Request(method=method, url=address, headers={**(_JSON if body is not None else {}), **sent}, body=body)
+        return Request(method=table.method, url=address, headers={**(_JSON if body is not None else {}), **sent}, body=body)
 
     def evaluate(self, text: str, context: Context, what: str = "") -> Any:
         """Evaluate a text of the configuration with all functions. Raises Refused, which begins with `what`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from oauthlib import oauth1
@@ -40,19 +40,26 @@ class Proof:
         self.cookies: dict[str, str] = {}
 
 
-class Signer(Protocol):
-    """Way to sign in. `proof` is never called twice at the same time."""
+class Signer:
+    """Way to sign in."""
 
-    renews: bool
+    renews = True
 
     async def proof(self, instead_of: Proof | None) -> Proof:
-        """Return the current proof, or a new one in place of `instead_of`. Raises AuthError, TransientError."""
+        """Return the current proof, or a new one in place of `instead_of`; never called twice at the same time.
+
+        Raises:
+            AuthError, TransientError: There is none.
+        """
+        raise NotImplementedError
 
     def headers(self, proof: Proof, request: Request) -> dict[str, str]:
         """Return the headers for one request."""
+        return proof.headers
 
     def reset(self) -> None:
         """Start over with the current secrets."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Sign out where there is a session."""
@@ -70,7 +77,7 @@ def signer_for(auth: Auth, ask: Ask, variables: Mapping[str, str], clock: Clock)
     return _Constant(auth)
 
 
-class _Constant:
+class _Constant(Signer):
     """Password, token or header that is sent as it is. Only a person can change it."""
 
     renews = False
@@ -87,9 +94,6 @@ class _Constant:
 
     def reset(self) -> None:
         self._proof = Proof(self._proof.serial + 1)
-
-    async def close(self) -> None:
-        pass
 
 
 class _Signatures(_Constant):
@@ -118,10 +122,8 @@ class _Signatures(_Constant):
         return {"Authorization": headers["Authorization"]}
 
 
-class _Tokens:
+class _Tokens(Signer):
     """OAuth2 client credentials."""
-
-    renews = True
 
     def __init__(self, auth: ClientCredentials, ask: Ask, clock: Clock) -> None:
         self._auth = auth
@@ -140,24 +142,16 @@ class _Tokens:
     async def proof(self, instead_of: Proof | None) -> Proof:
         token = await self._tokens.token(instead_of=instead_of.text if instead_of else None)
         if token != self._proof.text:
-            self._proof = Proof(self._proof.serial + 1, token)
+            self._proof = Proof(self._proof.serial + 1, token, {"Authorization": f"Bearer {token}"})
         return self._proof
-
-    def headers(self, proof: Proof, request: Request) -> dict[str, str]:
-        return {"Authorization": f"Bearer {proof.text}"}
 
     def reset(self) -> None:
         self._tokens = TokenSource(self._auth, self._send, self._clock)
         self._proof = Proof(self._proof.serial + 1)
 
-    async def close(self) -> None:
-        pass
 
-
-class _Sessions:
+class _Sessions(Signer):
     """Login with its cookies and captured headers."""
-
-    renews = True
 
     def __init__(self, auth: Login, ask: Ask, variables: Mapping[str, str], clock: Clock) -> None:
         self._auth = auth
@@ -229,9 +223,6 @@ class _Sessions:
 
     def _secrets(self) -> dict[str, str]:
         return {name: secret.reveal() for name, secret in self._auth.secrets.items()}
-
-    def headers(self, proof: Proof, request: Request) -> dict[str, str]:
-        return proof.headers
 
     def reset(self) -> None:
         self._proof = None

@@ -113,9 +113,10 @@ def _judge(builder: Builder, settings: TargetSettings, sample: Sample) -> Iterat
         return
     second = order.lines[1] if len(order.lines) > 1 else replace(order.lines[0], line_number=order.lines[0].line_number + 1)
     one, two = replace(order, lines=order.lines[:1]), replace(order, lines=(order.lines[0], second))
+    ones = {name: lookup.one for name, lookup in settings.lookups.items()}
     shapes: dict[str, Any] = {}
     for name, form in (("", order), (" with one line", one), (" with two lines", two), (" without optional fields", bare(one))):
-        made = builder.body(with_rows(builder.context(encode(replace(sample.message, order=form))), sample.rows, _ones(settings)))
+        made = builder.body(with_rows(builder.context(encode(replace(sample.message, order=form))), sample.rows, ones))
         said = made.wrong if name == " without optional fields" and made.missing and made.body is not None else made.problems
         if said:
             yield f"{name}: {'; '.join(said)}"
@@ -153,10 +154,6 @@ def _differing(one: Any, two: Any, at: str) -> Iterator[str]:
             yield from _differing(one[key], two[key], f"{at}.{key}".removeprefix("the body."))
     elif isinstance(one, list) and one and two:
         yield from _differing(one[0], two[0], f"{at}[0]")
-
-
-def _ones(settings: TargetSettings) -> dict[str, bool]:
-    return {name: lookup.one for name, lookup in settings.lookups.items()}
 
 
 def watch(settings: TargetSettings) -> None:
