@@ -219,7 +219,7 @@ async def talk():
     await hub.start()
     told = Subscription(url=hub.url, auth=HeaderAuth(name="x-api-key", value=Secret("k", origin="test")))
     async with hub_session(told.url, private=True) as http:
-        assert await Session(told, NullListener(), http, SystemClock()).try_out() is None
+        assert await Session(told, NullListener(), http, SystemClock()).probe() is None
     await hub.stop()
 asyncio.run(talk())
 MORE

@@ -147,6 +147,6 @@ async def _hub(name: str, part: SourcePart) -> int:
         return 0
     subscription = part.connector.subscribe()
     async with hub_session(subscription.url, private=part.settings.allow_private_addresses) as http:
-        ended = await Session(subscription, NullListener(), http, SystemClock()).try_out()
+        ended = await Session(subscription, NullListener(), http, SystemClock()).probe()
     print(f"sources.{name}: hub: {'connected' if ended is None else ended.reason}")
     return 0 if ended is None else 1

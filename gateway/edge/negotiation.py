@@ -1,7 +1,7 @@
-"""Before the WebSocket: who is asked, with which credential, and where the connection is to be opened.
+"""SignalR negotiation: find the URL and the headers for the WebSocket.
 
-Redirects are part of it: Azure SignalR and load balancers answer with another URL and a token for it. The vendor's key goes
-to the vendor's host only.
+It follows redirects: Azure SignalR and load balancers answer with another URL and a token for it. The vendor's key goes to the
+vendor's host only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Transport(Struct):
 
 
 class _Answer(Struct):
-    """TransportProtocols.md, `POST /negotiate`: version 1 has a connection token, version 0 only the id."""
+    """Answer of `POST /negotiate` (TransportProtocols.md): version 1 has a connection token, version 0 only the id."""
 
     url: str | None = None
     accessToken: str | None = None
@@ -45,7 +45,7 @@ class _Answer(Struct):
 
 
 class Negotiation:
-    """One negotiation, from the configured URL and the credential of now; `secrets` is what may not be repeated to anybody."""
+    """One negotiation, from the configured URL and the current credential. `secrets` are the texts to mask."""
 
     def __init__(self, subscription: Subscription, http: aiohttp.ClientSession, clock: Clock) -> None:
         self._subscription = subscription
@@ -54,15 +54,15 @@ class Negotiation:
         self.secrets: set[str] = set()
 
     async def run(self) -> tuple[str, dict[str, str]]:
-        """Where to open the WebSocket, and with which headers.
+        """Return the URL and the headers of the WebSocket.
 
         Raises:
-            Disconnected: The hub says no, or makes no sense.
+            Disconnected: The hub refuses, or is no hub.
             Unreached, Untrusted, Unanswered, TooLong: No answer.
         """
         url, token = self._subscription.url, None
         if not self._subscription.negotiate:
-            return self._dressed(url, token)
+            return self._with_credential(url, token)
         for _ in range(1 + _MOST_REDIRECTS):
             answer = await self._ask(url, token)
             if answer.url is None:
@@ -71,14 +71,14 @@ class Negotiation:
                     raise Disconnected("not_a_hub", "the negotiation gives no connection")
                 if "WebSockets" not in {one.transport for one in answer.availableTransports or ()}:
                     raise Disconnected("not_a_hub", "the hub offers no WebSockets")
-                target, headers = self._dressed(url, token)
-                return _with(target, id=id), headers
-            url, token = self._redirected(answer.url), answer.accessToken
+                target, headers = self._with_credential(url, token)
+                return _with_query(target, id=id), headers
+            url, token = self._checked_redirect(answer.url), answer.accessToken
         raise Disconnected("not_a_hub", f"the negotiation redirects more than {_MOST_REDIRECTS} times")
 
     async def _ask(self, url: str, token: str | None) -> _Answer:
-        target, headers = self._dressed(url, token)
-        parts = urlsplit(_with(target, negotiateVersion="1"))
+        target, headers = self._with_credential(url, token)
+        parts = urlsplit(_with_query(target, negotiateVersion="1"))
         path = parts.path.rstrip("/") + "/negotiate"
         answer = await exchange(
             self._http,
@@ -90,7 +90,7 @@ class Negotiation:
             max_bytes=_MOST_BYTES,
         )
         if answer.status != 200:
-            raise judge(answer.status, answer.headers, self._clock.now())
+            raise status_error(answer.status, answer.headers, self._clock.now())
         try:
             found = msgspec.json.decode(answer.body.removeprefix(_BOM), type=_Answer)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -100,7 +100,7 @@ class Negotiation:
             raise Disconnected("not_a_hub", f"it refuses the negotiation: {text}")
         return found
 
-    def _redirected(self, url: str) -> str:
+    def _checked_redirect(self, url: str) -> str:
         try:
             found = Url.parse(url)
         except ValueError as error:
@@ -109,30 +109,30 @@ class Negotiation:
             raise Disconnected("not_a_hub", "the negotiation redirects to an unencrypted address")
         return found
 
-    def _dressed(self, url: str, token: str | None) -> tuple[str, dict[str, str]]:
-        """The address and headers with the credential: after a redirect its token, and the vendor's key on its own host only."""
+    def _with_credential(self, url: str, token: str | None) -> tuple[str, dict[str, str]]:
+        """Return URL and headers with the credential: the vendor's key on its own host only, and the token of a redirect."""
         headers: dict[str, str] = {}
         if _origin(url) == _origin(self._subscription.url):
             match self._subscription.auth:
                 case HeaderAuth(name=name, value=value, prefix=prefix):
-                    headers[name] = f"{prefix} {self._revealed(value)}".strip()
+                    headers[name] = f"{prefix} {self._reveal(value)}".strip()
                 case QueryAuth(name=name, value=value):
-                    url = _with(url, **{name: self._revealed(value)})
+                    url = _with_query(url, **{name: self._reveal(value)})
                 case BearerAuth(token=own):
-                    headers["Authorization"] = f"Bearer {self._revealed(own)}"
+                    headers["Authorization"] = f"Bearer {self._reveal(own)}"
         if token:
             self.secrets.add(token)
             headers["Authorization"] = f"Bearer {token}"
         return url, headers
 
-    def _revealed(self, secret: Secret) -> str:
+    def _reveal(self, secret: Secret) -> str:
         text = secret.reveal()
         self.secrets.add(text)
         return text
 
 
-def judge(status: int, headers: Mapping[str, str], now: datetime) -> Disconnected:
-    """What another status than the right one means."""
+def status_error(status: int, headers: Mapping[str, str], now: datetime) -> Disconnected:
+    """Return the error for an unexpected status."""
     wait_s = retry_after_s(headers, now)
     if status in (401, 403):
         return Disconnected("credential", f"the hub answers {status}; check the credential and what it may do", retry_after_s=wait_s)
@@ -143,7 +143,7 @@ def judge(status: int, headers: Mapping[str, str], now: datetime) -> Disconnecte
     return Disconnected("refused", f"the hub answers {status}", retry_after_s=wait_s)
 
 
-def _with(url: str, **parameters: str) -> str:
+def _with_query(url: str, **parameters: str) -> str:
     parts = urlsplit(url)
     query = "&".join(filter(None, (parts.query, urlencode(parameters))))
     return urlunsplit(parts._replace(query=query))

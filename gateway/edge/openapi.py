@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: what can be handed in here, made of the Structs that the bodies are checked against (OpenAPI 3.1)."""
+"""OpenAPI 3.1 description of the command API, made from the Structs that check the bodies."""
 
 from __future__ import annotations
 
@@ -19,29 +19,25 @@ _REF = "#/components/{}/{}"
 _STATES = ("ready", "leased", "done", "unknown", "held", "dead")
 _ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 _INTRODUCTION = """\
-Each command is committed before it is answered, and then said to the vendor until the vendor has answered, once. Send the same
-body under the same `Idempotency-Key` again whenever you are not sure that it arrived. Beyond what the schemas say, a command may
-have rules of its own, such as dates that must lie ahead; what breaks them is answered 422 like all that does not fit."""
+The gateway commits each command before it answers, and then sends it to the vendor until the vendor has answered. If you are not
+sure that a command arrived, send the same body again under the same `Idempotency-Key`: it runs once. A command may have rules
+beyond its schema, such as dates that must lie in the future; a body that breaks them is answered 422, too."""
 
 
 def openapi(commands: Mapping[str, Mapping[str, Command]], max_body_bytes: int) -> bytes:
-    """The document.
-
-    Args:
-        commands: By source, what can be said to its vendor now.
-    """
+    """Return the document for these commands of each source."""
     bodies = list(dict.fromkeys(command.body for those in commands.values() for command in those.values()))
     refs, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for schema in schemas.values():
         if "properties" in schema:
-            schema["additionalProperties"] = False  # a key that is not known is refused, wherever it stands
+            schema["additionalProperties"] = False  # an unknown key is refused at every level
     named = dict(zip(bodies, refs, strict=True))
     paths: dict[str, Any] = {
         f"/out/{source}/{name}": {"post": _command(source, name, command, named[command.body], max_body_bytes)}
         for source, those in commands.items()
         for name, command in those.items()
     }
-    paths["/out/{id}"] = {"parameters": [_parameter("id", "path", _ID)], "get": _look()}
+    paths["/out/{id}"] = {"parameters": [_parameter("id", "path", _ID)], "get": _state()}
     for image, kind in CODE_IMAGES.items():
         paths[f"/out/{{id}}/{image}"] = {"parameters": [_parameter("id", "path", _ID)], "get": _image(image, kind)}
     paths["/openapi.json"] = {
@@ -49,13 +45,13 @@ def openapi(commands: Mapping[str, Mapping[str, Command]], max_body_bytes: int) 
             "operationId": "openapi",
             "tags": ["gateway"],
             "summary": "This document",
-            "responses": {"200": _json("The document", {"type": "object"}), **_no("401", "429")},
+            "responses": {"200": _json("The document", {"type": "object"}), **_refusals("401", "429")},
         }
     }
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
-            "info": {"title": "order-gateway: the way back", "version": __version__, "description": _INTRODUCTION},
+            "info": {"title": "order-gateway: command API", "version": __version__, "description": _INTRODUCTION},
             "security": [{"token": []}],
             "tags": [{"name": "gateway"}, *({"name": source} for source in commands)],
             "paths": paths,
@@ -82,12 +78,12 @@ def _command(source: str, name: str, command: Command, body: Mapping[str, Any], 
                 "Idempotency-Key",
                 "header",
                 {"type": "string", "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-                "Your name for this command, new for each; the same again is not done twice.",
+                "Your name for this command, a new one for each. A repeat under the same name does not run it again.",
             ),
             {
                 **_parameter("Prefer", "header", {"type": "string", "pattern": "^wait=[0-9]{1,3}$"}),
                 "required": False,
-                "description": f"`wait=SECONDS`, at most {LONGEST_WAIT_S}: the answer waits for the vendor's (RFC 7240).",
+                "description": f"`wait=SECONDS`, at most {LONGEST_WAIT_S}: wait for the vendor's answer (RFC 7240).",
             },
         ],
         "requestBody": {
@@ -96,19 +92,22 @@ def _command(source: str, name: str, command: Command, body: Mapping[str, Any], 
             "content": {"application/json": {"schema": body}},
         },
         "responses": {
-            "200": {**_json("The vendor has answered while you waited", _ref("schemas", "Ended")), "headers": {**committed, **waited}},
-            "202": {**_json("It is committed, and on its way", _ref("schemas", "Committed")), "headers": {**committed, **waited}},
-            **_no("400", "401", "403", "408", "409", "413", "415", "422", "429", "503"),
+            "200": {**_json("The vendor has answered in time", _ref("schemas", "Ended")), "headers": {**committed, **waited}},
+            "202": {
+                **_json("The command is committed, and will be sent", _ref("schemas", "Committed")),
+                "headers": {**committed, **waited},
+            },
+            **_refusals("400", "401", "403", "408", "409", "413", "415", "422", "429", "503"),
         },
     }
 
 
-def _look() -> dict[str, Any]:
+def _state() -> dict[str, Any]:
     return {
         "operationId": "submission",
         "tags": ["gateway"],
-        "summary": "What has become of a command that you have handed in",
-        "responses": {"200": _json("Its state of now", _ref("schemas", "Submission")), **_no("401", "404", "429", "503")},
+        "summary": "State of a command that you submitted",
+        "responses": {"200": _json("Its current state", _ref("schemas", "Submission")), **_refusals("401", "404", "429", "503")},
     }
 
 
@@ -119,7 +118,7 @@ def _image(image: str, kind: str) -> dict[str, Any]:
         "summary": "The QR code of a created order" if image.startswith("pickup") else "The DataMatrix label of a created order",
         "responses": {
             "200": {"description": "The image", "content": {kind: {}}},
-            **_no("401", "404", "429", "503"),
+            **_refusals("401", "404", "429", "503"),
         },
     }
 
@@ -136,7 +135,7 @@ def _ref(kind: str, name: str) -> dict[str, str]:
     return {"$ref": _REF.format(kind, name)}
 
 
-def _no(*statuses: str) -> dict[str, Any]:
+def _refusals(*statuses: str) -> dict[str, Any]:
     return {status: _ref("responses", status) for status in statuses}
 
 
@@ -152,28 +151,28 @@ def _refusal(description: str, schema: str = "Refusal", **headers: str) -> dict[
 
 
 _HEADERS = {
-    "Location": _header("Where its state can be asked for", {"type": "string"}),
-    "Idempotent-Replayed": _header("There where the key was known: nothing new was made", {"const": "true"}),
-    "Preference-Applied": _header("How long the answer was willing to wait", {"type": "string"}),
-    "Retry-After": _header("Seconds until it is worth another try", {"type": "string", "pattern": "^[0-9]+$"}),
-    "WWW-Authenticate": _header("Which kind of token is needed", {"type": "string"}),
+    "Location": _header("Address of its state", {"type": "string"}),
+    "Idempotent-Replayed": _header("Present if the key was known: no new command was made", {"const": "true"}),
+    "Preference-Applied": _header("How long the gateway waited at most", {"type": "string"}),
+    "Retry-After": _header("Seconds until the next try", {"type": "string", "pattern": "^[0-9]+$"}),
+    "WWW-Authenticate": _header("Kind of token that is needed", {"type": "string"}),
 }
 _RESPONSES = {
-    "400": _refusal("No Idempotency-Key, or one that cannot be used; or the body breaks off"),
-    "401": _refusal("No token, or one that is not known", WWW_Authenticate=""),
-    "403": _refusal("The token may not hand in this command"),
+    "400": _refusal("No Idempotency-Key, or an invalid one; or the body breaks off"),
+    "401": _refusal("No token, or an unknown one", WWW_Authenticate=""),
+    "403": _refusal("The token may not submit this command"),
     "404": _refusal("There is no such command, no such id of yours, or no such code"),
-    "408": _refusal("The body does not come"),
+    "408": _refusal("The body comes too slowly"),
     "409": _refusal("The key stands for another command, or there is one for this number already; `id` names it where it is yours"),
     "413": _refusal("The body is too long"),
-    "415": _refusal("The body is no JSON by its Content-Type"),
-    "422": _refusal("The body does not fit; all that is wrong with it", "Misfit"),
+    "415": _refusal("The Content-Type is not JSON"),
+    "422": _refusal("The body does not fit; lists every problem", "Misfit"),
     "429": _refusal("Too many requests a second", Retry_After=""),
-    "503": _refusal("Nothing that you could rely on was committed: send the same again under the same key", Retry_After=""),
+    "503": _refusal("The command may not be committed: send the same again under the same key", Retry_After=""),
 }
-_STATE = {"enum": list(_STATES), "description": "held: a person decides. unknown: nobody knows yet whether the vendor has done it."}
-_ANSWER = {"description": "The vendor's answer as it came; null where there is none, not yet, or not any more."}
-_ERROR = {"type": ["string", "null"], "description": "Why it is dead or held, or what the last try met."}
+_STATE = {"enum": list(_STATES), "description": "held: a person decides. unknown: it is in doubt whether the vendor has done it."}
+_ANSWER = {"description": "The vendor's answer as received; null if there is none, not yet, or not any more."}
+_ERROR = {"type": ["string", "null"], "description": "Reason why it is dead or held, or the error of the last attempt."}
 _SCHEMAS: Mapping[str, Any] = {
     "Committed": {
         "type": "object",

@@ -1,8 +1,8 @@
-"""The poll door: asks a vendor on a schedule, one call at a time, and moves the cursor only with the commit.
+"""Poll door: ask a vendor on a schedule, one call at a time, and move the cursor only with the commit.
 
-A round ends when the vendor has nothing more. One that does not end is cut: the door is down, says why, and the next round goes
-on from where this one stopped. What a vendor asks for by `Retry-After` is believed up to the larger of an hour and three of the
-source's own pauses, and a long wait takes the door down as well, with the time of the next call.
+A round ends when the vendor has nothing more. An endless round is cut: the door is down, gives the reason, and the next round
+continues from there. A `Retry-After` counts up to the larger of an hour and three of the source's own pauses; a long wait takes
+the door down as well, with the time of the next call.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _MOST_THROTTLED = 3
 
 
 class _Endless(TransientError):
-    """The connector asks for more and more; what came so far is stored, and the cursor is kept."""
+    """Round that does not end; its pages so far are stored, and the cursor is kept."""
 
 
 class Poller:
-    """One source's poller; `run()` is its task."""
+    """Poller of one source; `run()` is its task."""
 
     def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
@@ -52,27 +52,27 @@ class Poller:
         self._throttled = 0
         self._now = asyncio.Event()
         self._asking = False
-        self._went_well = False
+        self._succeeded = False
         self._quiet_until = 0.0
-        self._asked: list[asyncio.Future[None]] = []
+        self._resyncs: list[asyncio.Future[None]] = []
 
     async def resync(self) -> None:
-        """Ask at once, and return when a whole round that began after this call has gone well.
+        """Poll now, and return when a whole round that began after this call has succeeded.
 
-        A vendor that wants quiet, and one that does not know us, is not asked before its time.
+        After a rate limit or a refused sign-in, the wait is kept.
         """
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asked.append(asked)
+        self._resyncs.append(asked)
         if not self._asking and self._clock.monotonic() >= self._quiet_until:
             self._now.set()
         try:
             await asked
         finally:
-            if asked in self._asked:
-                self._asked.remove(asked)
+            if asked in self._resyncs:
+                self._resyncs.remove(asked)
 
     def resume(self) -> None:
-        """Ask at once: the credentials changed, or an operator says so."""
+        """Poll now: the credentials changed, or an operator asks for it."""
         self._failures = self._throttled = 0
         self._now.set()
 
@@ -80,8 +80,8 @@ class Poller:
         """Poll until cancelled; a cancelled call leaves the cursor where the last commit put it."""
         self._metrics.health.set_door(self._source.name, "poll", "up")
         while True:
-            wait_s = await self._round_for_those_who_asked()
-            if self._went_well and self._asked:  # while it was under way
+            wait_s = await self._round_for_resyncs()
+            if self._succeeded and self._resyncs:  # during the round
                 continue
             try:
                 async with asyncio.timeout(wait_s):
@@ -90,22 +90,22 @@ class Poller:
                 pass
             self._now.clear()
 
-    async def _round_for_those_who_asked(self) -> float:
-        asked, self._asked, self._asking = self._asked, [], True
+    async def _round_for_resyncs(self) -> float:
+        resyncs, self._resyncs, self._asking = self._resyncs, [], True
         wait_s = await self.round()
         self._asking = False
-        if not self._went_well:
-            self._asked = [one for one in asked if not one.done()] + self._asked
+        if not self._succeeded:
+            self._resyncs = [one for one in resyncs if not one.done()] + self._resyncs
             return wait_s
-        for one in asked:
+        for one in resyncs:
             if not one.done():
                 one.set_result(None)
         return wait_s
 
     async def round(self) -> float:
-        """Ask until there is nothing more; the seconds to wait before the next time."""
+        """Poll until there is nothing more; return the seconds to wait before the next round."""
         interval_s = self._source.connector.poll_interval_s()
-        self._went_well = False
+        self._succeeded = False
         try:
             await self._sweep()
         except StoreFailed:
@@ -125,12 +125,12 @@ class Poller:
             self._failures += 1
             self._quiet(asked_s)
             return self._down(error, max(asked_s, backoff_s(self._failures, base_s=min(5.0, interval_s), cap_s=interval_s)))
-        self._failures, self._throttled, self._went_well, self._quiet_until = 0, 0, True, 0.0
+        self._failures, self._throttled, self._succeeded, self._quiet_until = 0, 0, True, 0.0
         self._metrics.health.set_door(self._source.name, "poll", "up")
         return interval_s * random.uniform(0.95, 1.05)  # noqa: S311 - spreads load, guards nothing
 
     def _throttle(self, error: RateLimited, interval_s: float) -> float:
-        """A short wait now and then is how it should be; a long one, or one after the other, is a door that does not work."""
+        """Wait as asked. The door is down if the wait is long, or if several follow each other."""
         self._throttled += 1
         wait_s = max(capped_retry_after_s(error.retry_after_s, interval_s) or _SHORT_WAIT_S, 1.0)
         if wait_s > max(interval_s, _SHORT_WAIT_S) or self._throttled >= _MOST_THROTTLED:
@@ -138,7 +138,7 @@ class Poller:
         return self._quiet(wait_s)
 
     def _quiet(self, wait_s: float) -> float:
-        """Nobody but an operator makes us ask before that."""
+        """Allow only an operator to poll before the wait is over."""
         self._quiet_until = self._clock.monotonic() + wait_s
         return wait_s
 
@@ -164,7 +164,7 @@ class Poller:
                 raise _Endless(f"the connector asks for more without an end: {what}; it goes on from there, slowly")
 
     async def _ask_for_open_orders(self, cursor: str | None) -> None:
-        """Order by order, some at a time; an order that a later batch adds comes in the next round."""
+        """Poll the open orders in batches; an order added meanwhile comes in the next round."""
         after = 0
         while found := await self._store.open_orders(self._source.name, after, _OPEN_AT_ONCE):
             page, _ = await self._page(cursor, [OpenOrder(order_ref=one.order_ref, order=read_order(one.message)) for one in found])

@@ -1,8 +1,7 @@
-"""What a hub has pushed, on its way into the store: in order, bounded, and never dropped because the store is slow.
+"""Bounded buffer between a hub and the store: in order, and never dropped because the store is slow.
 
-A hub sends nothing twice, so what has been taken from the wire is kept until it is committed. Room is given back only then:
-while the store cannot take anything, the intake fills, the session stops reading, and TCP makes the hub wait. What comes while
-one commit is under way is read meanwhile, and is the next commit.
+A hub sends nothing twice, so a push is kept until it is committed. While the store is busy, the buffer fills, the session stops
+reading, and TCP makes the hub wait. Pushes that come during a commit are read meanwhile, and make the next commit.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class _Pushed(Struct, frozen=True):
 
 
 class _Read(Struct):
-    """One call of the hub as the store takes it: its events, or the dead letter that it is."""
+    """One call of the hub as the store takes it: its events, or a dead letter."""
 
     body: bytes
     events: list[NewEvent]
@@ -47,7 +46,7 @@ class _Read(Struct):
 
 
 class PushBuffer:
-    """One source's; `put` from the session, `run` as its own task."""
+    """Buffer of one source; the session calls `put`, and `run()` is a task."""
 
     def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
@@ -66,7 +65,7 @@ class PushBuffer:
         metrics.realtime.waiting.labels(source.name).set_function(lambda: self._count)
 
     async def put(self, body: bytes, *, broken: str | None = None) -> None:
-        """Take one call, or a record that is `broken` for this reason; waits while there is no room."""
+        """Take one call, or a record that is `broken` for this reason; wait while there is no room."""
         if not self._fits(body):
             began = self._clock.monotonic()
             while not self._fits(body):
@@ -83,7 +82,7 @@ class PushBuffer:
         return not self._count or (self._count < MOST_EVENTS and self._bytes + len(body) <= MOST_BYTES)
 
     async def run(self) -> None:
-        """Accept until cancelled: all that waits, in one commit. Raises StoreFailed."""
+        """Read and store until cancelled. Raises StoreFailed."""
         name = self._source.name
         tasks = [asyncio.create_task(self._reading(), name=f"realtime read {name}")]
         tasks.append(asyncio.create_task(self._storing(), name=f"realtime store {name}"))
@@ -98,17 +97,17 @@ class PushBuffer:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _reading(self) -> None:
-        """Let the connector read what waits, a slice at a time: a burst is milliseconds of thinking."""
+        """Let the connector read the pushes, a slice at a time: a burst is milliseconds of work."""
         while True:
             await self._some.wait()
             for _ in range(min(_SLICE, len(self._waiting))):
-                read = await self._read(self._waiting[0])  # first: what is ready may be taken meanwhile
+                read = await self._read(self._waiting[0])  # first, since the ready ones may be stored meanwhile
                 self._ready.append(read)
                 self._waiting.popleft()
             if not self._waiting:
                 self._some.clear()
             if not self._waiting or len(self._ready) >= MOST_EVENTS // 2:
-                self._some_ready.set()  # not for each slice: small commits give back little room, and so stay small
+                self._some_ready.set()  # not for each slice: small commits free little room, and so stay small
             await asyncio.sleep(0)
 
     async def _storing(self) -> None:
@@ -116,7 +115,7 @@ class PushBuffer:
             await self._some_ready.wait()
             self._some_ready.clear()
             ready, self._ready = self._ready, []
-            await self._take(ready)
+            await self._store_all(ready)
             self._count -= len(ready)
             self._bytes -= sum([len(one.body) for one in ready])
             self._room.set()
@@ -124,16 +123,16 @@ class PushBuffer:
                 self._empty.set()
 
     async def drained(self) -> None:
-        """Return when everything that was put has been accepted."""
+        """Return when everything that was put is stored."""
         await self._empty.wait()
 
     async def _read(self, pushed: _Pushed) -> _Read:
         while True:
             try:
                 return await self._read_once(pushed)
-            except TransientError as error:  # the connector stands still, and a hub does not say it again
+            except TransientError as error:  # the connector cannot read now, and a hub does not send again
                 log.warning("realtime.waits", extra={"source": self._source.name, "reason": str(error)})
-                self._some_ready.set()  # what was read before does not wait for this one
+                self._some_ready.set()  # earlier ones do not wait for this one
                 await self._clock.sleep(_RETRY_S)
 
     async def _read_once(self, pushed: _Pushed) -> _Read:
@@ -144,7 +143,7 @@ class PushBuffer:
         try:
             found = await source.hook_runner.run("read", lambda: source.connector.read(envelope))
             return _Read(pushed.body, incoming(found, source.stages, source.earlier_versions))
-        except Rejected:  # nobody is there to hear it, and a hub does not ask again
+        except Rejected:  # a hub gets no answer
             return _unreadable(pushed.body, "rejected by the connector; its reason was for the sender", "rejected")
         except Misread as error:
             return _unreadable(pushed.body, str(error))
@@ -152,8 +151,8 @@ class PushBuffer:
             log.error("plugin.failed", exc_info=error, extra={"source": source.name})
             return _unreadable(pushed.body, str(error))
 
-    async def _take(self, read: list[_Read]) -> None:
-        """One commit; where that cannot be, one by one, so that nothing stands in the way of the rest."""
+    async def _store_all(self, read: list[_Read]) -> None:
+        """Store them in one commit; if that fails, one by one, so that none blocks the rest."""
         try:
             accepted = await self._commit([event for one in read for event in one.events])
         except StoreFailed:
@@ -161,15 +160,15 @@ class PushBuffer:
         except Exception as error:
             if len(read) > 1:
                 for one in read:
-                    await self._take([one])
+                    await self._store_all([one])
             else:
                 log.error("realtime.not_taken", exc_info=error, extra={"source": self._source.name})
-                await self._keep(_unreadable(read[0].body, f"the store refuses it: {type(error).__name__}"))
+                await self._store_dead(_unreadable(read[0].body, f"the store refuses it: {type(error).__name__}"))
         else:
             self._count_outcomes(read, accepted)
 
-    async def _keep(self, dead: _Read) -> None:
-        """A dead letter is as plain as can be: where the store refuses that too it is the store, and may pass."""
+    async def _store_dead(self, dead: _Read) -> None:
+        """Store a dead letter, and retry: it has nothing that the store could refuse, so the error may pass."""
         while True:
             try:
                 accepted = await self._commit(dead.events)
@@ -181,17 +180,17 @@ class PushBuffer:
                 return self._count_outcomes([dead], accepted)
 
     async def _commit(self, events: list[NewEvent]) -> list[Accepted]:
-        complained = False
+        warned = False
         while events:
             try:
                 accepted = await self._store.accept(self._source.name, "realtime", events)
                 warn_of_flagged(self._source.name, events, accepted)
                 return accepted
             except StoreBusy as error:
-                if not complained:
+                if not warned:
                     self._metrics.received.labels(self._source.name, "realtime", "busy").inc()
                     log.warning("realtime.busy", extra={"source": self._source.name, "reason": str(error), "waiting": self._count})
-                complained = True
+                warned = True
                 await self._clock.sleep(min(error.retry_after_s, _RETRY_S))
         return []
 

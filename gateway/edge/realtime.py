@@ -1,8 +1,7 @@
-"""The realtime door: connect to a vendor's hub, listen, catch up, and come back for ever.
+"""Realtime door: connect to a vendor's hub, listen, resync, and reconnect for ever.
 
-A hub replays nothing. So what is pushed is committed as it comes, and every connection is followed by a round of the
-source's poller, begun after the listening has begun: a push proves itself, not what came before. The door is up when both
-are well. Which protocol the hub speaks is the session's business.
+A hub replays nothing. So each push is committed as it comes, and after every connect the source's poller runs a round that
+begins after the listening has begun. The door is up when both are well. The session knows the hub's protocol.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ _MOST_NAMES = 100
 
 
 class Session(Protocol):
-    """One connection, one try."""
+    """One connection to a hub."""
 
     async def run(self) -> None:
-        """Connect and listen until it ends. Raises Disconnected, always."""
+        """Connect and listen until the connection ends. Always raises Disconnected."""
 
 
 Dial = Callable[[Subscription, "Realtime"], Session]
 
 
 class Realtime:
-    """One source's listener; `run()` is its task, and it is the `HubListener` of its sessions.
+    """Realtime door of one source, and the `HubListener` of its sessions; `run()` is its task.
 
     Args:
-        dial: Makes the session of one try.
-        resync: Returns when a whole round of the poller, begun after the call, has gone well.
+        dial: Makes a session.
+        resync: Returns when a whole round of the poller, begun after the call, has succeeded.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Realtime:
         self._accepting: asyncio.Task[None] | None = None
 
     def resume(self) -> None:
-        """The credentials changed, or an operator says so: where it waits for the next try, try at once."""
+        """Reconnect now if it waits: the credentials changed, or an operator asks for it."""
         self._resumed.set()
 
     async def run(self) -> None:
@@ -98,7 +97,7 @@ class Realtime:
             self._metrics.realtime.state.labels(name).set(0)
 
     async def stop(self, timeout_s: float) -> None:
-        """Hang up, then accept what has come, both within `timeout_s`. What is not accepted by then comes with the next resync."""
+        """Disconnect, then store what was received, both within `timeout_s`. The next resync brings the rest."""
         if self._listening is None or self._accepting is None:
             return
         drained = asyncio.create_task(self._intake.drained(), name=f"realtime drain {self._source.name}")
@@ -113,39 +112,33 @@ class Realtime:
             drained.cancel()
             self._accepting.cancel()
 
-    # --- what the session tells
+    # --- HubListener
 
     def on_connected(self) -> None:
-        """See `HubListener`."""
         self._resumed.clear()
         self._not_found = 0
         self._online_at = self._clock.monotonic()
         self._metrics.realtime.state.labels(self._source.name).set(2)
         self._metrics.realtime.connects.labels(self._source.name, "online").inc()
-        self._metrics.health.set_door(
-            self._source.name, "realtime", "down", "connected; what was missed meanwhile is being polled", starting=True
-        )
+        self._metrics.health.set_door(self._source.name, "realtime", "down", "connected; the poller fetches what was missed", starting=True)
         log.info("realtime.online", extra={"source": self._source.name})
         self._catching_up = asyncio.create_task(self._catch_up(), name=f"resync {self._source.name}")
 
     def on_activity(self) -> None:
-        """See `HubListener`."""
         self._metrics.realtime.on_message(self._source.name)
 
     async def on_call(self, target: str, arguments: bytes) -> None:
-        """See `HubListener`."""
         self._metrics.realtime.on_event(self._source.name)
         head = self._heads.get(target)
         if head is None:
             head = _head(target)
-            self._note_unknown(target)
+            self._warn_of_unknown(target)
         await self._intake.put(b"%b%b}" % (head, arguments))
 
     async def on_bad_record(self, record: bytes, reason: str) -> None:
-        """See `HubListener`."""
         await self._intake.put(record, broken=reason)
 
-    def _note_unknown(self, target: str) -> None:
+    def _warn_of_unknown(self, target: str) -> None:
         if target not in self._unknown and len(self._unknown) < _MOST_NAMES:
             self._unknown.add(target)
             log.warning("realtime.unknown_target", extra={"source": self._source.name, "target_name": target[:100]})
@@ -161,7 +154,7 @@ class Realtime:
             reconnect, ended = await self._try()
             online_s = 0.0 if self._online_at is None else self._clock.monotonic() - self._online_at
             wait_s = self._backoff.after(ended, online_s, reconnect)
-            self._note(ended, online_s, wait_s)
+            self._report(ended, online_s, wait_s)
             await self._pause(wait_s)
 
     async def _try(self) -> tuple[Reconnect, Disconnected]:
@@ -176,7 +169,7 @@ class Realtime:
         except PluginError as error:
             log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
             return reconnect, Disconnected("connector", str(error))
-        except Exception as error:  # whatever nobody has thought of is a reason to come again, not to stay away
+        except Exception as error:  # reconnect after an unexpected error, too
             log.error("realtime.failed", exc_info=error, extra={"source": self._source.name})
             return reconnect, Disconnected("internal", f"{type(error).__name__} in the gateway itself; see its log")
         finally:
@@ -197,7 +190,7 @@ class Realtime:
             await asyncio.gather(self._catching_up, return_exceptions=True)
             self._catching_up = None
 
-    def _note(self, ended: Disconnected, online_s: float, wait_s: float) -> None:
+    def _report(self, ended: Disconnected, online_s: float, wait_s: float) -> None:
         name, metrics = self._source.name, self._metrics
         reason = ended.reason
         if ended.cause == "not_found":
@@ -225,7 +218,7 @@ class Realtime:
         )
 
     async def _pause(self, wait_s: float) -> None:
-        """Wait, or until `resume`."""
+        """Wait, at most until `resume`."""
         tasks = [asyncio.ensure_future(self._clock.sleep(wait_s)), asyncio.create_task(self._resumed.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -236,5 +229,5 @@ class Realtime:
 
 
 def _head(target: str) -> bytes:
-    """How a call begins that is handed to the connector under this name."""
+    """Return the start of a call's JSON under this name."""
     return b'{"target":%b,"arguments":' % msgspec.json.encode(target)

@@ -1,4 +1,4 @@
-"""A listening aiohttp server with every limit set: slow senders and readers, connections, quiet errors (reliability.md, Input)."""
+"""aiohttp server with every limit set: slow senders and readers, connections, quiet errors (reliability.md, Input)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("gateway.http")
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 IDLE_TIMEOUT_S = HttpSettings().idle_timeout_s
-_LOOK_ROUND_S = 1.0
+_CHECK_EVERY_S = 1.0
 _AT_ONCE = 64 * 1024
 NAME = "order-gateway"
 _ERROR_HEADERS = {
@@ -38,25 +38,19 @@ _SILENT.disabled = True
 
 
 class QuietHandler(RequestHandler):
-    """Says nothing of what it was sent: aiohttp's own error path logs and returns malformed header bytes, tokens included.
+    """Handler that repeats no input: aiohttp's own error path logs and returns malformed header bytes, tokens included.
 
     Attributes:
-        connection: This connection among the others.
+        connection: Limits of this connection.
     """
 
     __slots__ = ("_admission", "_connections", "connection")
     connection: Connection
 
-    def at(self, connections: Connections, admission: Admission) -> QuietHandler:
-        """Belong to these; before it is connected."""
-        self._connections = connections
-        self._admission = admission
-        return self
-
-    def sit(self, connection: Connection) -> None:
-        """Take its place."""
-        self.connection = connection
-        self._connections.join(connection)
+    def join(self, connections: Connections, admission: Admission, connection: Connection) -> None:
+        """Count as one of the connections, before `connection_made`."""
+        self._connections, self._admission, self.connection = connections, admission, connection
+        connections.join(connection)
 
     def data_received(self, data: bytes) -> None:
         if data:
@@ -82,13 +76,13 @@ class QuietHandler(RequestHandler):
 
 
 class Listener:
-    """One address that is listened on.
+    """Server on one address.
 
     Args:
-        answers: An application; or, where one function answers everything, that function, without the cost of a router.
-        max_connections: One more has to make room, or is closed at once.
+        answers: An application, or one function for everything, which saves the cost of a router.
+        max_connections: For one more, another makes room, or it is closed at once.
         idle_timeout_s: For an idle connection and for the headers of a request; that of the admission's settings if None.
-        admission: Who may come in, and how the rest is counted. None for one with every default, whose counts nobody sees.
+        admission: None for the default limits, without metrics.
         max_per_address: Of `max_connections`; None for all of them.
     """
 
@@ -109,29 +103,29 @@ class Listener:
         self._max_per_address = max_per_address or max_connections
         self._idle_timeout_s = self._admission.settings.idle_timeout_s if idle_timeout_s is None else idle_timeout_s
         self._server: asyncio.Server | None = None
-        self._looking: asyncio.TimerHandle | None = None
+        self._next_check: asyncio.TimerHandle | None = None
 
     async def start(self, host: str, port: int) -> None:
-        """Listen on TCP. Raises OSError where the address cannot be had."""
+        """Listen on TCP. Raises OSError if the address cannot be used."""
         await self._set_up()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._door, host, port, backlog=1024, reuse_address=True)
+        self._server = await loop.create_server(lambda: _NewConnection(self), host, port, backlog=1024, reuse_address=True)
 
     async def start_unix(self, path: str) -> None:
         """Listen on a Unix socket."""
         await self._set_up()
-        self._server = await asyncio.get_running_loop().create_unix_server(self._door, path, backlog=64)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _NewConnection(self), path, backlog=64)
 
     async def _set_up(self) -> None:
         if isinstance(self._answers, web.Application):
-            self._answers.on_response_prepare.append(_sign)
+            self._answers.on_response_prepare.append(_set_server_header)
             self._runner = web.AppRunner(self._answers, handle_signals=False, access_log=None)
         else:
             self._runner = web.ServerRunner(web.Server(self._answers, access_log=None), handle_signals=False)
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        server.request_handler = _seated(_without_expectations(server.request_handler))
+        server.request_handler = _tracked(_without_expectations(server.request_handler))
         settings = self._admission.settings
         limits = Limits(
             connections=self._max_connections,
@@ -140,24 +134,21 @@ class Listener:
             write_timeout_s=settings.write_timeout_s,
         )
         self.connections = Connections(limits, self._admission.note)
-        self._look_round()
+        self._check_once_a_second()
 
-    def _look_round(self) -> None:
+    def _check_once_a_second(self) -> None:
         self.connections.drop_unread()
-        self._looking = asyncio.get_running_loop().call_later(_LOOK_ROUND_S, self._look_round)
+        self._next_check = asyncio.get_running_loop().call_later(_CHECK_EVERY_S, self._check_once_a_second)
 
     @property
     def port(self) -> int:
-        """The TCP port in use."""
+        """TCP port in use."""
         assert self._server is not None
         address: tuple[str, int] = self._server.sockets[0].getsockname()
         return address[1]
 
-    def _door(self) -> asyncio.Protocol:
-        return _Door(self)
-
     def admit(self, transport: asyncio.Transport) -> None:
-        """Serve a new connection, or close it without a word, so that those inside are served."""
+        """Serve a new connection, or close it at once if there is no room."""
         admission, address = self._admission, _address(transport)
         peer, is_proxy = client_address.name(address), admission.proxies.is_trusted(address)
         if not is_proxy and admission.refusals.exceeded(peer) == "address_rate":
@@ -165,10 +156,11 @@ class Listener:
         elif not self.connections.has_room(peer, is_proxy=is_proxy):
             admission.refusals.record_refused(None if is_proxy else peer)
         else:
-            _give_up_after(transport, admission.settings.write_timeout_s)
-            transport.max_size = _AT_ONCE  # type: ignore[attr-defined]  # asyncio's: how much it reads of one before the next has its turn
+            _drop_unsent_after(transport, admission.settings.write_timeout_s)
+            transport.max_size = _AT_ONCE  # type: ignore[attr-defined]  # asyncio's: the most that it reads of one connection before the next
             handler = self._handler()
-            handler.sit(Connection(self.connections, handler, transport, peer, is_proxy=is_proxy))
+            connection = Connection(self.connections, handler, transport, peer, is_proxy=is_proxy)
+            handler.join(self.connections, admission, connection)
             transport.set_protocol(handler)
             handler.connection_made(transport)
             return
@@ -186,18 +178,18 @@ class Listener:
             auto_decompress=False,  # a signature is over the bytes that were sent
             lingering_time=2.0,
             read_bufsize=_AT_ONCE,
-        ).at(self.connections, self._admission)
+        )
 
     def stop_listening(self) -> None:
-        """Take no new connection; those that are open go on."""
+        """Accept no new connection; open ones continue."""
         if self._server is not None:
             self._server.close()
 
     async def close(self, timeout_s: float) -> None:
-        """Let what is being answered finish, for at most `timeout_s`, then close every connection."""
+        """Give requests in progress `timeout_s` to finish, then close every connection."""
         self.stop_listening()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._next_check is not None:
+            self._next_check.cancel()
         if self._runner is None:
             return
         server = self._runner.server
@@ -207,8 +199,8 @@ class Listener:
         await self._runner.cleanup()
 
 
-class _Door(asyncio.Protocol):
-    """A connection before it is known whose it is."""
+class _NewConnection(asyncio.Protocol):
+    """Protocol of a connection until it is admitted."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -219,24 +211,24 @@ class _Door(asyncio.Protocol):
 
 
 def _address(transport: asyncio.Transport) -> client_address.Address | None:
-    """The other end; None on a Unix socket."""
+    """Return the other end; None on a Unix socket."""
     name = transport.get_extra_info("peername")
     return client_address.read(name[0]) if isinstance(name, tuple) else None
 
 
-def _give_up_after(transport: asyncio.Transport, timeout_s: float) -> None:
-    """Have the kernel give up what the other end does not take, after we have closed, too."""
+def _drop_unsent_after(transport: asyncio.Transport, timeout_s: float) -> None:
+    """Let the kernel drop data that the other end does not take, even after we have closed."""
     with suppress(OSError):  # a Unix socket has no such thing
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000))
 
 
-async def _sign(_: web.Request, answer: web.StreamResponse) -> None:
-    """No version numbers of what is underneath."""
+async def _set_server_header(_: web.Request, answer: web.StreamResponse) -> None:
+    """Replace aiohttp's header, which names versions."""
     answer.headers["Server"] = NAME
 
 
 def _without_expectations(handle: Handle) -> Handle:
-    """Answer an `Expect` header that nobody can meet here: aiohttp repeats its value to the sender."""
+    """Refuse unknown `Expect` headers: aiohttp would repeat their value to the sender."""
 
     async def refuse(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=417, text="expectation failed", headers=_ERROR_HEADERS)
@@ -248,8 +240,8 @@ def _without_expectations(handle: Handle) -> Handle:
     return checked
 
 
-def _seated(handle: Handle) -> Handle:
-    """Tell a connection when it has a request in progress."""
+def _tracked(handle: Handle) -> Handle:
+    """Tell the connection when a request begins and ends."""
 
     async def answered(request: web.BaseRequest) -> web.StreamResponse:
         connection = connection_of(request)
@@ -265,6 +257,6 @@ def _seated(handle: Handle) -> Handle:
 
 
 def require_fast_parser() -> None:
-    """Refuse to face a network with aiohttp's slow parser. Raises ConfigError."""
+    """Raise ConfigError if aiohttp has only its slow parser."""
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
         raise ConfigError(["aiohttp was installed without its C extensions, and its limits hold only with them; install its wheel"])

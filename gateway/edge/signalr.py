@@ -1,8 +1,7 @@
-"""One session with a SignalR hub: one try, from negotiation to its end. The only file that knows the hub protocol.
+"""Session with a SignalR hub: one try, from negotiation to its end. Only this file knows the hub protocol.
 
-The WebSocket is aiohttp's, through `outbound`; the hub protocol's handshake and message classes are signalrcore's, record by
-record. Nothing is invoked, so nothing of ours travels in messages. Sources: TransportProtocols.md and HubProtocol.md
-(github.com/dotnet/aspnetcore, docs/specs), and what Microsoft's own hub was seen to do.
+The WebSocket is aiohttp's, through `outbound`; handshake and message classes are signalrcore's. The gateway invokes nothing.
+Sources: TransportProtocols.md and HubProtocol.md (github.com/dotnet/aspnetcore, docs/specs), and tests of Microsoft's hub.
 """
 
 from __future__ import annotations
@@ -26,49 +25,42 @@ from signalrcore.types import RECORD_SEPARATOR  # type: ignore[import-untyped]
 from gateway.api.errors import PermanentError, TransientError, without_input
 from gateway.api.subscription import Subscription
 from gateway.clock import Clock
-from gateway.edge.negotiation import Negotiation, judge
+from gateway.edge.negotiation import Negotiation, status_error
 from gateway.edge.reconnect import Disconnected
 from gateway.outbound.session import Unanswered, Unreached, Untrusted
 from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
 
 _SEPARATOR = RECORD_SEPARATOR.encode()
 _SEVERAL = 2  # a WebSocket message holds several records
-_SAID = 200
+_LONGEST_TEXT = 200
 _MOST_BROKEN = 100
 _protocol = JsonHubProtocol(version=1)
 _PING: str = _protocol.encode(PingMessage())
 
 
 class HubListener(Protocol):
-    """Who listens. `heard` and `online` return at once."""
+    """Receiver of a session's events. `on_connected` and `on_activity` return at once."""
 
     def on_connected(self) -> None:
-        """The handshake is done; everything from now on arrives."""
+        """Note that the handshake is done: every later event arrives."""
 
     def on_activity(self) -> None:
-        """The hub has said something, if only a ping."""
+        """Note that the hub has sent something, if only a ping."""
 
     async def on_call(self, target: str, arguments: bytes) -> None:
-        """One call, its arguments as they came, as JSON; waits while there is no room."""
+        """Take one call, with its arguments as the JSON received; wait while there is no room."""
 
     async def on_bad_record(self, record: bytes, reason: str) -> None:
-        """One record that makes no sense, as it came; waits while there is no room."""
+        """Take one bad record as received; wait while there is no room."""
 
 
 class NullListener:
-    """HubListener of somebody who does not want to listen."""
+    """Listener that ignores everything."""
 
-    def on_connected(self) -> None:
-        """See `HubListener`."""
-
-    def on_activity(self) -> None:
-        """See `HubListener`."""
-
-    async def on_call(self, target: str, arguments: bytes) -> None:
-        """See `HubListener`."""
-
-    async def on_bad_record(self, record: bytes, reason: str) -> None:
-        """See `HubListener`."""
+    def on_connected(self) -> None: ...
+    def on_activity(self) -> None: ...
+    async def on_call(self, target: str, arguments: bytes) -> None: ...
+    async def on_bad_record(self, record: bytes, reason: str) -> None: ...
 
 
 class _Wire(Struct):
@@ -80,7 +72,7 @@ class _Wire(Struct):
 
 
 class _Call(Struct, frozen=True):
-    """An invocation as every hub writes it. What is anything else, or of another kind, is for `decode` to say."""
+    """Invocation as every hub writes it, for speed; `decode` reads anything else."""
 
     type: Literal[1]
     target: str
@@ -92,10 +84,10 @@ _call = msgspec.json.Decoder(_Call)
 
 
 class Session:
-    """One try; never used twice.
+    """One connection to a hub; used once.
 
     Args:
-        http: A session opened with `upgrades`; its cookies are forgotten at the start.
+        http: HTTP session opened with `upgrades`; its cookies are cleared at the start.
     """
 
     def __init__(self, subscription: Subscription, listener: HubListener, http: aiohttp.ClientSession, clock: Clock) -> None:
@@ -109,7 +101,7 @@ class Session:
         self._waiting_since = math.inf
 
     async def run(self) -> None:
-        """Connect and listen. A cancellation hangs up within a second or so.
+        """Connect and listen. A cancellation closes the connection within a second or so.
 
         Raises:
             Disconnected: Always.
@@ -120,8 +112,8 @@ class Session:
         except Disconnected as ended:
             raise ended.without(self._negotiation.secrets) from ended.__cause__
 
-    async def try_out(self) -> Disconnected | None:
-        """Connect, and hang up at once; why it could not be done, or None."""
+    async def probe(self) -> Disconnected | None:
+        """Connect and close; return the error, or None."""
         try:
             async with self._open():
                 return None
@@ -149,7 +141,7 @@ class Session:
             try:
                 async with asyncio.timeout(self._subscription.connect_timeout_s):
                     socket = await self._connect()
-                    await self._shake_hands(socket)
+                    await self._handshake(socket)
             except TimeoutError as error:
                 raise Disconnected("no_answer", f"not online within {self._subscription.connect_timeout_s:g} s") from error
             yield socket
@@ -164,7 +156,7 @@ class Session:
             most = self._subscription.max_message_bytes * _SEVERAL
             return await upgrade(self._http, url, headers=headers, max_message_bytes=most)
         except NoUpgrade as error:
-            raise judge(error.status, error.headers, self._clock.now()) from error
+            raise status_error(error.status, error.headers, self._clock.now()) from error
         except Untrusted as error:
             raise Disconnected("untrusted", str(error)) from error
         except Unreached as error:
@@ -174,7 +166,7 @@ class Session:
         except PermanentError as error:
             raise Disconnected("not_a_hub", str(error)) from error
 
-    async def _shake_hands(self, socket: WebSocket) -> None:
+    async def _handshake(self, socket: WebSocket) -> None:
         try:
             await socket.send(_protocol.encode(_protocol.handshake_message()))
             answer = b""
@@ -182,7 +174,7 @@ class Session:
                 answer += await socket.receive()
                 self._check_length(answer.partition(_SEPARATOR)[0])
         except (TransientError, PermanentError) as error:
-            raise _end(error) from error
+            raise _disconnected(error) from error
         first, _, self._rest = answer.partition(_SEPARATOR)
         try:
             is_record = _decoder.decode(first).type is not None
@@ -192,10 +184,10 @@ class Session:
         if is_record:
             raise Disconnected("not_a_hub", "the hub sends a record in place of the answer to the handshake")
         if response.error:
-            raise Disconnected("not_a_hub", f"it refuses the handshake: {said(response.error)}")
+            raise Disconnected("not_a_hub", f"it refuses the handshake: {printable(response.error)}")
 
     async def _ping(self, socket: WebSocket) -> None:
-        """Say that we are here, from the start and whatever else is going on; a hub drops a client that is silent."""
+        """Send pings at all times: a hub drops a silent client."""
         while True:
             try:
                 async with asyncio.timeout(self._subscription.connect_timeout_s):
@@ -203,25 +195,25 @@ class Session:
             except TimeoutError as error:
                 raise Disconnected("broken", "the hub does not read") from error
             except TransientError:
-                return  # the connection is gone; the reader finds its end, after what has still come
+                return  # the connection is gone; the reader takes what has still come, then finds the end
             await asyncio.sleep(self._subscription.keep_alive_s)
 
     async def _read(self, socket: WebSocket) -> None:
         time = asyncio.get_running_loop().time
         await self._records(b"")
         while True:
-            # Round the receiving only: while there is no room for what came, the silence is ours.
+            # Time only the receiving: while the listener has no room, the hub is not silent.
             self._waiting_since = time()
             try:
                 data = await socket.receive()
             except (TransientError, PermanentError) as error:
-                raise _end(error) from error
+                raise _disconnected(error) from error
             self._waiting_since = math.inf
             self._listener.on_activity()
             await self._records(data)
 
     async def _watch(self) -> None:
-        """Notice a silent hub. One timer now and then: two of them an event, one made and one cancelled, cost as much as reading it."""
+        """Raise Disconnected if the hub is silent. A timer for each event would cost as much as reading it."""
         time, patience_s = asyncio.get_running_loop().time, self._subscription.server_timeout_s
         while True:
             left_s = min(self._waiting_since, time()) + patience_s - time()
@@ -230,41 +222,41 @@ class Session:
             await asyncio.sleep(left_s)
 
     async def _records(self, data: bytes) -> None:
-        """Hand over each record as it is read, so that a bad one takes no good one with it."""
+        """Pass on each record as it is read, so that a bad one does not affect good ones."""
         *records, self._rest = (self._rest + data).split(_SEPARATOR)
         for record in records:
             if len(record) > self._subscription.max_message_bytes:
-                await self._keep(record, self._too_long())
+                await self._bad_record(record, self._too_long())
                 continue
             try:
                 call = _call.decode(record)
             except (ValueError, RecursionError):
-                await self._other(record)
+                await self._read_other(record)
             else:
                 self._broken = 0
                 await self._listener.on_call(call.target, bytes(call.arguments))
         self._check_length(self._rest)
 
-    async def _keep(self, record: bytes, reason: str) -> None:
-        """A record that cannot be read is kept, and those behind it are read; a hub that sends nothing else is none."""
+    async def _bad_record(self, record: bytes, reason: str) -> None:
+        """Pass on a bad record, and read on; after too many in a row the other end is no hub."""
         self._broken += 1
         if self._broken > _MOST_BROKEN:
             raise Disconnected("protocol", f"more than {_MOST_BROKEN} records in a row are not the hub protocol's")
         await self._listener.on_bad_record(record, reason)
 
-    async def _other(self, record: bytes) -> None:
+    async def _read_other(self, record: bytes) -> None:
         try:
             message = decode(record) if record else None
         except BadRecord as error:
-            await self._keep(record, str(error))
+            await self._bad_record(record, str(error))
             return
         if isinstance(message, InvocationMessage):
             await self._listener.on_call(message.target, message.arguments)
         elif isinstance(message, CloseMessage):
-            text = f": {said(message.error)}" if message.error else ""
+            text = f": {printable(message.error)}" if message.error else ""
             if message.allow_reconnect is True:
                 raise Disconnected("closed", f"the hub closes{text}")
-            raise Disconnected("close_no_reconnect", f"the hub closes and does not ask us to come again{text}")
+            raise Disconnected("close_no_reconnect", f"the hub closes and does not allow a reconnect{text}")
 
     def _check_length(self, record: bytes) -> None:
         if len(record) > self._subscription.max_message_bytes:
@@ -275,16 +267,13 @@ class Session:
 
 
 class BadRecord(Exception):
-    """A record that makes no sense."""
+    """Record that is not the hub protocol's."""
 
 
 def decode(record: bytes) -> object:
-    """One record as signalrcore's message; None for what has no type, or one that we do not know.
+    """Return a record as signalrcore's message; None for a missing or unknown type. Raises BadRecord.
 
-    An invocation's arguments stay JSON, byte by byte: no number becomes a float on the way.
-
-    Raises:
-        BadRecord: It makes no sense.
+    An invocation's arguments stay JSON, byte by byte: no number becomes a float.
     """
     try:
         wire = _decoder.decode(record)
@@ -296,7 +285,7 @@ def decode(record: bytes) -> object:
         elif wire.type == MessageType.close.value:
             error = msgspec.json.decode(wire.error)
             fields |= {"error": None if error is None else str(error), "allowReconnect": msgspec.json.decode(wire.allowReconnect)}
-        else:  # pings, and what answers calls that we never make
+        else:  # pings, and answers to calls that we never make
             return PingMessage()
         return JsonHubProtocol.get_message(fields)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -311,15 +300,15 @@ def _is_known(type: int) -> bool:
     return True
 
 
-def said(text: object) -> str:
-    """What a hub says for people, bounded and on one line."""
-    return "".join(c if c.isprintable() else " " for c in str(text)[:_SAID])
+def printable(text: object) -> str:
+    """Return a hub's text bounded and on one line."""
+    return "".join(c if c.isprintable() else " " for c in str(text)[:_LONGEST_TEXT])
 
 
-def _end(error: Exception) -> Disconnected:
+def _disconnected(error: Exception) -> Disconnected:
     match error:
         case Closed(code=code):
-            return Disconnected("closed", f"the hub closes the WebSocket ({code})" + (f": {said(error.said)}" if error.said else ""))
+            return Disconnected("closed", f"the hub closes the WebSocket ({code})" + (f": {printable(error.said)}" if error.said else ""))
         case BadFrame():
             return Disconnected("protocol", str(error))
         case Broken():

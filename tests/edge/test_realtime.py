@@ -309,7 +309,7 @@ async def test_the_door_is_down_until_the_resync_has_gone_well(tmp_path: Path) -
     async with fault_hub() as hub, listening(tmp_path, hub, poll_interval_s=0.05) as door:
         await hub.until(lambda: bool(hub.live))
         await asyncio.sleep(0.2)
-        assert (door.state, door.metric("gateway_realtime_state"), "being polled" in door.reason) == ("down", 2, True)
+        assert (door.state, door.metric("gateway_realtime_state"), "poller fetches" in door.reason) == ("down", 2, True)
         del hub_connector.faults["poll"]
         await door.up()
         assert door.metric("gateway_realtime_resync_seconds") > 0.1

@@ -120,11 +120,11 @@ async def test_a_count_that_starts_over_on_connect_is_caught(tmp_path: Path) -> 
 
 class Absorbed(Session):
     async def _read(self, socket: WebSocket) -> None:
-        await self._ears._catching_up  # type: ignore[attr-defined]
+        await self._listener._catching_up  # type: ignore[attr-defined]
         await super()._read(socket)
 
     async def _ping(self, socket: WebSocket) -> None:
-        await asyncio.wait([self._ears._catching_up])  # type: ignore[attr-defined]
+        await asyncio.wait([self._listener._catching_up])  # type: ignore[attr-defined]
         await super()._ping(socket)
 
 
@@ -138,7 +138,7 @@ async def test_a_resync_inside_the_session_is_caught(tmp_path: Path) -> None:
 
 class Hasty(Poller):
     async def resync(self) -> None:
-        while not self._went_well:
+        while not self._succeeded:
             await asyncio.sleep(0.005)
 
 

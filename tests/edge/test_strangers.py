@@ -267,7 +267,7 @@ async def test_idle_connections_do_not_keep_a_monitor_out(start, erp) -> None:
 
 
 async def test_answers_that_nobody_reads_end_the_connection(start, erp, monkeypatch) -> None:
-    monkeypatch.setattr(server, "_give_up_after", lambda *_: None)  # what the kernel would do as well
+    monkeypatch.setattr(server, "_drop_unsent_after", lambda *_: None)  # what the kernel would do as well
     running = await start(
         erp.url, http="write_timeout_s = 0.1\nmax_refused_per_second_per_address = 1000000\nmax_refused_per_second = 1000000"
     )

@@ -64,7 +64,7 @@ class HubBench(Bench):
     async def push(self, target: str, *arguments: Any) -> None:
         """One call of the hub, committed."""
         await self._intake.put(json.dumps({"target": target, "arguments": arguments}, ensure_ascii=False).encode())
-        await self._intake._take([await self._intake._read(self._intake._waiting.popleft())])
+        await self._intake._store_all([await self._intake._read(self._intake._waiting.popleft())])
 
     async def resync(self) -> None:
         await self.poller.round()

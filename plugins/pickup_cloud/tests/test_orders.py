@@ -370,7 +370,7 @@ class TestResync:
         made, numbers = three
         simulator.refuses = [status] * 3
         await made.resync()
-        assert not made.poller._went_well
+        assert not made.poller._succeeded
         simulator.refuses = []
         await made.resync()
         assert await self.found(made, numbers)

@@ -263,7 +263,7 @@ def signalr_session(data: bytes) -> None:
     subscription = Subscription(url="https://hub.example/x", auth=BearerAuth(token=secret("key")))
     session = Session(subscription, Listens(), None, ManualClock())  # type: ignore[arg-type]
     socket: Any = Socket(data)
-    finish(session._shake_hands(socket))
+    finish(session._handshake(socket))
     finish(session._read(socket))
 
 

@@ -235,7 +235,7 @@ def no_part() -> None:
 def no_write_timeout() -> None:
     """Known-bad mutant: an answer waits for its reader for as long as it takes."""
     connections.Connections.drop_unread = lambda self: None  # type: ignore[method-assign]
-    server._give_up_after = lambda *_: None
+    server._drop_unsent_after = lambda *_: None
 
 
 def no_bound() -> None:
