@@ -45,22 +45,6 @@ class Connection:
         cut: It was cut off to make room.
     """
 
-    __slots__ = (
-        "_blocked_since",
-        "_connections",
-        "_counts",
-        "_handler",
-        "_scope",
-        "cut",
-        "is_proxy",
-        "named",
-        "peer",
-        "pending_bytes",
-        "since",
-        "state",
-        "transport",
-    )
-
     def __init__(self, connections: Connections, handler: QuietHandler, transport: asyncio.Transport, peer: str, *, is_proxy: bool) -> None:
         self._connections = connections
         self._handler = handler

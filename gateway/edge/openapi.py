@@ -173,53 +173,27 @@ _RESPONSES = {
 _STATE = {"enum": list(_STATES), "description": "held: a person decides. unknown: it is in doubt whether the vendor has done it."}
 _ANSWER = {"description": "The vendor's answer as received; null if there is none, not yet, or not any more."}
 _ERROR = {"type": ["string", "null"], "description": "Reason why it is dead or held, or the error of the last attempt."}
+
+
+def _object(required: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+_ENDED = {"enum": ["done", "dead"], "description": "dead: the vendor refuses it, and `error` says why."}
+_PROBLEM = _object("path problem", path={"type": "string", "examples": ["$.articles[0].interval"]}, problem={"type": "string"})
 _SCHEMAS: Mapping[str, Any] = {
-    "Committed": {
-        "type": "object",
-        "required": ["id", "state"],
-        "properties": {"id": _ID, "state": _STATE, "answer": _ANSWER, "error": _ERROR},
-    },
-    "Ended": {
-        "type": "object",
-        "required": ["id", "state"],
-        "properties": {
-            "id": _ID,
-            "state": {"enum": ["done", "dead"], "description": "dead: the vendor refuses it, and `error` says why."},
-            "answer": _ANSWER,
-            "error": _ERROR,
-        },
-    },
-    "Submission": {
-        "type": "object",
-        "required": ["id", "source", "command", "state", "attempts", "answer", "error"],
-        "properties": {
-            "id": _ID,
-            "source": {"type": "string"},
-            "command": {"type": "string"},
-            "state": _STATE,
-            "attempts": {"type": "integer", "minimum": 0},
-            "answer": _ANSWER,
-            "error": _ERROR,
-        },
-    },
-    "Refusal": {
-        "type": "object",
-        "required": ["problem"],
-        "properties": {"problem": {"type": "string"}, "id": {"type": "string"}},
-    },
-    "Misfit": {
-        "type": "object",
-        "required": ["problems"],
-        "properties": {
-            "problems": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "required": ["path", "problem"],
-                    "properties": {"path": {"type": "string", "examples": ["$.articles[0].interval"]}, "problem": {"type": "string"}},
-                },
-            }
-        },
-    },
+    "Committed": _object("id state", id=_ID, state=_STATE, answer=_ANSWER, error=_ERROR),
+    "Ended": _object("id state", id=_ID, state=_ENDED, answer=_ANSWER, error=_ERROR),
+    "Submission": _object(
+        "id source command state attempts answer error",
+        id=_ID,
+        source={"type": "string"},
+        command={"type": "string"},
+        state=_STATE,
+        attempts={"type": "integer", "minimum": 0},
+        answer=_ANSWER,
+        error=_ERROR,
+    ),
+    "Refusal": _object("problem", problem={"type": "string"}, id={"type": "string"}),
+    "Misfit": _object("problems", problems={"type": "array", "minItems": 1, "items": _PROBLEM}),
 }

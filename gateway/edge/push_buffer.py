@@ -16,6 +16,7 @@ from msgspec import Struct
 from gateway.api.errors import PluginError, Rejected, StoreBusy, StoreFailed, TransientError
 from gateway.api.messages import Envelope
 from gateway.clock import Clock
+from gateway.edge.tasks import run_together
 from gateway.metrics import Metrics, Received
 from gateway.plugin.incoming import dead_letter, incoming, warn_of_flagged
 from gateway.plugin.source import Source
@@ -86,15 +87,7 @@ class PushBuffer:
         name = self._source.name
         tasks = [asyncio.create_task(self._reading(), name=f"realtime read {name}")]
         tasks.append(asyncio.create_task(self._storing(), name=f"realtime store {name}"))
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:
-                if task.done():
-                    task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await run_together(tasks)
 
     async def _reading(self) -> None:
         """Let the connector read the pushes, a slice at a time: a burst is milliseconds of work."""

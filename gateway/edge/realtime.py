@@ -19,6 +19,7 @@ from gateway.api.subscription import Reconnect, Subscription
 from gateway.clock import Clock
 from gateway.edge.push_buffer import PushBuffer
 from gateway.edge.reconnect import Backoff, Disconnected
+from gateway.edge.tasks import cancel, run_together, wait_for_first
 from gateway.metrics import Metrics
 from gateway.plugin.source import Source
 from gateway.store.base import Store
@@ -84,16 +85,9 @@ class Realtime:
         self._metrics.realtime.watch(name, self._clock)
         self._listening = asyncio.create_task(self._listen(), name=f"realtime listen {name}")
         self._accepting = asyncio.create_task(self._intake.run(), name=f"realtime accept {name}")
-        tasks = (self._listening, self._accepting)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:
-                if task.done() and not task.cancelled():
-                    task.result()
+            await run_together((self._listening, self._accepting))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             self._metrics.realtime.state.labels(name).set(0)
 
     async def stop(self, timeout_s: float) -> None:
@@ -186,8 +180,7 @@ class Realtime:
 
     async def _stop_catching_up(self) -> None:
         if self._catching_up is not None:
-            self._catching_up.cancel()
-            await asyncio.gather(self._catching_up, return_exceptions=True)
+            await cancel([self._catching_up])
             self._catching_up = None
 
     def _report(self, ended: Disconnected, online_s: float, wait_s: float) -> None:
@@ -219,13 +212,7 @@ class Realtime:
 
     async def _pause(self, wait_s: float) -> None:
         """Wait, at most until `resume`."""
-        tasks = [asyncio.ensure_future(self._clock.sleep(wait_s)), asyncio.create_task(self._resumed.wait())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await wait_for_first([asyncio.create_task(self._clock.sleep(wait_s)), asyncio.create_task(self._resumed.wait())])
 
 
 def _head(target: str) -> bytes:

@@ -27,6 +27,7 @@ from gateway.api.subscription import Subscription
 from gateway.clock import Clock
 from gateway.edge.negotiation import Negotiation, status_error
 from gateway.edge.reconnect import Disconnected
+from gateway.edge.tasks import run_together
 from gateway.outbound.session import Unanswered, Unreached, Untrusted
 from gateway.outbound.websocket import BadFrame, Broken, Closed, NoUpgrade, WebSocket, upgrade
 
@@ -124,15 +125,7 @@ class Session:
         self._listener.on_connected()
         parts = {"read": self._read(socket), "ping": self._ping(socket), "watch": self._watch()}
         tasks = [asyncio.create_task(part, name=f"hub {name}") for name, part in parts.items()]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:
-                if task in done:
-                    task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await run_together(tasks)
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[WebSocket]:

@@ -24,8 +24,9 @@ from gateway.edge.admission import Admission, Over
 from gateway.edge.callers import Caller, Callers
 from gateway.edge.openapi import CODE_IMAGES, openapi
 from gateway.edge.request_headers import accepts_as_json, idempotency_key, wanted_wait_s
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, BodyError, LogThrottle, path_of, read_body
+from gateway.edge.request_limits import COMMIT_TIMEOUT_S, BodyError, LogThrottle, path_of, read_body
 from gateway.edge.server import NAME
+from gateway.edge.tasks import wait_for_first
 from gateway.metrics import Metrics, Received
 from gateway.plugin.command_body import InvalidBody, meaning
 from gateway.plugin.source import Source
@@ -45,12 +46,14 @@ _JSON = {**_HEADERS, "Content-Type": "application/json"}
 _ENDED = ("done", "dead")
 
 
-class _Answered(Exception):
+class _Refused(Exception):
     """Refusal of a request, with its answer."""
 
-    def __init__(self, status: int, problem: str, headers: Mapping[str, str] | None = None, *, close: bool = False) -> None:
+    def __init__(
+        self, status: int, problem: str | None, headers: Mapping[str, str] | None = None, *, close: bool = False, **fields: object
+    ) -> None:
         super().__init__(problem)
-        self.answer = _answer(status, {"problem": problem}, headers)
+        self.answer = _answer(status, fields if problem is None else {"problem": problem, **fields}, headers)
         if close:
             self.answer.force_close()
 
@@ -58,14 +61,12 @@ class _Answered(Exception):
 class SubmitDoor:
     """Command API for the callers of all sources."""
 
-    def __init__(
-        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, admission: Admission | None = None
-    ) -> None:
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock, *, admission: Admission | None = None) -> None:
         self._admission = admission or Admission("submit", metrics, clock, HttpSettings())
+        self._body_timeout_s = self._admission.settings.body_timeout_s
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._body_timeout_s = body_timeout_s
         self._sources: Mapping[str, Source] = {}
         self._broken: Collection[str] = ()
         self._callers = Callers({})
@@ -104,14 +105,8 @@ class SubmitDoor:
     async def _no_room(self, request: web.BaseRequest, over: Over) -> web.Response:
         """Refuse at the end of the second, as at the webhook."""
         await self._admission.pause(request, over)
-        status, problem = (
-            (429, "too many requests without a token that is known here")
-            if over == "address_rate"
-            else (503, "too many requests without a token that is known here")
-        )
-        answer = _answer(status, {"problem": problem}, {"Retry-After": "1"})
-        answer.force_close()
-        return answer
+        status = 429 if over == "address_rate" else 503
+        return _Refused(status, "too many requests without a token that is known here", {"Retry-After": "1"}, close=True).answer
 
     async def answer(self, request: web.BaseRequest, caller: Caller) -> tuple[web.Response, str | None]:
         """Answer a request of a known caller. Return the answer, and the id of the command if one was stored."""
@@ -129,14 +124,12 @@ class SubmitDoor:
                 case ["out", name, command] if name in self._sources and command in self._sources[name].connector.commands():
                     _only(request, "POST")
                     if not caller.may(name, command):
-                        raise _Answered(403, f"this token may not submit {name}/{command}")
+                        raise _Refused(403, f"this token may not submit {name}/{command}")
                     return await self._submit(request, caller, self._sources[name], command)
                 case ["out", name, command] if name in self._broken and caller.may(name, command):
-                    raise _Answered(
-                        503, f"the plugin of {name} cannot be used now; send it again under the same key", {"Retry-After": "60"}
-                    )
-            raise _Answered(404, "there is nothing at this address; /openapi.json says what there is")
-        except _Answered as no:
+                    raise _Refused(503, f"the plugin of {name} cannot be used now; send it again under the same key", {"Retry-After": "60"})
+            raise _Refused(404, "there is nothing at this address; /openapi.json says what there is")
+        except _Refused as no:
             return no.answer, None
 
     # --- submitting
@@ -147,9 +140,9 @@ class SubmitDoor:
         try:
             key = idempotency_key(request.headers)
         except ValueError as error:
-            raise _Answered(400, str(error)) from None
+            raise _Refused(400, str(error)) from None
         if not accepts_as_json(request.headers):
-            raise _Answered(415, "the body must be JSON in UTF-8, sent as Content-Type: application/json and without a Content-Encoding")
+            raise _Refused(415, "the body must be JSON in UTF-8, sent as Content-Type: application/json and without a Content-Encoding")
         new = await self._checked(await self._body(request), caller, key, source, command)
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
@@ -190,7 +183,7 @@ class SubmitDoor:
                 "broken_body": "the body breaks off",
             }[error.kind]
             retry = {"Retry-After": "5"} if error.status == 503 else None
-            raise _Answered(error.status, problem, retry, close=True) from None
+            raise _Refused(error.status, problem, retry, close=True) from None
 
     async def _checked(self, body: bytes, caller: Caller, key: str, source: Source, command: str) -> NewSubmission:
         connector, now = source.connector, self._clock.now()
@@ -224,16 +217,12 @@ class SubmitDoor:
             return state
         asked = asyncio.create_task(self._store.submission_ended(caller.name, state.id, wait_s), name=f"wait for {state.id}")
         closing = asyncio.create_task(self._closing.wait(), name="closing")
+        await wait_for_first((asked, closing))
         try:
-            await asyncio.wait((asked, closing), return_when=asyncio.FIRST_COMPLETED)
-            return (asked.result() if asked.done() else None) or state
+            return (None if asked.cancelled() else asked.result()) or state
         except StoreError as error:
             log.warning("submit.not_awaited", extra={"key": state.id, "reason": str(error)})
             return state
-        finally:
-            for task in (asked, closing):
-                task.cancel()
-            await asyncio.gather(asked, closing, return_exceptions=True)
 
     # --- reading
 
@@ -242,9 +231,9 @@ class SubmitDoor:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 state = await self._store.submission(caller.name, id)
         except (StoreError, TimeoutError) as error:
-            raise _Answered(503, "it cannot be looked up now", {"Retry-After": "5"}) from error
+            raise _Refused(503, "it cannot be looked up now", {"Retry-After": "5"}) from error
         if state is None:
-            raise _Answered(404, "you have submitted no command with this id")
+            raise _Refused(404, "you have submitted no command with this id")
         return state
 
     async def _image(self, state: SubmissionState, image: str) -> web.Response:
@@ -252,31 +241,28 @@ class SubmitDoor:
             made = None if state.codes is None else await asyncio.to_thread(drawing, state.codes, image)
         except Rejected as error:
             log.warning("submit.not_drawn", extra={"key": state.id, "reason": error.reason})
-            raise _Answered(404, error.reason) from None
+            raise _Refused(404, error.reason) from None
         if made is None:
-            raise _Answered(404, "there is no such code: the vendor has not given one yet, or it has been erased")
+            raise _Refused(404, "there is no such code: the vendor has not given one yet, or it has been erased")
         return web.Response(body=made[0], headers={**_HEADERS, "Content-Type": made[1]})
 
     # --- refusing
 
-    def _busy(self, source: Source, reason: str, retry_after_s: float) -> _Answered:
+    def _busy(self, source: Source, reason: str, retry_after_s: float) -> _Refused:
         self._count(source, "busy")
         log.warning("submit.busy", extra={"source": source.name, "reason": reason})
-        return _Answered(503, "it is not taken now; send it again under the same key", {"Retry-After": str(max(1, round(retry_after_s)))})
+        return _Refused(503, "it is not taken now; send it again under the same key", {"Retry-After": str(max(1, round(retry_after_s)))})
 
-    async def _taken(self, caller: Caller, id: str) -> _Answered:
+    async def _taken(self, caller: Caller, id: str) -> _Refused:
         """Refuse a second command for one number; only its own caller learns the id of the first."""
         try:
             await self._state(caller, id)
-        except _Answered:
+        except _Refused:
             return self._conflict("there is one for this number already, of another caller")
         return self._conflict("there is one for this number already", id)
 
-    def _conflict(self, problem: str, id: str | None = None) -> _Answered:
-        no = _Answered(409, problem)
-        if id is not None:
-            no.answer = _answer(409, {"problem": problem, "id": id}, {"Location": f"/out/{id}"})
-        return no
+    def _conflict(self, problem: str, id: str | None = None) -> _Refused:
+        return _Refused(409, problem) if id is None else _Refused(409, problem, {"Location": f"/out/{id}"}, id=id)
 
     def _count(self, source: Source, outcome: Received) -> None:
         self._metrics.commands.labels(source.name, outcome).inc()
@@ -284,13 +270,11 @@ class SubmitDoor:
 
 def _only(request: web.BaseRequest, *methods: str) -> None:
     if request.method not in methods:
-        raise _Answered(405, f"send a {methods[0]}", {"Allow": ", ".join(methods)})
+        raise _Refused(405, f"send a {methods[0]}", {"Allow": ", ".join(methods)})
 
 
-def _problems(found: Any) -> _Answered:
-    no = _Answered(422, "")
-    no.answer = _answer(422, {"problems": [{"path": path, "problem": problem} for path, problem in found]})
-    return no
+def _problems(found: Any) -> _Refused:
+    return _Refused(422, None, problems=[{"path": path, "problem": problem} for path, problem in found])
 
 
 def _answer(status: int, fields: Mapping[str, Any], more: Mapping[str, str] | None = None) -> web.Response:

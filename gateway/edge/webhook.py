@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import Counter
 
 from gateway.api.errors import PluginError, Rejected, StoreError, TransientError, UnknownKey
 from gateway.api.messages import Envelope, Event, Unreadable
@@ -22,7 +21,7 @@ from gateway.config.settings import HttpSettings
 from gateway.edge.admission import Admission, Over
 from gateway.edge.connections import Connection, connection_of
 from gateway.edge.not_found import KnownPaths
-from gateway.edge.request_limits import BODY_TIMEOUT_S, COMMIT_TIMEOUT_S, BodyError, LogThrottle, path_of, read_body
+from gateway.edge.request_limits import COMMIT_TIMEOUT_S, BodyError, LogThrottle, path_of, read_body
 from gateway.edge.server import NAME
 from gateway.metrics import Metrics, Received
 from gateway.plugin.connector import Unverified
@@ -57,20 +56,17 @@ class WebhookDoor:
         closed: Sources whose plugin is broken, with the reason. The sender is asked to try again later.
     """
 
-    def __init__(
-        self, store: Store, metrics: Metrics, clock: Clock, *, body_timeout_s: float = BODY_TIMEOUT_S, admission: Admission | None = None
-    ) -> None:
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock, *, admission: Admission | None = None) -> None:
         self.closed: Mapping[str, str] = {}
         self.closing = False
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._body_timeout_s = body_timeout_s
         self._admission = admission or Admission("http", metrics, clock, HttpSettings())
+        self._body_timeout_s = self._admission.settings.body_timeout_s
         self._rate = RateCounter(clock.monotonic)
         self._lines = LogThrottle(clock.monotonic)
         self._large = asyncio.Lock()
-        self._counters: dict[tuple[str, Received], Counter] = {}
         self.sources = {}
 
     @property
@@ -234,15 +230,14 @@ class WebhookDoor:
         for event, one in zip(events, accepted, strict=True):
             unreadable = event.dead is not None and one.outcome == "stored"
             self._count(source, word if word != "stored" else "unreadable" if unreadable else one.outcome)
+        readable = [one.key for event, one in zip(events, accepted, strict=True) if event.dead is None]
         if source.answer_wait_s and word == "stored":
-            for one in (one for event, one in zip(events, accepted, strict=True) if event.dead is None):
-                if (reason := await self._refusal(source, one.key)) is not None:
+            for key in readable:
+                if (reason := await self._refusal(source, key)) is not None:
                     self._count(source, "rejected")
-                    log.info("webhook.rejected", extra={"source": source.name, "key": one.key})
+                    log.info("webhook.rejected", extra={"source": source.name, "key": key})
                     return _answer(422, {"status": "rejected", "reason": reason})
-        said = word if status == 200 and word != "unreadable" else "unreadable"
-        key = next((one.key for event, one in zip(events, accepted, strict=True) if event.dead is None), accepted[0].key)
-        return _answer(status, {"status": said, "key": key})
+        return _answer(status, {"status": word, "key": readable[0] if readable else accepted[0].key})
 
     async def _refusal(self, source: Source, key: str) -> str | None:
         """Return the reason if a target refuses the order before the time is up; otherwise it stays stored, and is sent."""
@@ -275,10 +270,7 @@ class WebhookDoor:
         return _answer(503, {"status": "try again later"}, {"Retry-After": str(max(1, round(retry_after_s)))})
 
     def _count(self, source: Source, outcome: Received) -> None:
-        counter = self._counters.get((source.name, outcome))
-        if counter is None:
-            counter = self._counters[source.name, outcome] = self._metrics.received.labels(source.name, "webhook", outcome)
-        counter.inc()
+        self._metrics.received.labels(source.name, "webhook", outcome).inc()
 
 
 def _answer(status: int, fields: dict[str, object], more: Mapping[str, str] | None = None) -> web.Response:

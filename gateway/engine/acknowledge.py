@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from time import perf_counter
 
+from msgspec.structs import replace
+
 from gateway.api.errors import AuthError, GatewayError, PluginError, RateLimited, TransientError
 from gateway.api.messages import Receipt
 from gateway.clock import Clock
@@ -55,19 +57,20 @@ class Acknowledge:
             if isinstance(error, PluginError):
                 log.error("plugin.failed", exc_info=error, extra={"source": self._source.name})
         duration_ms = round((perf_counter() - began) * 1000)
-        ends = [(row, self._settlement(row, row.id in confirmed, problem, began_ms, duration_ms)) for row in rows]
+        ends = [(row, self._settlement(row, row.id in confirmed, problem)) for row in rows]
+        ends = [(row, replace(end, started_at_ms=began_ms, duration_ms=duration_ms)) for row, end in ends]
         await retry_commit(self._clock, lambda: self._store.settle_acknowledgements(ends))
         self._report(ends, duration_ms)
         return True
 
-    def _settlement(self, row: AckRow, confirmed: bool, problem: BaseException | None, began_ms: int, duration_ms: int) -> Settlement:
+    def _settlement(self, row: AckRow, confirmed: bool, problem: BaseException | None) -> Settlement:
         if confirmed:
-            return Settlement(status="done", outcome="acknowledged", started_at_ms=began_ms, duration_ms=duration_ms)
+            return Settlement(status="done", outcome="acknowledged")
         reason = str(problem) if problem is not None else "the vendor did not confirm it"
         age_s = (now_for_ages(self._store) - row.first_attempt_at).total_seconds() if row.first_attempt_at else 0.0
         passing = problem is None or isinstance(problem, (TransientError, AuthError, TimeoutError))
         if not passing or is_over(age_s, _MAX_AGE_S):
-            return Settlement(status="dead", outcome="dead", reason=reason, started_at_ms=began_ms, duration_ms=duration_ms)
+            return Settlement(status="dead", outcome="dead", reason=reason)
         asked_s = capped_retry_after_s(getattr(problem, "retry_after_s", None), _CAP_S)
         return Settlement(
             status="ready",
@@ -75,8 +78,6 @@ class Acknowledge:
             reason=reason,
             due_in_s=max(asked_s, backoff_s(row.attempts, base_s=_BASE_S, cap_s=_CAP_S)),
             counts=not isinstance(problem, RateLimited),
-            started_at_ms=began_ms,
-            duration_ms=duration_ms,
         )
 
     def _report(self, ends: Sequence[tuple[AckRow, Settlement]], duration_ms: int) -> None:

@@ -7,6 +7,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from gateway.api.errors import StoreFailed
@@ -32,7 +33,6 @@ class ConcurrentWorker(Worker, Generic[Row]):
         self._log = log
         self._failed_as = failed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rows: dict[asyncio.Task[None], int] = {}
         self._changed = asyncio.Event()
 
     @abstractmethod
@@ -96,13 +96,10 @@ class ConcurrentWorker(Worker, Generic[Row]):
     def _spawn(self, work: Coroutine[Any, Any, None], name: str, row_id: int | None = None) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        if row_id is not None:
-            self._rows[task] = row_id
-        task.add_done_callback(self._finished)
+        task.add_done_callback(partial(self._finished, row_id))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, row_id: int | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        row_id = self._rows.pop(task, None)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error(self._failed_as, exc_info=error, extra={"queue": self._queue, "worker": self._name})

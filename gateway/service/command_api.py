@@ -32,7 +32,7 @@ class CommandApi:
     def __init__(self, store: Store, metrics: Metrics, clock: Clock, admission: Admission) -> None:
         self._store = store
         self._admission = admission
-        self.door = SubmitDoor(store, metrics, clock, body_timeout_s=admission.settings.body_timeout_s, admission=admission)
+        self.door = SubmitDoor(store, metrics, clock, admission=admission)
         self.listener: Listener | None = None
 
     async def listen(self, settings: SubmitSettings, listen: Listen) -> None:

@@ -85,9 +85,7 @@ class Gateway:
         self._hooks = HookWatch(self._crash_record, self._metrics.health.slow_hook)
         self._upkeep = Upkeep(self._store, self._metrics, self._clock, lambda: self._runtime)
         gates = {side: Admission(side, self._metrics, self._clock, config.http) for side in SIDES}
-        self._door = WebhookDoor(
-            self._store, self._metrics, self._clock, body_timeout_s=config.http.body_timeout_s, admission=gates["http"]
-        )
+        self._door = WebhookDoor(self._store, self._metrics, self._clock, admission=gates["http"])
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
         pages = self._admin.application()
         Health(self._reader, self._metrics, self._store.commits, lambda: self._store.refusing, self._configured).add_to(pages)
