@@ -49,7 +49,7 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is None:
         print(INSTALL)
         return 2
-    from . import core, vendors, way_back  # noqa: F401 - they register the targets
+    from . import command_api, core, vendors  # noqa: F401 - they register the targets
     from .target import TARGETS
 
     names = [name for name in TARGETS if not options.only or name in options.only]
@@ -104,7 +104,7 @@ def _inside(name: str, runs: int, seed: int, seconds: int) -> int:
     with atheris.instrument_imports(
         include=["gateway", "gateway_apicbase", "gateway_scalepoint", "gateway_supercat", "gateway_pickup_cloud"]
     ):
-        from . import core, vendors, way_back  # noqa: F401 - they register the targets
+        from . import command_api, core, vendors  # noqa: F401 - they register the targets
         from .target import TARGETS
 
     target = TARGETS[name]
