@@ -1,4 +1,4 @@
-"""The way back for tests: a gateway with two callers and a pharmacy whose vendor is the test itself."""
+"""The command API for tests: a gateway with two callers and a pharmacy whose vendor is the test itself."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Caller:
             body = await answer.read()
             return answer.status, json.loads(body) if "json" in answer.content_type and body else body, answer.headers
 
-    async def hand_in(
+    async def submit_command(
         self, body: Any = None, key: str | None = "k1", *, to: str = "pharmacy/create_order", wait: object = None, **headers: str | None
     ) -> tuple[int, Any, Any]:
         """One command; `body` is sent as it is where it is bytes."""

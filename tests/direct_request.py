@@ -1,4 +1,4 @@
-"""A request to the way back, without a network: for a thousand of them a second."""
+"""A request to the command API, without a network: for a thousand of them a second."""
 
 from __future__ import annotations
 

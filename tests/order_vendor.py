@@ -1,4 +1,4 @@
-"""A vendor that takes orders, and a connector that creates them there: what the way back is tried with.
+"""A vendor that takes orders, and a connector that creates them there: what commands are tried with.
 
 `Registry` is the vendor: it does what its next `behaviour` says, and counts what it has really created.
 """

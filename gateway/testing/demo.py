@@ -28,7 +28,7 @@ from gateway.testing.compare import Row, compare, print_table, torn_keys
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.simulator import GROUP, Sent, Simulator
 from gateway.testing.toml import to_toml
-from gateway.testing.wishes import Orderable, Wish, hand_in
+from gateway.testing.wishes import Orderable, Wish, submit_command
 
 _READY_S = 20.0
 _ARRIVE_S = 150.0
@@ -74,7 +74,7 @@ class Demo:
 
     async def create(self, source: str, wish: Wish) -> Sent:
         """Have the ERP create an order; how the vendor will have it in the end."""
-        status = await hand_in(f"http://127.0.0.1:{self.out_port}", _TOKEN, source, wish)
+        status = await submit_command(f"http://127.0.0.1:{self.out_port}", _TOKEN, source, wish)
         say("ERP", f"creates {wish.sent.order_number} at {source}, {wish.command}: {status or 'no answer'}")
         return wish.sent
 
@@ -89,7 +89,7 @@ class Demo:
         print(f"  pages for operators  http://127.0.0.1:{self.admin_port}/")
         print(f"  vendors send to      {self.gateway_url}/in/...")
         if self.orderable:
-            print(f"  the ERP hands in at  http://127.0.0.1:{self.out_port}/out/...  (what there is: /openapi.json)")
+            print(f"  the ERP submits at  http://127.0.0.1:{self.out_port}/out/...  (what there is: /openapi.json)")
         print(f"  simulated ERP        {self.erp.url}")
         for name, simulator in self.vendors.items():
             print(f"  simulated vendor     {simulator.address}  {simulator.title} ({name})")

@@ -43,7 +43,7 @@ class Orderable(Protocol):
         """The numbers of orders that were created twice; there must be none."""
 
 
-async def hand_in(gateway_url: str, token: str, source: str, wish: Wish) -> int:
+async def submit_command(gateway_url: str, token: str, source: str, wish: Wish) -> int:
     """Hand a wish in, as an ERP does: the same again under the same key while there is no answer or a 5xx; the last status, 0 for none."""
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": secrets.token_hex(16)}
     status = 0

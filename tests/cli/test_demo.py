@@ -18,7 +18,7 @@ from gateway.testing import Sent
 from gateway.testing.compare import Row, compare
 from gateway.testing.demo import judged
 from gateway.testing.toml import to_toml
-from gateway.testing.wishes import Wish, hand_in
+from gateway.testing.wishes import Wish, submit_command
 
 pytestmark = pytest.mark.skipif(not installed(), reason="no vendor plugin is installed; make test installs those of plugins/")
 
@@ -168,7 +168,7 @@ async def test_an_erp_repeats_what_it_hands_in_under_one_key_until_it_is_answere
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         wish = Wish(command="create_order", body={"n": 1}, sent=order())
-        assert await hand_in(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret", "v", wish) == 202
+        assert await submit_command(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret", "v", wish) == 202
     finally:
         await runner.cleanup()
     assert len(heard) == 4

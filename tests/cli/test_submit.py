@@ -1,4 +1,4 @@
-"""`gateway submit` beside a running gateway, `gateway token`, and what `gateway check` says of the way back."""
+"""`gateway submit` beside a running gateway, `gateway token`, and what `gateway check` says of the command API."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_check_says_who_may_hand_in(tmp_path, monkeypatch, capsys) -> None:
     assert "submit.listen: 127.0.0.1:0 opens for erp, till\n" in capsys.readouterr().out
 
 
-def test_check_says_that_the_way_back_is_closed(tmp_path, monkeypatch, capsys) -> None:
+def test_check_says_that_the_command_api_is_closed(tmp_path, monkeypatch, capsys) -> None:
     assert checked(tmp_path, monkeypatch, with_callers("")) == 0
     assert "stays closed, since no [submit.callers.NAME] is configured; the sources take 4 commands\n" in capsys.readouterr().out
     assert checked(tmp_path, monkeypatch, "") == 0

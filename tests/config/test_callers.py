@@ -1,4 +1,4 @@
-"""`[submit]`: who may hand in which commands, and what `gateway check` says of it."""
+"""`[submit]`: who may submit which commands, and what `gateway check` says of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits on a live gateway: the cost of unproven requests, and none of it for genuine ones (tests/harness/torture has floods)."""
+"""Strangers at the listeners: they cannot use up what genuine senders need (floods: tests/harness/torture)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ async def running(start, erp) -> Any:
 
 async def test_a_command_is_committed_and_can_be_asked_for(running) -> None:
     erp = Caller(running)
-    status, said, headers = await erp.hand_in()
+    status, said, headers = await erp.submit_command()
     assert (status, said["state"]) == (202, "ready")
     assert set(said) == {"id", "state"}
     assert headers["Location"] == f"/out/{said['id']}"
@@ -68,18 +68,18 @@ async def test_a_check_that_does_not_come_back_is_503_and_holds_up_nobody_else(r
     with monkeypatch.context() as patch:
         patch.setattr(connector, "checked", lambda *_: free.wait())
         patch.setattr(hook_runner, "PATIENCE_S", 0.5)
-        stuck = asyncio.create_task(erp.hand_in())
+        stuck = asyncio.create_task(erp.submit_command())
         while not stuck.done():
             assert (await running.get("/healthz"))[0] == 200
         status, _, headers = await stuck
     free.set()
     assert (status, headers["Retry-After"]) == (503, "30")
-    assert (await erp.hand_in())[0] == 202
+    assert (await erp.submit_command())[0] == 202
 
 
 async def test_what_the_vendor_answers_is_given_to_the_byte(running) -> None:
     erp = Caller(running)
-    _, said, _ = await erp.hand_in()
+    _, said, _ = await erp.submit_command()
     await vendor_says(running, DONE, END)
     async with running.session.get(f"{erp.url}/out/{said['id']}", headers={"Authorization": f"Bearer {ERP}"}) as answer:
         text = await answer.read()
@@ -89,14 +89,14 @@ async def test_what_the_vendor_answers_is_given_to_the_byte(running) -> None:
 
 async def test_an_answer_that_is_no_json_is_a_text(running) -> None:
     erp = Caller(running)
-    _, said, _ = await erp.hand_in()
+    _, said, _ = await erp.submit_command()
     await vendor_says(running, DONE, SubmissionEnd(answer=b"OK \xff"))
     assert (await erp.ask("GET", f"/out/{said['id']}"))[1]["answer"] == "OK \ufffd"
 
 
 async def test_who_waits_gets_the_vendors_answer(running) -> None:
     erp = Caller(running)
-    waiting = asyncio.create_task(erp.hand_in(wait=30))
+    waiting = asyncio.create_task(erp.submit_command(wait=30))
     await until_there(running)
     await vendor_says(running, DONE, END)
     status, said, headers = await waiting
@@ -106,7 +106,7 @@ async def test_who_waits_gets_the_vendors_answer(running) -> None:
 
 
 async def test_who_waits_hears_that_the_vendor_refuses(running) -> None:
-    waiting = asyncio.create_task(Caller(running).hand_in(wait=30))
+    waiting = asyncio.create_task(Caller(running).submit_command(wait=30))
     await until_there(running)
     await vendor_says(running, DEAD)
     status, said, _ = await waiting
@@ -114,7 +114,7 @@ async def test_who_waits_hears_that_the_vendor_refuses(running) -> None:
 
 
 async def test_who_waits_hears_at_once_that_a_person_must_decide(running) -> None:
-    waiting = asyncio.create_task(Caller(running).hand_in(wait=60))
+    waiting = asyncio.create_task(Caller(running).submit_command(wait=60))
     await until_there(running)
     await vendor_says(running, HELD)
     status, said, _ = await waiting
@@ -129,7 +129,7 @@ async def until_there(running: Any) -> None:
 
 
 async def test_a_wait_that_runs_out_is_a_202(running) -> None:
-    status, said, headers = await Caller(running).hand_in(wait=1)
+    status, said, headers = await Caller(running).submit_command(wait=1)
     assert (status, said["state"], headers["Preference-Applied"]) == (202, "ready", "wait=1")
 
 
@@ -147,7 +147,7 @@ PREFERENCES = [
 
 async def test_how_long_a_erpwould_wait(running) -> None:
     for prefer, applied in PREFERENCES:
-        status, _, headers = await Caller(running).hand_in(Prefer=prefer)
+        status, _, headers = await Caller(running).submit_command(Prefer=prefer)
         assert (status, headers.get("Preference-Applied")) == (202, applied), prefer
 
 
@@ -158,7 +158,7 @@ async def test_nobody_waits_for_more_than_a_minute(running, monkeypatch) -> None
         asked.append(timeout_s)
 
     monkeypatch.setattr(running.gateway._store, "submission_ended", ended)
-    _, _, headers = await Caller(running).hand_in(wait=3600)
+    _, _, headers = await Caller(running).submit_command(wait=3600)
     assert (asked, headers["Preference-Applied"]) == ([60], "wait=60")
 
 
@@ -167,11 +167,11 @@ async def test_a_store_that_fails_while_somebody_waits_takes_nothing_back(runnin
         raise StoreBusy("closing")
 
     monkeypatch.setattr(running.gateway._store, "submission_ended", ended)
-    assert (await Caller(running).hand_in(wait=5))[0] == 202
+    assert (await Caller(running).submit_command(wait=5))[0] == 202
 
 
 async def test_a_shutdown_answers_those_who_wait(running) -> None:
-    waiting = asyncio.create_task(Caller(running).hand_in(wait=60))
+    waiting = asyncio.create_task(Caller(running).submit_command(wait=60))
     await until_there(running)
     assert await running.stop() == 0
     assert (await waiting)[0] == 202
@@ -182,23 +182,23 @@ async def test_a_shutdown_answers_those_who_wait(running) -> None:
 
 async def test_a_repeat_is_answered_as_before_with_the_state_of_now(running) -> None:
     erp = Caller(running)
-    _, first, _ = await erp.hand_in(b'{"orderNumber":"1","articles":[{"scanCode":"1","quantityOrdered":1}]}')
+    _, first, _ = await erp.submit_command(b'{"orderNumber":"1","articles":[{"scanCode":"1","quantityOrdered":1}]}')
     other_spelling = b'\n{ "articles": [ {"quantityOrdered": 1, "scanCode": "\\u0031"} ], "orderNumber": "1" }'
-    status, again, headers = await erp.hand_in(other_spelling)
+    status, again, headers = await erp.submit_command(other_spelling)
     assert (status, again, headers["Idempotent-Replayed"]) == (202, first, "true")
     await vendor_says(running, DONE, END)
-    status, again, _ = await erp.hand_in(other_spelling)
+    status, again, _ = await erp.submit_command(other_spelling)
     assert (status, again) == (202, {"id": first["id"], "state": "done", "answer": json.loads(ANSWER)})
-    status, again, _ = await erp.hand_in(other_spelling, wait=10)
+    status, again, _ = await erp.submit_command(other_spelling, wait=10)
     assert (status, again["state"]) == (200, "done")
     assert len(await running.rows_of("submit")) == 1
 
 
 async def test_a_key_stands_for_one_command(running) -> None:
     erp = Caller(running)
-    _, first, _ = await erp.hand_in()
+    _, first, _ = await erp.submit_command()
     for change in ({"body": good("create_order", relatedNotes="x")}, {"body": good(), "to": "pharmacy/create_recurrent_order"}):
-        status, said, headers = await erp.hand_in(**change)
+        status, said, headers = await erp.submit_command(**change)
         assert (status, said["id"]) == (409, first["id"])
         assert "stands for another command" in said["problem"]
         assert headers["Location"] == f"/out/{first['id']}"
@@ -206,18 +206,18 @@ async def test_a_key_stands_for_one_command(running) -> None:
 
 
 async def test_the_keys_of_two_callers_do_not_meet(running) -> None:
-    _, first, _ = await Caller(running).hand_in()
-    status, second, _ = await Caller(running, TILL).hand_in(to="kiosk/create_order")
+    _, first, _ = await Caller(running).submit_command()
+    status, second, _ = await Caller(running, TILL).submit_command(to="kiosk/create_order")
     assert status == 202
     assert first["id"] != second["id"]
 
 
 async def test_one_number_is_created_once(start, erp) -> None:
     running = await start(erp.url, more=with_callers(caller("erp", ERP, "pharmacy/*"), caller("till", TILL, "pharmacy/create_order")))
-    _, first, _ = await Caller(running).hand_in()
-    status, said, headers = await Caller(running).hand_in(key="k2")
+    _, first, _ = await Caller(running).submit_command()
+    status, said, headers = await Caller(running).submit_command(key="k2")
     assert (status, said["id"], headers["Location"]) == (409, first["id"], f"/out/{first['id']}")
-    status, said, headers = await Caller(running, TILL).hand_in(key="k2")
+    status, said, headers = await Caller(running, TILL).submit_command(key="k2")
     assert (status, set(said), headers.get("Location")) == (409, {"problem"}, None)
     assert "another caller" in said["problem"]
 
@@ -261,24 +261,24 @@ async def test_two_tokens_are_none(running) -> None:
 
 async def test_a_flood_of_strangers_is_one_line_in_the_log(running, caplog) -> None:
     for _ in range(5):
-        await Caller(running, "nobody").hand_in()
+        await Caller(running, "nobody").submit_command()
     assert [record.getMessage() for record in caplog.records].count("submit.refused") == 1
     assert "nobody" not in caplog.text
 
 
 async def test_the_scheme_may_be_written_in_any_case(running) -> None:
-    assert (await Caller(running).hand_in(Authorization=f"bEARER  {ERP}"))[0] == 202
+    assert (await Caller(running).submit_command(Authorization=f"bEARER  {ERP}"))[0] == 202
 
 
 async def test_a_token_is_good_for_its_own_commands(running) -> None:
     till = Caller(running, TILL)
     for path in ("pharmacy/create_order", "kiosk/create_recurrent_order"):
-        status, said, _ = await till.hand_in(to=path)
+        status, said, _ = await till.submit_command(to=path)
         assert (status, said) == (403, {"problem": f"this token may not submit {path}"})
 
 
 async def test_what_another_erphanded_in_is_not_there(running) -> None:
-    _, said, _ = await Caller(running).hand_in()
+    _, said, _ = await Caller(running).submit_command()
     theirs = await Caller(running, TILL).ask("GET", f"/out/{said['id']}")
     nobodys = await Caller(running, TILL).ask("GET", f"/out/{'0' * 32}")
     assert theirs[:2] == nobodys[:2] == (404, {"problem": "you have submitted no command with this id"})
@@ -328,7 +328,7 @@ async def test_addresses_and_methods(running) -> None:
 
 async def test_a_command_needs_a_key(running) -> None:
     for key in (None, "", " ", "x" * 201, "ä", "a\tb"):
-        status, said, _ = await Caller(running).hand_in(key=key)
+        status, said, _ = await Caller(running).submit_command(key=key)
         assert status == 400
         assert "Idempotency-Key" in said["problem"]
     assert not await running.rows_of("submit")
@@ -342,7 +342,7 @@ async def test_two_keys_are_none(running) -> None:
 
 async def test_keys_as_callers_make_them(running) -> None:
     for n, key in enumerate(("x" * 200, '"quoted"', "a b", "~!@#$%^&*()")):
-        assert (await Caller(running).hand_in(good("create_order", orderNumber=f"{n}"), key))[0] == 202
+        assert (await Caller(running).submit_command(good("create_order", orderNumber=f"{n}"), key))[0] == 202
 
 
 KINDS = {
@@ -361,11 +361,11 @@ KINDS = {
 
 async def test_a_body_is_json_and_says_so(running) -> None:
     for kind, status in KINDS.items():
-        assert (await Caller(running).hand_in(Content_Type=kind))[0] == status, kind
+        assert (await Caller(running).submit_command(Content_Type=kind))[0] == status, kind
 
 
 async def test_a_packed_body_is_not_taken(running) -> None:
-    assert (await Caller(running).hand_in(Content_Encoding="gzip"))[0] == 415
+    assert (await Caller(running).submit_command(Content_Encoding="gzip"))[0] == 415
 
 
 # --- what it says
@@ -374,7 +374,7 @@ async def test_a_packed_body_is_not_taken(running) -> None:
 async def test_every_bad_command_hears_all_of_its_problems_and_none_is_kept(running) -> None:
     erp = Caller(running)
     for n, (name, bad) in enumerate(BAD.items()):
-        status, said, headers = await erp.hand_in(bad.body, f"k{n}", to=f"pharmacy/{bad.command}")
+        status, said, headers = await erp.submit_command(bad.body, f"k{n}", to=f"pharmacy/{bad.command}")
         assert status == 422, name
         assert headers["Cache-Control"] == "no-store"
         found = [(one["path"], one["problem"]) for one in said["problems"]]
@@ -389,7 +389,7 @@ async def test_a_connector_that_fails_over_a_body_is_no_5xx(running, caplog) -> 
         raise KeyError("Łucja")
 
     pharma.faults["check"] = fail
-    status, said, _ = await Caller(running).hand_in(good(), to="pharmacy/create_recurrent_order")
+    status, said, _ = await Caller(running).submit_command(good(), to="pharmacy/create_recurrent_order")
     assert (status, said["problems"][0]["path"]) == (422, "$")
     assert "the gateway's log says where" in said["problems"][0]["problem"]
     assert [record.getMessage() for record in caplog.records].count("plugin.failed") == 1
@@ -404,7 +404,7 @@ async def test_what_is_not_committed_is_503(running, monkeypatch, error: Excepti
         raise error
 
     monkeypatch.setattr(running.gateway._store, "accept_submission", fail)
-    status, said, headers = await Caller(running).hand_in()
+    status, said, headers = await Caller(running).submit_command()
     assert (status, headers["Retry-After"]) == (503, "30" if isinstance(error, StoreBusy) else "5")
     assert "under the same key" in said["problem"]
 
@@ -415,14 +415,14 @@ async def test_a_store_that_is_slow_is_503_in_time(running, monkeypatch) -> None
 
     monkeypatch.setattr(submit, "COMMIT_TIMEOUT_S", 0.05)
     monkeypatch.setattr(running.gateway._store, "accept_submission", wait)
-    assert (await Caller(running).hand_in())[0] == 503
+    assert (await Caller(running).submit_command())[0] == 503
     monkeypatch.setattr(running.gateway._store, "submission", wait)
     assert (await Caller(running).ask("GET", "/out/1"))[0] == 503
 
 
 async def test_who_closes_takes_nothing_more(running) -> None:
     running.gateway.command_api.door.close()
-    status, _, headers = await Caller(running).hand_in()
+    status, _, headers = await Caller(running).submit_command()
     assert (status, headers["Retry-After"]) == (503, "5")
     assert not await running.rows_of("submit")
 
@@ -441,7 +441,7 @@ IMAGES = {
 
 async def test_a_code_is_drawn_for_the_caller_of_the_order_once_there_is_one(running) -> None:
     erp = Caller(running)
-    _, said, _ = await erp.hand_in()
+    _, said, _ = await erp.submit_command()
     for name in IMAGES:
         assert (await erp.ask("GET", f"/out/{said['id']}/{name}"))[0] == 404
     await vendor_says(running, DONE, END)
@@ -455,14 +455,14 @@ async def test_a_code_is_drawn_for_the_caller_of_the_order_once_there_is_one(run
 
 
 async def test_an_order_without_a_code_has_no_image_of_it(running) -> None:
-    _, said, _ = await Caller(running).hand_in()
+    _, said, _ = await Caller(running).submit_command()
     await vendor_says(running, DONE, SubmissionEnd(answer=ANSWER, codes=Codes(number="1", pickup="P")))
     heard = [(await Caller(running).ask("GET", f"/out/{said['id']}/{name}"))[0] for name in IMAGES]
     assert heard == [200, 200, 404, 404, 404]
 
 
 async def test_a_code_that_cannot_be_drawn_says_so_without_saying_the_code(running) -> None:
-    _, said, _ = await Caller(running).hand_in()
+    _, said, _ = await Caller(running).submit_command()
     await vendor_says(running, DONE, SubmissionEnd(codes=Codes(number="1", pickup="secret" * 1000, storage="secret" * 1000)))
     for name in IMAGES:
         status, heard, _ = await Caller(running).ask("GET", f"/out/{said['id']}/{name}")
@@ -476,9 +476,9 @@ async def test_a_code_that_cannot_be_drawn_says_so_without_saying_the_code(runni
 async def test_no_token_key_body_or_code_stands_in_the_log(running, caplog) -> None:
     caplog.set_level("DEBUG")
     erp = Caller(running)
-    await erp.hand_in(key="a-key-of-my-own")
+    await erp.submit_command(key="a-key-of-my-own")
     await vendor_says(running, DONE, END)
-    await erp.hand_in(good("create_order", customerDetails={"fullName": "Canary Name", "email": "x"}), key="k3")
+    await erp.submit_command(good("create_order", customerDetails={"fullName": "Canary Name", "email": "x"}), key="k3")
     for word in (ERP, "a-key-of-my-own", "Łucja", "Canary", "5948912001188", 32 * "A", 32 * "B"):
         assert word not in caplog.text
 
@@ -498,15 +498,15 @@ async def test_callers_come_and_go_with_a_reload(start, erp) -> None:
 
 async def test_the_address_is_there_while_there_is_a_caller(start, erp) -> None:
     running = await start(erp.url, more=with_callers(""))
-    way_back = running.gateway.command_api
+    api = running.gateway.command_api
     text = running.config.read_text()
-    assert way_back.listener is None
+    assert api.listener is None
     running.config.write_text(text + caller("erp", ERP, "pharmacy/*"))
     await running.gateway._reload()
     assert (await Caller(running).ask("GET", "/openapi.json"))[0] == 200
     running.config.write_text(text)
     await running.gateway._reload()
-    assert way_back.listener is None
+    assert api.listener is None
 
 
 async def test_an_address_that_cannot_be_had_changes_nothing(start, erp, caplog) -> None:

@@ -1,4 +1,4 @@
-"""The way back under senders that are slow, long, malformed or many, and held to its own OpenAPI document by schemathesis."""
+"""The command API under senders that are slow, long, malformed or many, and held to its own OpenAPI document by schemathesis."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ async def test_a_stranger_is_told_so_before_his_body_comes(running) -> None:
 
 async def test_a_body_at_the_limit_is_read(running) -> None:
     body = json.dumps(good("create_order")).encode().ljust(LIMIT)
-    assert (await Caller(running).hand_in(body))[0] == 202
-    assert (await Caller(running).hand_in(body + b" ", "k2"))[0] == 413
+    assert (await Caller(running).submit_command(body))[0] == 202
+    assert (await Caller(running).submit_command(body + b" ", "k2"))[0] == 413
 
 
 async def test_a_body_that_does_not_come_ends_the_connection(running) -> None:

@@ -19,13 +19,13 @@ from tests import acme
 # Asked by somebody who hears of it: a door answers 503 and the sender comes again, a command fails and says so.
 ASKED = {"replay", "release", "drop", "resend", "finish_restore", "note", "confirm_clock", "verdict", "reject"}
 ASKED |= {"hold_target", "release_target", "move_target"}
-WAY_BACK = {"accept_submission", "submission", "submission_ended", "lease_submissions", "start_submission", "settle_submission", "codes_of"}
+COMMANDS = {"accept_submission", "submission", "submission_ended", "lease_submissions", "start_submission", "settle_submission", "codes_of"}
 # Of a start and an end, which have tests of their own, and what asks nothing of the file.
 OTHER = {"open", "close", "outside", "wait"}
 LOOPS = sorted(
     name
     for name, method in inspect.getmembers(SqliteStore, inspect.iscoroutinefunction)
-    if not name.startswith("_") and name not in ASKED | WAY_BACK | OTHER
+    if not name.startswith("_") and name not in ASKED | COMMANDS | OTHER
 )
 # What needs something peculiar to be asked at all in a life like this one: a fetched document, a replay, an ERP of several requests.
 RARE = {"reaccept", "keep_document", "compare", "start_request", "record_progress", "claimant", "open_orders", "newest_message", "commits"}

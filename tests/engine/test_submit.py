@@ -47,7 +47,7 @@ class Bench:
         """Another process, after a crash."""
         self.step = Submit(self.source, self.store, self.metrics, self.clock)
 
-    async def hand_in(self, number: str, command: str = "create_order", body: bytes | None = None) -> str:
+    async def submit_command(self, number: str, command: str = "create_order", body: bytes | None = None) -> str:
         text = body or json.dumps({"number": number}).encode()
         new = NewSubmission(
             id=f"sub-{next(_ids)}",
@@ -128,7 +128,7 @@ async def bench(store: SqliteStore, clock: ManualClock, tmp_path: Path) -> Async
 
 
 async def test_a_created_order_is_done_with_its_answer_its_codes_and_its_event(bench: Bench) -> None:
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.run_once()
     state = await bench.state(id_)
     assert (state.state, state.attempts, state.error) == ("done", 1, None)
@@ -162,7 +162,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_one_order_whatever_happens_to_the_answer(bench: Bench, ending: str) -> None:
     bench.registry.behaviours = [ending]
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     state = await bench.until(id_, "done", "dead", "held")
     assert (state.state, len(bench.registry.created)) == ENDINGS[ending]
     assert await bench.events() == ["created-RX-1"] * ENDINGS[ending][1]
@@ -170,13 +170,13 @@ async def test_one_order_whatever_happens_to_the_answer(bench: Bench, ending: st
 
 async def test_the_mutant_that_repeats_blindly_is_caught(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
-    await bench.until(await bench.hand_in("RX-1", "create_blindly"), "done")
+    await bench.until(await bench.submit_command("RX-1", "create_blindly"), "done")
     assert bench.registry.created == ["RX-1", "RX-1"]
 
 
 async def test_a_lost_answer_is_found_by_a_look_up_and_nothing_is_sent_again(bench: Bench) -> None:
     bench.registry.behaviours = ["do, reset"]
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.run_once()
     assert (await bench.state(id_)).state == "unknown"
     state = await bench.until(id_, "done")
@@ -187,7 +187,7 @@ async def test_a_lost_answer_is_found_by_a_look_up_and_nothing_is_sent_again(ben
 
 async def test_that_nothing_is_there_counts_once_the_attempt_cannot_be_on_its_way(bench: Bench) -> None:
     bench.registry.behaviours = ["not, reset"]
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.run_once()
     bench.clock.advance(CERTAIN_AFTER_S / 2)
     await bench.run_once()
@@ -198,14 +198,14 @@ async def test_that_nothing_is_there_counts_once_the_attempt_cannot_be_on_its_wa
 
 async def test_what_is_surely_not_there_is_sent_again_and_counted(bench: Bench) -> None:
     bench.registry.behaviours = ["not, reset", "do"]
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     state = await bench.until(id_, "done")
     assert (bench.registry.seen, state.attempts) == (2, 2)
     assert [tried["outcome"] for tried in (await bench.shown(id_))["tried"]] == ["unknown", "unknown", "not_there", "submitted"]
 
 
 async def test_a_vendor_that_is_not_reached_has_done_nothing(bench: Bench) -> None:
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.registry.stop()
     await bench.run_once()
     state = await bench.state(id_)
@@ -214,7 +214,7 @@ async def test_a_vendor_that_is_not_reached_has_done_nothing(bench: Bench) -> No
 
 
 async def test_what_never_reached_the_vendor_is_given_up_in_the_end(bench: Bench) -> None:
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.registry.stop()
     await bench.run_once()
     bench.clock.advance(MAX_AGE_S)
@@ -226,7 +226,7 @@ async def test_what_never_reached_the_vendor_is_given_up_in_the_end(bench: Bench
 
 async def test_what_is_unknown_is_never_given_up(bench: Bench) -> None:
     bench.registry.behaviours, bench.registry.looks = ["do, reset"], ["500"] * 10
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     for _ in range(5):
         await bench.run_once()
         bench.clock.advance(1000)
@@ -245,13 +245,13 @@ async def test_what_is_unknown_is_never_given_up(bench: Bench) -> None:
 
 async def test_a_look_up_that_is_refused_is_a_persons_to_make(bench: Bench) -> None:
     bench.registry.behaviours, bench.registry.looks = ["do, reset"], ["400"]
-    state = await bench.until(await bench.hand_in("RX-1"), "held")
+    state = await bench.until(await bench.submit_command("RX-1"), "held")
     assert (state.error or "").startswith("it cannot be looked up: the vendor answers 400; ")
 
 
 async def test_without_a_look_up_a_person_decides(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
-    id_ = await bench.hand_in("N-1", "send_note")
+    id_ = await bench.submit_command("N-1", "send_note")
     state = await bench.until(id_, "held")
     assert (bench.registry.seen, state.attempts) == (1, 1)
     assert (state.error or "").startswith("the vendor may have done it, and cannot be asked; ")
@@ -262,12 +262,12 @@ async def test_without_a_look_up_a_person_decides(bench: Bench) -> None:
 
 async def test_what_does_no_harm_is_just_done_again(bench: Bench) -> None:
     bench.registry.created, bench.registry.looks = ["RX-1"], ["hang", "500"]
-    state = await bench.until(await bench.hand_in("RX-1", "get_order"), "done")
+    state = await bench.until(await bench.submit_command("RX-1", "get_order"), "done")
     assert (state.attempts, len(bench.registry.asked)) == (3, 3)
 
 
 async def test_too_many_calls_cost_no_attempt_and_the_vendor_gets_its_quiet(bench: Bench) -> None:
-    first, second = await bench.hand_in("RX-1"), await bench.hand_in("RX-2", "send_note")
+    first, second = await bench.submit_command("RX-1"), await bench.submit_command("RX-2", "send_note")
     bench.registry.behaviours = ["429", "429"]
     await bench.run_once()
     assert [(await bench.state(id_)).attempts for id_ in (first, second)] == [0, 0]
@@ -285,7 +285,7 @@ async def test_what_a_vendor_asks_for_is_believed_up_to_an_hour(
     async def refuses(*_: object) -> None:
         raise error
 
-    id_ = await bench.hand_in("RX-1", "send_note")
+    id_ = await bench.submit_command("RX-1", "send_note")
     with monkeypatch.context() as patch:
         patch.setattr(bench.source.connector, "submit", refuses)
         await bench.run_once()
@@ -296,11 +296,11 @@ async def test_what_a_vendor_asks_for_is_believed_up_to_an_hour(
     assert (await bench.state(id_)).state == "done"
 
 
-async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(bench: Bench) -> None:
+async def test_a_refused_sign_in_pauses_the_commands_until_somebody_says_so(bench: Bench) -> None:
     bench.registry.behaviours = ["401"]
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.run_once()
-    later = await bench.hand_in("RX-2")
+    later = await bench.submit_command("RX-2")
     assert ((await bench.state(id_)).state, (await bench.state(id_)).attempts, bench.door()) == ("ready", 0, "down")
     assert next(bench.metrics.health.problems())["door"] == "submit"
     bench.clock.advance(step.AUTH_PAUSE_S - 1)
@@ -313,9 +313,9 @@ async def test_a_refused_sign_in_pauses_the_way_back_until_somebody_says_so(benc
 
 async def test_after_a_long_pause_one_row_tries_by_itself(bench: Bench) -> None:
     bench.registry.behaviours = ["403", "403"]
-    ids = [await bench.hand_in("RX-1")]
+    ids = [await bench.submit_command("RX-1")]
     await bench.run_once()
-    ids += [await bench.hand_in("RX-2")]
+    ids += [await bench.submit_command("RX-2")]
     bench.clock.advance(step.AUTH_PAUSE_S)
     assert (await bench.run_once(), bench.door()) == (1, "down")
     bench.clock.advance(step.AUTH_PAUSE_S)
@@ -337,7 +337,7 @@ async def test_what_a_connector_says_is_what_the_caller_reads(bench: Bench, erro
         raise error
 
     order_vendor.faults["before"] = fails
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.run_once()
     assert ((await bench.state(id_)).state, (await bench.state(id_)).error) == (state, says)
 
@@ -348,18 +348,18 @@ async def test_a_connector_that_breaks_behind_its_request_is_looked_up(bench: Be
         raise ZeroDivisionError("P-secret-RX-1")
 
     order_vendor.faults["after"] = breaks
-    state = await bench.until(await bench.hand_in("RX-1"), "done")
+    state = await bench.until(await bench.submit_command("RX-1"), "done")
     assert (bench.registry.created, state.attempts) == (["RX-1"], 1)
     assert "plugin.failed" in caplog.text
 
 
 async def test_a_slow_order_does_not_hold_up_the_others(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
-    slow = await bench.hand_in("RX-0")
+    slow = await bench.submit_command("RX-0")
     await bench.step.run_once()
     while not bench.registry.seen:
         await asyncio.sleep(0.001)
-    others = [await bench.hand_in(f"RX-{n}") for n in range(1, 8)]
+    others = [await bench.submit_command(f"RX-{n}") for n in range(1, 8)]
     async with asyncio.timeout(0.45):  # less than the vendor's own timeout
         while not all([(await bench.state(id_)).state == "done" for id_ in others]):
             await bench.step.run_once()
@@ -369,7 +369,7 @@ async def test_a_slow_order_does_not_hold_up_the_others(bench: Bench) -> None:
 
 
 async def test_commands_of_one_subject_go_one_after_the_other(bench: Bench) -> None:
-    create, ask = await bench.hand_in("RX-1"), await bench.hand_in("RX-1", "get_order")
+    create, ask = await bench.submit_command("RX-1"), await bench.submit_command("RX-1", "get_order")
     assert await bench.run_once() == 1
     assert ((await bench.state(create)).state, (await bench.state(ask)).state) == ("done", "ready")
     assert await bench.run_once() == 1
@@ -378,7 +378,7 @@ async def test_commands_of_one_subject_go_one_after_the_other(bench: Bench) -> N
 
 async def test_a_shutdown_hands_back_what_is_not_announced_and_leaves_the_rest_unknown(bench: Bench) -> None:
     bench.registry.behaviours = ["do, hang"]
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.step.run_once()
     while not bench.registry.seen:
         await asyncio.sleep(0.001)
@@ -397,7 +397,7 @@ async def test_a_shutdown_before_the_announcement_costs_nothing(bench: Bench, mo
         announcing.set()
         await asyncio.Event().wait()
 
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     monkeypatch.setattr(bench.store, "start_submission", never)
     await bench.step.run_once()
     await announcing.wait()
@@ -408,7 +408,7 @@ async def test_a_shutdown_before_the_announcement_costs_nothing(bench: Bench, mo
 @pytest.mark.parametrize("lost", ["settle", "everything"])
 async def test_an_answer_that_was_not_noted_is_found_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
     """What a kill leaves between the vendor's answer and the commit: announced, done, and nothing known of it."""
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     (row,) = await bench.store.lease_submissions("acme", 1)
     await bench.store.start_submission(row)
     if lost == "settle":
@@ -421,17 +421,17 @@ async def test_an_answer_that_was_not_noted_is_found_again(bench: Bench, monkeyp
 
 
 async def test_a_command_that_is_not_there_any_more_waits_for_a_person(bench: Bench) -> None:
-    state = await bench.until(await bench.hand_in("RX-1", "create_nothing"), "held")
+    state = await bench.until(await bench.submit_command("RX-1", "create_nothing"), "held")
     assert state.error == "the source has no command 'create_nothing' with its current settings"
 
 
 async def test_a_stored_body_that_does_not_fit_any_more_is_dead(bench: Bench) -> None:
-    state = await bench.until(await bench.hand_in("RX-1", body=b'{"number":7}'), "dead")
+    state = await bench.until(await bench.submit_command("RX-1", body=b'{"number":7}'), "dead")
     assert state.error == "the stored command does not fit what the connector takes now"
 
 
 async def test_a_damaged_body_is_not_sent(bench: Bench) -> None:
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.store._run(lambda db: db.execute("UPDATE submit SET body = CAST(replace(body, 'RX-1', 'RX-9') AS BLOB)"))
     state = await bench.until(id_, "dead")
     assert (bench.registry.seen, (state.error or "")[:30]) == (0, "the stored command is damaged:")
@@ -441,7 +441,7 @@ async def test_neither_bodies_nor_codes_are_in_the_log_the_metrics_and_what_is_s
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "gateway")
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     await bench.run_once()
     (line,) = [record for record in caplog.records if record.message == "submit.attempted"]
     fields = {name: vars(line)[name] for name in ("source", "command", "order_ref", "key", "attempt", "outcome")}
@@ -470,7 +470,7 @@ async def test_neither_bodies_nor_codes_are_in_the_log_the_metrics_and_what_is_s
 
 async def test_the_step_runs_by_itself(bench: Bench) -> None:
     running = asyncio.create_task(bench.step.run())
-    id_ = await bench.hand_in("RX-1")
+    id_ = await bench.submit_command("RX-1")
     state = await bench.store.submission_ended("erp", id_, 10)
     assert state is not None
     assert state.state == "done"

@@ -28,7 +28,7 @@ from .process import Process, driven
 from .test_vendors import source
 
 TOKEN = "token-of-the-erp-constructed"
-# What the ERP has handed in, up to what the vendor's answer makes of the order for the ERP.
+# What the ERP has submitted, up to what the vendor's answer makes of the order for the ERP.
 COMMIT_POINTS = ["accept_submission:1", "lease_submissions:1", "start_submission:1", "settle_submission:1", "prepared:1", "settle_outbox:1"]
 ORDER = {
     "orderNumber": "RX-1",
@@ -39,13 +39,13 @@ ORDER = {
 
 
 class Erp:
-    """The ERP's side of the way back, and the cloud as a test sees it."""
+    """The ERP's side of the command API, and the cloud as a test sees it."""
 
     def __init__(self, gateway: Process, port: int, cloud: Any, session: aiohttp.ClientSession) -> None:
         self.gateway, self.cloud, self._session = gateway, cloud, session
         self._url = f"http://127.0.0.1:{port}"
 
-    async def hand_in(self) -> str:
+    async def submit_command(self) -> str:
         """The id, once it is taken."""
         headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
         while True:
@@ -107,13 +107,13 @@ async def until(condition: Callable[[], Any], timeout_s: float = 20) -> None:
 async def test_one_order_and_one_mail_after_a_kill_at(tmp_path: Path, erp: ErpSimulator, point: str) -> None:
     async with whole(tmp_path, erp, "--die-after", point) as side:
         await side.gateway.start("dying")
-        handing_in = asyncio.create_task(side.hand_in())
+        handing_in = asyncio.create_task(side.submit_command())
         await side.gateway.gone()
         await side.gateway.start()
         id_ = await asyncio.wait_for(handing_in, 30)
         state = await side.done(id_)
         await erp.wait_for(1)
-        assert (state["state"], state["answer"]["orderNumber"], await side.hand_in()) == ("done", "RX-1", id_)
+        assert (state["state"], state["answer"]["orderNumber"], await side.submit_command()) == ("done", "RX-1", id_)
         assert one_order(side, erp)
 
 
@@ -121,7 +121,7 @@ async def killed_before_the_answer(side: Erp) -> str:
     """The vendor has made the order, and nobody hears of it."""
     side.cloud.creations.arm("slow", after=True, delay_s=60)
     await side.gateway.start()
-    id_ = await side.hand_in()
+    id_ = await side.submit_command()
     await until(lambda: side.cloud.creations.made)
     await side.gateway.kill()
     await side.gateway.start()
@@ -140,7 +140,7 @@ async def test_an_order_whose_answer_is_lost_on_its_way_is_found_by_its_number(t
     async with whole(tmp_path, erp) as side:
         side.cloud.creations.arm("lose_answer", after=True)
         await side.gateway.start()
-        state = await side.done(await side.hand_in())
+        state = await side.done(await side.submit_command())
         await erp.wait_for(1)
         assert (state["state"], state["attempts"]) == ("done", 1)
         assert one_order(side, erp)
@@ -159,7 +159,7 @@ async def test_a_shutdown_and_a_reload_hear_what_the_vendor_says(tmp_path: Path,
     async with whole(tmp_path, erp) as side:
         side.cloud.creations.arm("slow", after=True, delay_s=0.5)
         await side.gateway.start()
-        id_ = await side.hand_in()
+        id_ = await side.submit_command()
         await until(lambda: side.cloud.creations.made)
         if number == signal.SIGTERM:
             await side.gateway.kill(number)

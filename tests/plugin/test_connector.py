@@ -610,7 +610,7 @@ def test_an_order_comes_through_as_it_was_made() -> None:
     assert whole(normalize=lambda: order).normalize(EVENT, b"") == order
 
 
-# --- the way back
+# --- commands
 
 
 async def test_submit_gives_what_the_vendor_said() -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from gateway.config.settings import StoreSettings
 from gateway.store.rows import Delivery, Prepared
 from tests.store.shelf import BODY, DAY_S, DONE, RETRY, Shelf, a_shelf
-from tests.store.submitting import CODES, UNKNOWN, command, created, hand_in
+from tests.store.submitting import CODES, UNKNOWN, command, created, submit_command
 from tests.store.submitting import DONE as SAID
 
 
@@ -25,14 +25,14 @@ async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
 
 
 class Commands:
-    """What callers handed in, on a shelf."""
+    """What callers submitted, on a shelf."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
 
     async def said(self, key: str, subject: str, *, makes_an_order: bool = False) -> str:
-        """Hand in, and have the vendor do it."""
-        (id_,) = await hand_in(self.shelf.store, command(key, subject, unique=makes_an_order))
+        """Submit, and have the vendor do it."""
+        (id_,) = await submit_command(self.shelf.store, command(key, subject, unique=makes_an_order))
         (row,) = await self.shelf.store.lease_submissions("acme", 1)
         made = created() if makes_an_order else replace(created(), events=(), codes=None)
         await self.shelf.store.settle_submission(row, SAID, made)
@@ -60,7 +60,7 @@ def commands(shelf: Shelf) -> Commands:
 async def test_what_was_said_to_a_vendor_goes_with_its_key_once_that_is_old(shelf: Shelf, commands: Commands) -> None:
     for n in range(5):
         await commands.said(f"k{n}", f"k{n}")
-    tried = await hand_in(shelf.store, command("later", "later"))
+    tried = await submit_command(shelf.store, command("later", "later"))
     await shelf.store.settle_submission((await shelf.store.lease_submissions("acme", 1))[0], replace(RETRY, due_in_s=0))
     await shelf.store.settle_submission((await shelf.store.lease_submissions("acme", 1))[0], SAID)
     await commands.said("newest", "newest")
@@ -86,7 +86,7 @@ async def test_what_was_tried_of_a_submission_goes_with_it_at_the_latest(shelf: 
 
 @pytest.mark.parametrize("end", ["ready", "unknown", "held", "dead"])
 async def test_a_submission_that_has_not_ended_stays_whatever_its_age(shelf: Shelf, commands: Commands, end: Any) -> None:
-    ids = await hand_in(shelf.store, command("k1"))
+    ids = await submit_command(shelf.store, command("k1"))
     (row,) = await shelf.store.lease_submissions("acme", 1)
     await shelf.store.settle_submission(row, replace(UNKNOWN, status=end))
     await commands.said("other", "RX-2")
@@ -159,12 +159,12 @@ async def test_day_after_day_of_commands_keep_the_file_as_it_is(shelf: Shelf, co
 
 async def test_a_walk_goes_on_behind_what_a_wrong_clock_has_stamped(shelf: Shelf) -> None:
     shelf.clock.advance(4000 * DAY_S)
-    await hand_in(shelf.store, *(command(f"ahead{n}", None) for n in range(20)))
+    await submit_command(shelf.store, *(command(f"ahead{n}", None) for n in range(20)))
     shelf.clock.advance(-4000 * DAY_S)
-    await hand_in(shelf.store, *(command(f"k{n}", None) for n in range(5)))
+    await submit_command(shelf.store, *(command(f"k{n}", None) for n in range(5)))
     for row in await shelf.store.lease_submissions("acme", 10):
         await shelf.store.settle_submission(row, SAID)
-    await hand_in(shelf.store, command("newest", None))
+    await submit_command(shelf.store, command("newest", None))
     shelf.clock.advance(21 * DAY_S)
     await shelf.tidy()
     assert shelf.count("submit") == 21

@@ -22,7 +22,7 @@ from gateway.store.waiting import Ahead, Side, Sides, Waiting, sides_of, why
 from gateway.testing import ManualClock
 from gateway.web import status as web_status
 from tests.store.conformance import accept, deliver, incoming, prepare
-from tests.store.submitting import command, hand_in
+from tests.store.submitting import command, submit_command
 
 NOW = 1_800_000_000_000
 UP = Sides(running=True, sources={"acme"}, targets={"erp": Side(state="up")})
@@ -244,7 +244,7 @@ async def test_a_lease_says_since_when_and_a_retry_until_when(store: SqliteStore
 
 
 async def test_a_submission_waits_behind_what_is_said_for_the_same_order(store: SqliteStore, reader: SqliteReader) -> None:
-    first, second = await hand_in(store, command("k1"), command("k2"))
+    first, second = await submit_command(store, command("k1"), command("k2"))
     (row,) = await store.lease_submissions("acme", 10)
     await store.settle_submission(row, Settlement(status="unknown", outcome="unknown", reason="no answer in time", due_in_s=30))
     assert row.public_id == first

@@ -132,7 +132,7 @@ class Running:
         found = self.gateway._metrics.health.doors.get(("pharmacy", "realtime"))
         return (found.state, found.reason or "") if found else ("", "")
 
-    async def hand_in(self, command: str, body: dict[str, Any] | str, key: str | None = None, **headers: str) -> tuple[int, Any]:
+    async def submit_command(self, command: str, body: dict[str, Any] | str, key: str | None = None, **headers: str) -> tuple[int, Any]:
         """One command through the door; `key` is the idempotency key, by default the body's order number."""
         sent = body if isinstance(body, str) else json.dumps(body)
         given = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": key or str(json.loads(sent)["orderNumber"])}

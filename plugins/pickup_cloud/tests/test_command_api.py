@@ -54,7 +54,7 @@ async def test_each_trigger_of_the_demo_instance_is_seen_by_the_erp(
     running: Any, command: str, number: str, notes: str, states: list[str]
 ) -> None:
     body = ONCE | {"orderNumber": number, "relatedNotes": notes} | (ORIGIN if command.endswith("of") else {})
-    status, said = await running.hand_in(command, body, Prefer="wait=20")
+    status, said = await running.submit_command(command, body, Prefer="wait=20")
     assert (status, said["state"], said["answer"]["orderNumber"]) == (200, "done", number)
     await running.until(lambda: running.arrived() and running.arrived()[-1][1] == states[-1])
     messages = running.erp.messages()
@@ -72,7 +72,7 @@ async def test_each_trigger_of_the_demo_instance_is_seen_by_the_erp(
 
 async def test_fail_is_an_error_that_nobody_is_told_of_as_an_order(running: Any) -> None:
     """What is unknown is looked for and sent again; the order is never there, so a person ends it."""
-    status, said = await running.hand_in("create_order", ONCE | {"relatedNotes": "$fail"})
+    status, said = await running.submit_command("create_order", ONCE | {"relatedNotes": "$fail"})
     assert status == 202
     await running.until(lambda: running.cloud.creations.heard == [500])
     async with asyncio.timeout(10):
@@ -83,7 +83,7 @@ async def test_fail_is_an_error_that_nobody_is_told_of_as_an_order(running: Any)
 
 
 async def test_a_recurrent_order_has_the_lines_of_its_command_and_lives_on(running: Any) -> None:
-    status, said = await running.hand_in("create_recurrent_order", recurrent(), Prefer="wait=20")
+    status, said = await running.submit_command("create_recurrent_order", recurrent(), Prefer="wait=20")
     assert (status, said["answer"]["articles"], said["answer"]["state"]) == (200, [], "SCHEDULED")
     await running.until(lambda: running.erp.messages() and running.erp.messages()[-1]["order"]["lines"])
     for state in ("READYFORINPUT", "READYFORPICKUP", "PICKEDUP"):
@@ -96,7 +96,7 @@ async def test_a_recurrent_order_has_the_lines_of_its_command_and_lives_on(runni
 async def test_what_the_hub_does_not_tell_is_found_by_asking(running: Any) -> None:
     """The order is open for the resync from its creation on, told of or not."""
     running.cloud.creations.announces = "never"
-    await running.hand_in("create_order", ONCE, Prefer="wait=20")
+    await running.submit_command("create_order", ONCE, Prefer="wait=20")
     await running.cloud.hub.stop()
     await running.cloud.move("A-1", "PICKEDUP")
     await running.until(lambda: running.arrived() == [("A-1", "ready_for_input"), ("A-1", "picked_up")])
@@ -105,7 +105,7 @@ async def test_what_the_hub_does_not_tell_is_found_by_asking(running: Any) -> No
 async def test_an_answer_that_is_lost_makes_one_order(running: Any) -> None:
     running.cloud.creations.arm("lose_answer")
     running.cloud.creations.duplicates = "twice"  # a second creation would be seen
-    status, said = await running.hand_in("create_order", ONCE, Prefer="wait=50")
+    status, said = await running.submit_command("create_order", ONCE, Prefer="wait=50")
     assert (status, said["state"]) == (200, "done")
     assert said["answer"]["pickupCode"] == running.cloud.creations.made[0].pickup_code
     await running.until(lambda: running.arrived())
@@ -113,10 +113,10 @@ async def test_an_answer_that_is_lost_makes_one_order(running: Any) -> None:
 
 
 async def test_the_same_again_is_the_same_order(running: Any) -> None:
-    first = await running.hand_in("create_order", ONCE, Prefer="wait=20")
-    again = await running.hand_in("create_order", ONCE, Prefer="wait=20")
+    first = await running.submit_command("create_order", ONCE, Prefer="wait=20")
+    again = await running.submit_command("create_order", ONCE, Prefer="wait=20")
     assert first == again
-    status, _ = await running.hand_in("create_order", ONCE, key="another key")
+    status, _ = await running.submit_command("create_order", ONCE, key="another key")
     assert status == 409
     assert len(running.cloud.creations.made) == 1
 
@@ -124,11 +124,11 @@ async def test_the_same_again_is_the_same_order(running: Any) -> None:
 async def test_the_vendors_example_requests_go_through_the_door(running: Any, example: str) -> None:
     """Seed 001, curl, HTTP and JavaScript, as they stand: their dates are past, and the door says so, once for each; with dates of
     today it takes them."""
-    status, said = await running.hand_in("create_recurrent_order", example, Content_Type="application/*+json")
+    status, said = await running.submit_command("create_recurrent_order", example, Content_Type="application/*+json")
     assert (status, [one["path"] for one in said["problems"]]) == (422, ["$.startDate", "$.endDate"])
     body = json.loads(example)
     later = example.replace(body["startDate"], today()).replace(body["endDate"], today(60))
-    status, said = await running.hand_in("create_recurrent_order", later, Content_Type="application/*+json", Prefer="wait=20")
+    status, said = await running.submit_command("create_recurrent_order", later, Content_Type="application/*+json", Prefer="wait=20")
     assert (status, said["state"]) == (200, "done")
     (made,) = running.cloud.creations.made
     assert made.request == json.loads(later)
@@ -136,7 +136,7 @@ async def test_the_vendors_example_requests_go_through_the_door(running: Any, ex
 
 async def test_a_vendors_refusal_is_the_callers_to_read_and_names_nobody(running: Any) -> None:
     running.cloud.create(number="A-1")
-    status, said = await running.hand_in("create_order", ONCE, Prefer="wait=20")
+    status, said = await running.submit_command("create_order", ONCE, Prefer="wait=20")
     assert (status, said["state"]) == (200, "dead")
     state = await running.submission(said["id"])
     assert "Pickup Cloud refuses it (409): " in state["error"]
@@ -144,9 +144,9 @@ async def test_a_vendors_refusal_is_the_callers_to_read_and_names_nobody(running
 
 
 async def test_an_order_is_asked_for(running: Any) -> None:
-    await running.hand_in("create_order", ONCE, Prefer="wait=20")
+    await running.submit_command("create_order", ONCE, Prefer="wait=20")
     await running.cloud.move("A-1", "READYFORPICKUP")
-    status, said = await running.hand_in("get_order", {"orderNumber": "A-1"}, key="q1", Prefer="wait=20")
+    status, said = await running.submit_command("get_order", {"orderNumber": "A-1"}, key="q1", Prefer="wait=20")
     assert (status, said["answer"]["state"]) == (200, "READYFORPICKUP")
 
 
@@ -168,14 +168,14 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("command", "changes", "paths"), BAD)
 async def test_every_problem_of_a_body_is_named_at_once(running: Any, command: str, changes: dict[str, Any], paths: list[str]) -> None:
-    status, said = await running.hand_in(command, (ONCE if command != "get_order" else {}) | changes, key="k")
+    status, said = await running.submit_command(command, (ONCE if command != "get_order" else {}) | changes, key="k")
     assert (status, {f"$.{path}" for path in paths} - {one["path"] for one in said["problems"]}) == (422, set())
     for one in said["problems"]:
         assert not {"Struct", "Unset", "`"} & set(one["problem"].split())
 
 
 async def test_the_codes_of_a_created_order_are_there_to_be_printed(running: Any) -> None:
-    _, said = await running.hand_in("create_recurrent_order", recurrent(), Prefer="wait=20")
+    _, said = await running.submit_command("create_recurrent_order", recurrent(), Prefer="wait=20")
     for image, kind in (("pickup-code.svg", "image/svg+xml"), ("storage-label.pdf", "application/pdf")):
         url = f"{running.out}/out/{said['id']}/{image}"
         async with aiohttp.request("GET", url, headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
@@ -185,8 +185,8 @@ async def test_the_codes_of_a_created_order_are_there_to_be_printed(running: Any
 async def test_no_code_and_no_person_is_in_a_log_line_or_a_list(running: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="gateway")
     running.cloud.creations.arm("lose_answer")
-    await running.hand_in("create_order", ONCE | {"relatedNotes": "Kühl lagern"}, Prefer="wait=50")
-    await running.hand_in("create_order", ONCE | {"orderNumber": "fails", "relatedNotes": "$fail"}, Prefer="wait=1")
+    await running.submit_command("create_order", ONCE | {"relatedNotes": "Kühl lagern"}, Prefer="wait=50")
+    await running.submit_command("create_order", ONCE | {"orderNumber": "fails", "relatedNotes": "$fail"}, Prefer="wait=1")
     await running.until(lambda: running.arrived())
     shown = caplog.text + json.dumps([await running.get(f"/api/{queue}") for queue in ("submit", "inbox", "outbox")], ensure_ascii=False)
     assert "A-1" in shown

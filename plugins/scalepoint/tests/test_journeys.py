@@ -196,7 +196,7 @@ async def test_check_online_fetches_the_keys_and_signs_in(
     assert said[3].startswith("the token endpoint answers 401 (invalid_client); check three things")
 
 
-# --- the way back
+# --- commands
 
 
 async def publish(gateway: Gateway, key: str = "k1", wait_s: int = 20) -> tuple[int, Any]:

@@ -298,7 +298,7 @@ async def test_known_bad_mutant_a_hold_that_names_the_customer_is_found() -> Non
     assert (await leaks("apicbase", sample, faulty))[0]
 
 
-# --- the way back
+# --- commands
 
 
 def commands() -> Sequence[Any]:

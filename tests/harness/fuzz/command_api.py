@@ -1,4 +1,4 @@
-"""The way back: what a caller says in headers and bodies, what a vendor answers to a command, and the codes that it gives."""
+"""The command API: what a caller says in headers and bodies, what a vendor answers to a command, and the codes that it gives."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Source:
 
 
 class Shelf:
-    """What a caller has handed in."""
+    """What a caller has submitted."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[bytes, SubmissionState]] = {}

@@ -1,4 +1,4 @@
-"""The way back on one disk: the real door, the real store and the real submit step, with a process that can die at every call."""
+"""The command API on one disk: the real door, the real store and the real submit step, with a process that can die at every call."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Outward(World):
 
     # --- what happens
 
-    async def hand_in(self, key: str, command: str, number: str, qty: int) -> tuple[int, dict[str, Any], bool]:
+    async def submit_command(self, key: str, command: str, number: str, qty: int) -> tuple[int, dict[str, Any], bool]:
         """The status, what is said, and whether it is marked as a repeat."""
         headers = CIMultiDict({"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": key, "Content-Type": "application/json"})
         said = {"number": number} if command == "get_order" else {"number": number, "qty": qty}

@@ -155,11 +155,11 @@ MUTANTS: tuple[type[SqliteStore], ...] = (
 )
 
 
-# --- of the way back
+# --- of commands
 
 
 class SaysYesBeforeItCommits(SqliteStore):
-    """What is handed in is committed with the next one."""
+    """What is submitted is committed with the next one."""
 
     _waiting: NewSubmission | None = None
 

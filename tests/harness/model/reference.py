@@ -55,7 +55,7 @@ def _key(ref: str, version: int) -> str:
 
 
 class Said(NamedTuple):
-    """What a caller handed in under a key; two that say the same are equal."""
+    """What a caller submitted under a key; two that say the same are equal."""
 
     command: str
     number: str
@@ -70,7 +70,7 @@ class Commands:
         self.said: dict[str, Said] = {}
         self.dropped: set[str] = set()
 
-    def hand_in(self, key: str, said: Said, refused: set[str]) -> tuple[str, str | None]:
+    def submit_command(self, key: str, said: Said, refused: set[str]) -> tuple[str, str | None]:
         """What the door must answer, and about which submission; `refused` are dead, and stand in nobody's way."""
         if (id_ := self.keys.get(key)) is not None:
             return ("repeat" if self.said[id_] == said else "conflict"), id_

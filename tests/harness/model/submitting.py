@@ -1,4 +1,4 @@
-"""A second state machine, of the way back: whatever happens in whatever order, a command is done once, and what it owes is owed."""
+"""A second state machine, of commands: whatever happens in whatever order, a command is done once, and what it owes is owed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ACTIONS = st.one_of(
     *(
         st.tuples(st.just(name), st.fixed_dictionaries(arguments))
         for name, weight, arguments in (
-            ("hand_in", 1, {"key": st.sampled_from(KEYS), "said": SAID}),
+            ("submit_command", 1, {"key": st.sampled_from(KEYS), "said": SAID}),
             ("work", 4, {"came": CAME, "script": BOTH}),
             ("time_passes", 3, {"seconds": st.sampled_from(SECONDS), "script": BOTH}),
             ("die_while_accepting", 1, {"key": st.sampled_from(KEYS), "said": SAID, "committed": st.booleans()}),
@@ -54,7 +54,7 @@ _DROPPABLE = ("held", "dead", "ready", "unknown")
 _OPEN = ("ready", "leased", "unknown", "held", "dead")
 
 
-class WayBack(RuleBasedStateMachine):
+class CommandMachine(RuleBasedStateMachine):
     """One life of a gateway. A known-bad mutant puts another store in `make`."""
 
     make: ClassVar[Callable[..., SqliteStore]] = SqliteStore
@@ -81,9 +81,9 @@ class WayBack(RuleBasedStateMachine):
 
     # --- what callers, vendors and machines do
 
-    def hand_in(self, key: str, said: Said) -> None:
-        expected, id_ = self.reference.hand_in(key, said, self._refused())
-        status, answer, repeated = self.run(self.world.hand_in(key, *said))
+    def submit_command(self, key: str, said: Said) -> None:
+        expected, id_ = self.reference.submit_command(key, said, self._refused())
+        status, answer, repeated = self.run(self.world.submit_command(key, *said))
         heard = (status, answer.get("id"), repeated)
         if expected == "stored":
             assert heard == (202, answer["id"], False)
@@ -102,17 +102,17 @@ class WayBack(RuleBasedStateMachine):
 
     def _hand_in(self, came: list[tuple[str, Said]]) -> None:
         for key, said in came:
-            self.hand_in(key, said)
+            self.submit_command(key, said)
 
     def time_passes(self, seconds: float, script: dict[str, Any]) -> None:
         self.world.clock.advance(seconds)
         self.work([], script)
 
     def die_while_accepting(self, key: str, said: Said, committed: bool) -> None:
-        expected, _ = self.reference.hand_in(key, said, self._refused())
+        expected, _ = self.reference.submit_command(key, said, self._refused())
         self.world.mortal.die_at(0, committed)
         with suppress(Cut):
-            self.run(self.world.hand_in(key, *said))
+            self.run(self.world.submit_command(key, *said))
         self.run(self.world.die())
         if committed and expected == "stored":
             (id_,) = [one.id for one in self.run(self.world.handed()).values() if one.key == key]
@@ -167,7 +167,7 @@ class WayBack(RuleBasedStateMachine):
         if what == "drop" or (what == "release" and self.world.pharmacy.has(one.id, said.number)):
             self._drop(one)
             return
-        stands = self.reference.hand_in("another key", said, self._refused())[0] == "taken"
+        stands = self.reference.submit_command("another key", said, self._refused())[0] == "taken"
         (decided, *_) = self.run(getattr(self.world.store, what)([one.id], "anna"))
         assert (decided.problem is not None) == (what == "replay" and stands)
 

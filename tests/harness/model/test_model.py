@@ -24,7 +24,7 @@ from tests.seed import SEED
 
 from .machine import Engine
 from .mutants import MUTANTS, OUTWARD
-from .submitting import WayBack
+from .submitting import CommandMachine
 
 RUNS = int(os.environ.get("MODEL_RUNS", "100"))
 FEW = 8
@@ -52,8 +52,8 @@ def limits(runs: int, *, derandomize: bool = True) -> settings:
 
 
 @pytest.mark.parametrize("runs", [FEW, pytest.param(RUNS, marks=pytest.mark.long)])
-@pytest.mark.parametrize("machine", [Engine, WayBack], ids=["engine", "way back"])
-def test_what_came_in_is_done_once_or_waits_or_was_ended_by_a_person(machine: type[Engine] | type[WayBack], runs: int) -> None:
+@pytest.mark.parametrize("machine", [Engine, CommandMachine], ids=["engine", "commands"])
+def test_what_came_in_is_done_once_or_waits_or_was_ended_by_a_person(machine: type[Engine] | type[CommandMachine], runs: int) -> None:
     class Seeded(machine):  # type: ignore[misc, valid-type]
         pass
 
@@ -63,13 +63,15 @@ def test_what_came_in_is_done_once_or_waits_or_was_ended_by_a_person(machine: ty
     run_state_machine_as_test(Seeded, settings=limits(runs, derandomize=runs == FEW))
 
 
-def mutant(machine: type[Engine] | type[WayBack], made: type[SqliteStore]) -> Any:
+def mutant(machine: type[Engine] | type[CommandMachine], made: type[SqliteStore]) -> Any:
     marks = [pytest.mark.long] if made.__name__ in HARD_TO_FIND else []
     return pytest.param(machine, made, id=f"{machine.__name__}-{made.__name__}", marks=marks)
 
 
-@pytest.mark.parametrize(("machine", "mutant"), [*(mutant(Engine, one) for one in MUTANTS), *(mutant(WayBack, one) for one in OUTWARD)])
-def test_known_bad_mutant_is_found(machine: type[Engine] | type[WayBack], mutant: type[SqliteStore]) -> None:
+@pytest.mark.parametrize(
+    ("machine", "mutant"), [*(mutant(Engine, one) for one in MUTANTS), *(mutant(CommandMachine, one) for one in OUTWARD)]
+)
+def test_known_bad_mutant_is_found(machine: type[Engine] | type[CommandMachine], mutant: type[SqliteStore]) -> None:
     class Bad(machine):  # type: ignore[misc, valid-type]
         make = mutant
 

@@ -48,7 +48,7 @@ async def stock(folder: Path) -> None:
 
 
 async def _submissions(store: SqliteStore) -> None:
-    """The way back: one that is ready, one dead, one held."""
+    """Commands: one that is ready, one dead, one held."""
     for name in ("ready", "dead", "held"):
         body = f'{{"for": "{name}"}}'.encode()
         digest = hashlib.sha256(body).digest()
