@@ -36,7 +36,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Connection:
-    """One connection.
+    """Connection with its state, and the bytes that it has sent.
 
     Attributes:
         named: Sender that a trusted proxy names in the current or the last request.

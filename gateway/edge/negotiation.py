@@ -45,7 +45,7 @@ class _Answer(Struct):
 
 
 class Negotiation:
-    """One negotiation, from the configured URL and the current credential. `secrets` are the texts to mask."""
+    """Negotiation from the configured URL and the current credential. `secrets` are the texts to mask."""
 
     def __init__(self, subscription: Subscription, http: aiohttp.ClientSession, clock: Clock) -> None:
         self._subscription = subscription

@@ -39,7 +39,7 @@ class _Pushed(Struct, frozen=True):
 
 
 class _Read(Struct):
-    """One call of the hub as the store takes it: its events, or a dead letter."""
+    """Call of the hub as the store takes it: its events, or a dead letter."""
 
     body: bytes
     events: list[NewEvent]

@@ -30,7 +30,7 @@ _MOST_NAMES = 100
 
 
 class Session(Protocol):
-    """One connection to a hub."""
+    """Connection to a hub, for one try."""
 
     async def run(self) -> None:
         """Connect and listen until the connection ends. Always raises Disconnected."""

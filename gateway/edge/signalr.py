@@ -85,7 +85,7 @@ _call = msgspec.json.Decoder(_Call)
 
 
 class Session:
-    """One connection to a hub; used once.
+    """Connection to a hub, for one try.
 
     Args:
         http: HTTP session opened with `upgrades`; its cookies are cleared at the start.

@@ -44,7 +44,7 @@ _CLOSE: Mapping[str, str] = {"Connection": "close"}
 
 
 class _NoRoom(Exception):
-    """The request was cut off while it waited, to make room for others."""
+    """Error: the request was cut off while it waited, to make room for others."""
 
 
 class WebhookDoor:

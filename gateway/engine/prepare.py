@@ -50,7 +50,7 @@ _AFTER_MISTAKE_S = 60.0
 
 
 class _Revision(Exception):
-    """The order came again with other content, and an operator decides about it."""
+    """Error: the order came again with other content, and an operator decides about it."""
 
     def __init__(self, previous: Order | None, order: Order, version: int) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ class _Revision(Exception):
 
 
 class _Earlier(Exception):
-    """The order had this content before, and has other content now."""
+    """Error: the order had this content before, and has other content now."""
 
 
 class Prepare:
-    """Prepare step of one source. With `metrics`, refused credentials of its fetches show there."""
+    """Prepare step of one source."""
 
-    def __init__(self, source: Source, store: Store, clock: Clock, metrics: Metrics | None = None) -> None:
-        self._metrics = metrics
+    def __init__(self, source: Source, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._source = source
         self._store = store
+        self._metrics = metrics
         self._clock = clock
         self._retry = source.connector.fetch_retry()
         self._compares = source.connector.description.compares_fetched
@@ -84,24 +84,24 @@ class Prepare:
         # they take turns, a batch here for a round of answers there, so that the inbox does not grow however long the burst.
         rows = await self._store.lease_inbox(self._source.name, self._limit, give_way_s=0.0 if self._behind else _GIVES_WAY_S)
         self._behind = bool(rows) and (self._clock.now() - rows[0].received_at).total_seconds() > _GIVES_WAY_S
-        await self._at_once([row for row in rows if not _is_outside(row)])
-        await self._fetching([row for row in rows if _is_outside(row)])
+        await self._prepare_batch([row for row in rows if not _needs_fetch(row)])
+        await self._fetch_batch([row for row in rows if _needs_fetch(row)])
         return bool(rows)
 
-    async def _at_once(self, rows: Sequence[InboxRow]) -> None:
+    async def _prepare_batch(self, rows: Sequence[InboxRow]) -> None:
         """Prepare rows that need no fetch, and commit them together."""
         slice_ = BATCH if self._behind else _SLICE
         ready: list[Prepared] = []
         for n, row in enumerate(rows):
             if n % slice_ == 0:
                 await asyncio.sleep(0)  # a batch is milliseconds of work, and senders wait for answers
-            made = await self._one_or_later(row)
+            made = await self._prepare_or_postpone(row)
             if made is not None:
                 ready.append(made)
         if ready:
             await self._finish(ready)
 
-    async def _fetching(self, rows: Sequence[InboxRow]) -> None:
+    async def _fetch_batch(self, rows: Sequence[InboxRow]) -> None:
         """Fetch and prepare, a few rows at a time, and commit each as soon as it is there.
 
         While the vendor is slow, a batch takes only those few, so that later events do not wait for a long one.
@@ -112,7 +112,7 @@ class Prepare:
             nonlocal slow
             for row in waiting:
                 began = perf_counter()
-                made = await self._one_or_later(row)
+                made = await self._prepare_or_postpone(row)
                 slow = slow or perf_counter() - began > _SLOW_S
                 if made is not None:
                     await self._finish([made])
@@ -123,9 +123,9 @@ class Prepare:
         if self._source.connector.fetches:
             self._limit = _FETCHES if slow else BATCH
 
-    async def _one_or_later(self, row: InboxRow) -> Prepared | None:
+    async def _prepare_or_postpone(self, row: InboxRow) -> Prepared | None:
         try:
-            return await self._one(row)
+            return await self._prepare(row)
         except StoreFailed:
             raise
         except Exception as error:  # a mistake of ours: this row later, the others now
@@ -147,7 +147,7 @@ class Prepare:
                 for one in ready:
                     await self._finish([one])
             elif isinstance(error, Outdated):
-                again = await self._one_or_later(ready[0].row)
+                again = await self._prepare_or_postpone(ready[0].row)
                 if again is not None:
                     await self._finish([again])
             elif isinstance(error, LeaseLost):
@@ -156,7 +156,7 @@ class Prepare:
                 end = Settlement(status="dead", outcome="dead", reason=f"the store refuses its message: {error}")
                 await self._end(ready[0].row, end, perf_counter(), self._clock.now_ms())
 
-    async def _one(self, row: InboxRow) -> Prepared | None:
+    async def _prepare(self, row: InboxRow) -> Prepared | None:
         began, began_ms = perf_counter(), self._clock.now_ms()
         try:
             if row.order_ref is None:
@@ -165,7 +165,7 @@ class Prepare:
             document = await self._document(row)
             previous = await self._previous(row)
             order = await self._read(row, document, previous)
-            return await self._prepared(await self._compared(row, order), order, previous)
+            return await self._prepared(await self._with_version(row, order), order, previous)
         except LeaseLost:
             log.warning("prepare.lease_lost", extra={"source": self._source.name, "key": row.key})
         except _Revision as revision:
@@ -214,11 +214,9 @@ class Prepare:
         try:
             document = await self._source.connector.fetch(_event(row), self._source.client)
         except AuthError as error:
-            if self._metrics is not None:
-                self._metrics.health.set_door(self._source.name, "fetch", "down", str(error))
+            self._metrics.health.set_door(self._source.name, "fetch", "down", str(error))
             raise
-        if self._metrics is not None:
-            self._metrics.health.set_door(self._source.name, "fetch", "up")
+        self._metrics.health.set_door(self._source.name, "fetch", "up")
         return document
 
     async def _previous(self, row: InboxRow) -> Order | None:
@@ -249,7 +247,7 @@ class Prepare:
             hold.detail = None if hold.order is None else difference(previous, hold.order)
             raise
 
-    async def _compared(self, row: InboxRow, order: Order) -> InboxRow:
+    async def _with_version(self, row: InboxRow, order: Order) -> InboxRow:
         """Return the row with its version, if fetched content makes the versions. Raises Ignore for the newest content, _Earlier."""
         if not self._compares or row.content_checked or not (row.fetch or row.document is None):
             return row
@@ -303,7 +301,7 @@ class Prepare:
         )
 
 
-def _is_outside(row: InboxRow) -> bool:
+def _needs_fetch(row: InboxRow) -> bool:
     """Return True if the order must be fetched first."""
     return row.order_ref is not None and row.fetched is None and (row.fetch or row.document is None)
 

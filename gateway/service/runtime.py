@@ -102,7 +102,7 @@ class Runtime:
         for name, part in self.assembly.sources.items():
             try:
                 self.sources[name] = self._source(name, part, since[name])
-                self._prepares[name] = Prepare(self.sources[name], self._store, self._clock, self._metrics)
+                self._prepares[name] = Prepare(self.sources[name], self._store, self._metrics, self._clock)
             except PluginError as error:  # it answered otherwise a moment ago
                 self.sources.pop(name, None)
                 self.broken[name] = Broken(doors=part.doors, reason=f"the plugin {part.settings.connector} cannot be used: {error}")

@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, source: Source, store: SqliteStore, reader: SqliteReader, metrics: Metrics, clock: Clock) -> None:
         self.source, self.store, self.reader, self.metrics, self.clock = source, store, reader, metrics, clock
         self.poller = Poller(source, store, metrics, clock)
-        self.prepare = Prepare(source, store, clock)
+        self.prepare = Prepare(source, store, metrics, clock)
         self.acknowledge = Acknowledge(source, store, metrics, clock)
         self.url = ""
         self._session: aiohttp.ClientSession

@@ -108,7 +108,7 @@ async def test_a_dead_letter_can_be_replayed_as_what_it_was(tmp_path: Path) -> N
         await door.until(lambda: door.counted("unreadable") == 1)
         (dead,) = await door.rows()
         await door.store.replay([dead["key"]], "test")
-        await Prepare(door.source, door.store, door.clock).run_once()
+        await Prepare(door.source, door.store, door.metrics, door.clock).run_once()
         assert (doors, (await door.keys())[-1]) == (["realtime", "realtime"], "A-1")
 
 

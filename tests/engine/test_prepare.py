@@ -52,7 +52,7 @@ class Bench:
 
     def __init__(self, store: SqliteStore, clock: ManualClock, path: Path, **changes: Any) -> None:
         self.store, self.clock, self.path = store, clock, path
-        self.step = Prepare(source(clock, **changes), store, clock)
+        self.step = Prepare(source(clock, **changes), store, Metrics(clock), clock)
 
     async def accept(self, *bodies: bytes) -> None:
         await self.store.accept("acme", "webhook", incoming([acme.event(body) for body in bodies]))
@@ -80,7 +80,7 @@ async def test_whether_an_order_is_open_is_asked_beside_the_loop(bench: Any) -> 
     connector = made.step._source.connector
     told = msgspec.structs.replace(connector.description, is_open=lambda _: bool(asked.append(threading.get_ident())))
     connector.description = told
-    made.step = Prepare(made.step._source, made.store, made.clock)
+    made.step = Prepare(made.step._source, made.store, Metrics(made.clock), made.clock)
     await made.accept(acme.body("o1"))
     assert await made.step.run_once()
     assert len(asked) == 1
@@ -481,7 +481,7 @@ class TestFetching:
             return acme.body(event.order_ref)
 
         made, metrics = bench(module=fetching(fetch)), Metrics(clock)
-        made.step = Prepare(made.step._source, made.store, clock, metrics)
+        made.step = Prepare(made.step._source, made.store, metrics, clock)
         await self.thin(made)
         await made.step.run_once()
         assert list(metrics.health.problems()) == [{"source": "acme", "door": "fetch", "reason": "the vendor answers 401"}]

@@ -147,7 +147,7 @@ class World:
         self._target = HttpTarget("erp", self._settings, self.clock)
         await self._target.open()
         self.deliver = Deliver(self._target, {"acme": self._source}, self.mortal, Metrics(self.clock), self.clock)
-        self._prepare = Prepare(self._source, self.mortal, self.clock)
+        self._prepare = Prepare(self._source, self.mortal, Metrics(self.clock), self.clock)
         self._acknowledge = Acknowledge(self._source, self.mortal, Metrics(self.clock), self.clock)
 
     # --- what happens
