@@ -163,7 +163,7 @@ _RESPONSES = {
     "403": _refusal("The token may not submit this command"),
     "404": _refusal("There is no such command, no such id of yours, or no such code"),
     "408": _refusal("The body comes too slowly"),
-    "409": _refusal("The key stands for another command, or there is one for this number already; `id` names it where it is yours"),
+    "409": _refusal("The key stands for another command, or there is a command for this number already; `id` names it where it is yours"),
     "413": _refusal("The body is too long"),
     "415": _refusal("The Content-Type is not JSON"),
     "422": _refusal("The body does not fit; lists every problem", "Misfit"),

@@ -152,7 +152,7 @@ class Poller:
             page, outcomes = await self._page(cursor)
             following = cursor if page.cursor is None else page.cursor
             if page.more and following == cursor and not outcomes["stored"]:
-                raise TransientError("the connector asks for more with an unchanged cursor and nothing new in between")
+                raise TransientError("the connector asks for more, but the cursor has not changed and there was nothing new")
             cursor, more, pages = following, page.more, pages + 1
             empty = 0 if page.events else empty + 1
             stale = 0 if outcomes["stored"] else stale + 1
@@ -161,7 +161,7 @@ class Poller:
                 what = (
                     f"{empty} pages in a row without an order" if empty >= _MOST_EMPTY_PAGES else f"{pages} pages in {took_s / 60:.0f} min"
                 )
-                raise _Endless(f"the connector asks for more without an end: {what}; it goes on from there, slowly")
+                raise _Endless(f"the connector asks for more without an end: {what}; the next round continues from there")
 
     async def _ask_for_open_orders(self, cursor: str | None) -> None:
         """Poll the open orders in batches; an order added meanwhile comes in the next round."""

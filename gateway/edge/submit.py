@@ -96,7 +96,7 @@ class SubmitDoor:
             self._admission.count("unproven", peer)
             if (count := self._refusals.since_last("")) is not None:
                 log.warning("submit.refused", extra={"status": 401, "since_last_line": count})
-            return _answer(401, {"problem": "a token that is known here is needed"}, {"WWW-Authenticate": "Bearer"})
+            return _answer(401, {"problem": "send a known token as Authorization: Bearer"}, {"WWW-Authenticate": "Bearer"})
         self._admission.refusals.record_genuine(peer)
         if caller.most_per_second is not None and not self._rate.allows(caller.name, caller.most_per_second):
             return _answer(429, {"problem": f"more than {caller.most_per_second} requests a second"}, {"Retry-After": "1"})
@@ -106,7 +106,7 @@ class SubmitDoor:
         """Refuse at the end of the second, as at the webhook."""
         await self._admission.pause(request, over)
         status = 429 if over == "address_rate" else 503
-        return _Refused(status, "too many requests without a token that is known here", {"Retry-After": "1"}, close=True).answer
+        return _Refused(status, "too many requests without a known token", {"Retry-After": "1"}, close=True).answer
 
     async def answer(self, request: web.BaseRequest, caller: Caller) -> tuple[web.Response, str | None]:
         """Answer a request of a known caller. Return the answer, and the id of the command if one was stored."""
@@ -128,7 +128,7 @@ class SubmitDoor:
                     return await self._submit(request, caller, self._sources[name], command)
                 case ["out", name, command] if name in self._broken and caller.may(name, command):
                     raise _Refused(503, f"the plugin of {name} cannot be used now; send it again under the same key", {"Retry-After": "60"})
-            raise _Refused(404, "there is nothing at this address; /openapi.json says what there is")
+            raise _Refused(404, "unknown address; /openapi.json lists the known ones")
         except _Refused as no:
             return no.answer, None
 
@@ -151,7 +151,7 @@ class SubmitDoor:
             raise self._busy(source, str(error) or "the store is slow", getattr(error, "retry_after_s", 5.0)) from error
         state = accepted.state
         if accepted.outcome == "conflict":
-            raise self._conflict("this Idempotency-Key stands for another command", state.id)
+            raise self._conflict("this Idempotency-Key belongs to another command", state.id)
         if accepted.outcome == "taken":
             raise await self._taken(caller, state.id)
         self._count(source, accepted.outcome)
@@ -179,7 +179,7 @@ class SubmitDoor:
             problem = {
                 "too_long": f"the body is longer than {self._max_body_bytes} bytes",
                 "unfinished_bodies": "the gateway receives too much at once; send it again under the same key",
-                "slow_body": "the body does not come",
+                "slow_body": "the body comes too slowly",
                 "broken_body": "the body breaks off",
             }[error.kind]
             retry = {"Retry-After": "5"} if error.status == 503 else None
@@ -197,7 +197,7 @@ class SubmitDoor:
         except PluginError as error:  # a repeat would fail as well
             self._count(source, "rejected")
             log.error("plugin.failed", exc_info=error, extra={"source": source.name, "command": command})
-            raise _problems([("$", "cannot be checked: the connector fails over it, and the gateway's log says where")]) from None
+            raise _problems([("$", "the connector failed to check it; see the gateway's log")]) from None
         meant = b"\0".join((source.name.encode(), command.encode(), meaning(body)))
         return NewSubmission(
             id=secrets.token_hex(16),
@@ -231,7 +231,7 @@ class SubmitDoor:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 state = await self._store.submission(caller.name, id)
         except (StoreError, TimeoutError) as error:
-            raise _Refused(503, "it cannot be looked up now", {"Retry-After": "5"}) from error
+            raise _Refused(503, "the gateway cannot read the command now; ask again later", {"Retry-After": "5"}) from error
         if state is None:
             raise _Refused(404, "you have submitted no command with this id")
         return state
@@ -251,15 +251,19 @@ class SubmitDoor:
     def _busy(self, source: Source, reason: str, retry_after_s: float) -> _Refused:
         self._count(source, "busy")
         log.warning("submit.busy", extra={"source": source.name, "reason": reason})
-        return _Refused(503, "it is not taken now; send it again under the same key", {"Retry-After": str(max(1, round(retry_after_s)))})
+        return _Refused(
+            503,
+            "the gateway cannot take the command now; send it again under the same key",
+            {"Retry-After": str(max(1, round(retry_after_s)))},
+        )
 
     async def _taken(self, caller: Caller, id: str) -> _Refused:
         """Refuse a second command for one number; only its own caller learns the id of the first."""
         try:
             await self._state(caller, id)
         except _Refused:
-            return self._conflict("there is one for this number already, of another caller")
-        return self._conflict("there is one for this number already", id)
+            return self._conflict("another caller has submitted a command for this number")
+        return self._conflict("there is a command for this number already", id)
 
     def _conflict(self, problem: str, id: str | None = None) -> _Refused:
         return _Refused(409, problem) if id is None else _Refused(409, problem, {"Location": f"/out/{id}"}, id=id)

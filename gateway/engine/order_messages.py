@@ -47,8 +47,8 @@ def deliveries(source: Source, row: InboxRow, key: str, order: Order, sent: Coll
 def difference(previous: Order | None, order: Order) -> str:
     """Return what differs between two versions, a line for each field, for the operator who decides."""
     if previous is None:
-        return "what came before is not there to compare with"
-    return "\n".join(differences(previous, order)) or "nothing that a person would look at is different"
+        return "the earlier version is not stored any more"
+    return "\n".join(differences(previous, order)) or "no visible field is different"
 
 
 def _kind(order: Order, version: int, *, first: bool) -> Kind:

@@ -80,8 +80,8 @@ class Prepare:
 
     async def run_once(self) -> bool:
         """Lease and prepare one batch; return False if nothing was due."""
-        # Under a burst, senders wait for their answer, and this step gives way; for no longer than what they sent may wait: after that
-        # they take turns, a batch here for a round of answers there, so that the inbox does not grow however long the burst.
+        # Senders wait for their answers, so this step gives way in a burst, for at most `_GIVES_WAY_S`. After that both take turns, so
+        # that the inbox does not grow however long the burst is.
         rows = await self._store.lease_inbox(self._source.name, self._limit, give_way_s=0.0 if self._behind else _GIVES_WAY_S)
         self._behind = bool(rows) and (self._clock.now() - rows[0].received_at).total_seconds() > _GIVES_WAY_S
         await self._prepare_batch([row for row in rows if not _needs_fetch(row)])

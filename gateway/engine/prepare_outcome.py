@@ -34,7 +34,7 @@ def settlement(row: InboxRow, error: BaseException, retry: FetchRetry | None, *,
             age_s = (now - row.received_at).total_seconds()
             reason = str(error) or "no answer in time"
             if is_over(age_s, _MAX_AGE_S if retry is None else retry.give_up_s):
-                return Settlement(status="held", outcome="given_up", reason=f"not to be had for {age_s / 3600:.1f} h: {reason}")
+                return Settlement(status="held", outcome="given_up", reason=f"not available for {age_s / 3600:.1f} h: {reason}")
             asked_s = capped_retry_after_s(getattr(error, "retry_after_s", None), _CAP_S)
             return Settlement(status="ready", outcome="retry", due_in_s=max(asked_s, _pause_s(retry, row.attempts)), reason=reason)
     return Settlement(status="dead", outcome="dead", reason=str(error)[:_LONGEST_REASON])

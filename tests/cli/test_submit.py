@@ -118,10 +118,10 @@ async def test_a_conflict_and_an_unknown_command_say_so(running, capsys) -> None
     await run(running, "--key", "a")
     capsys.readouterr()
     assert await run(running, "--key", "b") == 1
-    assert "there is one for this number already (" in capsys.readouterr().err
+    assert "there is a command for this number already (" in capsys.readouterr().err
     given = ["submit", "nowhere", "create_order", str(running.folder / "command.json"), "--config", str(running.config)]
     assert await asyncio.to_thread(main, given) == 1
-    assert "there is nothing at this address" in capsys.readouterr().err
+    assert "unknown address" in capsys.readouterr().err
 
 
 async def test_no_caller_is_needed_for_it(start, erp, capsys) -> None:

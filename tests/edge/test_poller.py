@@ -170,7 +170,7 @@ async def test_a_connector_that_turns_in_circles_is_stopped(bench: Bench, stuck:
     wait_s = await bench.poller.round()
     assert (len(bench.asked), bench.door) == (2, "down")
     assert 0 < wait_s <= INTERVAL_S
-    assert "unchanged cursor" in bench.reason
+    assert "cursor has not changed" in bench.reason
 
 
 async def test_a_later_page_that_fails_keeps_the_earlier_ones(bench: Bench) -> None:

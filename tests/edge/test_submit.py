@@ -66,7 +66,7 @@ async def test_a_check_that_does_not_come_back_is_503_and_holds_up_nobody_else(r
     connector, free = running.gateway._runtime.sources["pharmacy"].connector, threading.Event()
     erp = Caller(running)
     with monkeypatch.context() as patch:
-        patch.setattr(connector, "checked", lambda *_: free.wait())
+        patch.setattr(connector, "check_command", lambda *_: free.wait())
         patch.setattr(hook_runner, "PATIENCE_S", 0.5)
         stuck = asyncio.create_task(erp.submit_command())
         while not stuck.done():
@@ -200,7 +200,7 @@ async def test_a_key_stands_for_one_command(running) -> None:
     for change in ({"body": good("create_order", relatedNotes="x")}, {"body": good(), "to": "pharmacy/create_recurrent_order"}):
         status, said, headers = await erp.submit_command(**change)
         assert (status, said["id"]) == (409, first["id"])
-        assert "stands for another command" in said["problem"]
+        assert "belongs to another command" in said["problem"]
         assert headers["Location"] == f"/out/{first['id']}"
     assert len(await running.rows_of("submit")) == 1
 
@@ -249,7 +249,7 @@ async def test_a_stranger_hears_401_whatever_he_asks(running) -> None:
     for name, given in STRANGERS.items():
         for method, path in PLACES:
             status, said, headers = await Caller(running).ask(method, path, headers=given)
-            assert (status, said) == (401, {"problem": "a token that is known here is needed"}), (name, path)
+            assert (status, said) == (401, {"problem": "send a known token as Authorization: Bearer"}), (name, path)
             assert headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -391,7 +391,7 @@ async def test_a_connector_that_fails_over_a_body_is_no_5xx(running, caplog) -> 
     pharma.faults["check"] = fail
     status, said, _ = await Caller(running).submit_command(good(), to="pharmacy/create_recurrent_order")
     assert (status, said["problems"][0]["path"]) == (422, "$")
-    assert "the gateway's log says where" in said["problems"][0]["problem"]
+    assert "see the gateway's log" in said["problems"][0]["problem"]
     assert [record.getMessage() for record in caplog.records].count("plugin.failed") == 1
 
 

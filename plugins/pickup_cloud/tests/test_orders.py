@@ -196,7 +196,7 @@ async def test_case_6_what_must_be_remembered_outlives_the_erasing_of_bodies(
     await simulator.tell_article(number, A, "READYFORPICKUP", at=clock.now(), due=first, quantity=2)
     await made.sent()
     clock.advance(40 * 86400)
-    while await made.store.erase_bodies(clock.now(), 100):
+    while await made.store.redact_bodies(clock.now(), 100):
         pass
     await simulator.tell_article(number, A, "SCHEDULED", due=second, quantity=2)
     (message,) = await made.sent()
