@@ -17,7 +17,7 @@ from benchmarks.contestants import SOURCE
 from benchmarks.measures import spread
 from benchmarks.report import Entry, Section, Verdict
 from gateway.config.settings import StoreSettings
-from gateway.service.retention import Housekeeping
+from gateway.service.retention import RetentionJob
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import WAL_LIMIT_BYTES
@@ -59,7 +59,7 @@ async def _days(database: Path, days: int, orders_a_day: int, cap: int) -> list[
     store = SqliteStore(database, clock=clock)
     await store.open()
     await store.register([SOURCE])
-    house = Housekeeping(store, clock, lambda: StoreSettings(max_bytes=cap))
+    house = RetentionJob(store, clock, lambda: StoreSettings(max_bytes=cap))
     sizes = []
     try:
         for day in range(days):
@@ -71,9 +71,9 @@ async def _days(database: Path, days: int, orders_a_day: int, cap: int) -> list[
                     await store.checkpoint()
                     log = max(log, _size(database, "-wal"))
                 clock.advance(3600 + 1)
-                await house.turn()
+                await house.run_once()
                 while house.busy:
-                    await house.turn()
+                    await house.run_once()
                     await store.checkpoint()
             sizes.append(
                 {

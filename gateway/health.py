@@ -55,7 +55,7 @@ class Health:
         self.started_at = clock.now()
         self.doors: dict[tuple[str, str], Condition] = {}
         self.targets: dict[str, Condition] = {}
-        self.log_not_emptied: str | None = None
+        self.wal_stuck: str | None = None
         self.reload_refused: str | None = None
         self.clock_doubt: str | None = None
         self._slow_hooks: dict[tuple[str, str], tuple[datetime, float, bool]] = {}
@@ -116,8 +116,8 @@ class Health:
         yield from self._slow_hook_problems()
         if self.clock_doubt is not None:
             yield {"clock": "is in doubt", "reason": self.clock_doubt}
-        if self.log_not_emptied is not None:
-            yield {"store": "cannot empty its log", "reason": self.log_not_emptied}
+        if self.wal_stuck is not None:
+            yield {"store": "cannot empty its log", "reason": self.wal_stuck}
         for name, condition in self.targets.items():
             if condition.state in _UNHEALTHY:
                 yield {"target": name, **_reason(condition)}

@@ -17,7 +17,7 @@ from gateway.edge.signalr import NullListener, Session
 from gateway.outbound.jwks_cache import KeySet
 from gateway.outbound.session import AddressCheck, any_unicast, certificate_ends_at, global_only, tls_context
 from gateway.outbound.vendor import HttpVendorClient
-from gateway.service.assembly import Assembly, SourcePart, assemble
+from gateway.service.assembly import Assembly, CheckedSource, assemble
 from gateway.service.config_warnings import SOON
 from gateway.service.runtime import hub_session, keys_session, vendor_session
 from gateway.store.sqlite.reader import SqliteReader
@@ -128,7 +128,7 @@ def _beginning(settings: TargetSettings) -> str:
     return text
 
 
-async def _keys(name: str, part: SourcePart) -> int:
+async def _keys(name: str, part: CheckedSource) -> int:
     """Fetch the keys that verify a source's webhooks; 1 if that fails."""
     url = part.connector.jwks_url() if "webhook" in part.doors else None
     if url is None:
@@ -141,7 +141,7 @@ async def _keys(name: str, part: SourcePart) -> int:
     return 1 if problems[0] else 0
 
 
-async def _hub(name: str, part: SourcePart) -> int:
+async def _hub(name: str, part: CheckedSource) -> int:
     """Connect to a source's hub and disconnect at once; 1 if that fails."""
     if "realtime" not in part.doors:
         return 0

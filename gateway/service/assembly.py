@@ -1,4 +1,4 @@
-"""From a configuration file to checked parts: connectors with their settings, targets with theirs. Touches no network."""
+"""Assembly of a configuration: connectors and targets with their checked settings. Touches no network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from gateway.targets.examples import body_problems, watch
 from gateway.targets.settings import TargetSettings
 
 
-class SourcePart(Struct, kw_only=True):
-    """One source, ready to be built."""
+class CheckedSource(Struct, kw_only=True):
+    """Source with checked settings."""
 
     settings: SourceSettings
     connector: Connector
@@ -34,13 +34,13 @@ class SourcePart(Struct, kw_only=True):
     api: Api | None
 
 
-class Broken(Struct, frozen=True, kw_only=True):
-    """A source whose plugin cannot be used. It is down with this reason, and the others run.
+class BrokenSource(Struct, frozen=True, kw_only=True):
+    """Source whose plugin cannot be used: it is down, and the others run.
 
     Attributes:
-        doors: Those that would be open; every one there is where the plugin cannot even say which it has.
-        missing: No plugin of this name is installed. In a source that never ran before, that is a mistake in the file.
-        trace: Where in the plugin it failed.
+        doors: The doors that would be open; all doors if the plugin cannot tell which it has.
+        missing: No plugin of this name is installed. For a source that never ran, that is a mistake in the file.
+        trace: Traceback of the plugin.
     """
 
     doors: tuple[Door, ...]
@@ -50,33 +50,33 @@ class Broken(Struct, frozen=True, kw_only=True):
 
 
 class Assembly(Struct, kw_only=True):
-    """A configuration that has no problem of its own.
+    """Configuration without mistakes, and its parts.
 
     Attributes:
-        file_backed: Everything in it that is re-read when its file changes.
-        broken: Sources that are configured and cannot run, for their plugin cannot.
-        problems: What `gateway check` says of those, one line each.
-        warnings: What can be used and will hardly be meant.
+        file_backed: Parts that are read again when their file changes.
+        broken: Sources that cannot run because of their plugin.
+        problems: One line of `gateway check` for each of those.
+        warnings: Settings that work and are probably a mistake.
     """
 
     config: Config
-    sources: dict[str, SourcePart]
+    sources: dict[str, CheckedSource]
     targets: dict[str, TargetSettings]
     file_backed: list[FileBacked]
-    broken: dict[str, Broken] = {}
+    broken: dict[str, BrokenSource] = {}
     problems: list[str] = []
     warnings: list[str] = []
     crash_record: CrashRecord = field(default_factory=CrashRecord)
 
 
 def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, crash_record: CrashRecord | None = None) -> Assembly:
-    """Read and check everything.
+    """Load and check a configuration.
 
-    What the file says wrongly is refused as a whole: an operator who has just written it wants to hear of it. What a plugin does
-    wrongly (it cannot be imported, does not fit its hooks, fails while its source is built) takes down its own sources only.
+    A mistake in the file refuses the whole file. A fault of a plugin (it cannot be imported, does not fit its hooks, fails while its
+    source is built) takes down only its own sources.
 
     Args:
-        crash_record: For a gateway that runs: where it is noted what its plugins do, and over what the process ended before.
+        suspects: Record of the plugins during which the process ended before; for a gateway that runs.
     Raises:
         ConfigError: With every problem at once, those of the plugins too.
     """
@@ -86,16 +86,16 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, crash_reco
     else:
         crash_record.open(config.gateway.data_dir)
     plugins = installed(load=_used(config), crash_record=crash_record) if plugins is None else plugins
-    broken: dict[str, Broken] = {}
+    broken: dict[str, BrokenSource] = {}
     targets: dict[str, TargetSettings] = {}
-    sources: dict[str, SourcePart] = {}
+    sources: dict[str, CheckedSource] = {}
     for name, table in config.targets.items():
         target = _target(name, table, report)
         if target is not None:
             targets[name] = target
     for name, source in {**config.sources, **config.half}.items():
         part = _contained(name, source, plugins, report, crash_record)
-        if isinstance(part, SourcePart):
+        if isinstance(part, CheckedSource):
             sources[name] = part
         elif part is not None:
             broken[name] = part
@@ -123,7 +123,7 @@ def _used(config: Config) -> frozenset[str]:
 
 
 def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | None = None) -> Connector:
-    """One source's connector with its settings, whatever is wrong elsewhere in the file.
+    """Return one source's connector with its settings, in spite of problems elsewhere in the file.
 
     Raises:
         ConfigError: There is no such source, or its own settings have problems.
@@ -134,15 +134,15 @@ def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | No
     before = frozenset(report.problems)
     source = config.sources[name]
     part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report, CrashRecord())
-    if isinstance(part, Broken):
+    if isinstance(part, BrokenSource):
         report.add(("sources", name, "connector"), part.reason)
-    if not isinstance(part, SourcePart):
+    if not isinstance(part, CheckedSource):
         raise ConfigError([problem for problem in report.problems if problem not in before])
     return part.connector
 
 
 def assemble_target(path: Path, name: str) -> TargetSettings:
-    """One target's settings, whatever is wrong elsewhere in the file.
+    """Return one target's settings, in spite of problems elsewhere in the file.
 
     Raises:
         ConfigError: There is no such target, or its own settings have problems.
@@ -158,7 +158,7 @@ def assemble_target(path: Path, name: str) -> TargetSettings:
 
 
 def _target(name: str, table: object, report: Report) -> TargetSettings | None:
-    """A target whose mapping makes a body of each of its examples."""
+    """Decode a target and render a body of each of its examples; None if there is a problem."""
     at = ("targets", name)
     before = report.count
     target = decode_known(TargetSettings, table, at, report)
@@ -174,28 +174,28 @@ def _target(name: str, table: object, report: Report) -> TargetSettings | None:
 
 def _contained(
     name: str, source: SourceSettings, plugins: Mapping[str, Plugin], report: Report, crash_record: CrashRecord
-) -> SourcePart | Broken | None:
-    """The source, or why its plugin cannot be used, or None where the file has a problem, which `report` then says."""
+) -> CheckedSource | BrokenSource | None:
+    """Return the source, or why its plugin cannot be used, or None for a problem of the file, which is then in `report`."""
     plugin = plugins.get(source.connector)
     doors = source.doors or get_args(Door)
     if plugin is None:
         reason = f"no connector {source.connector!r} is installed{nearest(source.connector, plugins)}"
-        return Broken(doors=doors, reason=reason, missing=True)
-    said = f"the plugin {plugin.distribution} {plugin.version} cannot be used: "
+        return BrokenSource(doors=doors, reason=reason, missing=True)
+    prefix = f"the plugin {plugin.distribution} {plugin.version} cannot be used: "
     if plugin.problem is not None or plugin.module is None:
-        return Broken(doors=doors, reason=f"{said}{plugin.problem or 'it was not loaded'}", trace=plugin.trace)
+        return BrokenSource(doors=doors, reason=f"{prefix}{plugin.problem or 'it was not loaded'}", trace=plugin.trace)
     if (why := crash_record.down(name)) is not None:
-        return Broken(doors=doors, reason=said + why)
+        return BrokenSource(doors=doors, reason=prefix + why)
     try:
         connector = Connector(plugin.module, name, crash_record)
         doors = source.doors or connector.doors
         return _source(name, source, connector, report)
-    except BaseException as error:  # whatever its code does here ends in its own sources
+    except BaseException as error:  # a fault of a plugin ends in its own sources
         what = str(error) if isinstance(error, PluginError) else f"{type(error).__name__} while its settings are read"
-        return Broken(doors=doors, reason=said + what, trace=traceback.format_exc())
+        return BrokenSource(doors=doors, reason=prefix + what, trace=traceback.format_exc())
 
 
-def _source(name: str, source: SourceSettings, connector: Connector, report: Report) -> SourcePart | None:
+def _source(name: str, source: SourceSettings, connector: Connector, report: Report) -> CheckedSource | None:
     at = ("sources", name)
     settings = decode_known(connector.description.settings, source.settings, (*at, "settings"), report)
     doors = source.doors if source.doors is not None else _usual_doors(connector, settings)
@@ -227,17 +227,17 @@ def _source(name: str, source: SourceSettings, connector: Connector, report: Rep
         connector.subscribe()
     for key, text in api.auth.problems() if api is not None and isinstance(api.auth, OAuth2) else ():
         report.add((*at, "settings", key) if hasattr(settings, key) else (*at, "settings"), text)
-    return SourcePart(settings=source, connector=connector, doors=doors, api=api)
+    return CheckedSource(settings=source, connector=connector, doors=doors, api=api)
 
 
 def _is_misspelt(key: str, kind: type[Struct], given: Mapping[str, Any]) -> bool:
-    """Tell whether a needed key is there in another spelling, which is complained of already."""
+    """Tell whether a needed key is there with a typing error, which is reported already."""
     known = [field.encode_name for field in structs.fields(kind)]
     return any(nearest(other, known).endswith(f" {key}?") for other in given if other not in known)
 
 
-def _callers(config: Config, sources: Mapping[str, SourcePart], report: Report) -> None:
-    """That every command which a caller may hand in is there."""
+def _callers(config: Config, sources: Mapping[str, CheckedSource], report: Report) -> None:
+    """Report each command of a caller that no source takes."""
     for name, caller in config.submit.callers.items():
         for n, pattern in enumerate(caller.commands):
             source, _, command = pattern.partition("/")
@@ -255,20 +255,20 @@ def _callers(config: Config, sources: Mapping[str, SourcePart], report: Report) 
 
 
 def _usual_doors(connector: Connector, settings: Struct | None) -> tuple[Door, ...]:
-    """Every door, but for those that a setting opens, and which is not there."""
+    """Return every door except those whose opening setting is missing."""
     keys = connector.description.opened_by
     return tuple(door for door in connector.doors if door not in keys or getattr(settings, keys[door], None))
 
 
 def _calls(connector: Connector, doors: tuple[Door, ...]) -> bool:
-    """Whether this source ever calls its vendor."""
+    """Tell whether this source ever calls its vendor."""
     return "poll" in doors or connector.fetches or bool(connector.stages()) or bool(connector.commands())
 
 
-def is_same_machinery(one: Config, other: Config) -> bool:
-    """Whether a reload can go from one to the other: data directory and listeners need a restart, callers do not."""
-    return all(
-        structs.asdict(a) == structs.asdict(b)
+def needs_restart(one: Config, other: Config) -> bool:
+    """Tell whether the change needs a restart: data directory, store and listeners do, callers do not."""
+    return any(
+        structs.asdict(a) != structs.asdict(b)
         for a, b in (
             (one.gateway, other.gateway),
             (one.store, other.store),

@@ -1,6 +1,6 @@
-"""What in a configuration is doubtful: placeholders of an example, badly copied secrets, certificates that end soon.
+"""Warnings about a configuration: placeholders of an example, badly copied secrets, certificates that expire soon.
 
-Nothing here keeps the gateway from starting; `gateway check` and the journal say it. No secret is quoted.
+The gateway starts in spite of them; `gateway check` and the journal show them. No warning quotes a secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.targets.settings import TargetSettings
 
 SOON = timedelta(days=30)
 
-# Names that nobody can register (RFC 2606, RFC 6761), so nothing will ever answer there.
+# Names that cannot be registered (RFC 2606, RFC 6761).
 _NOWHERE = re.compile(r"(?:^|\.)(?:example|invalid|example\.(?:com|net|org))\Z")
 _TO_FILL = re.compile(r"(?:^|[/@.])(?:YOUR|ASK|CHANGE)(?:[-_][A-Z]+)+|\.\.\.|^<.*>\Z")
 _WORDS = frozenset({"supplier-1", "example_supplier", "changeme", "change-me", "change_me", "placeholder", "todo", "tbd", "xxx"})
@@ -29,7 +29,7 @@ _QUOTES = ('"', "'", "`")
 
 
 def warn_of_doubtful(config: Config, targets: Mapping[str, TargetSettings], report: Report) -> None:
-    """Add a warning to the report for each of them."""
+    """Add the warnings to the report."""
     tables: list[tuple[KeyPath, Any]] = [(("targets", name), table) for name, table in config.targets.items()]
     tables += [(("sources", name, "settings"), source.settings) for name, source in {**config.sources, **config.half}.items()]
     for at, table in tables:
@@ -54,37 +54,37 @@ def _texts(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _placeholder(text: str) -> str | None:
-    """Why a text looks like one that was to be replaced; None where it does not."""
+    """Return why a text looks like a placeholder, or None."""
     try:
         host = (urlsplit(text).hostname or "").rstrip(".") if "://" in text else ""
     except ValueError:
         return None
     if _NOWHERE.search(host):
-        return f"the host {host} is a placeholder, nothing can ever answer there; write the real one"
+        return f"the host {host} is a placeholder that never answers; write the real one"
     if text.strip().casefold() in _WORDS or ("://" in text and _TO_FILL.search(text)):
         return "looks like a placeholder of an example; write the real value"
     return None
 
 
 def _doubtful(at: KeyPath, secret: Secret) -> Iterator[str]:
-    """What about a secret will hardly be meant."""
+    """Yield what is probably wrong with a secret."""
     text = secret.reveal()
     if text != text.lstrip():
-        yield f"begins with white space, which counts ({secret.origin}); take it away"
+        yield f"begins with white space, which is part of the secret ({secret.origin}); remove it"
     if text.casefold() in _NO_SECRETS:
         yield f"looks like a placeholder ({secret.origin}); put the real secret there"
     if at[-1] == "token" and text.casefold().startswith(("bearer ", "basic ", "token ")):
-        yield f'begins with "{text.split()[0]} ", which is added when it is sent ({secret.origin}); leave it out there'
+        yield f'begins with "{text.split()[0]} ", which the gateway adds itself ({secret.origin}); remove it'
     if len(text) > 1 and text[0] in _QUOTES and text[-1] == text[0]:
-        yield f"stands in quotes, which count ({secret.origin}); take them away"
+        yield f"stands in quotes, which are part of the secret ({secret.origin}); remove them"
 
 
 def _ending(at: KeyPath, pem: str, now: datetime, report: Report) -> None:
     for ends_at in ends_of(pem):
         if ends_at < now:
-            report.warn(at, f"holds a certificate that ran out on {ends_at:%Y-%m-%d}; put a new one there")
+            report.warn(at, f"holds a certificate that expired on {ends_at:%Y-%m-%d}; put a new one there")
         elif ends_at < now + SOON:
-            report.warn(at, f"holds a certificate that runs out on {ends_at:%Y-%m-%d}; have a new one made")
+            report.warn(at, f"holds a certificate that expires on {ends_at:%Y-%m-%d}; order a new one")
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The composition root: builds everything, and knows the order in which it starts and stops."""
+"""Composition root: builds the parts of one running gateway, and starts, reloads and stops them in order."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from gateway.plugin.crash_record import CrashRecord
 from gateway.plugin.hook_watch import HookWatch
 from gateway.plugin.task_guard import make_task
 from gateway.service import systemd
-from gateway.service.assembly import Assembly, assemble, is_same_machinery
+from gateway.service.assembly import Assembly, assemble, needs_restart
 from gateway.service.command_api import CommandApi
 from gateway.service.control_socket import ControlSocket
-from gateway.service.maintenance import Upkeep
+from gateway.service.maintenance import Maintenance
 from gateway.service.operations import Operations, operator_name
 from gateway.service.reload import Problems, Reloads
 from gateway.service.runtime import Runtime
@@ -44,11 +44,11 @@ log = logging.getLogger("gateway")
 ANSWER_S = 3.0
 DRAIN_S = 10.0
 _SWITCH_S = 0.001
-_RESTART = "[gateway], [store], [http], [admin] and the addresses and limits of [submit] change with a restart only; nothing was reloaded"
+_RESTART = "[gateway], [store], [http], [admin] and the addresses and limits of [submit] change only with a restart; nothing was reloaded"
 
 
 class Gateway:
-    """One running gateway; `run()` is all of its life."""
+    """One running gateway, from start to stop in `run()`."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Gateway:
         self._operations = Operations(self._store, self._clock, self._runtime, reload=self._reloads.outcome)
         self._crash_record = assembly.crash_record
         self._hooks = HookWatch(self._crash_record, self._metrics.health.slow_hook)
-        self._upkeep = Upkeep(self._store, self._metrics, self._clock, lambda: self._runtime)
+        self._maintenance = Maintenance(self._store, self._metrics, self._clock, lambda: self._runtime)
         gates = {side: Admission(side, self._metrics, self._clock, config.http) for side in SIDES}
         self._door = WebhookDoor(self._store, self._metrics, self._clock, admission=gates["http"])
         self._admin = Admin(self._reader, self._status, self._sides, allow_remote=config.admin.allow_remote)
@@ -100,35 +100,31 @@ class Gateway:
         self._control = ControlSocket(self._admin, self._operations, self.command_api, gates["control"])
 
     async def run(self) -> int:
-        """Start, serve until SIGTERM or SIGINT, drain; the exit code.
-
-        Raises:
-            ConfigError, StoreError: It cannot start; the text says why.
-        """
+        """Start, serve until SIGTERM or SIGINT, drain, and return the exit code. Raises ConfigError and StoreError."""
         sys.setswitchinterval(_SWITCH_S)
         asyncio.get_running_loop().set_task_factory(make_task)
         self._listen_for_signals()
         if not await self._is_up():
             return self._exit_code
-        upkeep = asyncio.create_task(self._upkeep.run(), name="upkeep")
-        upkeep.add_done_callback(lambda task: None if task.cancelled() else self._task_died("upkeep", task.exception()))
+        maintenance = asyncio.create_task(self._maintenance.run(), name="maintenance")
+        maintenance.add_done_callback(lambda task: None if task.cancelled() else self._task_died("maintenance", task.exception()))
         try:
-            await self._name_strays()
+            await self._log_strays()
             await self._ending.wait()
         finally:
-            upkeep.cancel()
+            maintenance.cancel()
             await self._stop()
         return self._exit_code
 
     def _listen_for_signals(self) -> None:
-        """Before anything that takes a while: what is heard during a start is carried out, and ends nothing unasked."""
+        """Handle signals before the slow part of a start, so that a SIGTERM stops it and a SIGHUP does not kill it."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
         loop.add_signal_handler(signal.SIGHUP, self._reloads.ask)
 
     async def _is_up(self) -> bool:
-        """Start; False where a signal ends it before it is up."""
+        """Start; False if a signal stops the start."""
         self._starting = asyncio.create_task(self._start(), name="start")
         try:
             await self._starting
@@ -161,7 +157,7 @@ class Gateway:
             await self._stop()
             raise
         gc.collect()
-        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.freeze()  # objects that live as long as the process are left out of collections
         systemd.notify("READY=1", f"STATUS={len(self._runtime.sources)} sources, {len(self._runtime.deliver)} targets")
         self.ready.set()
         self._reloads.begin()
@@ -196,7 +192,7 @@ class Gateway:
         self._door.closed = self._runtime.closed()
 
     def _refuse_unknown(self, assembly: Assembly, known: Collection[str]) -> None:
-        """A connector that is not installed is a mistake in the file, where its source never ran; else a plugin got lost."""
+        """Raise ConfigError for a connector that is not installed, if its source never ran: that is a mistake in the file."""
         lost = [name for name, one in assembly.broken.items() if one.missing and name not in known]
         if lost:
             raise ConfigError(assembly.problems)
@@ -212,12 +208,12 @@ class Gateway:
         config = self._runtime.assembly.config
         return config.sources.keys(), config.targets.keys()
 
-    async def _name_strays(self) -> None:
-        """Say once, in the log, what waits for a source or target that is in no file; `readyz` and `status` go on saying so."""
+    async def _log_strays(self) -> None:
+        """Log once the rows of sources and targets that are no longer configured; `readyz` and `status` keep showing them."""
         try:
             found = await self._reader.strays(*self._configured())
         except StoreError as error:
-            log.warning("rows.not_looked_at", extra={"reason": str(error)})
+            log.warning("rows.not_read", extra={"reason": str(error)})
             return
         for one in found:
             log.warning("rows.stray", extra={"queue": one.queue, "name_of": one.name, "rows": one.rows, "reason": one.reason})
@@ -226,14 +222,14 @@ class Gateway:
         return sides(self._metrics, sources=list(self._runtime.doors()), targets=list(self._runtime.deliver))
 
     def end(self, exit_code: int = 0) -> None:
-        """Begin to stop; `run` returns the worst exit code."""
+        """Begin to stop; `run` returns the highest exit code."""
         self._exit_code = max(self._exit_code, exit_code)
-        if self._starting is not None and not self._ending.is_set():  # a second signal does not cut short how it stops
+        if self._starting is not None and not self._ending.is_set():  # a second signal does not interrupt the stop
             self._starting.cancel()
         self._ending.set()
 
     def _store_failed(self, error: StoreFailed) -> None:
-        log.critical("store.failed", extra={"reason": str(error), "advice": "the process stops; look at the disk, then start it again"})
+        log.critical("store.failed", extra={"reason": str(error), "advice": "the process stops; check the disk, then start it again"})
         self.end(1)
 
     def _task_died(self, name: str, error: BaseException | None) -> None:
@@ -244,11 +240,11 @@ class Gateway:
     # --- reload
 
     async def _reload(self) -> Problems:
-        """All or nothing: the old configuration stays where the new one has a problem."""
+        """Load the configuration and exchange the runtime; return the problems for which the old one stays."""
         try:
-            self._crash_record.reset()  # whoever reloads has mended what there was to mend
+            self._crash_record.reset()  # the operator who reloads has repaired the plugins
             assembly = await asyncio.to_thread(self._assembled, self._config_path)
-            if not is_same_machinery(assembly.config, self._runtime.assembly.config):
+            if needs_restart(assembly.config, self._runtime.assembly.config):
                 raise ConfigError([_RESTART])
             self._refuse_unknown(assembly, self._runtime.doors())
             fresh = Runtime(assembly, self._store, self._metrics, self._clock, self._task_died)
@@ -268,10 +264,10 @@ class Gateway:
         return ()
 
     def _refuse_loss(self, fresh: Runtime) -> None:
-        """A source that works is not exchanged for one that is down."""
+        """Raise ConfigError if a source that works would be replaced by one that is down."""
         lost = [f"sources.{name}: {one.reason}" for name, one in fresh.broken.items() if name in self._runtime.sources]
         if lost:
-            raise ConfigError([*lost, "it works as it is, so nothing was reloaded"])
+            raise ConfigError([*lost, "the running configuration works, so nothing was reloaded"])
 
     async def _exchange(self, fresh: Runtime) -> None:
         old = self._retiring = self._runtime
@@ -286,19 +282,19 @@ class Gateway:
         self._metrics.health.reset()
         fresh.start()
         log.info("config.reloaded", extra={"sources": ",".join(fresh.sources)})
-        await self._name_strays()
+        await self._log_strays()
 
 
 def _reason(error: OSError) -> str:
-    """asyncio puts the address into the text once more, and a resolver's numbers are no errno."""
+    """Return the reason alone: asyncio repeats the address in its text, and a resolver's numbers are not errno."""
     return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
 
 
 async def serve(config_path: Path, *, new_store: bool = False) -> int:
-    """Assemble and run. Raises ConfigError, StoreError."""
+    """Load the configuration and run a gateway; returns the exit code. Raises ConfigError, StoreError."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: None)  # what comes while it assembles is heard by the gateway, which replaces these
+        loop.add_signal_handler(number, lambda: None)  # a signal during the assembly waits for the gateway's handler, which replaces this
     require_fast_parser()
     crash_record = CrashRecord()
 
@@ -306,7 +302,7 @@ async def serve(config_path: Path, *, new_store: bool = False) -> int:
         return assemble(path, crash_record=crash_record)
 
     code = await Gateway(config_path, assembled(config_path), assembled=assembled, new_store=new_store).run()
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # it has ended well, and nothing changes its exit code
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # the stop is complete, and a signal must not change the exit code
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
     return code

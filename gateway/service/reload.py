@@ -1,4 +1,4 @@
-"""Reloads, one at a time. Whoever asks meanwhile gets one more, since the file may have changed again; and can wait for the outcome."""
+"""Queue of reloads, which run one at a time. A request during a reload causes one more, since the file may have changed again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Problems = Sequence[str]
 
 
 class Reloads:
-    """Asked for by SIGHUP and by `gateway reload`; carried out once the gateway is up.
+    """Reloads requested by SIGHUP and `gateway reload`; they start once the gateway is up.
 
     Args:
-        reload: Does it, all or nothing; the problems for which the old configuration stays.
-        died: Told what a reload raised, which is a mistake of ours.
+        reload: Replaces the configuration as a whole, or returns the problems for which the old one stays.
+        died: Called with the exception of a reload, which is a bug in the gateway.
     """
 
     def __init__(self, reload: Callable[[], Awaitable[Problems]], metrics: Metrics, died: Callable[[BaseException], None]) -> None:
@@ -30,18 +30,18 @@ class Reloads:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """The gateway is up: from now on, and what was asked for during the start."""
+        """Start reloading, now that the gateway is up; a request during the start is carried out."""
         self._ready = True
         self._go_on()
 
     def ask(self) -> None:
-        """Reload soon."""
+        """Request a reload."""
         if not self._ended:
             self._asked = True
             self._go_on()
 
     async def outcome(self) -> Problems:
-        """Reload, and say why it was refused; nothing where it was done."""
+        """Reload and return the problems for which it was refused; empty if it was done."""
         future: asyncio.Future[Problems] = asyncio.get_running_loop().create_future()
         if self._ended:
             return ("the gateway is stopping",)
@@ -50,7 +50,7 @@ class Reloads:
         return await future
 
     async def end(self) -> None:
-        """Begin none, and cut the current one short."""
+        """Start no more reloads and cancel the current one."""
         self._ended = True
         if self._task is not None:
             self._task.cancel()
@@ -90,4 +90,4 @@ def _in_a_line(problems: Problems) -> str | None:
     if not problems:
         return None
     more = f" (and {len(problems) - 1} more: `gateway check`)" if problems[1:] else ""
-    return f"{problems[0]}{more}; the configuration from before is in force"
+    return f"{problems[0]}{more}; the previous configuration is in force"

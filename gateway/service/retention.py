@@ -1,9 +1,9 @@
-"""Letting go of what is old, a slice at a time, so that the file stays as large as the settings say.
+"""Retention: delete old rows a slice at a time, so that the database stays as large as the settings say.
 
-Bodies once an hour; once a day, or when room becomes short, walks over what was tried, delivered orders and forgotten keys; then free
-pages go back to the disk. A round for which the store had no room begins anew some minutes later, and later and later. With
-`store.max_bytes`, a file that comes near it keeps everything for a shorter time, never less than a day; what is not delivered, and
-what waits for a person, stays whatever the size. While the wall clock is in doubt, nothing is let go of at all.
+Bodies are erased once an hour. Attempts, delivered orders and keys are deleted once a day, or when room becomes short; then free pages
+go back to the disk. A round that finds the store busy or full starts again after a minute, then after longer and longer. Near
+`store.max_bytes` everything is kept for a shorter time, but at least a day. Rows that are not delivered, or that wait for a person,
+always stay. Nothing is deleted while the wall clock is in doubt.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _SHORTEST_DAYS = 1.0
 _STEPS = 6
 
 
-class Housekeeping:
-    """`turn()` once a second: the watchdog waits for it, so a large backlog goes in several of them."""
+class RetentionJob:
+    """Retention job of one store. `run_once()` is called every second and does some slices, since the watchdog waits for it."""
 
     def __init__(self, store: Store, clock: Clock, settings: Callable[[], StoreSettings]) -> None:
         self._store = store
         self._clock = clock
         self._settings = settings
         self._next = 0.0
-        self._next_walk = clock.monotonic() + _FIRST_WALK_S  # a start has something better to do than to read the whole file
+        self._next_walk = clock.monotonic() + _FIRST_WALK_S  # a start should not read the whole file
         self._round: AsyncIterator[None] | None = None
         self._shortened = 0
         self._in_vain = 0
 
     @property
     def busy(self) -> bool:
-        """Whether a round is under way."""
+        """True while a round is under way."""
         return self._round is not None
 
-    async def turn(self) -> None:
-        """A few slices of the round that is under way, or of the next one once it is time."""
+    async def run_once(self) -> None:
+        """Do some slices of the current round, or of the next one once it is due."""
         if self._store.retention_time() is None:
             self._round = None
             return
@@ -76,7 +76,7 @@ class Housekeeping:
 
     async def _slices(self) -> AsyncIterator[None]:
         store, settings = self._store, self._settings()
-        await self._mind_the_size(settings.max_bytes)
+        await self._check_size(settings.max_bytes)
         now = self._store.retention_time()
         if now is None:
             return
@@ -92,7 +92,7 @@ class Housekeeping:
             lambda after: store.delete_attempts(attempts, after, _WALK_SLICE),
             lambda after: store.prune_orders(orders, keys, after, _WALK_SLICE),
             lambda after: store.delete_events(keys, after, _WALK_SLICE),
-            lambda after: store.delete_submissions(keys, after, _WALK_SLICE),  # after the orders that keep them
+            lambda after: store.delete_submissions(keys, after, _WALK_SLICE),  # after the orders that refer to them
         )
         if self._clock.monotonic() >= self._next_walk:
             for walk in walks:
@@ -104,17 +104,17 @@ class Housekeeping:
         while await store.return_free_pages(_PAGES):
             yield
 
-    async def _mind_the_size(self, max_bytes: int | None) -> None:
-        """Near the limit everything is kept half as long, and again an hour later, until there is room."""
+    async def _check_size(self, max_bytes: int | None) -> None:
+        """Halve the time that rows are kept near the size limit, and again an hour later, until there is room."""
         used = await self._store.used_bytes()
-        if self._in_vain:  # what was shortened last has not been let go of yet
+        if self._in_vain:  # the rows for which the time was shortened last are still there
             return
         if max_bytes is None or used < _ROOMY * max_bytes:
             self._shortened = max(0, self._shortened - 1)
         elif used >= _NEAR * max_bytes and self._shortened < _STEPS:
             self._shortened += 1
             self._next_walk = 0.0
-            advice = f"what is delivered is kept 1/{2**self._shortened} of its time, at least a day"
+            advice = f"delivered orders are kept for 1/{2**self._shortened} of their time, at least a day"
             log.warning("store.near_its_limit", extra={"used_bytes": used, "max_bytes": max_bytes, "advice": advice})
 
 

@@ -1,4 +1,4 @@
-"""What a configuration becomes while it runs: sources, targets, and the tasks that work for them."""
+"""Runtime of one configuration: its sources, its targets, and their tasks."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ from gateway.outbound.session import AddressCheck, any_unicast, global_only, ope
 from gateway.outbound.vendor import HttpVendorClient
 from gateway.plugin.hook_runner import HookRunner
 from gateway.plugin.source import Destination, Source
-from gateway.service.assembly import Assembly, Broken, SourcePart
+from gateway.service.assembly import Assembly, BrokenSource, CheckedSource
 from gateway.store.base import Store
 from gateway.targets.http import HttpTarget
 
 log = logging.getLogger("gateway")
 
 _VENDOR_CONNECTIONS = 8
-_HANG_UP_S = 2.0
+_CLOSE_HUB_S = 2.0
 _BUSY_S = 1.0
 
 
 def vendor_session(api: Api, *, private: bool) -> aiohttp.ClientSession:
-    """A session for a vendor's API: a host name may resolve to the public internet only, unless `private` says otherwise."""
+    """Open a session for a vendor's API. Host names may resolve only to public addresses unless `private` is set."""
     return open_session(
         allowed=_allowed(api.base_url, private=private), connections=_VENDOR_CONNECTIONS, connect_timeout_s=min(10.0, api.timeout_s)
     )
 
 
 def keys_session(url: str, *, private: bool) -> aiohttp.ClientSession:
-    """The same for a vendor's public keys."""
+    """Open a session for a vendor's public keys."""
     return open_session(allowed=_allowed(url, private=private), connections=1, connect_timeout_s=5.0)
 
 
 def hub_session(url: str, *, private: bool) -> aiohttp.ClientSession:
-    """The same for a vendor's hub."""
+    """Open a session for a vendor's hub."""
     return open_session(allowed=_allowed(url, private=private), connections=_VENDOR_CONNECTIONS, connect_timeout_s=10.0, upgrades=True)
 
 
@@ -63,7 +63,7 @@ def _allowed(url: str, *, private: bool) -> AddressCheck:
 
 
 class Runtime:
-    """Built from an assembly; `start`, then `stop`. A task of it that dies is the end of the process.
+    """Runtime of one assembly: `build`, `start`, `stop`. The process ends when one of its tasks dies.
 
     Args:
         on_dead: Called with the name of a task that ended by itself.
@@ -74,7 +74,7 @@ class Runtime:
     ) -> None:
         self.assembly = assembly
         self.sources: dict[str, Source] = {}
-        self.broken: dict[str, Broken] = dict(assembly.broken)
+        self.broken: dict[str, BrokenSource] = dict(assembly.broken)
         self._store = store
         self._metrics = metrics
         self._clock = clock
@@ -94,7 +94,7 @@ class Runtime:
         self._stopping = False
 
     async def build(self) -> None:
-        """Make everything that can fail to be made. Raises ConfigError, StoreError."""
+        """Make the parts that can fail. Raises ConfigError, StoreError."""
         since = await retry_commit(self._clock, lambda: self._store.register(list(self.assembly.config.sources)))
         for name, settings in self.assembly.targets.items():
             self._targets[name] = HttpTarget(name, settings, self._clock)
@@ -103,11 +103,11 @@ class Runtime:
             try:
                 self.sources[name] = self._source(name, part, since[name])
                 self._prepares[name] = Prepare(self.sources[name], self._store, self._metrics, self._clock)
-            except PluginError as error:  # it answered otherwise a moment ago
+            except PluginError as error:  # the plugin answered differently when it was assembled
                 self.sources.pop(name, None)
-                self.broken[name] = Broken(doors=part.doors, reason=f"the plugin {part.settings.connector} cannot be used: {error}")
+                self.broken[name] = BrokenSource(doors=part.doors, reason=f"the plugin {part.settings.connector} cannot be used: {error}")
 
-    def _source(self, name: str, part: SourcePart, since: datetime) -> Source:
+    def _source(self, name: str, part: CheckedSource, since: datetime) -> Source:
         client = None
         if part.api is not None:
             session = vendor_session(part.api, private=part.settings.allow_private_addresses)
@@ -170,13 +170,13 @@ class Runtime:
                 log.error("plugin.broken", extra={"source": name, "reason": one.reason, "trace": one.trace})
 
     def doors(self) -> dict[str, tuple[str, ...]]:
-        """The doors of every configured source, of those that cannot run as well, as `status` shows them."""
+        """Return the doors of every configured source, as `status` shows them; broken sources are included."""
         doors = {name: (*source.connector.doors, *(("submit",) if name in self.submit else ())) for name, source in self.sources.items()}
         broken = {name: (*one.doors, PLUGIN) for name, one in self.broken.items()}
         return {name: (doors | broken)[name] for name in self.assembly.config.sources}
 
     def closed(self) -> dict[str, str]:
-        """Sources whose webhooks cannot be taken for now, and why not."""
+        """Return the sources whose webhook door is closed, with the reason."""
         return {name: one.reason for name, one in self.broken.items() if "webhook" in one.doors}
 
     def _listener(self, source: Source) -> Realtime:
@@ -191,7 +191,7 @@ class Runtime:
         )
 
     def resume(self, source: str) -> None:
-        """The credentials changed, or an operator says so: sign in anew, ask at once."""
+        """Sign in again and poll at once, after a change of credentials or at an operator's request."""
         if source in self._clients:
             self._clients[source].reset()
         if source in self.pollers:
@@ -200,26 +200,26 @@ class Runtime:
             self.listeners[source].resume()
         if source in self.submit:
             self.submit[source].resume()
-        if (source, "fetch") in self._metrics.health.doors:  # nothing may be left to fetch that would show it: its rows were dropped
+        if (source, "fetch") in self._metrics.health.doors:  # if its rows were dropped, no fetch is left to show that it works
             self._metrics.health.set_door(source, "fetch", "up")
 
     async def clock_jumped(self) -> None:
-        """Learn anew when each source was first started. Raises StoreError."""
+        """Read again when each source was first started. Raises StoreError."""
         for name, since in (await self._store.register(list(self.sources))).items():
             if name in self.sources:
                 self.sources[name].since = since
 
     def secrets_changed(self) -> None:
-        """Something that is read from a file has another text: what waited for it tries again."""
+        """Resume sources and release targets after a secret has changed."""
         for name in self.sources:
             self.resume(name)
         for deliver in self.deliver.values():
             deliver.release()
 
     async def stop(self, timeout_s: float) -> None:
-        """Stop asking, let what is in flight finish for at most `timeout_s`, hand the rest back, close."""
+        """Stop polling, let attempts in flight finish for at most `timeout_s`, hand the rest back, close."""
         self._stopping = True
-        await asyncio.gather(*(listener.stop(_HANG_UP_S) for listener in self.listeners.values()))
+        await asyncio.gather(*(listener.stop(_CLOSE_HUB_S) for listener in self.listeners.values()))
         for task in self._tasks:
             if task.get_name().startswith("poll "):
                 task.cancel()
@@ -239,8 +239,8 @@ class Runtime:
         for session in self._sessions:
             await session.close()
 
-    def _keys(self, name: str, part: SourcePart) -> KeySet | None:
-        """What its webhooks are signed with; its webhook door is up while there are keys."""
+    def _keys(self, name: str, part: CheckedSource) -> KeySet | None:
+        """Make the set of keys that verify a source's webhooks; its webhook door is up while there are keys."""
         url = part.connector.jwks_url() if "webhook" in part.doors else None
         if url is None:
             return None
@@ -253,7 +253,7 @@ class Runtime:
         self._key_sets[name] = KeySet(url, session, self._clock, noted)
         return self._key_sets[name]
 
-    def _destinations(self, part: SourcePart) -> tuple[Destination, ...]:
+    def _destinations(self, part: CheckedSource) -> tuple[Destination, ...]:
         names = part.settings.targets if part.settings.targets is not None else tuple(self.assembly.targets)
         settings = {name: self.assembly.targets[name] for name in names}
         return tuple(Destination(target=name, accepts=frozenset(one.accepts), wants=one.wants) for name, one in settings.items())
@@ -263,12 +263,12 @@ class Runtime:
         self._run(name, worker.run)
 
     def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.create_task(self._kept_up(name, work), name=name)
+        task = asyncio.create_task(self._restarting(name, work), name=name)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
 
-    async def _kept_up(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """A busy store ends no task: what it met in a place that does not wait for it by itself begins again."""
+    async def _restarting(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run the task again when it meets a busy store in a place that does not wait for it."""
         while True:
             try:
                 return await work()
@@ -277,5 +277,5 @@ class Runtime:
                 await self._clock.sleep(_BUSY_S)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not self._stopping:  # whatever cancelled it was not us, and without it a source or target would just stand still
+        if not self._stopping:  # nobody asked it to end, and without it a source or target would stand still
             self._on_dead(task.get_name(), None if task.cancelled() else task.exception())

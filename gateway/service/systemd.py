@@ -1,4 +1,4 @@
-"""What systemd wants to hear (sd_notify(3)), and whether it listens to what we print."""
+"""Messages to systemd (sd_notify(3)), and detection of the journal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def notify(*states: str) -> None:
-    """Send states such as `READY=1`; does nothing outside systemd, and never waits for it."""
+    """Send states such as `READY=1` without waiting; does nothing outside systemd."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -20,7 +20,7 @@ def notify(*states: str) -> None:
 
 
 def logs_to_journal() -> bool:
-    """Whether standard error goes to the journal: the variable is inherited by programs whose output goes elsewhere."""
+    """Tell whether standard error goes to the journal. The variable alone does not: programs with another output inherit it."""
     try:
         found = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):

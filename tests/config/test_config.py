@@ -19,7 +19,7 @@ from gateway.api.urls import is_literal, is_loopback
 from gateway.config.decode import decode
 from gateway.config.report import Report, dotted
 from gateway.config.settings import AdminSettings, Config, GatewaySettings, HttpSettings, SourceSettings, StoreSettings, load
-from gateway.service.assembly import Assembly, assemble, is_same_machinery
+from gateway.service.assembly import Assembly, assemble, needs_restart
 from gateway.targets.auth_settings import Bearer, NoAuth
 from gateway.targets.settings import TargetSettings
 from tests import acme
@@ -162,9 +162,9 @@ def test_a_file_from_windows_is_read(tmp_path: Path) -> None:
 
 def test_what_a_restart_is_needed_for(tmp_path: Path) -> None:
     first = read(tmp_path).config
-    assert is_same_machinery(first, read(tmp_path, SMALLEST.replace("erp.example", "other.example")).config)
-    assert not is_same_machinery(first, read(tmp_path, SMALLEST + '[http]\nlisten = "127.0.0.1:1"\n').config)
-    assert not is_same_machinery(first, read(tmp_path, SMALLEST + '[gateway]\ndata_dir = "x"\n').config)
+    assert not needs_restart(first, read(tmp_path, SMALLEST.replace("erp.example", "other.example")).config)
+    assert needs_restart(first, read(tmp_path, SMALLEST + '[http]\nlisten = "127.0.0.1:1"\n').config)
+    assert needs_restart(first, read(tmp_path, SMALLEST + '[gateway]\ndata_dir = "x"\n').config)
 
 
 def test_a_table_with_a_problem_leaves_the_rest_readable(tmp_path: Path) -> None:

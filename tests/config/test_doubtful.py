@@ -66,10 +66,10 @@ BEARER = 'url = "https://erp.mill.dk/"\nauth = { kind = "bearer", token = { file
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        (f"Bearer {SECRET}", 'begins with "Bearer ", which is added when it is sent (file token)'),
+        (f"Bearer {SECRET}", 'begins with "Bearer ", which the gateway adds itself (file token)'),
         (f"bearer {SECRET}", 'begins with "bearer "'),
-        (f" {SECRET}", "begins with white space, which counts (file token)"),
-        (f'"{SECRET}"', "stands in quotes, which count (file token)"),
+        (f" {SECRET}", "begins with white space, which is part of the secret (file token)"),
+        (f'"{SECRET}"', "stands in quotes, which are part of the secret (file token)"),
         ("changeme", "looks like a placeholder (file token)"),
         ("token", "looks like a placeholder (file token)"),
     ],
@@ -88,7 +88,7 @@ def test_a_header_may_hold_the_word_bearer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("days", "said"),
-    [(-1, "holds a certificate that ran out on"), (SOON.days - 1, "holds a certificate that runs out on"), (SOON.days + 1, None)],
+    [(-1, "holds a certificate that expired on"), (SOON.days - 1, "holds a certificate that expires on"), (SOON.days + 1, None)],
 )
 def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path, days: int, said: str | None) -> None:
     until = datetime.now(UTC) + timedelta(days=days)
@@ -102,7 +102,7 @@ def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path, days: int, sa
     found = warnings(tmp_path, target=f'url = "https://erp.mill.dk/"\n{files}\nauth = {auth}')
     keys = ("ca_file", "client_cert", "auth.certificate") if said else ()
     assert found == [
-        f"targets.erp.{key}: {said} {until:%Y-%m-%d}; {'put a new one there' if days < 0 else 'have a new one made'}" for key in keys
+        f"targets.erp.{key}: {said} {until:%Y-%m-%d}; {'put a new one there' if days < 0 else 'order a new one'}" for key in keys
     ]
 
 

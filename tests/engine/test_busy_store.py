@@ -57,7 +57,7 @@ class Busy:
 
 async def a_life(running: Any, erp: Any, busy: Busy) -> None:
     """Orders come by webhook and by poll, one is tried again, one is revised; the clock jumps; the configuration is read anew."""
-    gateway, upkeep = running.gateway, running.gateway._upkeep
+    gateway, upkeep = running.gateway, running.gateway._maintenance
     busy.arm()
     erp.arm("status", status=500, times=2)
     while (await running.deliver(acme.body("poison")))[0] != 200:
@@ -67,13 +67,13 @@ async def a_life(running: Any, erp: Any, busy: Busy) -> None:
         while (await running.deliver(acme.body(f"o{n}")))[0] != 200:
             await asyncio.sleep(0.01)
     upkeep._jumped_ms, upkeep._jumped = 10_000, True
-    upkeep._house._next = upkeep._house._next_walk = 0.0
+    upkeep._retention._next = upkeep._retention._next_walk = 0.0
     gateway._runtime.deliver["erp"]._spawn(gateway._runtime.deliver["erp"]._retry_waiting(), "retry soon")
     await running.until(lambda: delivered(erp))
     while (await running.deliver(acme.body("o0", 5)))[0] != 200:
         await asyncio.sleep(0.01)
     gateway._reloads.ask()
-    upkeep._house._next = upkeep._house._next_walk = 0.0
+    upkeep._retention._next = upkeep._retention._next_walk = 0.0
     await running.until(lambda: idle(gateway), 15)
 
 
@@ -104,8 +104,8 @@ async def is_dead(running: Any) -> bool:
 async def idle(gateway: Any) -> bool:
     """The reload is done, the clock is followed, and housekeeping has walked."""
     done = gateway._reloads._task is not None and gateway._reloads._task.done() and not gateway._reloads._asked
-    upkeep = gateway._upkeep
-    return done and not upkeep._jumped and not upkeep._house.busy and upkeep._house._next > 0
+    upkeep = gateway._maintenance
+    return done and not upkeep._jumped and not upkeep._retention.busy and upkeep._retention._next > 0
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -136,11 +136,11 @@ async def test_without_the_net_a_task_that_meets_it_is_the_end(start, erp, monke
         raise StoreBusy("another process writes to the database file")
 
     monkeypatch.setattr(Poller, "run", busy)
-    kept = runtime.Runtime._kept_up
-    monkeypatch.setattr(runtime.Runtime, "_kept_up", bare)
+    kept = runtime.Runtime._restarting
+    monkeypatch.setattr(runtime.Runtime, "_restarting", bare)
     running = await start(erp.url)
     assert await asyncio.wait_for(running.task, 10) == 1
-    monkeypatch.setattr(runtime.Runtime, "_kept_up", kept)
+    monkeypatch.setattr(runtime.Runtime, "_restarting", kept)
     again = await start(erp.url)
     await asyncio.sleep(0)
     assert not again.task.done()

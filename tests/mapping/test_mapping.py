@@ -264,8 +264,8 @@ async def test_a_file_that_is_not_used_is_in_the_log_once(start: Start, erp: Erp
     running.gateway._runtime.assembly.file_backed.append(broken)
     (running.folder / "vendor.jsonata").write_text('{"total": $now()}')
     with caplog.at_level(logging.INFO, "gateway"):
-        await running.gateway._upkeep._reread_files()
-        await running.gateway._upkeep._reread_files()
+        await running.gateway._maintenance._reread_files()
+        await running.gateway._maintenance._reread_files()
     refused = [record for record in caplog.records if record.message == "config.file_refused"]
     assert [(record.levelname, record.problem) for record in refused] == [  # type: ignore[attr-defined]
         ("WARNING", f"{running.folder}/vendor.jsonata:1:14: $now is left out")
@@ -282,10 +282,10 @@ async def test_a_changed_mapping_does_not_try_a_refused_password_again(
     monkeypatch.setattr(running.gateway._runtime, "secrets_changed", lambda: tried.append("again"))
     running.gateway._runtime.assembly.file_backed.append(made)
     _written(running.folder / "vendor.jsonata", '{"total": "1"}')
-    await running.gateway._upkeep._reread_files()
+    await running.gateway._maintenance._reread_files()
     assert (made.order(b"{}").total, tried) == (Decimal(1), [])
     _written(running.folder / "secret", "another")
-    await running.gateway._upkeep._reread_files()
+    await running.gateway._maintenance._reread_files()
     assert tried == ["again"]
 
 

@@ -29,7 +29,7 @@ async def test_a_clock_that_is_put_back_puts_back_what_polls_call_the_first_star
     await running.gateway._store.run_outside_transaction(
         lambda db: db.execute("UPDATE sources SET first_started_ms = ?", (to_ms(first) + 2 * 86_400_000,)) and None
     )
-    await running.gateway._upkeep._mind_the_clock(-2 * 86_400)
+    await running.gateway._maintenance._check_clock(-2 * 86_400)
     assert source.since == first
 
 

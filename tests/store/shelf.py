@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.settings import StoreSettings
-from gateway.service.retention import Housekeeping
+from gateway.service.retention import RetentionJob
 from gateway.store.arrivals import NewEvent
 from gateway.store.outcome import Settlement
 from gateway.store.rows import Delivery, Prepared
@@ -32,7 +32,7 @@ class Shelf:
         self.clock = clock
         self.path = path
         self.settings = StoreSettings(**settings)
-        self.house = Housekeeping(store, clock, lambda: self.settings)
+        self.house = RetentionJob(store, clock, lambda: self.settings)
 
     async def orders(self, *refs: str, status: str = "done", content: bytes = b"1", target: str = "erp") -> None:
         """Orders that came just now, and how far they are: `open`, `retried` or `done`."""
@@ -71,9 +71,9 @@ class Shelf:
     async def tidy(self) -> None:
         """A whole round."""
         self.clock.advance(3601)
-        await self.house.turn()
+        await self.house.run_once()
         while self.house.busy:
-            await self.house.turn()
+            await self.house.run_once()
 
     def count(self, what: str) -> int:
         with sqlite3.connect(self.path) as db:

@@ -10,7 +10,7 @@ import pytest
 from gateway.clock import to_ms
 from gateway.config.settings import StoreSettings
 from gateway.service.operations import Operation, Operations
-from gateway.service.retention import Housekeeping
+from gateway.service.retention import RetentionJob
 from gateway.store.outcome import Settlement
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.trusted_time import DAY_MS, Ledger
@@ -21,7 +21,7 @@ DAY_S, YEARS_S = 86_400.0, 1500 * 86_400.0
 
 
 class Shop:
-    """A store with one order that was delivered, through which housekeeping walks as `gateway.service.maintenance` has it walk."""
+    """A store with one order that was delivered, with the retention job that `gateway.service.maintenance` runs."""
 
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self.clock = clock
@@ -32,7 +32,7 @@ class Shop:
         self.store = SqliteStore(self.folder / "gateway.db", clock=self.clock)
         await self.store.open()
         await self.store.register(["acme"])
-        self.house = Housekeeping(self.store, self.clock, StoreSettings)
+        self.house = RetentionJob(self.store, self.clock, StoreSettings)
 
     async def deliver(self, ref: str) -> None:
         await suite.accept(self.store, suite.incoming(ref))
@@ -45,9 +45,9 @@ class Shop:
             self.clock.advance(3600)
             await self.store.note_time()
             self.house._next_walk = 0.0
-            await self.house.turn()
+            await self.house.run_once()
             while self.house.busy:
-                await self.house.turn()
+                await self.house.run_once()
 
     async def again(self, *, jump_s: float = 0.0, off_s: float = 0.0) -> None:
         await self.store.close()

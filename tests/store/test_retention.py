@@ -212,7 +212,7 @@ class Full:
 async def seconds(shelf: Shelf, count: int) -> None:
     for _ in range(count):
         shelf.clock.advance(1)
-        await shelf.house.turn()
+        await shelf.house.run_once()
 
 
 async def test_a_round_that_met_a_full_disk_begins_anew_in_minutes(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:

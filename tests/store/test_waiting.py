@@ -172,7 +172,7 @@ def test_the_sides_are_told_whatever_the_gateway_complains_of(clock: ManualClock
     metrics = Metrics(clock)
     metrics.health.doors["acme", "poll"] = Condition(state="down", since=clock.now(), reason="401")
     metrics.health.targets["erp"] = Condition(state="paused", since=clock.now(), reason="held")
-    metrics.health.reload_refused = metrics.health.clock_doubt = metrics.health.log_not_emptied = "why"
+    metrics.health.reload_refused = metrics.health.clock_doubt = metrics.health.wal_stuck = "why"
     metrics.health.slow_hook("acme", "normalize", 2.5, on_loop=True)
     kinds = {tuple(sorted(complaint)) for complaint in metrics.health.problems()}
     assert len(kinds) == 6, "one of each kind that there is"

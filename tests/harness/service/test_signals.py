@@ -160,7 +160,7 @@ async def test_a_reload_loses_no_webhook_and_counts(
     [
         ({"target": "concurrency = 0"}, "gateway.toml:11: targets.erp.concurrency: must be at least 1"),
         ({"more": "= what"}, "not TOML"),
-        ({"port": 1}, "change with a restart only"),
+        ({"port": 1}, "change only with a restart"),
         ({"more": '[sources.two]\nconnector = "acme"'}, "sources.two.settings: needs the key secret"),
     ],
 )
@@ -189,7 +189,7 @@ async def test_the_command_that_reloads_says_what_came_of_it(
     assert (stopped, "no gateway runs" in said) == (1, True)
     admin = f"http://127.0.0.1:{installation.admin_port}"
     async with installation.serve() as serving:
-        for more, problem in (("colour = 1", "colour"), ("[[[", "gateway.toml"), ("# [http]", "change with a restart only")):
+        for more, problem in (("colour = 1", "colour"), ("[[[", "gateway.toml"), ("# [http]", "change only with a restart")):
             installation.more, kept = more, installation.port
             installation.port += more == "# [http]"
             installation.write()
@@ -201,7 +201,7 @@ async def test_the_command_that_reloads_says_what_came_of_it(
             installation.write()
             await serving.until(lambda: bool(serving.events("config.refused")))
             code, out, _ = await installation.command("status")
-            assert (code, "DOWN configuration: " in out, "from before is in force" in out) == (1, True, True), out
+            assert (code, "DOWN configuration: " in out, "the previous configuration is in force" in out) == (1, True, True), out
             async with session.get(f"{admin}/readyz") as answer:
                 assert answer.status == 503
                 assert problem in (await answer.json())["reasons"][0]["reason"]

@@ -271,7 +271,7 @@ def test_a_refused_reload_fails_and_is_shown_until_one_is_taken(machine: Machine
     try:
         for broken, said in (
             (CONFIG.replace("cooldown_s", "cooldwon_s"), "cooldwon_s"),
-            (CONFIG.replace(":8080", ":8088"), "change with a restart only"),
+            (CONFIG.replace(":8080", ":8088"), "change only with a restart"),
             (CONFIG + "[gateway\n", "gateway.toml"),
         ):
             machine.write("/etc/order-gateway/gateway.toml", broken)

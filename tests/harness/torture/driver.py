@@ -37,7 +37,7 @@ from gateway.plugin.crash_record import CrashRecord
 from gateway.plugin.discovery import Plugin, installed
 from gateway.service import retention
 from gateway.service.assembly import Assembly, assemble
-from gateway.service.maintenance import Upkeep
+from gateway.service.maintenance import Maintenance
 from gateway.store.sqlite import SqliteStore
 from gateway.targets import sender
 from tests import acme
@@ -156,7 +156,7 @@ def jumps_unnoticed() -> None:
     async def unmoved(*_: Any) -> None:
         return None
 
-    Upkeep._mind_the_clock = unmoved  # type: ignore[method-assign, assignment]
+    Maintenance._check_clock = unmoved  # type: ignore[method-assign, assignment]
 
 
 class _Exchanged:
