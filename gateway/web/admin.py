@@ -33,12 +33,12 @@ StatusOf = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Admin:
-    """Pages and API.
+    """Pages and read-only API.
 
     Args:
-        status: Makes the answer of `gateway.web.status`.
-        sides: Says how targets and sources are, where a row waits for them.
-        allow_remote: Serve whatever host name the browser used; else only loopback names, against DNS rebinding.
+        status: Returns the answer of `gateway.web.status`.
+        sides: Returns the states of targets and sources, for the reasons of rows.
+        allow_remote: Accept every host name; else only loopback names, against DNS rebinding.
     """
 
     def __init__(self, reader: Reader, status: StatusOf, sides: Callable[[], Sides], *, allow_remote: bool) -> None:
@@ -54,10 +54,11 @@ class Admin:
         self._pages.filters["room"] = room
 
     def application(self) -> web.Application:
-        """The aiohttp application of `[admin]`."""
+        """Build the aiohttp application of `[admin]`."""
         application = web.Application(middlewares=[self._guard])
         application.on_response_prepare.append(_protect)
         application.router.add_get("/", self.page)
+        application.router.add_get("/glossary", self.glossary)
         application.router.add_get("/style.css", self.style)
         application.router.add_get("/icon.svg", self.icon)
         self.add_reads(application)
@@ -76,7 +77,7 @@ class Admin:
         return await handler(request)
 
     async def page(self, _: web.Request) -> web.Response:
-        """The first page: sources, backlog, what waits for a person."""
+        """Answer with the status page: problems, rows that wait for a person, sources, targets, queues."""
         status = await self._status()
         words: tuple[Status, ...] = ("dead", "held")
         asked = [(queue, word) for queue in _QUEUES for word in words]
@@ -91,24 +92,28 @@ class Admin:
         )
         return web.Response(text=text, content_type="text/html")
 
+    async def glossary(self, _: web.Request) -> web.Response:
+        """Answer with the words that the page uses."""
+        return web.Response(text=self._pages.get_template("glossary.html").render(), content_type="text/html")
+
     async def style(self, _: web.Request) -> web.Response:
-        """The page's style sheet."""
+        """Answer with the style sheet."""
         return web.Response(text=self._pages.get_template("style.css").render(), content_type="text/css")
 
     async def icon(self, _: web.Request) -> web.Response:
-        """The page's icon."""
+        """Answer with the icon."""
         return web.Response(text=self._pages.get_template("icon.svg").render(), content_type="image/svg+xml")
 
     async def api_status(self, _: web.Request) -> web.Response:
-        """The same as `gateway status --json`."""
+        """Answer as `gateway status --json` does."""
         return web.json_response(await self._status())
 
     async def api_rows(self, request: web.Request) -> web.Response:
-        """Rows of a queue: `?status=dead&name=SOURCE_OR_TARGET&limit=50`."""
+        """Answer with rows of a queue: `?status=dead&name=SOURCE_OR_TARGET&limit=50`."""
         return web.json_response(await self._rows(request.match_info["queue"], request.query))  # type: ignore[arg-type]
 
     async def api_orders(self, request: web.Request) -> web.Response:
-        """Orders: `?source=NAME&limit=50`."""
+        """Answer with orders: `?source=NAME&limit=50`."""
         asked = request.query
         return web.json_response(await self._reader.orders(source=asked.get("source"), limit=_limit(asked), sides=self._sides()))
 
@@ -127,7 +132,7 @@ def _limit(query: Mapping[str, str]) -> int:
 
 
 def _names_this_machine(host: str | None) -> bool:
-    """Whether a Host header is one that only this machine answers to; every browser sends one."""
+    """Tell whether a Host header names only this machine; every browser sends one."""
     try:
         return host is None or is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
@@ -139,5 +144,5 @@ async def _protect(_: web.Request, answer: web.StreamResponse) -> None:
 
 
 def _when(instant: str | None) -> str:
-    """An instant of ours as people read it; the page says once that times are UTC."""
+    """Shorten an instant for people; the page says once that times are UTC."""
     return instant[:19].replace("T", " ") if instant else ""

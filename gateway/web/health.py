@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`."""
+"""Monitoring: `/healthz`, `/readyz`, `/metrics`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PROVE_WITHIN_S = 3.0
 
 
 class Health:
-    """What a monitor asks.
+    """Endpoints for monitoring.
 
     Args:
-        commits: Proves that the store commits, or raises.
-        refusing: Why new orders are refused, or None.
-        configured: The sources and the targets.
+        commits: Makes a test commit; raises if the store does not commit.
+        refusing: Returns why new orders are refused, or None.
+        configured: Returns the configured sources and targets.
     """
 
     def __init__(
@@ -44,15 +44,17 @@ class Health:
         self._refusing = refusing
         self._rows = Gauge("gateway_rows", "Rows by status", ["queue", "status"], registry=metrics.registry)
         self._strays = Gauge(
-            "gateway_stray_rows", "Rows of a source or target that is configured no more", ["queue", "name"], registry=metrics.registry
+            "gateway_stray_rows", "Rows of a source or target that is no longer configured", ["queue", "name"], registry=metrics.registry
         )
         self._disk = Gauge(
             "gateway_store_bytes", "The database: file, used of it, log, and free on the disk", ["part"], registry=metrics.registry
         )
         self._days_left = Gauge(
-            "gateway_disk_days_left", "At the rate of the last days; NaN where it does not grow", registry=metrics.registry
+            "gateway_disk_days_left",
+            "Days until the disk is full, at the rate of the last days; NaN if it does not grow",
+            registry=metrics.registry,
         )
-        self._oldest = Gauge("gateway_oldest_seconds", "Age of the oldest row that is under way", ["queue"], registry=metrics.registry)
+        self._oldest = Gauge("gateway_oldest_seconds", "Age of the oldest open row", ["queue"], registry=metrics.registry)
 
     def add_to(self, application: web.Application) -> None:
         """Add the three routes."""
@@ -61,11 +63,11 @@ class Health:
         application.router.add_get("/metrics", self.metrics)
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """200 while the process works."""
+        """Answer 200 while the process works."""
         return web.json_response({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """200 when the store commits and every door and target is up, else 503 with the reasons."""
+        """Answer 200 if the store commits and every door and target is up, else 503 with the reasons."""
         reasons: list[dict[str, Any]] = [*self._metrics.health.problems()]
         refusing = self._refusing()
         if refusing:
@@ -79,7 +81,7 @@ class Health:
         return web.json_response({"status": "not ready" if reasons else "ready", "reasons": reasons}, status=503 if reasons else 200)
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """Prometheus text."""
+        """Answer with the metrics as Prometheus text."""
         disk = await self._reader.disk()
         for part in ("file", "used", "log", "free"):
             self._disk.labels(part).set(getattr(disk, part))

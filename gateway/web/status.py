@@ -1,4 +1,4 @@
-"""The one answer to "how are you": `gateway status --json`, `/api/status` and the page show the same."""
+"""Status of the gateway, as `gateway status --json`, `/api/status` and the page show it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ async def status(
     targets: Collection[str],
     refusing: str | None = None,
 ) -> dict[str, Any]:
-    """Counts and conditions (CONTRACT section 8).
+    """Return counts and conditions (CONTRACT section 8).
 
     Args:
-        metrics: None where the gateway does not run: every door is then off.
+        metrics: None if no gateway runs: every door is then off.
         doors: The doors of the sources' connectors.
         sources, targets: The configured ones.
-        refusing: Why the store takes no new orders, or None.
+        refusing: Reason why the store takes no new orders, or None.
     """
     refusal = [{"store": "refuses new orders", "reason": refusing}] if refusing else []
     last = await reader.sources()
@@ -50,7 +50,7 @@ async def status(
 
 
 def sides(metrics: Metrics, *, sources: Sequence[str], targets: Sequence[str]) -> Sides:
-    """How the other sides are, for whoever explains rows."""
+    """Return the states of sources and targets, for the reasons of rows."""
     doors = {name: {door: one.state for (source, door), one in metrics.health.doors.items() if source == name} for name in sources}
     said = {
         "running": True,
@@ -62,8 +62,8 @@ def sides(metrics: Metrics, *, sources: Sequence[str], targets: Sequence[str]) -
 
 
 def room(disk: Mapping[str, Any]) -> str:
-    """How full the disk is, in a line."""
-    days = "" if disk["days_left"] is None else f", which lasts for {disk['days_left']:,.0f} days at the rate of the last ones"
+    """Describe in a line how full the disk is."""
+    days = "" if disk["days_left"] is None else f", enough for {disk['days_left']:,.0f} days at the present rate"
     return f"{disk['used'] / 2**20:,.0f} MiB stored, {disk['free'] / 2**20:,.0f} MiB free{days}"
 
 
@@ -73,7 +73,7 @@ def _doors(source: str, known: Sequence[str], metrics: Metrics | None) -> dict[s
 
 
 async def strays(reader: Reader, sources: Collection[str], targets: Collection[str]) -> list[dict[str, Any]]:
-    """What waits for a source or target that is configured no more, as reasons."""
+    """Return a reason for each source or target that is no longer configured and has rows waiting."""
     found = await reader.strays(sources, targets)
     named = [{"target": one.name} if one.queue == "outbox" else {"source": one.name, "door": one.queue} for one in found]
     return [{**name, "reason": one.reason, "rows": one.rows} for name, one in zip(named, found, strict=True)]

@@ -6,11 +6,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gateway import AuthError, Hold
+from gateway.health import State
+from gateway.store.row_names import statuses_of
 from tests import acme
 
 playwright = pytest.importorskip("playwright.async_api", reason="needs playwright to drive a browser")
@@ -69,7 +71,7 @@ CONTRAST = """() => {
 
 
 async def in_trouble(start: Any, erp: Any) -> Any:
-    """A gateway with a door down, a target on hold, and a row of every kind that waits for a person."""
+    """A gateway with a door down, a paused target, and a row of every kind that waits for a person."""
     running = await start(erp.url)
 
     async def refused(**_: Any) -> Any:
@@ -105,7 +107,7 @@ async def test_a_gateway_with_nothing_to_say_says_that_all_is_well(start, erp, t
     async with browser() as chromium, opened(chromium, running.admin_url) as page:
         assert await page.title() == "order-gateway"
         assert await page.locator("header .badge").all_inner_texts() == ["All is well"]
-        assert await page.locator("section h2").all_inner_texts() == ["Sources", "Targets", "Rows"]
+        assert await page.locator("section h2").all_inner_texts() == ["Sources", "Targets", "Rows by status"]
         assert "none yet" in await page.locator("main").inner_text()
         await page.screenshot(path=tmp_path / "nothing.png", full_page=True)
     assert (tmp_path / "nothing.png").stat().st_size > 10_000
@@ -115,7 +117,7 @@ async def test_trouble_is_named_and_nothing_of_it_is_executed(start, erp, tmp_pa
     running = await in_trouble(start, erp)
     async with browser() as chromium, opened(chromium, running.admin_url) as page:
         assert await page.title() == "Down: order-gateway"
-        assert await page.locator("header .badge").all_inner_texts() == ["3 things are down", "4 rows wait for a person"]
+        assert await page.locator("header .badge").all_inner_texts() == ["3 problems", "4 rows wait for a person"]
         down = await page.locator("section.down").inner_text()
         for said in (
             "Source acme, poll",
@@ -161,7 +163,7 @@ async def test_a_long_list_says_how_much_more_there_is(start, erp) -> None:
         assert await page.title() == "53 waiting: order-gateway"
         assert await page.locator("header .badge").all_inner_texts() == ["53 rows wait for a person"]
         assert await page.locator(".stacks tbody tr").count() == 50
-        assert "3 older ones are not shown" in await page.locator("section", has_text="What waits").inner_text()
+        assert "3 older rows are not shown" in await page.locator("section", has_text="Waiting for a person").inner_text()
 
 
 async def test_the_page_needs_no_script_and_shows_itself_anew(start, erp) -> None:
@@ -170,3 +172,18 @@ async def test_the_page_needs_no_script_and_shows_itself_anew(start, erp) -> Non
     assert '<meta http-equiv="refresh" content="10">' in text
     for word in ("<script", "javascript:", "onclick", "style=", "http://", "https://"):
         assert word not in text
+
+
+async def test_the_words_of_the_page_are_explained(start, erp, tmp_path: Path) -> None:
+    """Every status, queue and state that the page can show stands in its glossary, a page that does not reload while it is read."""
+    running = await start(erp.url)
+    async with browser() as chromium, opened(chromium, running.admin_url) as page:
+        await page.get_by_role("link", name="What the words mean").click()
+        assert await page.title() == "Glossary: order-gateway"
+        assert await page.evaluate(CONTRAST) == []
+        assert "http-equiv" not in await page.content()
+        explained = (await page.locator("dl").inner_text()).lower()
+        states = [state for state in get_args(State) if state != "up"]
+        for word in (*statuses_of("outbox"), *states, "inbox", "outbox", "acknowledgements", "submit", "door"):
+            assert f"{word}\n" in explained
+        await page.screenshot(path=tmp_path / "glossary.png", full_page=True)

@@ -119,7 +119,7 @@ READS = ["/api/status", "/api/orders", "/api/{queue}"]
 # Listeners by their attribute of `Gateway`; the vendors' side is one function, whatever the path.
 ROUTES: dict[str, list[str]] = {
     "vendors": ["/", "/in/acme", "/in/acme/out-dead", "/in/other", "/out/acme", "/api/inbox", "/control"],
-    "pages": ["/", "/style.css", "/icon.svg", "/healthz", "/readyz", "/metrics", *READS],
+    "pages": ["/", "/glossary", "/style.css", "/icon.svg", "/healthz", "/readyz", "/metrics", *READS],
     "_control.listener": ["/control", "/out/{tail}", *READS],
     "command_api.listener": ["/openapi.json", "/out/pharmacy/create_order", "/out/s1", "/out/s1/pickup-code.svg", "/in/acme", "/control"],
 }
