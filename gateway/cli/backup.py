@@ -22,7 +22,6 @@ RESTORED = "orders from before are looked up, or held for you, before they are s
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     made = commands.add(
         "backup", "copy the database, also while the gateway runs, and verify the copy", backup, example="gateway backup /backup --keep 14"
     )

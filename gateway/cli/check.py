@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from gateway.api.errors import ConfigError, GatewayError, StoreError
 from gateway.cli.arguments import Commands, Options
 from gateway.cli.submit import summary
-from gateway.clock import SystemClock
+from gateway.clock import Clock, SystemClock
 from gateway.config.settings import Config
 from gateway.edge.signalr import NullListener, Session
 from gateway.outbound.jwks_cache import KeySet
@@ -28,7 +28,6 @@ _HANDSHAKE_S = 10.0
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     made = commands.add("check", "check the configuration and report every problem at once", check, json=False)
     made.add_argument("--online", action="store_true", help="also sign in to every vendor and target; sends no order")
 
@@ -73,38 +72,46 @@ async def stray_rows(config: Config) -> list[str]:
 
 async def online(assembly: Assembly) -> int:
     """Sign in everywhere; 1 if a vendor or target refuses or cannot be reached. Sends no order."""
-    failed = 0
-    clock = SystemClock()
+    failed, clock = 0, SystemClock()
     for name, part in assembly.sources.items():
         failed += await _keys(name, part) + await _hub(name, part)
-        if part.api is None:
-            print(f"sources.{name}: nothing to test, since this source never calls its vendor")
-            continue
-        session = vendor_session(part.api, private=part.settings.allow_private_addresses)
-        await _certificate(f"sources.{name}", part.api.base_url, any_unicast if part.settings.allow_private_addresses else global_only)
-        try:
-            await HttpVendorClient(part.api, session, clock).sign_in()
-            print(f"sources.{name}: signed in")
-        except GatewayError as error:
-            failed += 1
-            print(f"sources.{name}: {error}")
-        finally:
-            await session.close()
+        failed += await _outcome(f"sources.{name}", _sign_in(name, part, clock))
     for name, settings in assembly.targets.items():
-        target = HttpTarget(name, settings, clock)
-        await target.open()
-        await _certificate(f"targets.{name}", _beginning(settings), any_unicast, settings.ca_file)
-        try:
-            answer = await target.probe()
-            refused = answer.status in (401, 403)
-            failed += refused
-            print(f"targets.{name}: reached, answers HEAD with {answer.status}" + (": check its credentials" if refused else ""))
-        except GatewayError as error:
-            failed += 1
-            print(f"targets.{name}: {error}")
-        finally:
-            await target.close()
+        failed += await _outcome(f"targets.{name}", _reach(name, settings, clock))
     return 1 if failed else 0
+
+
+async def _outcome(what: str, trying: Awaitable[str]) -> int:
+    """Print the outcome of a test; 1 if it fails."""
+    try:
+        print(f"{what}: {await trying}")
+    except GatewayError as error:
+        print(f"{what}: {error}")
+        return 1
+    return 0
+
+
+async def _sign_in(name: str, part: CheckedSource, clock: Clock) -> str:
+    if part.api is None:
+        return "nothing to test, since this source never calls its vendor"
+    is_private = part.settings.allow_private_addresses
+    async with vendor_session(part.api, private=is_private) as session:
+        await _certificate(f"sources.{name}", part.api.base_url, any_unicast if is_private else global_only)
+        await HttpVendorClient(part.api, session, clock).sign_in()
+    return "signed in"
+
+
+async def _reach(name: str, settings: TargetSettings, clock: Clock) -> str:
+    target = HttpTarget(name, settings, clock)
+    await target.open()
+    try:
+        await _certificate(f"targets.{name}", _beginning(settings), any_unicast, settings.ca_file)
+        status = (await target.probe()).status
+    finally:
+        await target.close()
+    if status in (401, 403):
+        raise GatewayError(f"reached, answers HEAD with {status}: check its credentials")
+    return f"reached, answers HEAD with {status}"
 
 
 async def _certificate(what: str, url: str, allowed: AddressCheck, ca_file: Path | None = None) -> None:

@@ -26,7 +26,6 @@ _ACTIONS: tuple[tuple[str, str, tuple[Status, ...], str], ...] = (
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     for action, summary, statuses, example in _ACTIONS:
         made = commands.add(action, summary, decide, example=example)
         made.set_defaults(action=action, reason="", status=None, source=None, target=None, older_than_s=None)

@@ -31,7 +31,6 @@ class Preview(Struct, frozen=True, kw_only=True):
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     made = commands.add(
         "map",
         "print the canonical fields that a source makes of a saved document; exit 1 if it lacks any that every ERP needs",
@@ -44,7 +43,6 @@ def register(commands: Commands) -> None:
 
 
 def schema(_: Options) -> int:
-    """Print the schema."""
     print(json.dumps(json_schema(), indent=2))
     return 0
 

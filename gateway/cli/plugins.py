@@ -19,7 +19,6 @@ _LOAD_TIMEOUT_S = 60.0
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     listed = commands.add("plugins", "list the installed connectors and the sources that use them", plugins)
     listed.add_argument("--load", action="store_true", help="import each in a process of its own, and show its doors or its error")
 

@@ -16,7 +16,6 @@ _LISTS: tuple[tuple[Queue, str, str, str], ...] = (
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     for queue, name, summary, by in _LISTS:
         listed = commands.add(name, summary, rows, example=f"gateway {name} --status dead --{by} NAME")
         listed.set_defaults(queue=queue)
@@ -29,7 +28,6 @@ def register(commands: Commands) -> None:
 
 
 def rows(options: Options) -> int:
-    """List the rows of a queue."""
     found = explained(
         options, lambda reader, **sides: reader.rows(options.queue, status=options.status, name=options.name, limit=options.limit, **sides)
     )
@@ -43,7 +41,6 @@ def rows(options: Options) -> int:
 
 
 def orders(options: Options) -> int:
-    """List orders."""
     found = explained(options, lambda reader, **sides: reader.orders(source=options.source, limit=options.limit, **sides))
     if options.json:
         print_json(found)

@@ -19,7 +19,6 @@ _NOT_RELOADED = "nothing was reloaded: a gateway that runs keeps its configurati
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     run = commands.add("serve", "run the gateway until SIGTERM", serve, json=False)
     run.add_argument("--new-store", action="store_true", help="begin with an empty database where the data directory has lost its own")
     run.add_argument("--log", choices=["json", "plain"], help="default: plain at a terminal, else json")
@@ -63,7 +62,6 @@ def _signal_main() -> None:
 
 
 def demo(options: Options) -> int:
-    """Run the demo."""
     try:
         from gateway.testing.demo import main
     except ImportError as error:

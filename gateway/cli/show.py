@@ -17,7 +17,6 @@ _NAMES = {"outbox": "target", "acknowledgements": "stage", "submit": "command"}
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     shown = commands.add(
         "show", "show all that is stored of an event, a message, an order, a command or a row", show, example="gateway show number:PO-1"
     )

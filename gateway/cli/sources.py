@@ -12,14 +12,12 @@ from gateway.service.operations import Operation, operator_name
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     commands.add("sources", "list the configured sources and the state of their doors", sources)
     again = commands.add("resume", "open the doors of a source again and poll at once", resume, example="gateway resume reps")
     again.add_argument("source", type=utf8, metavar="SOURCE")
 
 
 def sources(options: Options) -> int:
-    """List the sources."""
     config = config_of(options)
     found = asyncio.run(read_status(config))
     reasons = {one["source"]: one["reason"] for one in found["reasons"] if "source" in one}
@@ -45,6 +43,5 @@ def sources(options: Options) -> int:
 
 
 def resume(options: Options) -> int:
-    """Resume a source."""
     operate(options, Operation(action="resume", who=operator_name(), name=options.source))
     return print_result(options, {"resumed": options.source}, f"resumed: {options.source}")

@@ -22,7 +22,6 @@ _QUEUES = ("inbox", "outbox", "acknowledgements", "submit")
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     commands.add("status", "show the state of sources, targets and queues; exit 1 if something is down", status)
 
 

@@ -13,7 +13,6 @@ from gateway.service.operations import Operation, operator_name
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     commands.add("migrate", "bring the database of a stopped gateway up to this version", migrate, json=False)
     erase = commands.add(
         "purge", "erase the stored bodies of finished rows; their keys stay", purge, example="gateway purge --older-than-days 30"
@@ -34,14 +33,12 @@ def migrate(options: Options) -> int:
 
 
 def purge(options: Options) -> int:
-    """Erase old bodies."""
     keep_days = options.older_than_days if options.older_than_days is not None else config_of(options).store.keep_bodies_days
     erased = operate(options, Operation(action="purge", who=operator_name(), days=keep_days))
     return print_result(options, {"erased": erased}, f"{erased} rows: bodies erased, keys kept")
 
 
 def clock(options: Options) -> int:
-    """Confirm the clock."""
     was_in_doubt = operate(options, Operation(action="confirm-clock", who=operator_name()))
     print("confirmed: the gateway erases old rows again" if was_in_doubt else "the clock is not in doubt")
     return 0

@@ -26,7 +26,6 @@ _KEY = "cli-"
 
 
 def register(commands: Commands) -> None:
-    """Add the commands of this file."""
     sent = commands.add(
         "submit",
         "submit a command for a vendor through the running gateway",

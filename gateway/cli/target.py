@@ -36,13 +36,11 @@ def register(commands: Commands) -> None:
 
 
 def pause(options: Options) -> int:
-    """Pause a target."""
     operate(options, Operation(action="target-hold", who=operator_name(), name=options.name, reason=options.reason))
     return print_result(options, {"hold": options.name}, f"paused: {options.name}")
 
 
 def release(options: Options) -> int:
-    """Release a target."""
     operate(options, Operation(action="target-release", who=operator_name(), name=options.name))
     return print_result(options, {"release": options.name}, f"released: {options.name}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from msgspec import Struct, field, structs
 
@@ -23,6 +23,8 @@ from gateway.plugin.discovery import Plugin, installed
 from gateway.service.config_warnings import warn_of_doubtful
 from gateway.targets.examples import body_problems, watch
 from gateway.targets.settings import TargetSettings
+
+T = TypeVar("T")
 
 
 class CheckedSource(Struct, kw_only=True):
@@ -123,16 +125,10 @@ def _used(config: Config) -> frozenset[str]:
 
 
 def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | None = None) -> Connector:
-    """Return one source's connector with its settings, in spite of problems elsewhere in the file.
-
-    Raises:
-        ConfigError: There is no such source, or its own settings have problems.
-    """
+    """Return one source's connector with its settings, in spite of problems elsewhere in the file. Raises ConfigError."""
     config, report = load(path)
-    if name not in config.sources:
-        raise ConfigError(report.problems or [f"{path}: there is no source {name!r}{nearest(name, config.sources)}"])
+    source = _named(config.sources, "source", name, path, report)
     before = frozenset(report.problems)
-    source = config.sources[name]
     part = _contained(name, source, installed(load={source.connector}) if plugins is None else plugins, report, CrashRecord())
     if isinstance(part, BrokenSource):
         report.add(("sources", name, "connector"), part.reason)
@@ -142,19 +138,20 @@ def assemble_connector(path: Path, name: str, plugins: Mapping[str, Plugin] | No
 
 
 def assemble_target(path: Path, name: str) -> TargetSettings:
-    """Return one target's settings, in spite of problems elsewhere in the file.
-
-    Raises:
-        ConfigError: There is no such target, or its own settings have problems.
-    """
+    """Return one target's settings, in spite of problems elsewhere in the file. Raises ConfigError."""
     config, report = load(path)
-    if name not in config.targets:
-        raise ConfigError(report.problems or [f"{path}: there is no target {name!r}{nearest(name, config.targets)}"])
+    table = _named(config.targets, "target", name, path, report)
     before = frozenset(report.problems)
-    target = _target(name, config.targets[name], report)
+    target = _target(name, table, report)
     if target is None:
         raise ConfigError([problem for problem in report.problems if problem not in before])
     return target
+
+
+def _named(tables: Mapping[str, T], kind: str, name: str, path: Path, report: Report) -> T:
+    if name not in tables:
+        raise ConfigError(report.problems or [f"{path}: there is no {kind} {name!r}{nearest(name, tables)}"])
+    return tables[name]
 
 
 def _target(name: str, table: object, report: Report) -> TargetSettings | None:

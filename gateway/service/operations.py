@@ -44,12 +44,12 @@ class Operation(Struct, forbid_unknown_fields=True):
 
 
 class Operations:
-    """Carries out operations.
+    """Operations of one gateway or one store.
 
     Args:
-        runtime: None where the gateway does not run.
-        targets: The configured ones where it does not, and the kinds that each accepts.
-        reload: Reads the configuration anew; the problems for which it was refused.
+        runtime: None if no gateway runs.
+        targets: The configured targets if no gateway runs, with the kinds that each accepts.
+        reload: Reads the configuration again and returns the problems for which it is refused.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Operations:
         self._reload = reload
 
     async def __call__(self, asked: Operation) -> Any:
-        """Do it; raises GatewayError with a sentence for the operator where it cannot be done."""
+        """Carry out one operation. Raises GatewayError with a sentence for the operator."""
         match asked.action:
             case "replay":
                 return await self._store.replay(asked.keys, asked.who, choice=_choice(asked, "dead"))
@@ -102,7 +102,7 @@ class Operations:
             raise GatewayError("\n".join(problems))
 
     async def purge(self, days: float, who: str) -> int:
-        """Erase the bodies of what was settled more than `days` ago; how many rows."""
+        """Erase the bodies of rows that were finished more than `days` ago; returns the number of rows."""
         if not 0 <= days <= _MOST_DAYS:
             raise GatewayError(f"days must be a number from 0 to {_MOST_DAYS}")
         now = self._store.retention_time()
@@ -123,17 +123,16 @@ class Operations:
         connector = runtime.assembly.config.sources[asked.name].connector
         runtime.assembly.crash_record.reset(asked.name, f"plugin {connector}")
         if asked.name in runtime.broken:
-            await self._load_anew(asked.name)
+            await self._load_again(asked.name)
         else:
             runtime.resume(asked.name)
         return asked.name
 
-    async def _load_anew(self, source: str) -> None:
-        """A source whose plugin could not be used: a reload tries to load it once more."""
-        if self._reload is not None and (problems := await self._reload()):
-            raise GatewayError("\n".join(problems))
+    async def _load_again(self, source: str) -> None:
+        """Load a source whose plugin could not be used again, with a reload."""
+        await self._reloaded()
         if (still := self._running().broken.get(source)) is not None:
-            raise GatewayError(f"{source}: {still.reason}; where it has been mended, restart the gateway")
+            raise GatewayError(f"{source}: {still.reason}; after a repair, restart the gateway")
 
     async def _target(self, asked: Operation) -> str:
         name, targets = asked.name, self._targets()
@@ -151,16 +150,16 @@ class Operations:
         return name
 
     async def _move(self, asked: Operation) -> Sequence[Moved]:
-        """Give what waits for a target that is configured no more to one that is."""
+        """Give the messages for a target that is no longer configured to one that is."""
         old, new, targets = asked.name, asked.to, self._targets()
         if new not in targets:
             raise GatewayError(f"there is no target {new!r}; there is {', '.join(targets)}")
         if old in targets:
-            raise GatewayError(f"{old} is configured, and delivers itself; take it out of the configuration first, then reload")
+            raise GatewayError(f"{old} is configured, and delivers itself; remove it from the configuration first, then reload")
         return await self._store.move_target(old, new, asked.who, accepts=targets[new], same_erp=asked.same_erp, dry_run=asked.dry_run)
 
     def _targets(self) -> Mapping[str, Collection[str]]:
-        """The configured targets, and the kinds that each accepts."""
+        """Return the configured targets and the kinds that each accepts."""
         return {name: one.accepts for name, one in self.runtime.assembly.targets.items()} if self.runtime else self._configured
 
     def _running(self) -> Runtime:
@@ -176,7 +175,7 @@ def _reason(asked: Operation) -> str:
 
 
 def _choice(asked: Operation, *statuses: Status, always: bool = False) -> Choice:
-    """What a command says of rows that it does not name. With `always`, it must say their status."""
+    """Return the filters of an operation and check them; with `always`, a filter needs a status."""
     choice = Choice(
         status=asked.status,
         source=asked.source,
@@ -187,13 +186,13 @@ def _choice(asked: Operation, *statuses: Status, always: bool = False) -> Choice
         dry_run=asked.dry_run,
     )
     if choice.filters and not statuses:
-        raise GatewayError(f"{asked.action} takes names alone, not --status, --source, --target or --older-than")
+        raise GatewayError(f"{asked.action} takes only names, no --status, --source, --target or --older-than")
     if choice.filters and asked.keys:
-        raise GatewayError(f"{asked.action}: give names, or --status, --source, --target and --older-than, not both")
+        raise GatewayError(f"{asked.action}: give either names or filters (--status, --source, --target, --older-than)")
     if not choice.filters and not asked.keys:
         raise GatewayError(f"{asked.action}: give names" + (f", or --status {statuses[0]} and the like" if statuses else ""))
     if choice.filters and always and choice.status is None:
-        raise GatewayError(f"{asked.action}: say of what status: --status {', '.join(statuses)}")
+        raise GatewayError(f"{asked.action}: --status is required: {', '.join(statuses)}")
     if choice.status not in (None, *statuses):
         raise GatewayError(f"{asked.action} is for what is {' or '.join(statuses)}, not for what is {choice.status}")
     return choice

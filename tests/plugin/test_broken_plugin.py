@@ -186,7 +186,7 @@ async def test_a_reload_does_not_give_up_a_source_that_works(start, erp, too) ->
 async def test_resuming_one_that_is_still_broken_says_so(start, erp, too) -> None:
     too["bad"] = unusable()
     running = await start(erp.url, more=BAD)
-    with pytest.raises(GatewayError, match="no module named x; where it has been mended, restart"):
+    with pytest.raises(GatewayError, match="no module named x; after a repair, restart"):
         await running.gateway._operations(Operation(action="resume", who="me", name="bad"))
 
 
