@@ -137,7 +137,7 @@ async def test_status_names_everything_that_is_down(start, erp, run: Run) -> Non
 
     acme.faults["poll"] = refused
     running.gateway._runtime.resume("acme")
-    running.gateway._runtime.deliver["erp"].hold("the target answers 403")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="the target answers 403"), 0, 0.0)
     running.gateway._store.look_at_disk = lambda: None
     running.gateway._store.refusing = "the disk is nearly full"
     await running.until(lambda: reasons(running, 3))

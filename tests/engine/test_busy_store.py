@@ -18,7 +18,7 @@ from tests import acme
 
 # Asked by somebody who hears of it: a door answers 503 and the sender comes again, a command fails and says so.
 ASKED = {"replay", "release", "drop", "resend", "finish_restore", "note", "confirm_clock", "verdict", "reject"}
-ASKED |= {"hold_target", "release_target", "move_target"}
+ASKED |= {"pause_target", "release_target", "move_target"}
 COMMANDS = {"accept_submission", "submission", "submission_ended", "lease_submissions", "start_submission", "settle_submission", "codes_of"}
 # Of a start and an end, which have tests of their own, and what asks nothing of the file.
 OTHER = {"open", "close", "outside", "wait"}

@@ -359,10 +359,11 @@ def test_the_reserve_is_real_space_and_can_be_given_back(tmp_path: Path) -> None
 
 
 async def test_a_flipped_bit_on_the_way_to_the_erp_is_noticed(start: Any, erp: Any) -> None:
-    from tests import acme
+    from gateway.targets.classify import Outcome
+from tests import acme
 
     running = await start(erp.url, target="concurrency = 1")
-    running.gateway._runtime.deliver["erp"].hold("test")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="test"), 0, 0.0)
     await running.deliver(acme.body("o1"))
     await running.until(lambda: _has(running, "outbox", "ready"))
     await running.gateway._store._run(lambda db: db.execute("UPDATE outbox SET body = CAST(replace(body, 'o1', 'o2') AS BLOB)"))

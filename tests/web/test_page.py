@@ -13,6 +13,7 @@ import pytest
 from gateway import AuthError, Hold
 from gateway.health import State
 from gateway.store.row_names import statuses_of
+from gateway.targets.classify import Outcome
 from tests import acme
 
 playwright = pytest.importorskip("playwright.async_api", reason="needs playwright to drive a browser")
@@ -92,7 +93,7 @@ async def in_trouble(start: Any, erp: Any) -> Any:
     acme.faults["normalize"] = ask
     await running.deliver(acme.body(SCRIPT[:60]))
     await running.until(lambda: count(running, "inbox", "held", 2))
-    running.gateway._runtime.deliver["erp"].hold(f"the target answers 401: {SCRIPT}")
+    running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason=f"the target answers 401: {SCRIPT}"), 0, 0.0)
     running.gateway._store.look_at_disk = lambda: None  # it would see that there is room
     running.gateway._store.refusing = "the disk is nearly full"
     return running
