@@ -19,12 +19,11 @@ from random import Random
 
 import aiohttp
 
-from gateway.testing import ErpSimulator
 from tests.harness.torture import timed
-from tests.harness.torture.protocol import Tally, is_over
-from tests.harness.torture.stuck import count_stuck
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import judge, running_gateway
 from tests.journey.load import Load
-from tests.journey.process import SECRET, Process, process
+from tests.journey.process import SECRET, Process
 
 HOUR_S, DAY_S = 3600, 86400
 # Central European summer time ends and begins at 01:00 UTC; `TZ` of the process is Europe/Berlin.
@@ -117,21 +116,11 @@ class World:
 async def jump(folder: Path, dice: Random, jumps: list[str], tally: Tally, *arguments: str, ahead_s: int = 0) -> list[str]:
     """These jumps, one after the other; what was wrong. The first start ever is with a clock that is `ahead_s`."""
     wall, found = Wall(folder / "wall", ahead_s), list[str]()
-    erp, vendor = ErpSimulator(), timed.Vendor()
-    await erp.start()
+    vendor = timed.Vendor()
     await vendor.start()
+    parts = {"target": TARGET, "source": 'on_revision = "send"', "settings": vendor.configuration}
     try:
-        async with process(
-            folder,
-            erp.url,
-            *arguments,
-            driver="tests.harness.torture.driver",
-            environment=wall.environment,
-            target=TARGET,
-            source='on_revision = "send"',
-            settings=vendor.configuration,
-        ) as gateway:
-            await gateway.start()
+        async with running_gateway(folder, *arguments, environment=wall.environment, **parts) as (gateway, erp):
             began = time.monotonic()
             world = World(gateway, Load(gateway, erp, dice), vendor, wall)
             async with aiohttp.ClientSession() as session:
@@ -140,13 +129,9 @@ async def jump(folder: Path, dice: Random, jumps: list[str], tally: Tally, *argu
                     tally.faults[name] += 1
             if vendor.given > MOST_TOKENS_A_SECOND * (time.monotonic() - began) + 2:
                 found.append(f"a storm: {vendor.given} tokens in {time.monotonic() - began:.0f} s")
-            found += world.load.problems() + world.problems()
-            found += [] if found else await count_stuck(tally, gateway.admin_port, offset_s=wall.offset_s)
-            tally.add(world.load, f"round {tally.rounds}")
+            return await judge(world.load, tally, gateway, found + world.problems(), offset_s=wall.offset_s)
     finally:
         await vendor.stop()
-        await erp.stop()
-    return found
 
 
 async def _one(session: aiohttp.ClientSession, world: World, name: str) -> list[str]:
@@ -181,7 +166,7 @@ async def _one(session: aiohttp.ClientSession, world: World, name: str) -> list[
     return found
 
 
-class ClockHarness:
+class ClockHarness(Rounds):
     name = "clocks"
     share = 0.3
 
@@ -190,9 +175,5 @@ class ClockHarness:
             return "libfaketime (apt-get install faketime)"
         return None
 
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            found = await jump(place, dice, ["-2 d", *dice.sample(JUMPS, len(JUMPS))], tally, ahead_s=2 * DAY_S)
-            tally.problems += [f"round {tally.rounds - 1}: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        return await jump(folder, dice, ["-2 d", *dice.sample(JUMPS, len(JUMPS))], tally, ahead_s=2 * DAY_S)

@@ -17,12 +17,12 @@ import aiohttp
 
 from gateway.edge.request_limits import BODY_TIMEOUT_S
 from gateway.edge.server import IDLE_TIMEOUT_S
-from gateway.testing import ErpSimulator
 from tests import acme
-from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import running_gateway
 from tests.harness.torture.stuck import count_stuck
 from tests.journey.load import Load
-from tests.journey.process import SECRET, Process, process
+from tests.journey.process import SECRET, Process
 
 DRIPS = 500
 _HEAD = b"POST /in/acme HTTP/1.1\r\nHost: gateway\r\n"
@@ -108,29 +108,23 @@ class Size:
 
 async def drip(folder: Path, dice: Random, tally: Tally, *arguments: str, count: int = DRIPS, limit_s: float) -> list[str]:
     """One round; what was wrong. `limit_s`: the longest time that the door gives."""
-    erp = ErpSimulator()
-    await erp.start()
-    try:
-        async with process(folder, erp.url, *arguments, driver="tests.harness.torture.driver", source='on_revision = "send"') as gateway:
-            await gateway.start()
-            load = Load(gateway, erp, dice)
-            async with load.sending(2):  # what an ordinary hour needs is there before it is counted
-                await asyncio.sleep(1)
-            await load.settled()
-            before, drips = Size(gateway.pid), Drips(gateway, dice, count)
-            dripping = asyncio.create_task(drips.run(limit_s), name="drips")
-            waits = await _genuine(gateway, load, dripping)
-            left = await dripping
-            await load.settled()
-            found = await before.back(gateway.pid) + await count_stuck(tally, gateway.admin_port)
-            found += [f"{left} drips are still open after {limit_s + _GRACE_S:g} s"] if left else []
-            found += [f"a drip was answered {status}" for status in drips.statuses if status >= 500 or 200 <= status < 300]
-            found += load.problems() + [f"genuine senders were answered 503 {load.answers[503]} times"] * (load.answers[503] > 0)
-            if not waits:
-                found.append("no genuine order was taken meanwhile")
-    finally:
-        await erp.stop()
-    tally.add(load, f"round {tally.rounds}")
+    async with running_gateway(folder, *arguments, source='on_revision = "send"') as (gateway, erp):
+        load = Load(gateway, erp, dice)
+        async with load.sending(2):  # what an ordinary hour needs is there before it is counted
+            await asyncio.sleep(1)
+        await load.settled()
+        before, drips = Size(gateway.pid), Drips(gateway, dice, count)
+        dripping = asyncio.create_task(drips.run(limit_s), name="drips")
+        waits = await _genuine(gateway, load, dripping)
+        left = await dripping
+        await load.settled()
+        found = await before.back(gateway.pid) + await count_stuck(tally, gateway.admin_port)
+        found += [f"{left} drips are still open after {limit_s + _GRACE_S:g} s"] if left else []
+        found += [f"a drip was answered {status}" for status in drips.statuses if status >= 500 or 200 <= status < 300]
+        found += load.problems() + [f"genuine senders were answered 503 {load.answers[503]} times"] * (load.answers[503] > 0)
+        if not waits:
+            found.append("no genuine order was taken meanwhile")
+    tally.count(load)
     tally.faults["drips"] += count
     waits = sorted(waits) or [0.0]
     p50, p99 = (waits[int(len(waits) * share)] * 1000 for share in (0.5, 0.99))
@@ -153,16 +147,9 @@ async def _genuine(gateway: Process, load: Load, dripping: asyncio.Task[int]) ->
     return waits
 
 
-class DripHarness:
+class DripHarness(Rounds):
     name = "drips"
     share = 0.3
 
-    def needs(self) -> str | None:
-        return None
-
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            found = await drip(place, dice, tally, limit_s=max(IDLE_TIMEOUT_S, BODY_TIMEOUT_S))
-            tally.problems += [f"round {tally.rounds - 1}: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        return await drip(folder, dice, tally, limit_s=max(IDLE_TIMEOUT_S, BODY_TIMEOUT_S))

@@ -21,9 +21,10 @@ from msgspec import Struct
 
 from gateway.testing import ErpSimulator
 from tests.harness.torture import namesakes
-from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import configured_gateway
 from tests.harness.torture.stuck import count_stuck, open_rows
-from tests.journey.process import SECRET, Process, driven
+from tests.journey.process import SECRET, Process
 
 SECONDS = 6.0
 _WITHIN_S = 30.0
@@ -247,27 +248,20 @@ def _is_row(name: str) -> bool:
 
 async def collide(folder: Path, dice: Random, tally: Tally, *arguments: str, seconds: float = SECONDS) -> list[str]:
     """One round; what was wrong."""
-    (folder / "secret").write_text(SECRET + "\n")
-    erp = ErpSimulator()
-    await erp.start()
-    text = _TARGET.replace("ERP", erp.url) + "".join(_SOURCE.replace("NAME", name) for name in _SOURCES)
-    try:
-        async with driven(folder, text, *arguments, driver="tests.harness.torture.driver") as gateway:
-            await gateway.start()
-            town, end = Town(folder, gateway, erp, dice), time.monotonic() + seconds
-            async with aiohttp.ClientSession() as session:
-                vendors = (town.vendor(session, end) for _ in range(3))
-                await asyncio.gather(*vendors, *(town.person(end) for _ in range(2)))
-            await asyncio.sleep(0.5)
-            found = town.problems + town.went() + town.dropped()
-            erp.disarm()
-            await town.work_off()
-            missing = town.missing()
-            found += [f"{one} was answered 2xx, was ended by nobody, and is not in the ERP" for one in missing]
-            found += [] if found else await count_stuck(tally, gateway.admin_port)
-    finally:
-        await erp.stop()
-    tally.rounds += 1
+    text = _TARGET + "".join(_SOURCE.replace("NAME", name) for name in _SOURCES)
+    async with configured_gateway(folder, text, *arguments) as (gateway, erp):
+        await gateway.start()
+        town, end = Town(folder, gateway, erp, dice), time.monotonic() + seconds
+        async with aiohttp.ClientSession() as session:
+            vendors = (town.vendor(session, end) for _ in range(3))
+            await asyncio.gather(*vendors, *(town.person(end) for _ in range(2)))
+        await asyncio.sleep(0.5)
+        found = town.problems + town.went() + town.dropped()
+        erp.disarm()
+        await town.work_off()
+        missing = town.missing()
+        found += [f"{one} was answered 2xx, was ended by nobody, and is not in the ERP" for one in missing]
+        found += [] if found else await count_stuck(tally, gateway.admin_port)
     tally.acknowledged += sum(one.stored for one in town.orders)
     tally.lost += len(missing)
     tally.faults["bare names"] += town.commands
@@ -275,16 +269,9 @@ async def collide(folder: Path, dice: Random, tally: Tally, *arguments: str, sec
     return found
 
 
-class NameHarness:
+class NameHarness(Rounds):
     name = "names"
     share = 0.3
 
-    def needs(self) -> str | None:
-        return None
-
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            found = await collide(place, dice, tally)
-            tally.problems += [f"round {tally.rounds - 1}: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        return await collide(folder, dice, tally)

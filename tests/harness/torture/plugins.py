@@ -22,10 +22,11 @@ from gateway.testing import ErpSimulator
 from tests import acme
 from tests.harness.service.serving import Notified
 from tests.harness.torture import rogue
-from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import configured_gateway
 from tests.harness.torture.stuck import count_stuck
 from tests.journey.load import Load
-from tests.journey.process import SECRET, Process, driven
+from tests.journey.process import SECRET, Process
 
 CONTAINED = [(hook, deed) for hook in rogue.HOOKS for deed in rogue.DEEDS] + [
     (hook, deed) for hook in ("poll", "fetch", "acknowledge") for deed in rogue.ASYNC_DEEDS
@@ -217,27 +218,21 @@ class House:
 @asynccontextmanager
 async def house(folder: Path, dice: Random, *arguments: str) -> AsyncIterator[House]:
     """A gateway under a systemd of ours."""
-    (folder / "secret").write_text(SECRET + "\n")
     (folder / "done").mkdir()
-    erp = ErpSimulator()
-    await erp.start()
-    text = _CONFIGURATION.replace("ERP", erp.url).replace("DONE", str(folder / "done"))
+    text = _CONFIGURATION.replace("DONE", str(folder / "done"))
     environment = {"NOTIFY_SOCKET": str(folder / "notify")}
-    try:
-        with Notified(folder / "notify") as notified:
-            async with driven(folder, text, *arguments, driver="tests.harness.torture.driver", environment=environment) as gateway:
-                systemd = Systemd(gateway, notified)
-                running = asyncio.create_task(systemd.run(), name="systemd")
-                try:
-                    async with asyncio.timeout(60):
-                        while not notified.count("READY=1"):
-                            await asyncio.sleep(0.02)
-                    yield House(gateway, erp, systemd, folder, dice)
-                finally:
-                    running.cancel()
-                    await asyncio.gather(running, return_exceptions=True)
-    finally:
-        await erp.stop()
+    with Notified(folder / "notify") as notified:
+        async with configured_gateway(folder, text, *arguments, environment=environment) as (gateway, erp):
+            systemd = Systemd(gateway, notified)
+            running = asyncio.create_task(systemd.run(), name="systemd")
+            try:
+                async with asyncio.timeout(60):
+                    while not notified.count("READY=1"):
+                        await asyncio.sleep(0.02)
+                yield House(gateway, erp, systemd, folder, dice)
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
 
 
 async def misbehave(
@@ -274,22 +269,15 @@ async def misbehave(
     return found
 
 
-class PluginHarness:
+class PluginHarness(Rounds):
     name = "plugins"
     share = 0.5
 
-    def needs(self) -> str | None:
-        return None
-
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            deeds = [*CONTAINED, *FATAL]
-            found = await misbehave(place, dice, dice.sample(deeds, len(deeds)), tally, poison=True)
-            noted = tally.noted
-            (place / "flood").mkdir()
-            found += await misbehave(place / "flood", dice, [FLOOD], tally)
-            tally.noted = noted
-            tally.problems += [f"round {tally.rounds}: {problem}" for problem in found]
-            tally.rounds += 1
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        deeds = [*CONTAINED, *FATAL]
+        found = await misbehave(folder, dice, dice.sample(deeds, len(deeds)), tally, poison=True)
+        noted = tally.noted
+        (folder / "flood").mkdir()
+        found += await misbehave(folder / "flood", dice, [FLOOD], tally)
+        tally.noted = noted
+        return found

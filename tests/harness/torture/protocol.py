@@ -7,6 +7,7 @@ was lost is decided by the load (`tests.journey.load`), which knows what was ans
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -53,13 +54,17 @@ class Tally(Struct, kw_only=True):
     seconds: float = 0.0
 
     def add(self, load: Load, where: str) -> None:
-        """Count a round's load, when everything that can arrive has arrived. `where`: what repeats this round."""
+        """Count a round's load and its problems. `where`: what repeats this round."""
         self.rounds += 1
+        self.count(load)
+        self.problems += [f"{where}: {problem}" for problem in load.problems()]
+
+    def count(self, load: Load) -> None:
+        """Count a load, when everything that can arrive has arrived."""
         self.acknowledged += sum(load.acknowledged.values())
         self.repeats += load.repeats
         self.lost += len(load.missing())
         self.doubled += len(load.doubled())
-        self.problems += [f"{where}: {problem}" for problem in load.problems()]
 
     def recovered(self, seconds: float) -> None:
         """It takes orders again after this long."""
@@ -82,6 +87,28 @@ class Harness(Protocol):
 
     async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
         """Break things until the time is over."""
+
+
+class Rounds(ABC):
+    """Harness of rounds, each in an empty folder of its own."""
+
+    name: ClassVar[str]
+    share: ClassVar[float]
+
+    def needs(self) -> str | None:
+        return None
+
+    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
+        while not is_over(until, tally):
+            place = folder / str(tally.rounds)
+            place.mkdir()
+            found = await self.round(dice, tally, place)
+            tally.problems += [f"round {tally.rounds}: {problem}" for problem in found]
+            tally.rounds += 1
+
+    @abstractmethod
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        """Do one round; return what was wrong."""
 
 
 def is_over(until: float, tally: Tally) -> bool:

@@ -23,9 +23,10 @@ from gateway.testing import ErpSimulator
 from gateway.testing.erp import Fault
 from tests.harness.torture import namesakes
 from tests.harness.torture.namesakes import Listed, Wire
-from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import configured_gateway
 from tests.harness.torture.stuck import count_stuck
-from tests.journey.process import SECRET, Process, driven
+from tests.journey.process import SECRET, Process
 
 SECONDS = 6.0
 POLICIES = ("send", "replace", "hold")
@@ -190,12 +191,9 @@ async def send_again(
     folder: Path, dice: Random, tally: Tally, *arguments: str, policy: str, seconds: float = SECONDS, kills: bool = True
 ) -> list[str]:
     """One round; what was wrong."""
-    (folder / "secret").write_text(SECRET + "\n")
-    erp = ErpSimulator()
-    await erp.start()
     application = web.Application()
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-    text = _CONFIGURATION.replace("ERP", erp.url).replace("POLICY", policy)
+    text = _CONFIGURATION.replace("POLICY", policy)
     try:
         made: list[Archive] = []
 
@@ -206,7 +204,7 @@ async def send_again(
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         text = text.replace("VENDOR", f"http://127.0.0.1:{runner.addresses[0][1]}")
-        async with driven(folder, text, *arguments, driver="tests.harness.torture.driver") as gateway:
+        async with configured_gateway(folder, text, *arguments) as (gateway, erp):
             archive = Archive(folder, gateway, erp, dice, policy)
             made.append(archive)
             await gateway.start()
@@ -218,8 +216,6 @@ async def send_again(
             found += [] if flagged else ["nothing was flagged as an earlier version"]
     finally:
         await runner.cleanup()
-        await erp.stop()
-    tally.rounds += 1
     tally.kills += archive.kills
     tally.recovered(archive.slowest_s)
     tally.acknowledged += sum(len(one.taken) for one in archive.orders)
@@ -249,18 +245,15 @@ async def _happen(archive: Archive, seconds: float, *, kills: bool) -> None:
         await asyncio.gather(person, return_exceptions=True)
 
 
-class RecordedHarness:
+class RecordedHarness(Rounds):
     name = "recorded"
     share = 0.5
 
-    def needs(self) -> str | None:
-        return None
+    def __init__(self) -> None:
+        self._policies: list[str] = []
 
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        first = dice.randrange(len(POLICIES))
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            policy = POLICIES[(first + tally.rounds) % len(POLICIES)]
-            found = await send_again(place, dice, tally, policy=policy)
-            tally.problems += [f"round {tally.rounds - 1}, {policy}: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        """Take every policy in turn, in an order that the dice say."""
+        self._policies = self._policies or dice.sample(POLICIES, len(POLICIES))
+        policy = self._policies.pop()
+        return [f"{policy}: {problem}" for problem in await send_again(folder, dice, tally, policy=policy)]

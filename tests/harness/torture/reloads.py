@@ -19,10 +19,10 @@ import aiohttp
 
 from gateway.testing import ErpSimulator
 from tests.harness.torture.operating import Operator
-from tests.harness.torture.protocol import Tally, is_over
-from tests.harness.torture.stuck import count_stuck
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import judge, running_gateway
 from tests.journey.load import Load
-from tests.journey.process import Process, process
+from tests.journey.process import Process
 
 _WITHIN_S = 20.0
 _SHOWN_WITHIN_S = 15.0
@@ -164,26 +164,16 @@ def _refused(reasons: Sequence[Mapping[str, Any]]) -> bool:
 
 async def refuse(folder: Path, dice: Random, kinds: Sequence[str], tally: Tally, *arguments: str) -> list[str]:
     """These kinds, one after the other; what was wrong."""
-    erp, found = ErpSimulator(), list[str]()
-    await erp.start()
-    try:
-        async with process(
-            folder, erp.url, *arguments, driver="tests.harness.torture.driver", target=TARGET, source='on_revision = "send"'
-        ) as gateway:
-            await gateway.start()
-            house = House(folder, gateway, erp, dice)
-            async with house.load.sending():
-                for kind in kinds:
-                    found += [f"{kind}: {problem}" for problem in await _within(house, kind)]
-                    tally.faults[kind] += 1
-                    if found:
-                        break
-            await house.load.settled()
-            found += house.load.problems()
-            found += [] if found else await count_stuck(tally, gateway.admin_port)
-    finally:
-        await erp.stop()
-    tally.add(house.load, f"round {tally.rounds}")
+    found = list[str]()
+    async with running_gateway(folder, *arguments, target=TARGET, source='on_revision = "send"') as (gateway, erp):
+        house = House(folder, gateway, erp, dice)
+        async with house.load.sending():
+            for kind in kinds:
+                found += [f"{kind}: {problem}" for problem in await _within(house, kind)]
+                tally.faults[kind] += 1
+                if found:
+                    break
+        found = await judge(house.load, tally, gateway, found)
     tally.kills += house.kills
     tally.noted = f"{house.by_signal} of {tally.faults.total()} by SIGHUP"
     return found
@@ -196,16 +186,9 @@ async def _within(house: House, kind: str) -> list[str]:
         return [f"{'' if house.gateway.lives() else 'the gateway ended; '}{type(error).__name__}: {error}"]
 
 
-class ReloadHarness:
+class ReloadHarness(Rounds):
     name = "reloads"
     share = 0.3
 
-    def needs(self) -> str | None:
-        return None
-
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            found = await refuse(place, dice, dice.sample(list(BROKEN), len(BROKEN)), tally)
-            tally.problems += [f"round {tally.rounds - 1}: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        return await refuse(folder, dice, dice.sample(list(BROKEN), len(BROKEN)), tally)

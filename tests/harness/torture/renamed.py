@@ -17,10 +17,11 @@ import aiohttp
 
 from gateway.testing import ErpSimulator
 from tests.harness.torture.operating import Operator
-from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import judge, running_gateway
 from tests.harness.torture.stuck import count_stuck, open_rows
 from tests.journey.load import Load
-from tests.journey.process import Process, process
+from tests.journey.process import Process
 
 ROUNDS = 4
 WAYS = ("moved", "put back")
@@ -136,41 +137,24 @@ class House:
 
 async def rename(folder: Path, dice: Random, ways: Sequence[str], tally: Tally, *arguments: str) -> list[str]:
     """One name after the other; what was wrong."""
-    erp, found = ErpSimulator(), list[str]()
-    await erp.start()
-    try:
-        async with process(
-            folder, erp.url, *arguments, driver="tests.harness.torture.driver", target=TARGET, source='on_revision = "send"'
-        ) as gateway:
-            await gateway.start()
-            house = House(folder, gateway, erp, dice)
-            async with aiohttp.ClientSession() as session:
-                for number, way in enumerate(ways):
-                    found += [f"name {number}, {way}: {problem}" for problem in await house.rename(session, tally, way, number)]
-                    tally.faults[f"gone and {way}"] += 1
-                    if found:
-                        break
-            await house.load.settled()
-            found += house.load.problems()
-            found += [] if found else await count_stuck(tally, gateway.admin_port)
-    finally:
-        await erp.stop()
-    tally.add(house.load, f"round {tally.rounds}")
+    found = list[str]()
+    async with running_gateway(folder, *arguments, target=TARGET, source='on_revision = "send"') as (gateway, erp):
+        house = House(folder, gateway, erp, dice)
+        async with aiohttp.ClientSession() as session:
+            for number, way in enumerate(ways):
+                found += [f"name {number}, {way}: {problem}" for problem in await house.rename(session, tally, way, number)]
+                tally.faults[f"gone and {way}"] += 1
+                if found:
+                    break
+        found = await judge(house.load, tally, gateway, found)
     tally.kills += house.kills
     tally.noted = f"{house.moved} rows moved"
     return found
 
 
-class RenamedHarness:
+class RenamedHarness(Rounds):
     name = "renamed"
     share = 0.3
 
-    def needs(self) -> str | None:
-        return None
-
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            found = await rename(place, dice, dice.choices(WAYS, k=ROUNDS), tally)
-            tally.problems += [f"round {tally.rounds - 1}: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        return await rename(folder, dice, dice.choices(WAYS, k=ROUNDS), tally)

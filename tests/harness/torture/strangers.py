@@ -22,13 +22,13 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from gateway.testing import ErpSimulator
 from tests import acme
 from tests.harness.torture.drips import Size
-from tests.harness.torture.protocol import Tally, is_over
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import running_gateway
 from tests.harness.torture.stuck import count_stuck
 from tests.journey.load import Load
-from tests.journey.process import ROOT, SECRET, Process, process
+from tests.journey.process import ROOT, SECRET, Process
 
 VENDOR = "127.0.0.9"
 _FORGED = b"POST /in/acme HTTP/1.1\r\nHost: x\r\nX-Acme-Signature: " + b"0" * 64 + b"\r\nContent-Length: 2\r\n\r\n{}"
@@ -254,34 +254,26 @@ async def flooded(
     folder: Path, dice: Random, tally: Tally, flood: Flood, *arguments: str, least: float = 0.99, patience_s: float = 30
 ) -> list[str]:
     """One round; what was wrong. `least`: the share of orders to be taken; `patience_s`: for memory and descriptors to come back."""
-    erp = ErpSimulator()
-    await erp.start()
     environment = {"TORTURE_HTTP": json.dumps({**flood.http, "write_timeout_s": flood.write_timeout_s})}
-    try:
-        async with process(
-            folder, erp.url, *arguments, driver="tests.harness.torture.driver", source='on_revision = "send"', environment=environment
-        ) as gateway:
-            await gateway.start()
-            load, genuine = Load(gateway, erp, dice), Genuine(gateway, flood.limit_s)
-            async with load.sending(3):  # what an ordinary hour needs is there before it is counted
-                await genuine.send(load, 1)
-            before, size, lines = genuine.answers.total(), Size(gateway.pid), len((folder / "log.jsonl").read_bytes().splitlines())
-            async with strangers(gateway.port, flood) as told:
-                largest = asyncio.create_task(_largest(gateway.pid, flood.seconds))
-                await genuine.send(load, flood.seconds)
-            grown = await largest - size.bytes
-            await load.settled()
-            found = [problem for problem in await size.back(gateway.pid, patience_s) if "descriptors" in problem]  # memory: `grown`
-            found += await count_stuck(tally, gateway.admin_port)
-            lines_more = sum(b'"http.refused"' in line for line in (folder / "log.jsonl").read_bytes().splitlines()[lines:])
-    finally:
-        await erp.stop()
+    async with running_gateway(folder, *arguments, source='on_revision = "send"', environment=environment) as (gateway, erp):
+        load, genuine = Load(gateway, erp, dice), Genuine(gateway, flood.limit_s)
+        async with load.sending(3):  # what an ordinary hour needs is there before it is counted
+            await genuine.send(load, 1)
+        before, size, lines = genuine.answers.total(), Size(gateway.pid), len((folder / "log.jsonl").read_bytes().splitlines())
+        async with strangers(gateway.port, flood) as told:
+            largest = asyncio.create_task(_largest(gateway.pid, flood.seconds))
+            await genuine.send(load, flood.seconds)
+        grown = await largest - size.bytes
+        await load.settled()
+        found = [problem for problem in await size.back(gateway.pid, patience_s) if "descriptors" in problem]  # memory: `grown`
+        found += await count_stuck(tally, gateway.admin_port)
+        lines_more = sum(b'"http.refused"' in line for line in (folder / "log.jsonl").read_bytes().splitlines()[lines:])
     if genuine.share < least or genuine.answers.total() <= before:
         found.append(f"genuine orders were answered {dict(genuine.answers)}")
     found += [f"{told.still_unread} connections that read nothing are still open"] if told.still_unread else []
     found += [f"the memory grew by {grown >> 20} MiB"] if grown > 150 << 20 else []
     found += [f"{lines_more} lines were written of strangers"] if lines_more > 20 * (1 + flood.seconds / 60) else []
-    tally.add(load, f"round {tally.rounds}")
+    tally.count(load)
     tally.faults.update(told.sent)
     waits = sorted(genuine.waits) or [0.0]
     p50, p99 = (waits[int(len(waits) * share)] * 1000 for share in (0.5, 0.99))
@@ -304,7 +296,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class StrangerHarness:
+class StrangerHarness(Rounds):
     name = "strangers"
     share = 0.3
 
@@ -316,13 +308,9 @@ class StrangerHarness:
             return f"{VENDOR} is no address of this machine: {error.strerror}"
         return None
 
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            flood = LONG[tally.rounds % len(LONG)]
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            found = await flooded(place, dice, tally, flood)
-            tally.problems += [f"round {tally.rounds - 1}: {problem}, with {flood}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        flood = LONG[tally.rounds % len(LONG)]
+        return [f"{problem}, with {flood}" for problem in await flooded(folder, dice, tally, flood)]
 
 
 if __name__ == "__main__":

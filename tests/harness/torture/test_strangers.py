@@ -8,10 +8,9 @@ from random import Random
 
 import pytest
 
-from gateway.testing import ErpSimulator
 from tests.harness.torture.protocol import Tally
+from tests.harness.torture.running import running_gateway
 from tests.harness.torture.strangers import _LARGE, Flood, connect, cpu_s, flooded
-from tests.journey.process import process
 from tests.seed import SEED
 
 FEW = {"max_connections": 40, "max_connections_per_address": 10}
@@ -52,23 +51,17 @@ async def test_known_bad_mutants_are_caught(tmp_path: Path, mutant: str) -> None
 
 async def costs(folder: Path, *arguments: str) -> float:
     """How much more of the processor a large body costs with a signature that is none than with none at all."""
-    erp = ErpSimulator()
-    await erp.start()
-    try:
-        async with process(folder, erp.url, *arguments, driver="tests.harness.torture.driver") as gateway:
-            await gateway.start()
-            used = []
-            for header in ("", f"X-Acme-Signature: {'0' * 64}\r\n"):
-                before = cpu_s(gateway.pid)
-                for _ in range(20):
-                    sock = await connect(gateway.port, "127.0.0.1")
-                    head = f"POST /in/acme HTTP/1.1\r\nHost: x\r\n{header}Content-Length: {len(_LARGE)}\r\n\r\n"
-                    await asyncio.get_running_loop().sock_sendall(sock, head.encode() + _LARGE)
-                    assert b" 401 " in await asyncio.get_running_loop().sock_recv(sock, 100)
-                    sock.close()
-                used.append(cpu_s(gateway.pid) - before)
-    finally:
-        await erp.stop()
+    async with running_gateway(folder, *arguments) as (gateway, _):
+        used = []
+        for header in ("", f"X-Acme-Signature: {'0' * 64}\r\n"):
+            before = cpu_s(gateway.pid)
+            for _ in range(20):
+                sock = await connect(gateway.port, "127.0.0.1")
+                head = f"POST /in/acme HTTP/1.1\r\nHost: x\r\n{header}Content-Length: {len(_LARGE)}\r\n\r\n"
+                await asyncio.get_running_loop().sock_sendall(sock, head.encode() + _LARGE)
+                assert b" 401 " in await asyncio.get_running_loop().sock_recv(sock, 100)
+                sock.close()
+            used.append(cpu_s(gateway.pid) - before)
     return used[1] / max(0.02, used[0])
 
 

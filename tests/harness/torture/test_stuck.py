@@ -17,9 +17,10 @@ import pytest
 from gateway.testing import ErpSimulator
 from tests.harness.torture import __main__ as torture
 from tests.harness.torture.protocol import Tally
+from tests.harness.torture.running import running_gateway
 from tests.harness.torture.stuck import count_stuck, open_rows, why_silent
 from tests.journey.load import Load
-from tests.journey.process import Process, process
+from tests.journey.process import Process
 from tests.seed import SEED
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -95,21 +96,13 @@ async def _until(gateway: Process, status: str) -> None:
 
 async def stuck_after(deed: Deed, folder: Path, *arguments: str) -> tuple[Tally, list[str]]:
     """What is stuck a second and a half after it."""
-    erp, tally = ErpSimulator(), Tally(name="stuck")
-    await erp.start()
-    try:
-        async with process(
-            folder, erp.url, *arguments, driver="tests.harness.torture.driver", target=TARGET, source='on_revision = "send"'
-        ) as gateway:
-            await gateway.start()
-            async with aiohttp.ClientSession() as session:
-                await deed(gateway, erp, Load(gateway, erp, Random(SEED)), session)
-            await asyncio.sleep(0.5)
-            assert (await open_rows(gateway.admin_port)).rows, "something waits"
-            return tally, await count_stuck(tally, gateway.admin_port, after_s=1.5)
-    finally:
-        erp.disarm()
-        await erp.stop()
+    tally = Tally(name="stuck")
+    async with running_gateway(folder, *arguments, target=TARGET, source='on_revision = "send"') as (gateway, erp):
+        async with aiohttp.ClientSession() as session:
+            await deed(gateway, erp, Load(gateway, erp, Random(SEED)), session)
+        await asyncio.sleep(0.5)
+        assert (await open_rows(gateway.admin_port)).rows, "something waits"
+        return tally, await count_stuck(tally, gateway.admin_port, after_s=1.5)
 
 
 @pytest.mark.parametrize("deed", [_refused, _killed])

@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
 import aiohttp
 
-from gateway.testing import ErpSimulator
 from tests.harness.torture.clocks import ClockHarness, Wall
-from tests.harness.torture.protocol import Tally, is_over
-from tests.harness.torture.stuck import count_stuck
+from tests.harness.torture.protocol import Rounds, Tally
+from tests.harness.torture.running import judge, running_gateway
 from tests.journey.load import Load
-from tests.journey.process import Process, process
+from tests.journey.process import Process
 
 TIDY_S = 0.2
 TIDIED_S = 1.5
@@ -29,20 +26,12 @@ ORDERS = 6
 WITHIN_S = 15.0
 
 
-@asynccontextmanager
-async def _gateway(folder: Path, erp: ErpSimulator, wall: Wall, *arguments: str) -> AsyncIterator[Process]:
-    environment = {**wall.environment, "TORTURE_TIDY_S": str(TIDY_S)}
-    async with process(folder, erp.url, *arguments, driver="tests.harness.torture.driver", environment=environment) as gateway:
-        await gateway.start()
-        yield gateway
-
-
 async def jump_years(folder: Path, dice: Random, days: int, tally: Tally, *arguments: str, stopped: bool) -> list[str]:
     """The clock goes wrong by so many days, over a start or while it runs, and right again; what was wrong."""
-    wall, erp, found = Wall(folder / "wall"), ErpSimulator(), list[str]()
-    await erp.start()
-    try:
-        async with _gateway(folder, erp, wall, *arguments) as gateway, aiohttp.ClientSession() as session:
+    wall, found = Wall(folder / "wall"), list[str]()
+    environment = {**wall.environment, "TORTURE_TIDY_S": str(TIDY_S)}
+    async with aiohttp.ClientSession() as session:
+        async with running_gateway(folder, *arguments, environment=environment) as (gateway, erp):
             load = Load(gateway, erp, dice)
             await _send_all(session, load)
             await load.settled()
@@ -63,13 +52,8 @@ async def jump_years(folder: Path, dice: Random, days: int, tally: Tally, *argum
                 await load.settled()
             if not gateway.lives():
                 found.append("the gateway ended")
-            found += load.problems()
-            found += [] if found else await count_stuck(tally, gateway.admin_port, offset_s=wall.offset_s)
-            tally.add(load, f"round {tally.rounds}")
             tally.faults["over a start" if stopped else "while running"] += 2
-    finally:
-        await erp.stop()
-    return found
+            return await judge(load, tally, gateway, found, offset_s=wall.offset_s)
 
 
 async def _send_all(session: aiohttp.ClientSession, load: Load) -> None:
@@ -82,17 +66,13 @@ async def _doubts(session: aiohttp.ClientSession, gateway: Process) -> bool:
         return any("clock" in reason for reason in (await answer.json())["reasons"])
 
 
-class YearsHarness:
+class YearsHarness(Rounds):
     name = "years"
     share = 0.2
 
     def needs(self) -> str | None:
         return ClockHarness().needs()
 
-    async def run(self, dice: Random, until: float, tally: Tally, folder: Path) -> None:
-        while not is_over(until, tally):
-            place = folder / str(tally.rounds)
-            place.mkdir()
-            days = dice.choice((-1, 1)) * dice.randrange(1200, 4000)
-            found = await jump_years(place, dice, days, tally, stopped=dice.random() < 0.5)
-            tally.problems += [f"round {tally.rounds - 1}, {days} days: {problem}" for problem in found]
+    async def round(self, dice: Random, tally: Tally, folder: Path) -> list[str]:
+        days = dice.choice((-1, 1)) * dice.randrange(1200, 4000)
+        return [f"{days} days: {problem}" for problem in await jump_years(folder, dice, days, tally, stopped=dice.random() < 0.5)]
