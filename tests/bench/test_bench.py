@@ -42,6 +42,7 @@ def test_a_mutant_that_answers_and_delivers_nothing_is_caught(tmp_path, monkeypa
             ground.through(liar, 20)
 
 
+@pytest.mark.long
 def test_an_alternative_that_is_not_installed_says_how_to_get_it(tmp_path, monkeypatch):
     kinds = (Kind(name="afternoon", module="afternoon"), Kind(name="nobody", module="nobody", extra="nobody_has_this"))
     monkeypatch.setattr(scenarios, "KINDS", kinds)

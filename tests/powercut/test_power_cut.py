@@ -1,6 +1,6 @@
 """Power cuts at random moments: what was acknowledged is there afterwards, the file is whole, and each order leaves once.
 
-100 cuts in `make test`, `POWER_CUTS` (default 2,000) in `make test-all`; a failure names its seed, which repeats it: `POWER_CUT_SEED=17`.
+50 cuts in `make test`, `POWER_CUTS` (default 2,000) in `make test-all`; a failure names its seed, which repeats it: `POWER_CUT_SEED=17`.
 The known-bad mutant runs the same with `synchronous=NORMAL`, as most programs have it, and must lose orders.
 """
 
@@ -24,7 +24,7 @@ SEED = os.environ.get("POWER_CUT_SEED")
 HUNDREDS = [range(first, first + 100) for first in range(0, CUTS, 100)]
 
 
-@pytest.mark.parametrize("seeds", [HUNDREDS[0], *(pytest.param(seeds, marks=pytest.mark.long) for seeds in HUNDREDS[1:])], ids=str)
+@pytest.mark.parametrize("seeds", [HUNDREDS[0][:50], *(pytest.param(seeds, marks=pytest.mark.long) for seeds in HUNDREDS)], ids=str)
 async def test_nothing_acknowledged_is_lost_in_a_power_cut(seeds: Sequence[int], tmp_path: Path) -> None:
     for seed in [int(SEED)] if SEED else seeds:
         world = World(seed, tmp_path / "gateway.db")

@@ -28,7 +28,15 @@ from .submitting import CommandMachine
 
 RUNS = int(os.environ.get("MODEL_RUNS", "100"))
 FEW = 8
-HARD_TO_FIND = ("LetsCommandsOvertake", "SettlesWithoutItsLease", "ErasesWhatHasNotLeft", "TakesWhatWasLeasedForDone")
+HARD_TO_FIND = (
+    "AnnouncesNothing",
+    "ErasesWhatHasNotLeft",
+    "LetsCommandsOvertake",
+    "LetsThemOvertake",
+    "ResendsWhatIsOlder",
+    "SettlesWithoutItsLease",
+    "TakesWhatWasLeasedForDone",
+)
 
 
 @pytest.fixture(autouse=True)
