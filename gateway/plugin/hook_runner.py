@@ -66,9 +66,7 @@ class HookRunner:
 
         self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]  # a call that returned late ended its thread
         if len(self._left_behind) >= MOST_LEFT_BEHIND:
-            raise TransientError(
-                f"{len(self._left_behind)} calls of the connector never returned; restart the gateway", retry_after_s=60.0
-            )
+            raise TransientError(f"{len(self._left_behind)} calls of the connector never returned; restart the gateway", retry_after_s=60.0)
         thread = self._begun()
         self._pending += 1
         answer.add_done_callback(self._answered)

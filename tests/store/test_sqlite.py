@@ -24,7 +24,9 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite.connection import APPLICATION_ID, migrations, open_database, sqlite3_connect
 from gateway.store.sqlite.maintenance import Reserve
 from gateway.store.sqlite.reader import SqliteReader
+from gateway.targets.classify import Outcome
 from gateway.testing import ManualClock
+from tests import acme
 from tests.store import conformance as suite
 
 
@@ -359,9 +361,6 @@ def test_the_reserve_is_real_space_and_can_be_given_back(tmp_path: Path) -> None
 
 
 async def test_a_flipped_bit_on_the_way_to_the_erp_is_noticed(start: Any, erp: Any) -> None:
-    from gateway.targets.classify import Outcome
-from tests import acme
-
     running = await start(erp.url, target="concurrency = 1")
     running.gateway._runtime.deliver["erp"].health.refuse(Outcome(meaning="paused", reason="test"), 0, 0.0)
     await running.deliver(acme.body("o1"))
