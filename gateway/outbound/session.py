@@ -43,7 +43,7 @@ class Unanswered(TransientError):
     """A request was sent and no whole answer came back: the other side may have done it."""
 
 
-class Silent(Unanswered, TimedOut):
+class NoAnswerInTime(Unanswered, TimedOut):
     """A request was sent and no answer came in time."""
 
 
@@ -123,12 +123,12 @@ def open_session(
     """Open a session for one other side. Call it inside the running loop, and close the session.
 
     Args:
-        allowed: Asked about every address before a socket is made for it, literal addresses included.
-        connections: At the most, at the same time.
+        allowed: Decides about every address before a socket is made for it, literal addresses included.
+        connections: Limit at the same time.
         ca_file: PEM certificates to trust in place of the system's.
-        tls: In place of what `ca_file` makes.
-        upgrades: WebSockets are opened on it: cookies are kept, for load balancers that pin a client to a server with them,
-            an upgrade that is answered with a redirect is refused, and no connection waits for a next request.
+        tls: Context in place of the one for `ca_file`.
+        upgrades: For WebSockets: keep cookies, with which load balancers pin a client to a server, refuse redirects, and keep no
+            connection for a next request.
     Raises:
         OSError, ssl.SSLError: `ca_file` cannot be used.
     """
@@ -187,15 +187,14 @@ async def exchange(
     """Send a request and read the whole answer.
 
     Args:
-        timeout_s: For silence after the request was sent; connecting has its own timeout, the session's. Both together
-            are the limit for everything.
-        max_bytes: A longer answer is cut.
+        timeout_s: Limit of silence after the request; connecting has the session's own limit. Their sum limits the whole call.
+        max_bytes: Limit of the answer; a longer one is cut.
     Raises:
         Unreached, Untrusted: Nothing was sent.
-        Unanswered: It may have been done.
-        TooLong: It was done, and the answer is cut.
+        Unanswered: The other side may have done it.
+        TooLong: The other side has done it, and the answer is cut.
     """
-    with in_words():
+    with translated_errors():
         async with session.request(
             method,
             url,
@@ -235,7 +234,7 @@ async def _connects(made: socket.socket, address: Any) -> bool:
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Turn aiohttp's errors into Unreached, Untrusted or Unanswered."""
     try:
         yield
@@ -250,7 +249,7 @@ def in_words() -> Iterator[None]:
     except ValueError as error:  # aiohttp looks at them before it connects
         raise Unreached("nothing was sent: a header or credential holds a character that HTTP cannot carry") from error
     except TimeoutError as error:
-        raise Silent("no answer in time") from error
+        raise NoAnswerInTime("no answer in time") from error
     except aiohttp.ClientError as error:
         raise Unanswered(f"the connection broke: {_plain(error)}") from error
 

@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from gateway.api.errors import PermanentError, TransientError
-from gateway.outbound.session import Unanswered, in_words
+from gateway.outbound.session import Unanswered, translated_errors
 
 _CLOSE_S = 1.0
 _TOO_BIG = 1009
@@ -89,7 +89,7 @@ async def upgrade(session: aiohttp.ClientSession, url: str, *, headers: Mapping[
         Unreached, Untrusted, Unanswered: No connection, or no answer.
         NoUpgrade: Another answer.
     """
-    with in_words():
+    with translated_errors():
         try:
             socket = await session.ws_connect(
                 url,

@@ -14,7 +14,7 @@ from gateway.outbound.session import TooLong, Unanswered, Unreached, Untrusted
 from gateway.store.outcome import Progress
 from gateway.store.rows import OutboxRow
 from gateway.targets.builder import Builder
-from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, has_error, words
+from gateway.targets.classify import Outcome, by_rule, classify, classify_unkeyed, detail_of, has_error
 from gateway.targets.delivery_settings import Step
 from gateway.targets.expressions import answer_document
 from gateway.targets.preflight import Ended, Seen, captured, look
@@ -110,7 +110,9 @@ class AttemptIO:
         try:
             return await self._meaning(answer, step)
         except MappingError as error:
-            said = Outcome(meaning="unknown", reason=f"the answer cannot be read: {error}", http_status=answer.status, detail=words(answer))
+            said = Outcome(
+                meaning="unknown", reason=f"the answer cannot be read: {error}", http_status=answer.status, detail=detail_of(answer)
+            )
             return self._in_doubt_outcome(said, step)
 
     async def _meaning(self, answer: Answer, step: Step | None) -> Outcome:
@@ -146,7 +148,7 @@ class AttemptIO:
 
     async def _conflict(self, answer: Answer, step: Step | None) -> Outcome:
         """Handle 409: the order exists, or another client writes to it."""
-        said = Outcome(meaning="retry", reason="the target answers 409", http_status=409, detail=words(answer), ambiguous_failure=True)
+        said = Outcome(meaning="retry", reason="the target answers 409", http_status=409, detail=detail_of(answer), ambiguous_failure=True)
         if step is None and self._settings.preflight is not None:
             seen = await self._look()
             if seen.found:

@@ -100,12 +100,12 @@ class Login(Table, frozen=True, kw_only=True, tag_field="kind", tag="session"):
 
     Attributes:
         body: JSONata over `vars` and `secret`; sent as JSON, or as a form with `encoding = "form"`.
-        secrets: What `secret.NAME` is in the texts of this table.
-        ok: JSONata over the answer: whether it is a login. Default: any 2xx.
+        secrets: Values of `secret.NAME` in this table.
+        ok: JSONata over the answer: true for a login. Default: any 2xx.
         send: Headers for the requests after it, each JSONata over `status`, `headers`, `body`, `text`, `vars` and `secret`.
         cookies: Keep the cookies of the answers and send them.
-        lifetime_s: Log in again before it is so old; default: when the ERP refuses it.
-        logout: A request at the end.
+        lifetime_s: Age at which to log in again; default: when the ERP refuses the session.
+        logout: Request at the end.
     """
 
     url: Template

@@ -147,10 +147,10 @@ class BodySettings(Table, frozen=True, kw_only=True):
     """Body of the request that makes the order; without it, the body is the canonical message.
 
     Attributes:
-        decimal: How exact numbers are written: as JSON numbers, as texts, or as `{"__class__": "Decimal", "decimal": ".."}`.
+        decimal: Form of exact numbers: JSON numbers, texts, or `{"__class__": "Decimal", "decimal": ".."}`.
         omit_null: Leave out keys that are null.
-        examples: Orders, as canonical JSON, of which the mapping must make a body, with all their lines, with one and with two
-            of them; without optional fields it must make one too, or refuse and say what is missing.
+        examples: Files with canonical orders. The mapping must make a body of each: whole, with one line, with two; without
+            optional fields it must make one, or refuse and name what is missing.
     """
 
     mapping: BodyMapping
@@ -164,11 +164,11 @@ class LookupSettings(RequestTable, frozen=True, kw_only=True):
     """Look-up of codes in the ERP, one request for all codes of an order.
 
     Attributes:
-        codes: JSONata over the context: the code, or the list of codes, that this order needs.
-        rows: JSONata over the answer (`status`, `headers`, `body`, `text`): the list of what was found.
-        code: The key of a row that holds its code.
-        one: The order has one such code: `lookup.NAME` is its row. Else `lookup.NAME` is an object of rows by code.
-        batch: At most so many codes in one request.
+        codes: JSONata over the context: the code, or the list of codes, that the order needs.
+        rows: JSONata over the answer (`status`, `headers`, `body`, `text`): the list of rows found.
+        code: Key of a row that holds its code.
+        one: True for one code an order: `lookup.NAME` is its row. Else `lookup.NAME` is an object of rows by code.
+        batch: Limit of codes in one request.
     """
 
     codes: Jsonata

@@ -27,8 +27,8 @@ class Made(Struct, frozen=True, kw_only=True):
     """Body, or why it could not be made.
 
     Attributes:
-        missing: What the order, a table or the ERP lacks, by line and code.
-        wrong: What the mapping did with it that may not leave.
+        missing: Values that the order, a table or the ERP lacks, by line and code.
+        wrong: Faults of the mapping's result.
     """
 
     body: bytes | None
@@ -44,9 +44,9 @@ class Builder:
     """Builder of one target's requests.
 
     Args:
-        settings: The target's; read anew for every request, since files that it names may change.
+        settings: Read for every request, since the files that they name may change.
         sender: For look-ups; None where nothing may be sent (`gateway target map`, examples).
-        mapping, schema: Texts to try in place of those of the settings.
+        mapping, schema: Texts in place of the settings'.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Builder:
         """Return the context with the ERP's rows for the order's codes.
 
         Args:
-            fresh: Ask again for codes that were unknown the last time; say so for a message that has been tried before.
+            fresh: Ask again for codes that were unknown the last time; for a message that was tried before.
         Raises:
             Refused: A code is unknown to the ERP (`on_missing = "refuse"`), or a look-up cannot be made. Names all of them.
             Unknown: The same with `on_missing = "hold"`.

@@ -74,7 +74,7 @@ _MEANINGS: Mapping[Class, Meaning] = {
 def classify(answer: Answer, now: datetime) -> Outcome:
     """Return the outcome of an answer from an ERP that recognises a repeated key."""
     status = answer.status
-    detail = words(answer)
+    detail = detail_of(answer)
     if 200 <= status < 300:
         return Outcome(meaning="delivered", reason="taken", http_status=status, detail=detail)
     if status == 409:
@@ -92,7 +92,7 @@ def classify(answer: Answer, now: datetime) -> Outcome:
             unwell=status != 425,
         )
     if status in (401, 403, 404, 405) or status < 400:
-        return _hold(status, detail)
+        return _paused(status, detail)
     return Outcome(meaning="refused", reason=f"the target refuses the order ({status})", http_status=status, detail=detail)
 
 
@@ -104,7 +104,7 @@ def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: 
         can_look: The target has a preflight.
     """
     status = answer.status
-    detail = words(answer)
+    detail = detail_of(answer)
     plain = Outcome(meaning="refused", reason=f"the target refuses the order ({status})", http_status=status, detail=detail)
     if status == 202 and can_look and creates:
         return replace(plain, meaning="unknown", reason="the target has put it aside for later (202)")
@@ -123,7 +123,7 @@ def classify_unkeyed(answer: Answer, now: datetime, *, creates: bool, can_look: 
     if status == 408 or (status > 501 and status != 505):
         return replace(plain, meaning="unknown", reason=f"the target answers {status}", unwell=True)
     if status in (401, 403) or status < 400 or (status in (404, 405) and creates):
-        return _hold(status, detail)
+        return _paused(status, detail)
     return plain
 
 
@@ -144,14 +144,14 @@ def by_rule(rules: Sequence[Rule], answer: Answer, document: Mapping[str, Any], 
             meaning=_MEANINGS[rule.class_],
             reason=f"the target answers {answer.status}: {rule.class_} by its classify rule",  # never its words, which may name people
             http_status=answer.status,
-            detail=own_words or words(answer),
+            detail=own_words or detail_of(answer),
             credentials=rule.class_ == "auth",
             retry_after_s=_pause_s(answer, now) if rule.class_ in ("retry", "throttled") else None,
         )
     return None
 
 
-def words(answer: Answer) -> str | None:
+def detail_of(answer: Answer) -> str | None:
     """Return the body's text for the operator, bounded."""
     return answer.body[: 4 * _DETAIL_CHARACTERS].decode("utf-8", "replace")[:_DETAIL_CHARACTERS] or None
 
@@ -171,7 +171,7 @@ def _throttled(status: int, detail: str | None, wait_s: float | None) -> Outcome
     return Outcome(meaning="throttled", reason=reason, http_status=status, detail=detail, retry_after_s=wait_s)
 
 
-def _hold(status: int, detail: str | None) -> Outcome:
+def _paused(status: int, detail: str | None) -> Outcome:
     reason = f"the target answers {status}: {advice(status)}"
     return Outcome(meaning="paused", reason=reason, http_status=status, detail=detail, credentials=status in (401, 403))
 

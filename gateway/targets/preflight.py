@@ -12,7 +12,7 @@ from msgspec import Struct
 from gateway.api.errors import AuthError, MappingError, PermanentError, TransientError
 from gateway.outbound.answer import Answer, is_transient, retry_after_s
 from gateway.outbound.session import TooLong, Unreached, Untrusted
-from gateway.targets.classify import Outcome, advice, has_error, words
+from gateway.targets.classify import Outcome, advice, detail_of, has_error
 from gateway.targets.delivery_settings import FromHeader, Preflight
 from gateway.targets.expressions import answer_document
 from gateway.targets.request import Context, Request, Sender
@@ -30,7 +30,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Result of a preflight.
 
     Attributes:
-        ids: Everything that the ERP has under the order's name; empty where `id` is not configured.
+        ids: Ids of all orders that the ERP has under this name; empty where `id` is not configured.
         complete: None where the target cannot tell.
         document: The answer and its context, for further expressions.
     """
@@ -63,7 +63,7 @@ async def look(preflight: Preflight, request: Request, context: Context, sender:
         said = Outcome(meaning="retry", reason=f"preflight: {error}", unwell=True, unreached=unreached, retry_after_s=error.retry_after_s)
         raise Ended(said) from error
     except TooLong as error:
-        raise Ended(_hold(error.answer, "its answer is too long; ask for fewer fields")) from error
+        raise Ended(_paused(error.answer, "its answer is too long; ask for fewer fields")) from error
     except PermanentError as error:
         raise Ended(Outcome(meaning="held", reason=f"preflight: {error}")) from error
     if answer.status in preflight.absent:
@@ -72,23 +72,25 @@ async def look(preflight: Preflight, request: Request, context: Context, sender:
         raise Ended(_failed(answer, now))
     document = {**context, **answer_document(answer)}
     if has_error(document):
-        raise Ended(Outcome(meaning="held", reason="preflight: the answer holds an error", detail=words(answer), http_status=answer.status))
+        raise Ended(
+            Outcome(meaning="held", reason="preflight: the answer holds an error", detail=detail_of(answer), http_status=answer.status)
+        )
     try:
         return read(preflight, document, answer)
     except MappingError as error:
-        raise Ended(_hold(answer, f"its answer is not as configured: {error}")) from error
+        raise Ended(_paused(answer, f"its answer is not as configured: {error}")) from error
 
 
 def read(preflight: Preflight, document: dict[str, Any], answer: Answer) -> Seen:
     """Read an answer. Raises MappingError, and Ended where `found` or `complete` gives neither true nor false."""
     found = preflight.found.evaluate(document)
     if not isinstance(found, bool):
-        raise Ended(_hold(answer, "`found` gives neither true nor false for its answer"))
+        raise Ended(_paused(answer, "`found` gives neither true nor false for its answer"))
     if not found:
         return Seen(found=False, document=document)
     complete = None if preflight.complete is None else preflight.complete.evaluate(document)
     if preflight.complete is not None and not isinstance(complete, bool):
-        raise Ended(_hold(answer, "`complete` gives neither true nor false for its answer"))
+        raise Ended(_paused(answer, "`complete` gives neither true nor false for its answer"))
     ids = preflight.id and preflight.id.evaluate(document)
     number = preflight.number and as_text(preflight.number.evaluate(document))
     every = [as_text(one) for one in (ids if isinstance(ids, list) else [ids])]
@@ -127,16 +129,16 @@ def as_text(value: Any) -> str | None:
 
 def _failed(answer: Answer, now: datetime) -> Outcome:
     status = answer.status
-    said = Outcome(meaning="held", reason=f"preflight: the target answers {status}", http_status=status, detail=words(answer))
+    said = Outcome(meaning="held", reason=f"preflight: the target answers {status}", http_status=status, detail=detail_of(answer))
     if status == 429:
         return msgspec.structs.replace(said, meaning="throttled", retry_after_s=retry_after_s(answer.headers, now))
     if is_transient(status) or status == 423:
         return msgspec.structs.replace(said, meaning="retry", unwell=True, retry_after_s=retry_after_s(answer.headers, now))
     if status in (401, 403, 404, 405) or status < 400:
-        held = _hold(answer, f"it answers {status}: {advice(status).replace('its url', 'preflight.url')}")
+        held = _paused(answer, f"it answers {status}: {advice(status).replace('its url', 'preflight.url')}")
         return msgspec.structs.replace(held, credentials=status in (401, 403))
     return said
 
 
-def _hold(answer: Answer, reason: str) -> Outcome:
-    return Outcome(meaning="paused", reason=f"preflight: {reason}", http_status=answer.status, detail=words(answer))
+def _paused(answer: Answer, reason: str) -> Outcome:
+    return Outcome(meaning="paused", reason=f"preflight: {reason}", http_status=answer.status, detail=detail_of(answer))

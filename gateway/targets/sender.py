@@ -250,7 +250,7 @@ class _CsrfTokens:
 
         Raises:
             AuthError: The answer holds no token.
-            TransientError: It cannot be fetched now; the request was not sent.
+            TransientError: The token cannot be fetched now; the request was not sent.
         """
         async with self._turn:
             token = self._token

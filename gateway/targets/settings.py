@@ -48,13 +48,13 @@ class TargetSettings(Table, frozen=True, kw_only=True):
     """Target of orders: receives the canonical message or, with `body`, the ERP's own form.
 
     Attributes:
-        vars: What the operator says once; `{name}` in every template is it, as it stands.
+        vars: Constants of the operator for templates, as `{name}`.
         values: Further names for templates, each a JSONata text over the context.
-        accepts_if: True for the orders that this target takes; one that has an order hears of its changes, whatever it says then.
-        renew_on: The statuses that mean "sign in again".
-        renew_if: JSONata over any answer: true where a status does not say that, as in a 200 with an error.
-        secrets: What `secret.NAME` stands for in the bodies of requests, for an ERP that wants its key there.
-        max_consecutive_auth_failures: After so many refusals in a row nothing more is sent, lest the account be locked.
+        accepts_if: True for the orders that this target takes; once it has an order, it gets every change of it.
+        renew_on: Statuses that mean "sign in again".
+        renew_if: True over an answer that means the same by other means, such as a 200 with an error.
+        secrets: Values of `secret.NAME` in request bodies, for an ERP that wants its key there.
+        max_consecutive_auth_failures: Limit of refusals in a row; then nothing more is sent, so that the account is not locked.
     """
 
     url: UrlTemplate
