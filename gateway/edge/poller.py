@@ -50,8 +50,8 @@ class Poller:
         self._clock = clock
         self._failures = 0
         self._throttled = 0
-        self._now = asyncio.Event()
-        self._asking = False
+        self._wakeup = asyncio.Event()
+        self._polling = False
         self._succeeded = False
         self._quiet_until = 0.0
         self._resyncs: list[asyncio.Future[None]] = []
@@ -63,8 +63,8 @@ class Poller:
         """
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resyncs.append(asked)
-        if not self._asking and self._clock.monotonic() >= self._quiet_until:
-            self._now.set()
+        if not self._polling and self._clock.monotonic() >= self._quiet_until:
+            self._wakeup.set()
         try:
             await asked
         finally:
@@ -74,7 +74,7 @@ class Poller:
     def resume(self) -> None:
         """Poll now: the credentials changed, or an operator asks for it."""
         self._failures = self._throttled = 0
-        self._now.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Poll until cancelled; a cancelled call leaves the cursor where the last commit put it."""
@@ -85,15 +85,15 @@ class Poller:
                 continue
             try:
                 async with asyncio.timeout(wait_s):
-                    await self._now.wait()
+                    await self._wakeup.wait()
             except TimeoutError:
                 pass
-            self._now.clear()
+            self._wakeup.clear()
 
     async def _round_for_resyncs(self) -> float:
-        resyncs, self._resyncs, self._asking = self._resyncs, [], True
+        resyncs, self._resyncs, self._polling = self._resyncs, [], True
         wait_s = await self.round()
-        self._asking = False
+        self._polling = False
         if not self._succeeded:
             self._resyncs = [one for one in resyncs if not one.done()] + self._resyncs
             return wait_s
@@ -145,7 +145,7 @@ class Poller:
     async def _sweep(self) -> None:
         cursor = await self._store.cursor(self._source.name, "poll")
         if self._source.connector.takes("poll", "open_orders"):
-            await self._ask_for_open_orders(cursor)
+            await self._poll_open_orders(cursor)
             return
         more, pages, empty, stale, began = True, 0, 0, 0, self._clock.monotonic()
         while more:
@@ -163,7 +163,7 @@ class Poller:
                 )
                 raise _Endless(f"the connector asks for more without an end: {what}; the next round continues from there")
 
-    async def _ask_for_open_orders(self, cursor: str | None) -> None:
+    async def _poll_open_orders(self, cursor: str | None) -> None:
         """Poll the open orders in batches; an order added meanwhile comes in the next round."""
         after = 0
         while found := await self._store.open_orders(self._source.name, after, _OPEN_AT_ONCE):

@@ -32,13 +32,13 @@ _RETRY_S = 1.0
 _SLICE = 32
 
 
-class _Pushed(Struct, frozen=True):
+class _Push(Struct, frozen=True):
     body: bytes
     received_at: datetime
     broken: str | None = None
 
 
-class _Read(Struct):
+class _Decoded(Struct):
     """Call of the hub as the store takes it: its events, or a dead letter."""
 
     body: bytes
@@ -54,8 +54,8 @@ class PushBuffer:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._waiting: deque[_Pushed] = deque()
-        self._ready: list[_Read] = []
+        self._waiting: deque[_Push] = deque()
+        self._ready: list[_Decoded] = []
         self._count = 0
         self._bytes = 0
         self._some = asyncio.Event()
@@ -73,7 +73,7 @@ class PushBuffer:
                 self._room.clear()
                 await self._room.wait()
             self._metrics.realtime.blocked.labels(self._source.name).inc(self._clock.monotonic() - began)
-        self._waiting.append(_Pushed(body, self._clock.now(), broken))
+        self._waiting.append(_Push(body, self._clock.now(), broken))
         self._count += 1
         self._bytes += len(body)
         self._some.set()
@@ -119,7 +119,7 @@ class PushBuffer:
         """Return when everything that was put is stored."""
         await self._empty.wait()
 
-    async def _read(self, pushed: _Pushed) -> _Read:
+    async def _read(self, pushed: _Push) -> _Decoded:
         while True:
             try:
                 return await self._read_once(pushed)
@@ -128,14 +128,14 @@ class PushBuffer:
                 self._some_ready.set()  # earlier ones do not wait for this one
                 await self._clock.sleep(_RETRY_S)
 
-    async def _read_once(self, pushed: _Pushed) -> _Read:
+    async def _read_once(self, pushed: _Push) -> _Decoded:
         source = self._source
         if pushed.broken is not None:
             return _unreadable(pushed.body, pushed.broken)
         envelope = Envelope(source=source.name, door="realtime", body=pushed.body, received_at=pushed.received_at)
         try:
             found = await source.hook_runner.run("read", lambda: source.connector.read(envelope))
-            return _Read(pushed.body, incoming(found, source.stages, source.earlier_versions))
+            return _Decoded(pushed.body, incoming(found, source.stages, source.earlier_versions))
         except Rejected:  # a hub gets no answer
             return _unreadable(pushed.body, "rejected by the connector; its reason was for the sender", "rejected")
         except Misread as error:
@@ -144,7 +144,7 @@ class PushBuffer:
             log.error("plugin.failed", exc_info=error, extra={"source": source.name})
             return _unreadable(pushed.body, str(error))
 
-    async def _store_all(self, read: list[_Read]) -> None:
+    async def _store_all(self, read: list[_Decoded]) -> None:
         """Store them in one commit; if that fails, one by one, so that none blocks the rest."""
         try:
             accepted = await self._commit([event for one in read for event in one.events])
@@ -160,7 +160,7 @@ class PushBuffer:
         else:
             self._count_outcomes(read, accepted)
 
-    async def _store_dead(self, dead: _Read) -> None:
+    async def _store_dead(self, dead: _Decoded) -> None:
         """Store a dead letter, and retry: it has nothing that the store could refuse, so the error may pass."""
         while True:
             try:
@@ -187,7 +187,7 @@ class PushBuffer:
                 await self._clock.sleep(min(error.retry_after_s, _RETRY_S))
         return []
 
-    def _count_outcomes(self, read: list[_Read], accepted: list[Accepted]) -> None:
+    def _count_outcomes(self, read: list[_Decoded], accepted: list[Accepted]) -> None:
         for one in read:
             if one.outcome == "unreadable":
                 log.warning("realtime.unreadable", extra={"source": self._source.name})
@@ -199,5 +199,5 @@ class PushBuffer:
             self._metrics.received.labels(self._source.name, "realtime", outcome).inc(count)
 
 
-def _unreadable(body: bytes, reason: str, outcome: Received = "unreadable") -> _Read:
-    return _Read(body, [dead_letter(body, reason)], outcome)
+def _unreadable(body: bytes, reason: str, outcome: Received = "unreadable") -> _Decoded:
+    return _Decoded(body, [dead_letter(body, reason)], outcome)

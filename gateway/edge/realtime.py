@@ -64,7 +64,7 @@ class Realtime:
         self._dial = dial
         self._resync = resync
         self._backoff = backoff or Backoff()
-        self._intake = PushBuffer(source, store, metrics, clock)
+        self._buffer = PushBuffer(source, store, metrics, clock)
         self._resumed = asyncio.Event()
         self._online_at: float | None = None
         self._catching_up: asyncio.Task[None] | None = None
@@ -84,7 +84,7 @@ class Realtime:
         self._metrics.health.set_door(name, "realtime", "down", "connecting", starting=True)
         self._metrics.realtime.watch(name, self._clock)
         self._listening = asyncio.create_task(self._listen(), name=f"realtime listen {name}")
-        self._accepting = asyncio.create_task(self._intake.run(), name=f"realtime accept {name}")
+        self._accepting = asyncio.create_task(self._buffer.run(), name=f"realtime accept {name}")
         try:
             await run_together((self._listening, self._accepting))
         finally:
@@ -94,7 +94,7 @@ class Realtime:
         """Disconnect, then store what was received, both within `timeout_s`. The next resync brings the rest."""
         if self._listening is None or self._accepting is None:
             return
-        drained = asyncio.create_task(self._intake.drained(), name=f"realtime drain {self._source.name}")
+        drained = asyncio.create_task(self._buffer.drained(), name=f"realtime drain {self._source.name}")
         try:
             async with asyncio.timeout(timeout_s):
                 self._listening.cancel()
@@ -127,10 +127,10 @@ class Realtime:
         if head is None:
             head = _head(target)
             self._warn_of_unknown(target)
-        await self._intake.put(b"%b%b}" % (head, arguments))
+        await self._buffer.put(b"%b%b}" % (head, arguments))
 
     async def on_bad_record(self, record: bytes, reason: str) -> None:
-        await self._intake.put(record, broken=reason)
+        await self._buffer.put(record, broken=reason)
 
     def _warn_of_unknown(self, target: str) -> None:
         if target not in self._unknown and len(self._unknown) < _MOST_NAMES:

@@ -90,7 +90,7 @@ async def check_a_stuck_store_loses_nothing(
     hub_connector.faults["ingest"] = lambda envelope: [Event(key=_number(envelope.body), order_ref="A", document=b"{}")]
     async with listening(folder, hub.url, **more) as door:
         store = StuckStore(door.store)
-        door.realtime._intake._store = store  # type: ignore[assignment]
+        door.realtime._buffer._store = store  # type: ignore[assignment]
         try:
             grown = await _stuck_for(stuck_s, door, store, hub, count, bytes_each)
         finally:

@@ -19,7 +19,7 @@ from prometheus_client import generate_latest
 
 from gateway import Event, Reconnect, Secret
 from gateway.api.errors import PluginError, StoreBusy, StoreError, StoreFailed
-from gateway.edge import push_buffer as intake_module
+from gateway.edge import push_buffer
 from gateway.edge.reconnect import Backoff
 from gateway.testing.hub import FaultHub, frame, invocation
 from tests import hub_connector
@@ -147,7 +147,7 @@ async def test_a_burst_is_a_few_commits(tmp_path: Path) -> None:
         await hub.burst(2000, 50, "OrderChanged", lambda n: [str(n + 1), 1])
         await door.until(lambda: door.counted("stored") == 2000)
         assert await door.keys() == [f"{n}-1" for n in range(1, 2001)]
-    assert max(sizes) <= intake_module.MOST_EVENTS
+    assert max(sizes) <= push_buffer.MOST_EVENTS
     assert len(sizes) < 400
 
 
@@ -174,7 +174,7 @@ async def test_what_comes_while_a_commit_is_under_way_is_read_and_stored_behind_
         await door.until(lambda: sizes == [1])
         await hub.burst(40, 1, "OrderChanged", lambda n: [str(n + 1), 1])
         await door.until(lambda: len(read) == 41)
-        assert (sizes, await door.keys(), door.realtime._intake._count) == ([1], [], 41)
+        assert (sizes, await door.keys(), door.realtime._buffer._count) == ([1], [], 41)
         go_on.set()
         await door.until(lambda: door.counted("stored") == 41)
         assert sizes == [1, 40]
@@ -194,7 +194,7 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
             await door.until(lambda: door.counted("busy") >= 1)
             await asyncio.sleep(1.5)  # more than the server timeout
             assert (door.state, await door.rows(), len(hub.lines)) == ("up", [], 1)
-            assert door.metric("gateway_realtime_inbox_events") <= intake_module.MOST_EVENTS
+            assert door.metric("gateway_realtime_inbox_events") <= push_buffer.MOST_EVENTS
             door.store.refusing = None
             await door.until(lambda: door.counted("stored") == 1000)
             assert await door.keys() == [f"{n}-1" for n in range(1, 1001)]
@@ -246,7 +246,7 @@ async def test_what_the_store_cannot_take_stands_in_nobodys_way(tmp_path: Path) 
 
 
 async def test_a_store_that_refuses_everything_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake_module, "_RETRY_S", 0.05)
+    monkeypatch.setattr(push_buffer, "_RETRY_S", 0.05)
     async with fault_hub() as hub, listening(tmp_path, hub) as door:
         await door.up()
         accept, refusals = door.store.accept, [StoreError("no such table")] * 4
@@ -539,7 +539,7 @@ async def _in_backoff(hub: FaultHub, door: Door) -> None:
 async def _full(hub: FaultHub, door: Door) -> None:
     door.store.refusing = "full"
     await hub.burst(2000, 1, "OrderChanged", lambda n: [str(n + 1), 1])
-    await door.until(lambda: door.realtime._intake._count == intake_module.MOST_EVENTS)
+    await door.until(lambda: door.realtime._buffer._count == push_buffer.MOST_EVENTS)
 
 
 @pytest.mark.parametrize("state", [_idle, _connecting, _in_backoff, _full])
@@ -587,7 +587,7 @@ async def test_what_has_come_before_a_stop_is_accepted(tmp_path: Path) -> None:
         await door.up()
         door.store.refusing = "full"
         await hub.burst(20, 20, "OrderChanged", lambda n: [str(n + 1), 1])
-        await door.until(lambda: door.realtime._intake._count == 20)
+        await door.until(lambda: door.realtime._buffer._count == 20)
         asyncio.get_running_loop().call_later(0.1, lambda: setattr(door.store, "refusing", None))
         await door.realtime.stop(2)
         assert await door.keys() == [f"{n}-1" for n in range(1, 21)]

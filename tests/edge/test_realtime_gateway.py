@@ -157,7 +157,7 @@ async def test_what_has_come_is_kept_when_it_ends(start: Start, erp: ErpSimulato
         await until_up(gateway)
         gateway._store.refusing = "full"
         await hub.burst(50, 50, "OrderChanged", lambda n: [str(n + 1), 1])
-        intake: Any = gateway._runtime.listeners["pharmacy"]._intake
+        intake: Any = gateway._runtime.listeners["pharmacy"]._buffer
         await hub.until(lambda: intake._count == 50)
         began = time.monotonic()
         asyncio.get_running_loop().call_later(0.2, lambda: setattr(gateway._store, "refusing", None))

@@ -19,9 +19,9 @@ from tests import acme
 # Asked by somebody who hears of it: a door answers 503 and the sender comes again, a command fails and says so.
 ASKED = {"replay", "release", "drop", "resend", "finish_restore", "note", "confirm_clock", "verdict", "reject"}
 ASKED |= {"pause_target", "release_target", "move_target"}
-COMMANDS = {"accept_submission", "submission", "submission_ended", "lease_submissions", "start_submission", "settle_submission", "codes_of"}
+COMMANDS = {"accept_submission", "submission", "submission_ended", "lease_submissions", "start_submission", "settle_submission"}
 # Of a start and an end, which have tests of their own, and what asks nothing of the file.
-OTHER = {"open", "close", "outside", "wait"}
+OTHER = {"open", "close", "run_outside_transaction", "wait"}
 LOOPS = sorted(
     name
     for name, method in inspect.getmembers(SqliteStore, inspect.iscoroutinefunction)

@@ -59,12 +59,12 @@ class HubBench(Bench):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self._intake = PushBuffer(self.source, self.store, self.metrics, self.clock)
+        self._buffer = PushBuffer(self.source, self.store, self.metrics, self.clock)
 
     async def push(self, target: str, *arguments: Any) -> None:
         """One call of the hub, committed."""
-        await self._intake.put(json.dumps({"target": target, "arguments": arguments}, ensure_ascii=False).encode())
-        await self._intake._store_all([await self._intake._read(self._intake._waiting.popleft())])
+        await self._buffer.put(json.dumps({"target": target, "arguments": arguments}, ensure_ascii=False).encode())
+        await self._buffer._store_all([await self._buffer._read(self._buffer._waiting.popleft())])
 
     async def resync(self) -> None:
         await self.poller.round()
