@@ -61,7 +61,6 @@ class Connector:
         self._guard = Guard(source, self._crash_record)
         self._hooks = Hooks(module)
         self.hooks, self.doors, self.takes = self._hooks.names, self._hooks.doors, self._hooks.takes
-        self._verify, self._ingest, self._normalize = (self._hooks.direct(hook) for hook in ("verify", "ingest", "normalize"))
         self.description = checked_description(self._call("describe"), submits="submit" in self.hooks)
         self.settings: Any = None
 
@@ -124,7 +123,7 @@ class Connector:
         """
         before = self._crash_record.enter(self.source, "verify", envelope.body, otherwise=TransientError)
         try:
-            verdict = self._verify(envelope, self.settings, now, keys)
+            verdict = self._hooks.call("verify", envelope=envelope, settings=self.settings, now=now, keys=keys)
         except UnknownKey:
             raise
         except BaseException as error:
@@ -140,7 +139,9 @@ class Connector:
     def read(self, envelope: Envelope) -> Sequence[Event | Unreadable]:
         """Read a verified envelope. Of several events, an unusable one becomes a dead letter of its own. Raises as `admit` does."""
         try:
-            events = self._guard.call("ingest", lambda: list(self._ingest(envelope, self.settings) or ()), envelope.body)
+            events = self._guard.call(
+                "ingest", lambda: list(self._hooks.call("ingest", envelope=envelope, settings=self.settings) or ()), envelope.body
+            )
         except Rejected:
             raise
         except PermanentError as error:
@@ -200,7 +201,7 @@ class Connector:
     def normalize(self, event: Event, document: bytes, previous: Order | None = None) -> Order:
         """Make the canonical order. Raises PermanentError, Hold, Ignore or PluginError."""
         try:
-            order = self._guard.call("normalize", lambda: self._normalize(event, document, previous, self.settings), document)
+            order = self._call("normalize", document, event=event, document=document, previous=previous, settings=self.settings)
         except (TransientError, AuthError) as error:
             raise PluginError(f"normalize raised {type(error).__name__}, which is not its to raise") from error
         except Hold as hold:
@@ -265,8 +266,8 @@ class Connector:
             raise PluginError(f"submit returned {error}") from error
         return msgspec.structs.replace(made, events=tuple(events))
 
-    def _call(self, hook: str, **arguments: Any) -> Any:
-        return self._guard.call(hook, lambda: self._hooks.call(hook, **arguments))
+    def _call(self, hook: str, body: bytes | None = None, **arguments: Any) -> Any:
+        return self._guard.call(hook, lambda: self._hooks.call(hook, **arguments), body)
 
     async def _await(self, hook: str, subject: str = "", **arguments: Any) -> Any:
         return await self._guard.wait(hook, lambda: self._hooks.call(hook, **arguments), subject)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -72,21 +71,6 @@ class Hooks:
     def call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook through pluggy."""
         return self._callers[hook](**arguments)
-
-    def direct(self, hook: str) -> Callable[..., Any]:
-        """Return a hook's one implementation, for calls with the specification's arguments in order.
-
-        It is called as pluggy would call it, without pluggy's cost: every order passes here.
-        """
-        caller = self._callers[hook]
-        assert caller.spec is not None
-        specified, found = caller.spec.argnames, caller.get_hookimpls()
-        if not found:
-            return lambda *_: None
-        function, places = found[0].function, [specified.index(name) for name in found[0].argnames]
-        if places == list(range(len(specified))):
-            return function
-        return lambda *given: function(*[given[place] for place in places])
 
 
 def checked_description(found: object, *, submits: bool) -> Description:
