@@ -90,7 +90,7 @@ async def test_years_ahead_forget_nothing_and_say_so_until_the_clock_is_right(sh
     await jump(shop, YEARS_S)
     doubt = shop.store.clock_doubt()
     assert doubt is not None
-    for said in ("the clock says 2028-05-09", "about 2024-03-31", "gateway clock confirm", "nothing is erased"):
+    for said in ("the clock says 2028-05-09", "about 2024-03-31", "gateway clock confirm", "nothing is deleted"):
         assert said in doubt
     assert shop.store.retention_time() is None
     await jump(shop, -YEARS_S)

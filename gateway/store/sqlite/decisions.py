@@ -172,8 +172,7 @@ def _drop(db: Connection, row: Found, now_ms: int) -> None:
 
 def _go_on(db: Connection, row: Found, now_ms: int) -> None:
     """Make due what waited behind the row, or for this decision."""
-    if row.queue != "acknowledgements":
-        advance(db, now_ms, row.queue, *row.ordering_key)
+    advance(db, now_ms, row.queue, *row.ordering_key)
     if row.queue == "inbox" and row.order_id is not None:
         db.execute(
             "UPDATE outbox INDEXED BY outbox_by_order SET status = 'ready', due_at_ms = NULL, held_for = NULL, reason = NULL "
