@@ -69,7 +69,7 @@ class HttpTarget:
         self._sender.reset()
 
     def once_more(self) -> None:
-        """Let one request through with credentials that were refused."""
+        """Allow one more request with credentials that were refused."""
         self._sender.once_more()
 
     async def takes_connections(self) -> bool:

@@ -87,7 +87,7 @@ class AuthSender:
                 pass
 
     def once_more(self) -> None:
-        """Let one request through with credentials that were refused."""
+        """Allow one more request with credentials that were refused."""
         most = self._settings.max_consecutive_auth_failures
         self._failures = min(self._failures, most - 1)
         if not self._signer.renews:
