@@ -77,7 +77,8 @@ class Health:
     ) -> None:
         """Set the state of a door. While it is `starting`, its state is not logged."""
         self._door_up.labels(source, door).set(state == "up")
-        self._set(self.doors, (source, door), state, reason, next_at, "door", {"source": source, "door": door}, starting)
+        condition = Condition(state=state, since=self._clock.now(), reason=reason, next_at=next_at, logged=not starting)
+        self._set(self.doors, (source, door), condition, "door", {"source": source, "door": door})
 
     def set_broken(self, source: str, doors: Iterable[str], reason: str) -> None:
         """Set a source's plugin and all its doors down, with one warning."""
@@ -91,7 +92,8 @@ class Health:
     ) -> None:
         """Set the state of a target; `since` if that began before this process did."""
         self._target_up.labels(name).set(state == "up")
-        self._set(self.targets, name, state, reason, next_at, "target", {"target": name})
+        condition = Condition(state=state, since=self._clock.now(), reason=reason, next_at=next_at)
+        self._set(self.targets, name, condition, "target", {"target": name})
         self.targets[name].since = since or self.targets[name].since
 
     def reset(self) -> None:
@@ -128,31 +130,21 @@ class Health:
                 others = "; everything else waited for it" if on_loop else ""
                 yield {"source": source, "hook": hook, "reason": f"its hook {hook} did not return for {for_s:.0f} s{others}"}
 
-    def _set(
-        self,
-        where: dict[K, Condition],
-        key: K,
-        state: State,
-        reason: str | None,
-        next_at: datetime | None,
-        what: str,
-        names: dict[str, str],
-        starting: bool = False,
-    ) -> None:
+    def _set(self, where: dict[K, Condition], key: K, new: Condition, what: str, names: dict[str, str]) -> None:
         old = where.get(key)
-        if old is not None and old.state == state:
-            old.reason, old.next_at = reason, next_at
-            if old.logged or starting:
+        if old is not None and old.state == new.state:
+            old.reason, old.next_at = new.reason, new.next_at
+            if old.logged:
                 return
-            old.logged = True
+            old.logged = new.logged
         else:
-            where[key] = Condition(state=state, since=self._clock.now(), reason=reason, next_at=next_at, logged=not starting)
-        if starting:
+            where[key] = new
+        if not new.logged:
             return
-        if state in _UNHEALTHY:
-            log.warning(f"{what}.{state}", extra={**names, "reason": reason, "next_at": next_at and utc_text(next_at)})
+        if new.state in _UNHEALTHY:
+            log.warning(f"{what}.{new.state}", extra={**names, "reason": new.reason, "next_at": new.next_at and utc_text(new.next_at)})
         elif old is not None and old.state in _UNHEALTHY:
-            down_s = round((self._clock.now() - old.since).total_seconds(), 1)
+            down_s = round((new.since - old.since).total_seconds(), 1)
             log.info(f"{what}.up", extra={**names, "after_s": down_s})
 
 
