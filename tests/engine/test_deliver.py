@@ -397,7 +397,7 @@ async def test_a_hold_of_a_person_outlives_a_reload_and_a_restart_and_says_who_w
         await running.until(lambda running=running: waits(running))
         _, status = await running.get("/api/status")
         said = status["targets"]["erp"]
-        assert (said["state"], said["reason"][:35]) == ("paused", "paused by anna: stocktaking (since 20")
+        assert (said["state"], said["reason"][:37]) == ("paused", "paused by anna: stocktaking (since 20")
         assert said["since"] == before["targets"]["erp"]["since"]
         ready, answer = await running.get("/readyz")
         assert (ready, answer["reasons"]) == (503, [{"target": "erp", "reason": said["reason"]}])
