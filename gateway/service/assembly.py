@@ -78,7 +78,7 @@ def assemble(path: Path, plugins: Mapping[str, Plugin] | None = None, crash_reco
     source is built) takes down only its own sources.
 
     Args:
-        suspects: Record of the plugins during which the process ended before; for a gateway that runs.
+        crash_record: Record of the plugins during which the process ended before; for a gateway that runs.
     Raises:
         ConfigError: With every problem at once, those of the plugins too.
     """

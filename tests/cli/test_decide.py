@@ -164,7 +164,7 @@ async def test_status_and_the_page_say_what_does_not_move(start, erp, run: Run) 
     (one,) = (await run("status", "--json")).json["waiting"]
     assert (one["queue"], one["name"], one["rows"], one["row"], one["on"]) == ("outbox", "erp", 1, "outbox:1", "side")
     await running.stop()
-    assert "the gateway does not run" in (await run("outbox")).out
+    assert "the gateway is not running" in (await run("outbox")).out
 
 
 async def page(running: Any) -> str:
