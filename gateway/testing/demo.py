@@ -1,8 +1,8 @@
-"""`gateway demo`: the gateway with every installed vendor simulated on loopback, and a simulated ERP.
+"""Demo of `gateway demo`: the gateway with simulated vendors and a simulated ERP on loopback.
 
-The gateway is a process of its own, started as an admin would start it, so that it can be killed while one watches. The
-simulators and the ERP live in this process; they know what was sent and what arrived, and `--once` compares the two. Where a vendor
-takes orders, the ERP creates some through the gateway.
+The gateway is a process of its own, started as an administrator starts it, so that it can be killed. The simulators and the ERP live in
+this process; they know what was sent and what arrived, and `--once` compares the two. If a vendor takes orders, the ERP creates some
+through the gateway.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SHARE_CREATED = 0.2
 
 
 def simulators() -> dict[str, Simulator]:
-    """One simulator for each installed connector that brings one."""
+    """Make a simulator for each installed connector that has one. Raises GatewayError if there is none."""
     works = {plugin.name for plugin in installed().values() if plugin.problem is None}
     found: dict[str, Simulator] = {point.name: point.load()() for point in entry_points(group=GROUP) if point.name in works}
     if not found:
@@ -47,10 +47,10 @@ def simulators() -> dict[str, Simulator]:
 
 
 class Demo:
-    """Everything that runs, and what is said about it.
+    """Gateway process, simulators and ERP of one demo.
 
     Args:
-        usual_ports: Those of the documents where they are free. After a kill somebody else may take them: not where nobody looks.
+        usual_ports: Use the ports of the documents if they are free. Another program may take them after a kill.
     """
 
     def __init__(self, folder: Path, vendors: dict[str, Simulator], *, usual_ports: bool = True) -> None:
@@ -69,11 +69,11 @@ class Demo:
 
     @property
     def orderable(self) -> dict[str, Orderable]:
-        """The vendors at which the ERP creates orders."""
+        """Vendors at which the ERP creates orders."""
         return {name: simulator for name, simulator in self.vendors.items() if isinstance(simulator, Orderable)}
 
     async def create(self, source: str, wish: Wish) -> Sent:
-        """Have the ERP create an order; how the vendor will have it in the end."""
+        """Create an order at a vendor, as the ERP; returns the order that the vendor should have."""
         status = await submit_command(f"http://127.0.0.1:{self.out_port}", _TOKEN, source, wish)
         say("ERP", f"creates {wish.sent.order_number} at {source}, {wish.command}: {status or 'no answer'}")
         return wish.sent
@@ -97,7 +97,7 @@ class Demo:
         print(f"  gateway process      {self._pid()}; try kill -9 {self._pid()} and watch\n", flush=True)
 
     async def stop(self) -> int:
-        """Stop everything as systemd would; the gateway's exit code."""
+        """Stop everything as systemd does; returns the gateway's exit code."""
         self._stopping = True
         if self._watch:
             self._watch.cancel()
@@ -111,12 +111,12 @@ class Demo:
         return code
 
     def kill(self) -> None:
-        """kill -9; it is started again at once."""
+        """Kill the gateway with SIGKILL; it is started again at once."""
         if self._child is not None:
             self._child.kill()
 
     async def status(self) -> dict[str, Any]:
-        """What `gateway status --json` says."""
+        """Return the output of `gateway status --json`."""
         command = [sys.executable, "-m", "gateway.cli.main", "status", "--json", "--config", str(self._config)]
         child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await child.communicate()
@@ -178,7 +178,7 @@ class Demo:
 
 
 async def once(demo: Demo) -> int:
-    """A fixed set of orders through every door and of the ERP's own making, a kill in the middle, and the comparison."""
+    """Send a fixed set of orders through every door and from the ERP, kill the gateway in between, and compare."""
     demo.erp.arm("slow", times=2, delay_s=0.5)
     demo.erp.arm("lose_answer", times=2)
     demo.erp.arm("status", times=2, status=503)
@@ -205,7 +205,7 @@ async def once(demo: Demo) -> int:
 
 
 def judged(rows: Sequence[Row], held: int, wanted: int, doubled: Sequence[str]) -> Iterator[str]:
-    """What is not as it should be; nothing where all is well."""
+    """Yield what differs from the expected result."""
     if wrong := sum(row.verdict != "ok" for row in rows):
         yield f"{wrong} orders are not in the ERP as they were sent"
     if held != wanted:
@@ -215,7 +215,7 @@ def judged(rows: Sequence[Row], held: int, wanted: int, doubled: Sequence[str]) 
 
 
 async def live(demo: Demo) -> int:
-    """Orders at random until Ctrl-C."""
+    """Send random orders until Ctrl-C."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -252,7 +252,7 @@ async def _show_arrivals(demo: Demo) -> None:
 
 
 async def _arrival(demo: Demo, sent: Sequence[tuple[str, Sent]]) -> list[Row]:
-    """Wait until what should arrive has arrived, and nothing is under way any more; how they compare then."""
+    """Wait until every order has arrived and no row is open; returns the comparison."""
 
     def rows() -> list[Row]:
         return compare(sent, demo.erp.messages(), torn_keys(demo.erp))
@@ -273,7 +273,7 @@ def _under_way(status: dict[str, Any]) -> bool:
 
 
 def say(who: str, what: str) -> None:
-    """One line, with the time."""
+    """Print a line with the time."""
     print(f"{datetime.now().astimezone():%H:%M:%S}  {who:<12} {what}", flush=True)
 
 
@@ -287,7 +287,7 @@ async def _listens(port: int) -> bool:
 
 
 def _ports(*wanted: int) -> list[int]:
-    """The usual ports where they are free, else any; each another one."""
+    """Return the wanted ports where they are free, else others, all different."""
     with contextlib.ExitStack() as taken:
         return [_port(one, taken) for one in wanted]
 
@@ -313,5 +313,5 @@ async def _run(is_once: bool) -> int:
 
 
 def main(*, once: bool) -> int:
-    """Run the demo; the exit code."""
+    """Run the demo and return its exit code."""
     return asyncio.run(_run(once))
