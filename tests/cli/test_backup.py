@@ -274,7 +274,7 @@ async def test_a_foreign_reader_that_keeps_the_log_is_named(start, erp, run: Run
 
 
 async def is_named(run: Run) -> bool:
-    return "a program keeps the database open for reading" in (await run("status")).out
+    return "another program keeps the database open for reading" in (await run("status")).out
 
 
 async def is_over(running: Any) -> bool:
