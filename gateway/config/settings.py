@@ -332,7 +332,7 @@ def _check_callers(submit: SubmitSettings | None, sources: Mapping[str, Any], re
         if not _NAME.match(name):
             report.add(at, _BAD_NAME)
         elif name == OPERATOR:
-            report.add(at, "is the name under which `gateway submit` hands in commands; choose another one")
+            report.add(at, "is the name under which `gateway submit` sends commands; choose another one")
         if (other := known.setdefault(caller.token_sha256.lower(), name)) != name:
             report.add((*at, "token_sha256"), f"is the token of [submit.callers.{other}] too; make one for each with `gateway token`")
         for n, pattern in enumerate(caller.commands):

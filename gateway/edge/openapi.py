@@ -166,7 +166,7 @@ _RESPONSES = {
     "409": _refusal("The key stands for another command, or there is a command for this number already; `id` names it where it is yours"),
     "413": _refusal("The body is too long"),
     "415": _refusal("The Content-Type is not JSON"),
-    "422": _refusal("The body does not fit; lists every problem", "Misfit"),
+    "422": _refusal("The body does not fit; lists every problem", "InvalidBody"),
     "429": _refusal("Too many requests a second", Retry_After=""),
     "503": _refusal("The command may not be committed: send the same again under the same key", Retry_After=""),
 }
@@ -195,5 +195,5 @@ _SCHEMAS: Mapping[str, Any] = {
         error=_ERROR,
     ),
     "Refusal": _object("problem", problem={"type": "string"}, id={"type": "string"}),
-    "Misfit": _object("problems", problems={"type": "array", "minItems": 1, "items": _PROBLEM}),
+    "InvalidBody": _object("problems", problems={"type": "array", "minItems": 1, "items": _PROBLEM}),
 }

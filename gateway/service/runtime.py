@@ -186,7 +186,7 @@ class Runtime:
             self._store,
             self._metrics,
             self._clock,
-            dial=lambda subscription, ears: Session(subscription, ears, http, self._clock),
+            dial=lambda subscription, listener: Session(subscription, listener, http, self._clock),
             resync=self.pollers[source.name].resync,
         )
 

@@ -141,12 +141,12 @@ def _number(body: bytes) -> str:
 class Flapping:
     """A session that is online for a moment, and then ended."""
 
-    def __init__(self, ears: Realtime, clock: ManualClock, tries: list[float]) -> None:
-        self._ears, self._clock, self._tries = ears, clock, tries
+    def __init__(self, listener: Realtime, clock: ManualClock, tries: list[float]) -> None:
+        self._listener, self._clock, self._tries = listener, clock, tries
 
     async def run(self) -> None:
         self._tries.append(self._clock.monotonic())
-        self._ears.on_connected()
+        self._listener.on_connected()
         raise Disconnected("closed", "at once")
 
 
@@ -160,7 +160,7 @@ async def check_a_flapping_hub_is_not_hammered(door: Door, backoff: type[Backoff
 
     realtime = Realtime(
         door.source, door.store, door.metrics, clock,
-        dial=lambda _, ears: Flapping(ears, clock, tries), resync=resync, backoff=backoff(dice=random.Random(seed).random),
+        dial=lambda _, listener: Flapping(listener, clock, tries), resync=resync, backoff=backoff(dice=random.Random(seed).random),
     )  # fmt: skip
     task = asyncio.create_task(realtime.run())
     try:

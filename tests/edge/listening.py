@@ -57,7 +57,7 @@ class Door:
             store,
             self.metrics,
             self.clock,
-            dial=lambda subscription, ears: session(subscription, ears, self.http, self.clock),
+            dial=lambda subscription, listener: session(subscription, listener, self.http, self.clock),
             resync=self.poller.resync,
             backoff=backoff or Backoff(least_s=0.05, no_reconnect_s=0.3, stable_s=0.5),
         )

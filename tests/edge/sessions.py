@@ -43,8 +43,8 @@ class Listener:
         self.bad.append((record, reason))
 
 
-def session(url: str, ears: Any, http: aiohttp.ClientSession, kind: type[Session] = Session, **more: Any) -> Session:
-    return kind(Subscription(**{"url": url, **SHORT, **more}), ears, http, SystemClock())
+def session(url: str, listener: Any, http: aiohttp.ClientSession, kind: type[Session] = Session, **more: Any) -> Session:
+    return kind(Subscription(**{"url": url, **SHORT, **more}), listener, http, SystemClock())
 
 
 @asynccontextmanager
@@ -70,13 +70,13 @@ async def try_once(
     hub: FaultHub | str, then: Callable[[], Awaitable[None]] | None = None, *, http: aiohttp.ClientSession | None = None, **more: Any
 ) -> tuple[Disconnected, Listener]:
     """One session from beginning to end; `then` is done once it is online."""
-    ears = Listener()
+    listener = Listener()
     url = hub if isinstance(hub, str) else hub.url
     async with http_session() as own:
-        task = asyncio.create_task(ending(session(url, ears, http or own, **more)))
+        task = asyncio.create_task(ending(session(url, listener, http or own, **more)))
         if then is not None:
             assert isinstance(hub, FaultHub)
-            await hub.until(lambda: ears.was_online or task.done())
+            await hub.until(lambda: listener.was_online or task.done())
             if not task.done():
                 await then()
-        return await task, ears
+        return await task, listener

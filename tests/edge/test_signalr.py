@@ -36,9 +36,9 @@ async def heard(hub: FaultHub, *raw: bytes) -> Listener:
         await hub.send("last", 1)
         await hub.close(allow_reconnect=True)
 
-    ended, ears = await try_once(hub, send)
-    assert (ended.cause, ears.got.pop()) == ("closed", ("last", b"[1]"))
-    return ears
+    ended, listener = await try_once(hub, send)
+    assert (ended.cause, listener.got.pop()) == ("closed", ("last", b"[1]"))
+    return listener
 
 
 @pytest.mark.parametrize("per_frame", [1, 50])
@@ -50,15 +50,15 @@ async def test_ten_thousand_events_in_order(per_frame: int) -> None:
             await hub.burst(10_000, per_frame, "T", lambda n: [n])
             await hub.close()
 
-        _, ears = await try_once(hub, send)
-    assert ears.got == [("T", b"[%d]" % n) for n in range(10_000)]
+        _, listener = await try_once(hub, send)
+    assert listener.got == [("T", b"[%d]" % n) for n in range(10_000)]
 
 
 async def test_arguments_stay_as_they_were_written() -> None:
     odd = b'[ 1.10, 12345678901234567890.123, 1e2, "\\u00e4\xc3\xa4", null, {"b":1, "a" : [2]} ]'
     async with fault_hub() as hub:
-        ears = await heard(hub, frame(b'{"arguments":' + odd + b',"type":1,"target":"T","headers":{"x":"y"}}' + END))
-    assert ears.got == [("T", odd)]
+        listener = await heard(hub, frame(b'{"arguments":' + odd + b',"type":1,"target":"T","headers":{"x":"y"}}' + END))
+    assert listener.got == [("T", odd)]
 
 
 HEARD: dict[str, tuple[list[bytes], list[tuple[str, bytes]]]] = {
@@ -104,24 +104,24 @@ async def test_a_text_split_inside_a_character_is_joined() -> None:
     whole = invocation("T", "Łucja ä €")
     cut = whole.index("ä".encode()) + 1
     async with fault_hub() as hub:
-        ears = await heard(hub, frame(whole[:cut], TEXT, fin=False) + frame(whole[cut:], CONTINUATION))
-    assert ears.got == [("T", '["Łucja ä €"]'.encode())]
+        listener = await heard(hub, frame(whole[:cut], TEXT, fin=False) + frame(whole[cut:], CONTINUATION))
+    assert listener.got == [("T", '["Łucja ä €"]'.encode())]
 
 
 async def test_web_socket_pings_are_answered() -> None:
     """C10."""
     async with fault_hub() as hub:
-        ears = await heard(hub, frame(b"", PING) + frame(b"payload", PING) + frame(invocation("T", 1)))
+        listener = await heard(hub, frame(b"", PING) + frame(b"payload", PING) + frame(invocation("T", 1)))
         assert hub.lines[0].pongs == [b"", b"payload"]
-    assert ears.got == [("T", b"[1]")]
+    assert listener.got == [("T", b"[1]")]
 
 
 async def test_events_in_the_frame_of_the_handshake_are_heard() -> None:
     """C16."""
     async with fault_hub() as hub:
         hub.welcome = [invocation("T", 1), record({"type": 6}), invocation("T", 2)]
-        _, ears = await try_once(hub, hub.close)
-    assert ears.got == [("T", b"[1]"), ("T", b"[2]")]
+        _, listener = await try_once(hub, hub.close)
+    assert listener.got == [("T", b"[1]"), ("T", b"[2]")]
 
 
 async def test_a_handshake_in_pieces_is_joined() -> None:
@@ -133,15 +133,15 @@ async def test_a_handshake_in_pieces_is_joined() -> None:
             await line.write(frame(b"}" + END + invocation("T", 1)))
 
         hub.then = rest
-        ended, ears = await try_once(hub, hub.close)
-    assert (ended.cause, ears.got) == ("close_no_reconnect", [("T", b"[1]")])
+        ended, listener = await try_once(hub, hub.close)
+    assert (ended.cause, listener.got) == ("close_no_reconnect", [("T", b"[1]")])
 
 
 async def test_our_handshake_and_pings_are_the_protocols() -> None:
     async with fault_hub() as hub:
-        ears = Listener()
+        listener = Listener()
         async with http_session() as http:
-            task = asyncio.create_task(ending(session(hub.url, ears, http)))
+            task = asyncio.create_task(ending(session(hub.url, listener, http)))
             await hub.until(lambda: bool(hub.live))
             line, since = hub.live[0], time.monotonic()
             await hub.until(lambda: len(line.pings) >= 5)
@@ -167,9 +167,9 @@ async def test_a_message_may_be_as_long_as_the_limit_and_a_longer_one_is_kept_un
             await hub.send("Behind", 1)
             await hub.close(allow_reconnect=True)
 
-        ended, ears = await try_once(hub, send)
-    assert (ended.cause, [target for target, _ in ears.got]) == ("closed", ["Before", "Behind"] if more else ["Before", "T", "Behind"])
-    assert [(record[-30:], reason) for record, reason in ears.bad] == [
+        ended, listener = await try_once(hub, send)
+    assert (ended.cause, [target for target, _ in listener.got]) == ("closed", ["Before", "Behind"] if more else ["Before", "T", "Behind"])
+    assert [(record[-30:], reason) for record, reason in listener.bad] == [
         (invocation("T", text)[:-1][-30:], "a message is longer than 1048576 bytes")
     ] * more
 
@@ -210,9 +210,9 @@ BROKEN = {
 @pytest.mark.parametrize("bad", BROKEN.values(), ids=BROKEN)
 async def test_a_broken_record_is_kept_with_its_bytes_and_those_round_it_are_heard(bad: bytes) -> None:
     async with fault_hub() as hub:
-        ears = await heard(hub, frame(invocation("T", 1) + bad + END + invocation("T", 2)), frame(invocation("T", 3)))
-    assert ears.got == [("T", b"[1]"), ("T", b"[2]"), ("T", b"[3]")]
-    ((kept, reason),) = ears.bad
+        listener = await heard(hub, frame(invocation("T", 1) + bad + END + invocation("T", 2)), frame(invocation("T", 3)))
+    assert listener.got == [("T", b"[1]"), ("T", b"[2]"), ("T", b"[3]")]
+    ((kept, reason),) = listener.bad
     assert kept == bad
     assert reason.startswith("a record that is not the hub protocol's: ")
     assert "cut" not in reason
@@ -220,8 +220,8 @@ async def test_a_broken_record_is_kept_with_its_bytes_and_those_round_it_are_hea
 
 async def test_a_hub_that_sends_nothing_but_nonsense_is_left_after_a_hundred_records() -> None:
     async with fault_hub() as hub:
-        ended, ears = await try_once(hub, lambda: hub.write(frame((b"{" + END) * 60 + invocation("T", 1) + (b"{" + END) * 101)))
-    assert (ended.cause, len(ears.bad), ears.got) == ("protocol", 160, [("T", b"[1]")])
+        ended, listener = await try_once(hub, lambda: hub.write(frame((b"{" + END) * 60 + invocation("T", 1) + (b"{" + END) * 101)))
+    assert (ended.cause, len(listener.bad), listener.got) == ("protocol", 160, [("T", b"[1]")])
     assert "more than 100 records in a row" in ended.reason
 
 
@@ -237,8 +237,8 @@ BAD = {
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD)
 async def test_what_makes_no_sense_ends_the_session_and_takes_nothing_good_with_it(raw: bytes) -> None:
     async with fault_hub() as hub:
-        ended, ears = await try_once(hub, lambda: hub.write(frame(invocation("T", 1) + invocation("T", 2)) + raw))
-    assert (ended.cause, ears.got) == ("protocol", [("T", b"[1]"), ("T", b"[2]")])
+        ended, listener = await try_once(hub, lambda: hub.write(frame(invocation("T", 1) + invocation("T", 2)) + raw))
+    assert (ended.cause, listener.got) == ("protocol", [("T", b"[1]"), ("T", b"[2]")])
 
 
 # --- endings (C3)
@@ -288,16 +288,16 @@ async def test_what_came_before_the_end_is_heard_however_long_it_takes() -> None
             await super().on_call(target, arguments)
             await slow.wait()
 
-    ears = Slow()
+    listener = Slow()
     async with fault_hub() as hub, http_session() as http:
-        task = asyncio.create_task(ending(session(hub.url, ears, http, keep_alive_s=0.02)))
-        await hub.until(lambda: ears.was_online)
+        task = asyncio.create_task(ending(session(hub.url, listener, http, keep_alive_s=0.02)))
+        await hub.until(lambda: listener.was_online)
         await hub.burst(100, 1, "T", lambda n: [n])
         await hub.stop()
         await asyncio.sleep(0.3)
         assert not task.done()
         slow.set()
-        assert ((await task).cause, len(ears.got)) == ("broken", 100)
+        assert ((await task).cause, len(listener.got)) == ("broken", 100)
 
 
 async def test_a_hub_that_says_nothing_any_more_is_given_up_after_the_server_timeout() -> None:
@@ -365,10 +365,10 @@ STATUSES: dict[int, Cause] = {
 async def test_every_status_is_told_apart(where: Any, status: int, cause: Cause) -> None:
     async with fault_hub() as hub, fault_hub(key=None) as elsewhere:
         hub.refuse(where, status, body=b"x" * 98 + b"101", times=9, retry_after="7", location=elsewhere.url, x_date="101 101")
-        ended, ears = await try_once(hub)
+        ended, listener = await try_once(hub)
         if status == 200:
             cause = "not_a_hub" if where == "negotiate" else "refused"
-        assert (ended.cause, ears.was_online, len(elsewhere.heard)) == (cause, False, 0)
+        assert (ended.cause, listener.was_online, len(elsewhere.heard)) == (cause, False, 0)
         assert ended.retry_after_s == (None if status == 200 and where == "negotiate" else 7)
         assert len(hub.heard) == (1 if where == "negotiate" else 2)
 
@@ -505,8 +505,8 @@ async def test_a_redirect_without_end_is_given_up() -> None:
 async def test_a_refused_handshake_is_a_matter_of_configuration(answer: bytes) -> None:
     async with fault_hub() as hub:
         hub.handshake = answer + END
-        ended, ears = await try_once(hub)
-        assert (ended.cause, ears.was_online) == ("not_a_hub", False)
+        ended, listener = await try_once(hub)
+        assert (ended.cause, listener.was_online) == ("not_a_hub", False)
 
 
 async def test_a_handshake_answer_without_end_is_not_read_for_ever() -> None:
@@ -519,8 +519,8 @@ async def test_a_handshake_answer_without_end_is_not_read_for_ever() -> None:
 async def test_events_before_a_handshake_are_no_handshake() -> None:
     async with fault_hub() as hub:
         hub.handshake = invocation("T", 1)
-        ended, ears = await try_once(hub)
-    assert (ended.cause, ears.got) == ("not_a_hub", [])
+        ended, listener = await try_once(hub)
+    assert (ended.cause, listener.got) == ("not_a_hub", [])
 
 
 async def test_without_negotiation_the_web_socket_is_opened_at_once() -> None:

@@ -125,8 +125,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 async def test_an_own_authority_is_trusted_where_it_is_named(own: Certificate) -> None:
     async with fault_hub(tls=own.serving()) as hub, http_session(ca_file=own.pem) as http:
         assert hub.url.startswith("https://")
-        ended, ears = await try_once(hub, hub.close, http=http)
-    assert (ended.cause, ears.was_online) == ("close_no_reconnect", True)
+        ended, listener = await try_once(hub, hub.close, http=http)
+    assert (ended.cause, listener.was_online) == ("close_no_reconnect", True)
 
 
 async def test_a_certificate_of_nobody_we_know_is_refused(own: Certificate) -> None:

@@ -1,4 +1,4 @@
-"""What an ERP hands in for Pickup Cloud: the vendor's own fields, and the rules that its pages name (seed 001, vendors/pickup_cloud.md).
+"""Bodies of commands for Pickup Cloud: the vendor's own fields, and the rules that its pages name (seed 001, vendors/pickup_cloud.md).
 
 Which fields are required is not documented. Required here are the order's number and its articles, with code and quantity, for without
 them nothing can be put into a machine, and what makes an order recurrent. Everything else may be absent, null or empty, and reaches the

@@ -1,4 +1,4 @@
-"""What an ERP may hand in: the vendor's fields and rules (seed 001), and the vendor's own example requests."""
+"""Bodies of commands: the vendor's fields and rules (seed 001), and the vendor's own example requests."""
 
 from __future__ import annotations
 
