@@ -43,7 +43,7 @@ def pytest_report_header() -> str:
     return f"seed {SEED}; the same once more: TEST_SEED={SEED} make test"
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)  # before the answer of pytest-xdist itself
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers a core: most of the time a test waits for a socket or a process."""
     return min(8, 2 * len(os.sched_getaffinity(0)))
