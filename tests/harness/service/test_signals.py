@@ -276,7 +276,7 @@ async def test_a_token_that_was_refused_is_followed_by_the_new_one(
     installation.write()
     async with installation.serve() as serving:
         assert await serving.deliver(session, acme.body("o1")) == 200
-        await serving.until(lambda: bool(serving.events("target.hold")))
+        await serving.until(lambda: bool(serving.events("target.paused")))
         (installation.folder / "token").write_text("new-token")
         await erp.wait_for(1, timeout_s=15)
 
