@@ -56,7 +56,7 @@ def verify(envelope: Envelope, settings: Settings) -> bool:
 
 @hookimpl
 def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
-    """One order per request."""
+    """Read the order of a request."""
     order = read(envelope.body)
     if (why := refusal(order, settings)) is not None:
         raise Rejected(why.said)
@@ -65,7 +65,7 @@ def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
 
 @hookimpl
 async def poll(cursor: str | None, since: datetime, now: datetime, client: VendorClient, settings: Settings) -> Page:
-    """One page of the list (see `paging`). A page number that is no longer there, a 404, is the end of the list."""
+    """Fetch one page of the list (see `paging`). A 404 for a page number above 1 is the end of the list."""
     watermark, round_ = paging.resume(cursor, since, now, settings)
     sweep = round_.sweep
     gone = (404,) if sweep.page > 1 else ()

@@ -20,7 +20,7 @@ SANDBOX = "TEST-OUTLET-1"
 
 
 def line(article: int, quantity: int) -> dict[str, Any]:
-    """One of `packages`, as in the vendor's "Receive Orders" page, 3; the total rounded to cents."""
+    """Make an entry of `packages`, as in the vendor's "Receive Orders" page, 3; the total is rounded to cents."""
     number, name, price = CATALOGUE[article]
     return {
         "stock_item": {"name": name},

@@ -27,7 +27,7 @@ class _Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Content(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is absent is left out: null, missing and empty are the same."""
+    """Content of an order without its empty fields: null, missing and empty are the same."""
 
     order_number: str | None = None
     owned_by: str | None = None
@@ -57,7 +57,7 @@ def event(order: PurchaseOrder, document: bytes, zone: tzinfo) -> Event:
 
 
 def ordered_at(order: PurchaseOrder, zone: tzinfo) -> datetime | None:
-    """When the customer pressed send; None where that cannot be read, which no order is refused for."""
+    """Return the time of ordering, or None if it is unreadable; no order is refused for that."""
     try:
         return instant(order.ordered_on, zone)
     except ValueError:
@@ -69,7 +69,7 @@ def _says_its_zone(text: str | None) -> bool:
 
 
 def content(order: PurchaseOrder, zone: tzinfo) -> bytes:
-    """What the customer decided, in one spelling: null, missing and empty are the same, and so are `12.50` and `12.5`, or
+    """Encode the customer's decisions in one spelling: null, missing and empty are the same, as are `12.50` and `12.5`, and
     one instant in two zones.
 
     Left out: `status` and the marks, which are not the customer's doing, and `ordered_on`, the moment of pressing send,

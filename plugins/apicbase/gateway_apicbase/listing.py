@@ -1,4 +1,4 @@
-"""One page of the supplier's order list, whole or in part readable (vendors/apicbase.md section 2).
+"""Page of the supplier's order list; single rows may be unreadable (vendors/apicbase.md section 2).
 
     {"count": 2, "next": "https://.../?page=2", "previous": null, "results": [{...}, {...}]}
 
@@ -28,7 +28,7 @@ _NEXT_LIMIT = 2000
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One order, or one dead letter. `ordered_at` is None where it cannot be told."""
+    """Row of the list: an order or a dead letter. `ordered_at` is None if unknown."""
 
     found: Event | Unreadable
     ordered_at: datetime | None
@@ -51,7 +51,7 @@ class Listing(Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
 
     def has_more(self, page_size: int) -> bool:
-        """Whether there may be another page; where the vendor does not say, a full page means yes."""
+        """Return True if there may be another page; if the vendor does not say, a full page means yes."""
         if self.has_next is not None:
             return self.has_next
         return len(self.rows) >= min(page_size, _DEFAULT_PAGE_SIZE)

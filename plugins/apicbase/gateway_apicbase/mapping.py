@@ -113,7 +113,7 @@ def _line(n: int, package: Package, notes: _Notes) -> Line:
 
 
 def _adds_up(lines: tuple[Line, ...], total: Decimal | None, decimals: int) -> bool:
-    """Whether each line is quantity times price, and the order the sum of its lines, to half of the smallest coin.
+    """Return True if each line is quantity times price and the order the sum of its lines, to half of the smallest coin.
 
     The vendor does not say whether it adds rounded or exact lines, so either will do. What is absent is not compared.
     """
@@ -131,5 +131,5 @@ def _adds_up(lines: tuple[Line, ...], total: Decimal | None, decimals: int) -> b
 
 
 def _raw(value: Any) -> str:
-    """What came, short enough to look at, and without NUL, which not every system can store."""
+    """Return a value as short text without NUL, which not every system can store."""
     return str(value)[:_RAW_LIMIT].replace("\x00", "\ufffd")

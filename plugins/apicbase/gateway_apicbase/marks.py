@@ -46,7 +46,7 @@ async def mark(receipts: Sequence[Receipt], client: VendorClient, settings: Sett
 
 
 async def _send(batch: Sequence[Receipt], client: VendorClient, settings: Settings) -> Collection[int] | None:
-    """One PATCH; None where Apicbase refuses it."""
+    """Send a PATCH; return None if Apicbase refuses it."""
     path = (settings.mark_path or settings.list_path).replace("{id}", quote(batch[0].reference, safe=""))
     body = [_body(receipt) for receipt in batch]
     answer = await client.request("PATCH", path, json=body if settings.mark_body == "list" else body[0], accept=_REFUSED)

@@ -1,5 +1,4 @@
-"""How polling goes through the supplier's order list, and what it remembers in between (vendors/apicbase.md section 4,
-cases 4 to 6).
+"""Paging through the supplier's order list, and the cursor between two requests (vendors/apicbase.md section 4, cases 4 to 6).
 
 A *round* asks for `status=ORDERED` and then for `status=DELIVERED`, since an order that the customer marks as delivered
 between two polls leaves the first list. Both *sweeps* begin an overlap below the watermark, which is the newest `ordered_on`
@@ -34,11 +33,11 @@ _MAX_PASSES = 5
 
 
 class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One status, under way.
+    """Pass over the orders of one status, not finished.
 
     Attributes:
-        lower: Where it began; nothing older is wanted.
-        after: What the next request asks for: orders later than this.
+        lower: Its beginning; older orders are not requested.
+        after: Lower bound of the next request, exclusive.
         page: Its page, from 1.
         query: The vendor's own query for that page.
         last: The newest order of the page before, where both belong to one request by key.
@@ -72,7 +71,7 @@ class Round(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is stored between two calls. `round` is None between two rounds."""
+    """State stored between two calls. `round` is None between two rounds."""
 
     watermark: datetime
     round: Round | None = None
@@ -120,7 +119,7 @@ def parameters(sweep: Sweep, settings: Settings) -> Mapping[str, str]:
 
 
 def after_page(watermark: datetime, round_: Round, listing: Listing, settings: Settings) -> Cursor:
-    """Where things stand once a page has been read. Raises PermanentError where the list leads nowhere."""
+    """Return the cursor after a page. Raises PermanentError if the list leads nowhere."""
     times = [row.ordered_at for row in listing.rows if row.ordered_at is not None]
     newest = max([*times, *([round_.newest] if round_.newest else [])], default=None)
     sweep = advance(round_.sweep, listing, settings)

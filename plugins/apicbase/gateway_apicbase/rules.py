@@ -1,4 +1,4 @@
-"""What can be wrong with a readable order, and who hears of it (vendors/apicbase.md section 3, "answer policy").
+"""Rules for readable orders, and who is told of a breach (vendors/apicbase.md section 3, "answer policy").
 
 By webhook an order can still be refused: the customer reads the reason, and the order stays in the cart. In the list it is
 `ORDERED` already, which "can't be reverted" (vendor's "Receive Orders" page, 2.2): there a person has to tell the customer.
@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 class Why(Struct, frozen=True, kw_only=True):
-    """Why a rule is broken: `said` to the customer, in the words of the order, and `kept` as a reason, which holds no value of it."""
+    """Reason why an order breaks a rule: `said` to the customer, with values of the order, and `kept` in the store, without."""
 
     said: str
     kept: str
@@ -45,7 +45,7 @@ def broken(order: PurchaseOrder, settings: Settings) -> dict[Rule, Why]:
 
 
 def refusal(order: PurchaseOrder, settings: Settings) -> Why | None:
-    """Why this order is not wanted here; None where it is."""
+    """Return the reason for refusing the order, or None."""
     if not settings.refuse:
         return None
     reasons = [why for rule, why in broken(order, settings).items() if rule in settings.refuse]
@@ -57,7 +57,7 @@ def _paths(lines: Collection[int]) -> str:
 
 
 def _is_unknown(word: str | None, known: TextList | None) -> bool:
-    """A list that is empty just now, because its file is being rewritten, knows nothing and accuses nobody."""
+    """Return True if the list lacks the word; a list that is empty, because its file is being rewritten, lacks nothing."""
     words = known.words if known else frozenset[str]()
     return bool(words) and word not in words
 

@@ -1,4 +1,4 @@
-"""What `[sources.NAME.settings]` may hold for Apicbase (CONTRACT section 3)."""
+"""Settings for Apicbase in `[sources.NAME.settings]` (CONTRACT section 3)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Start(_Table, frozen=True, kw_only=True):
-    """Where polling begins: orders of up to and including this instant are never asked for."""
+    """Start of polling: orders up to and including this instant are never requested."""
 
     after: Annotated[datetime, Meta(tz=True)]
 
@@ -75,7 +75,7 @@ class Settings(_Table, frozen=True, kw_only=True):
     mark_body: Literal["one", "list"] = "one"
 
     def check(self) -> Iterable[tuple[str, str]]:
-        """What a type does not say."""
+        """Check what the types cannot."""
         for key, (form, words) in _FORMS.items():
             value = getattr(self, key)
             if value is not None and not re.fullmatch(form, value):

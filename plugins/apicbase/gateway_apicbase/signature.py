@@ -33,10 +33,10 @@ _unescape = json.JSONDecoder(strict=False).decode
 
 
 def is_genuine(body: bytes, given: str | None, secrets: Sequence[str], *, ascii_fallback: bool) -> bool:
-    """Whether `given` is the signature of `body` under one of the secrets.
+    """Return True if `given` is the signature of `body` under one of the secrets.
 
-    Case does not matter; a prefix, a missing or a doubled header (None) does. What does not even look like a signature is
-    refused before the body is looked at.
+    Case does not matter; a prefix, a missing or a doubled header (None) does. Text of another form is refused before the
+    body is read.
     """
     signature = (given or "").lower()
     if not _HEX_SHA256.fullmatch(signature):

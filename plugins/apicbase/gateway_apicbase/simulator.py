@@ -42,7 +42,7 @@ _PAUSE_S = 0.5
 
 
 class Listed(Struct):
-    """An order that Apicbase counts as sent. `raw` stands in the list in place of its JSON, to be as wrong as one likes."""
+    """Order that Apicbase counts as sent. `raw`, which may be malformed, replaces its JSON in the list."""
 
     order: dict[str, Any]
     ordered_at: datetime
@@ -131,7 +131,7 @@ class ApicbaseSimulator:
         return {"connector": "apicbase", "settings": settings}
 
     def settings(self) -> dict[str, Any]:
-        """Its `[sources.NAME.settings]`, but for the secrets."""
+        """Return its `[sources.NAME.settings]` without the secrets."""
         return {
             "currency": "EUR",
             "base_url": self.address,
@@ -220,7 +220,7 @@ class ApicbaseSimulator:
         return "failed"
 
     async def post(self, url: str, order: dict[str, Any], *, as_utf8: bool = False) -> int:
-        """One webhook; the status, 0 where there was no answer. Signed over the ASCII form, whichever form is sent."""
+        """Send a webhook, always signed over its ASCII form; return the status, or 0 if there was no answer."""
         assert self._session is not None
         ascii_form = json.dumps(order).encode()
         body = json.dumps(order, ensure_ascii=False, separators=(",", ":")).encode() if as_utf8 else ascii_form

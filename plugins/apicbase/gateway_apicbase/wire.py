@@ -41,7 +41,7 @@ class SupplierPackage(Struct, frozen=True, kw_only=True):
 
 
 class Package(Struct, frozen=True, kw_only=True):
-    """One line; Apicbase gives it neither a number nor an id."""
+    """Line of an order; Apicbase gives it neither a number nor an id."""
 
     quantity_ordered: Any
     stock_item: StockItem | None = None
@@ -90,10 +90,9 @@ class PurchaseOrder(Struct, frozen=True, kw_only=True):
 
 
 def read(document: bytes) -> PurchaseOrder:
-    """One order. Whether its `id` can name something is for the core to say.
+    """Read an order; the core checks whether its `id` is usable as a name.
 
-    What has just come is remembered for a moment, if it is short: the same bytes are read once when they come and once when the
-    canonical order is made of them.
+    A short document is cached for a moment: the same bytes are read on arrival and again for the canonical order.
 
     Raises:
         PermanentError: Not UTF-8 (a BOM counts), not JSON, a key twice, NaN, a number or text beyond all bounds, too deeply

@@ -69,7 +69,7 @@ def subscribe(settings: Settings) -> Subscription:
 
 @hookimpl
 def ingest(envelope: Envelope, settings: Settings) -> Sequence[Event]:
-    """One notification."""
+    """Read a notification."""
     return [pushed(envelope.body, envelope.received_at, settings.zone())]
 
 

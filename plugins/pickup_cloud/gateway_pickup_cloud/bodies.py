@@ -1,4 +1,4 @@
-"""Bodies of commands for Pickup Cloud: the vendor's own fields, and the rules that its pages name (seed 001, vendors/pickup_cloud.md).
+"""Bodies of the commands for Pickup Cloud: the vendor's own fields, with the rules of its pages (seed 001, vendors/pickup_cloud.md).
 
 Which fields are required is not documented. Required here are the order's number and its articles, with code and quantity, for without
 them nothing can be put into a machine, and what makes an order recurrent. Everything else may be absent, null or empty, and reaches the
@@ -38,7 +38,7 @@ class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
 
 
 class CustomerDetails(_Body, frozen=True, kw_only=True):
-    """Who collects. Name and street are single texts, the country is its name."""
+    """Customer who collects. Name and street are single texts, the country is its name."""
 
     full_name: Name | UnsetType | None = UNSET
     address: Name | UnsetType | None = UNSET
@@ -50,7 +50,7 @@ class CustomerDetails(_Body, frozen=True, kw_only=True):
 
 
 class Article(_Body, frozen=True, kw_only=True):
-    """One article of an order."""
+    """Article of an order."""
 
     scan_code: Code
     name: Name | UnsetType | None = UNSET
@@ -58,7 +58,7 @@ class Article(_Body, frozen=True, kw_only=True):
 
 
 class RecurrentArticle(_Body, frozen=True, kw_only=True):
-    """One article of a recurrent order."""
+    """Article of a recurrent order."""
 
     scan_code: Code
     name: Name | UnsetType | None = UNSET
@@ -103,7 +103,7 @@ class GetOrder(_Body, frozen=True, kw_only=True):
 
 
 def check_number(body: Any, settings: Settings, now: datetime) -> Iterator[tuple[str, str]]:
-    """What the type does not say of an order's number: it is a part of an address, and the order's name in the gateway."""
+    """Check an order's number for use in an address and as the order's name in the gateway."""
     number = body.order_number
     if number in (".", ".."):
         yield "$.orderNumber", "means a folder in an address; give the order another number"

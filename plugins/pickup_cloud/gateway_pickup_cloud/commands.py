@@ -1,4 +1,4 @@
-"""What can be said to Pickup Cloud: create an order in one of three ways, and ask for one (vendors/pickup_cloud.md sections 1 and 2).
+"""Commands of Pickup Cloud: create an order in one of three ways, and look one up (vendors/pickup_cloud.md sections 1 and 2).
 
     POST {base_url}/api/{version}/orders | recurrentorders | ...on-behalf-of...        x-api-key: ...
 
@@ -87,7 +87,7 @@ async def _create(submission: Submission, client: VendorClient, settings: Settin
 
 
 async def look_up(submission: Submission, client: VendorClient, settings: Settings) -> Submitted | None:
-    """Whether the order is there; by its number, since nothing else of it is known.
+    """Look up the order by its number, since nothing else of it is known.
 
     Raises:
         Hold: There is an order of this number, and it cannot be this one.
@@ -110,7 +110,7 @@ def _submitted(submission: Submission, shown: OrderResponse, answer: bytes, sett
 
 
 def _contradictions(submission: Submission, shown: OrderResponse, settings: Settings) -> Iterator[str]:
-    """What an order that was created by the command cannot be."""
+    """Yield the differences that show that the command did not create this order."""
     body, listed = submission.body, shown.articles or ()
     try:
         created_at = instant(shown.creation_date, settings.zone())

@@ -26,7 +26,7 @@ SELF_REGISTERED = dict.fromkeys(CUSTOMER, "") | {"email": "juergen@example.org"}
 
 
 def article(place: int, quantity: int = 1, *, interval: int | None = None) -> dict[str, Any]:
-    """One of `articles` of an order (vendors/pickup_cloud.md 5.1, 5.2)."""
+    """Make an entry of an order's `articles` (vendors/pickup_cloud.md 5.1, 5.2)."""
     code, name = CATALOGUE[place]
     made: dict[str, Any] = {"scanCode": code, "name": name, "quantityOrdered": quantity}
     return made if interval is None else made | {"interval": interval}

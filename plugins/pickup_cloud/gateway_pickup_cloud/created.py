@@ -1,7 +1,7 @@
-"""An order that was created through the gateway, as the first that the ERP hears of it.
+"""First event of an order that was created through the gateway.
 
-The vendor's answer lists no articles for a recurrent order, and none of those who collect. So its event holds both: what was asked
-for, and what was answered. An event of the hub may have overtaken it: then it brings what was missing, and no state goes backwards.
+The vendor's answer lists no articles for a recurrent order, and no customer. So the event holds both the request and the answer.
+An event of the hub may have overtaken it: then it adds what was missing, and no state goes backwards.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def codes(shown: OrderResponse) -> Codes:
 
 
 def read_created(document: bytes) -> tuple[OrderResponse, OrderResponse] | None:
-    """What was asked for and what was answered; None where the document is an order by itself. Raises ValueError."""
+    """Read the request and the answer of a creation; return None if the document is a plain order. Raises ValueError."""
     if not document.startswith(b'{"request":'):
         return None
     both: Any = fold(read_json(document, max_bytes=_MAX_BYTES))
@@ -88,7 +88,7 @@ def _whole(asked: OrderResponse, answer: OrderResponse) -> OrderResponse:
 
 
 def _completed(previous: Order, made: Order) -> Order:
-    """An order that was heard of before: it stays as it was last told, with what only its creation says."""
+    """Complete a known order with what only its creation says; all else stays."""
     known = {name: value for name, value in previous.extra.items() if name not in _OURS}
     return _replace(
         previous,

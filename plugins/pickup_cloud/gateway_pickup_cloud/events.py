@@ -38,7 +38,7 @@ def pushed(body: bytes, received_at: datetime, zone: tzinfo) -> Event:
 
 
 def answered(one: OpenOrder, order: OrderResponse, body: bytes, zone: tzinfo) -> Event | None:
-    """What an answer says that was not known of the order; None where that is nothing. Raises ValueError."""
+    """Return an event with the news of an answer, or None if there is none. Raises ValueError."""
     shown = status(order.state)
     if shown is None and filled(order.state):
         return _of_unknown_state(one.order_ref, str(order.state), body, since=order.last_update_date)
@@ -56,7 +56,7 @@ def answered(one: OpenOrder, order: OrderResponse, body: bytes, zone: tzinfo) ->
 
 
 def pushed_change(push: Push, zone: tzinfo) -> Change | None:
-    """What a notification says; None where it is a state that nobody knows. Raises ValueError."""
+    """Return a notification's change, or None if its state is unknown. Raises ValueError."""
     known, article = status(push.state), push.article
     if known is None:
         return None
@@ -71,7 +71,7 @@ def pushed_change(push: Push, zone: tzinfo) -> Change | None:
 
 
 def answered_changes(order: OrderResponse, zone: tzinfo) -> Iterator[Change]:
-    """What an answer says of the order, and of its articles where it says anything. Raises ValueError."""
+    """Yield an answer's states of the order and of its articles. Raises ValueError."""
     shown = status(order.state)
     if shown is not None:
         yield Change(status=shown, changed_at=order.changed_at(zone))

@@ -61,7 +61,7 @@ def to_order(order: OrderResponse, previous: Order | None, before: Standing, now
 
 
 def is_recurrent(order: OrderResponse) -> bool:
-    """Whether the answer shows that it is one; only recurrent orders are ever scheduled (seed 001)."""
+    """Return True if the answer shows a recurrent order; only these are ever scheduled (seed 001)."""
     dated = filled(order.start_date) or filled(order.end_date)
     return status(order.state) == "scheduled" or bool(dated) or any(article.interval for article in order.articles or ())
 

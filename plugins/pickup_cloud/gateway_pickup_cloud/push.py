@@ -1,11 +1,11 @@
-"""What the hub calls us with (vendors/pickup_cloud.md section 1, from the vendor's page on the realtime push mechanism).
+"""Notifications of the hub (vendors/pickup_cloud.md section 1, from the vendor's page on the realtime push mechanism).
 
     OrderStateChanged(OrderNumber, PickupCode, OrderState, OrderStateChangedDate, ExtraData)
     OrderArticleStateChanged(OrderNumber, PickupCode, ArticleStatusChangedDto)
 
 The page leaves open whether ExtraData is a fourth argument or in the DTO, and .NET may send one object in place of the list.
-All of that is read, in any letter case; what comes beyond it is not looked at. OrderArticleWithPackStateChanged is named by a
-newer variant of the page that was not seen whole: it is read where it has an article's state in it.
+All of these forms are read, in any letter case; other fields are ignored. OrderArticleWithPackStateChanged is named by a
+newer variant of the page that was not seen whole: it is read if it has an article's state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ORDER, ARTICLE, PACK = "OrderStateChanged", "OrderArticleStateChanged", "OrderAr
 
 
 class Push(Struct, frozen=True, kw_only=True):
-    """One notification, read: the state of an order, or of one of its articles."""
+    """Notification of the state of an order, or of one of its articles."""
 
     order_number: str
     state: str
@@ -31,7 +31,7 @@ class Push(Struct, frozen=True, kw_only=True):
 
 
 class Strange(Struct, frozen=True, kw_only=True):
-    """A notification that nobody has told us how to read."""
+    """Notification in an unknown form."""
 
     reason: str
 
@@ -72,7 +72,7 @@ def read_push(body: bytes) -> Push | Strange:
 
 
 def _listed_push(body: bytes) -> Push | None:
-    """What nearly all of a burst is, read in one go; None where only `_any_push` can say what it is, or what is wrong with it."""
+    """Read the usual form fast; return None for the others, which `_any_push` reads or refuses."""
     if not body.startswith(_HEAD) or not body.endswith(b"}") or b"\\" in body or len(body) > _MOST:
         return None
     try:

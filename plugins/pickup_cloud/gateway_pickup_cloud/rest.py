@@ -58,7 +58,7 @@ async def find(number: str, client: VendorClient, settings: Settings) -> tuple[b
 
 
 def read(number: str, body: bytes) -> tuple[bytes, OrderResponse]:
-    """An answer that shows this order. Raises TransientError for any other one."""
+    """Read an answer that shows this order. Raises TransientError for any other answer."""
     try:
         shown = read_order(body)
     except ValueError as error:
@@ -69,13 +69,13 @@ def read(number: str, body: bytes) -> tuple[bytes, OrderResponse]:
 
 
 async def resync(open_orders: Sequence[OpenOrder], client: VendorClient, settings: Settings) -> AsyncIterator[Event | Unreadable]:
-    """What the answers say that was not known; orders that Pickup Cloud does not know, any more, say nothing.
+    """Yield the news of the open orders; orders that Pickup Cloud does not know (any more) yield nothing.
 
-    An order that cannot be asked for costs the others nothing and is asked for again in the next round.
+    A failed request does not stop the others; the next round repeats it.
 
     Raises:
         AuthError, RateLimited: As the client does.
-        TransientError, PermanentError: Several in a row could not be asked for, or none of those there are.
+        TransientError, PermanentError: Several requests in a row failed, or all of them.
     """
     failures = 0
     for one in open_orders:

@@ -1,4 +1,4 @@
-"""What `[sources.NAME.settings]` may hold for Pickup Cloud (CONTRACT section 3)."""
+"""Settings for Pickup Cloud in `[sources.NAME.settings]` (CONTRACT section 3)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class KeyIn(_Table, frozen=True, kw_only=True):
-    """Where the hub wants the key: `{ header = "x-api-key" }` or `{ query = "name" }`."""
+    """Place of the hub's key: `{ header = "x-api-key" }` or `{ query = "name" }`."""
 
     header: str | None = None
     query: str | None = None
@@ -55,7 +55,7 @@ class KeyIn(_Table, frozen=True, kw_only=True):
 
 
 class Targets(_Table, frozen=True, kw_only=True):
-    """How the three notifications may be called on the wire, beside their documented names. The documents spell them in several ways."""
+    """Further names of the three notifications on the wire; the documents spell them in several ways."""
 
     order: tuple[str, ...] = ("OrderStateChange",)
     article: tuple[str, ...] = ("OrderArticleStateChange", "OrderArticleIStateChange")
@@ -106,7 +106,7 @@ class Settings(_Table, frozen=True, kw_only=True):
     forward_personal_data: bool = False
 
     def check(self) -> Iterable[tuple[str, str]]:
-        """What a type does not say."""
+        """Check what the types cannot."""
         for key, (form, words) in _FORMS.items():
             value = getattr(self, key)
             if value is not None and not re.fullmatch(form, value):

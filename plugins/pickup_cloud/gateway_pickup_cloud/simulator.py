@@ -132,7 +132,7 @@ class PickupCloudSimulator:
         return number
 
     def shown(self, number: str) -> dict[str, Any] | None:
-        """What REST shows of an order; None where there is none."""
+        """Return an order as REST shows it, or None."""
         return self.orders[number].shown if number in self.orders else None
 
     async def move(self, number: str, state: str, *, at: datetime | None = None, target: str = "OrderStateChanged") -> None:
@@ -145,7 +145,7 @@ class PickupCloudSimulator:
         await self.tell(number, state, at=at, target=target)
 
     async def tell(self, number: str, state: str, *, at: datetime | None = None, target: str = "OrderStateChanged") -> None:
-        """What the hub says of an order, whether it is so or not."""
+        """Push a state of an order, true or not."""
         written = None if at is None or state == "SCHEDULED" else ticks(at)
         said = {"OrderNumber": number, "PickupCode": self.orders[number].code, "OrderState": state, "OrderStateChangedDate": written}
         await self.push(target, *self._laid_out(said | {"ExtraData": ""}))
@@ -153,7 +153,7 @@ class PickupCloudSimulator:
     async def tell_article(
         self, number: str, code: str, state: str, *, at: datetime | None = None, due: str | None = None, quantity: int = 1
     ) -> None:
-        """What the hub says of an article."""
+        """Push a state of an article."""
         dto = {
             "ArticleId": code,
             "RequiredQuantity": quantity,
@@ -168,15 +168,15 @@ class PickupCloudSimulator:
         return list(said.values()) if self.layout == "positional" else [_camel(said, self.layout)]
 
     async def push(self, target: str, *arguments: Any) -> None:
-        """One notification to whoever listens; nobody hears it later."""
+        """Push a notification to the connected clients; it is not repeated."""
         await self.hub.send(target, *arguments)
 
     async def listened(self) -> bool:
-        """Whether anybody listens, once somebody does or patience is at its end."""
+        """Wait for a connected client; return False on timeout."""
         return await _until(lambda: bool(self.hub.live), _PATIENCE_S)
 
     async def asked(self, number: str, times: int, timeout_s: float = _PATIENCE_S) -> bool:
-        """Whether an order has been asked for so often over REST, once it has or patience is at its end."""
+        """Wait for `times` REST requests for an order; return False on timeout."""
         return await _until(lambda: self.orders[number].asked >= times, timeout_s)
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -279,7 +279,7 @@ class PickupCloudSimulator:
         return self._sent(number, "picked_up", lines=2, note="recurrent: picked up once, scheduled again")
 
     async def _behind_our_back(self) -> Sent:
-        """What happens while the hub is away is found by asking; what it says after all is known."""
+        """Change an order while the hub is away: REST requests find it, and a later push of it is no news."""
         number = self.create(article(3, 2))
         await self._begin(number)
         await self.hub.stop()

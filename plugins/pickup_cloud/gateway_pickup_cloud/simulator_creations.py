@@ -50,7 +50,7 @@ class Armed(Struct, kw_only=True):
 
 
 class Creation(Struct, frozen=True, kw_only=True):
-    """A request that made an order, as it came."""
+    """Received request that made an order."""
 
     number: str
     path: str
@@ -60,7 +60,7 @@ class Creation(Struct, frozen=True, kw_only=True):
 
 
 class Cloud(Protocol):
-    """What is needed of the simulator."""
+    """The part of the simulator that creations need."""
 
     api_key: str
 
@@ -129,7 +129,7 @@ class Creations:
             await asyncio.sleep(_LOOK_S)
 
     async def catch_up(self) -> None:
-        """Let everything happen that was to happen until now."""
+        """Carry out all steps that are due."""
         async with self._one_at_a_time:
             while self._due and self._due[0][0] <= self._now():
                 at, _, number, state, fields = heapq.heappop(self._due)
@@ -284,7 +284,7 @@ def _plan(notes: str, path: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
 
 
 def _problems(said: Any, path: str, today: date) -> Iterator[tuple[str, str]]:
-    """What the vendor's pages rule out."""
+    """Yield the problems that the vendor's pages rule out."""
     if not isinstance(said, dict):
         yield "$", "must be an object"
         return

@@ -1,11 +1,11 @@
-"""How an order stands, and what a change makes of it. Pure, and the only place that decides.
+"""State of an order, and the effect of a change. Pure, and the only place that decides.
 
 An order has a state, and each of its articles has one for each due date; neither is derived from the other, since a partial
 pick-up leaves them different (vendors/pickup_cloud.md section 4, case 8). Nothing goes backwards (cases 2 and 5): by the change
 date where both have one, else by rank. A recurrent order begins again: another due date of an article is another occurrence,
 and an order that was picked up is open again once the vendor itself shows it so (case 6).
 
-What must be remembered from one message to the next stands in `extra` of the order itself.
+The memory from one message to the next is in `extra` of the order itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """What one notification or answer says: this state, since then. Of an article where there is an `article_id`."""
+    """New state in a notification or answer; it is an article's if there is an `article_id`."""
 
     status: Status
     changed_at: datetime | None
@@ -54,8 +54,8 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """How an order stands; `status` is None where nothing was made of it yet. `one_time`: created as one here, so that nothing
-    that is shown of it makes it recurrent."""
+    """State of an order; `status` is None before the first message. `one_time`: created here as such, so that nothing in an
+    answer makes it recurrent."""
 
     status: Status | None = None
     changed_at: datetime | None = None
@@ -77,7 +77,7 @@ class Memory(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def recall(previous: Order | None) -> Standing:
-    """How the order stood after the last message; the beginning where there was none."""
+    """Return the state after the last message, or the first state if there was none."""
     if previous is None:
         return Standing()
     try:
@@ -94,12 +94,12 @@ def recall(previous: Order | None) -> Standing:
 
 
 def is_open(order: Order) -> bool:
-    """Whether it may still change: a one-time order until it is picked up or cancelled, a recurrent one until it is cancelled."""
+    """Return True if it may still change: a one-time order until it is picked up or cancelled, a recurrent one until cancelled."""
     return order.status not in OVER or (order.status == "picked_up" and recall(order).recurrent)
 
 
 def remember(standing: Standing) -> dict[str, Any]:
-    """What `recall` needs, as JSON has it."""
+    """Return the state as JSON values for `recall`."""
     memory = Memory(
         state_changed_at=standing.changed_at, recurrent=standing.recurrent, one_time=standing.one_time, articles=standing.articles
     )
@@ -108,7 +108,7 @@ def remember(standing: Standing) -> dict[str, Any]:
 
 
 def advance(standing: Standing, changes: Sequence[Change], *, shown: Status | None) -> tuple[Standing, list[Change], list[str]]:
-    """What changes make of an order: how it stands then, those that counted, and why the others did not.
+    """Apply changes to an order; return its state, the changes that counted, and why the others did not.
 
     Args:
         shown: The order's state as the REST API shows it just now; None where that is not known.
@@ -136,7 +136,7 @@ def _against_it(standing: Standing, change: Change, shown: Status | None) -> str
 
 
 def _against(now: Status | None, since: datetime | None, change: Change, *, reopened: bool = False) -> str | None:
-    """Why a change does not count; None where it does."""
+    """Return why a change does not count, or None if it does."""
     if now is None:
         return None
     if change.status == now:
@@ -149,7 +149,7 @@ def _against(now: Status | None, since: datetime | None, change: Change, *, reop
 
 
 def _is_past(standing: Standing, change: Change) -> str | None:
-    """Why a due date does not open again that `_kept` has let go of."""
+    """Return why a due date that `_kept` has dropped does not open again, or None."""
     over = (one.due_at for one in standing.articles if one.article_id == change.article_id and one.status in OVER and one.due_at)
     newest = max(over, default=None)
     is_past = newest is not None and change.due_at is not None and change.due_at < newest

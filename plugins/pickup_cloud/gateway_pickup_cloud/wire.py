@@ -46,7 +46,7 @@ class CustomerDetails(Struct, frozen=True, kw_only=True, rename=_folded):
 
 
 class Article(Struct, frozen=True, kw_only=True, rename=_folded):
-    """One of `articles`; `interval` is of recurrent orders.
+    """Entry of `articles`; only recurrent orders have `interval`.
 
     The vendor says that article states are "values you also get via the API endpoint" (realtime page) and not under which
     names; the last three are those of the article event.
@@ -103,7 +103,7 @@ class OrderResponse(Struct, frozen=True, kw_only=True, rename=_folded):
 
 
 def read_order(document: bytes) -> OrderResponse:
-    """One order. Raises ValueError."""
+    """Read an order. Raises ValueError."""
     return msgspec.convert(fold(read_json(document)), OrderResponse)
 
 
