@@ -32,14 +32,14 @@ _LARGEST_BODY = 1024 * 1024
 
 
 class Bench:
-    """One source; nothing happens until it is told to, and when a call returns it has happened.
+    """Source without a running service: each call does one step of the work, and has done it when it returns.
 
     Attributes:
-        url: Where its webhook door listens; empty where it has none.
+        url: Address of its webhook door; empty if it has none.
         poller: `round()` asks the vendor once, page after page.
-        prepare: `run_once()` makes canonical orders of some of what is stored.
-        acknowledge: `run_once()` tells the vendor of some.
-        reader: What an operator is shown, by `rows(queue)` and `show(key)`.
+        prepare: `run_once()` makes canonical orders of a batch of stored events.
+        acknowledge: `run_once()` acknowledges a batch of orders at the vendor.
+        reader: The operator's view, by `rows(queue)` and `show(key)`.
     """
 
     def __init__(self, source: Source, store: SqliteStore, reader: SqliteReader, metrics: Metrics, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""A clock that moves when it is told to."""
+"""Clock for tests; it moves only by `advance`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ManualClock:
         await woken
 
     def advance(self, seconds: float) -> None:
-        """Let time pass on both clocks."""
+        """Move both clocks forward."""
         self._wall += timedelta(seconds=seconds)
         self._steady += seconds
         due = [woken for at, woken in self._sleepers if at <= self._steady]

@@ -1,4 +1,4 @@
-"""What the vendors sent against what the ERP holds: the judge of `gateway demo --once`."""
+"""Comparison of the vendors' orders with the ERP's, for `gateway demo --once`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDEST = 52
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One line of the comparison; `verdict` is `ok`, or says what is wrong."""
+    """Line of the comparison; `verdict` is `ok`, or says what is wrong."""
 
     source: str
     sent: Sent
@@ -32,7 +32,7 @@ def torn_keys(erp: ErpSimulator) -> set[str]:
 
 
 def compare(sent: Sequence[tuple[str, Sent]], messages: Sequence[dict[str, Any]], torn: set[str]) -> list[Row]:
-    """What the vendors sent, against what the ERP holds; every difference is a verdict.
+    """Compare the vendors' orders with those of the ERP; every difference is a verdict.
 
     Args:
         sent: Source and order, in the order in which they were sent.
@@ -56,7 +56,7 @@ def compare(sent: Sequence[tuple[str, Sent]], messages: Sequence[dict[str, Any]]
 
 
 def _row(source: str, sent: Sent, got: Sequence[dict[str, Any]], torn: set[str]) -> Row:
-    """One order; `got` are its messages, in the order in which they came."""
+    """Compare one order with its messages, which are in the order of arrival."""
     if not got:
         verdict = "did not arrive" if sent.expected == "placed" else "ok"
         return Row(source=source, sent=sent, arrived="-", verdict=verdict)

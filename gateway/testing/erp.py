@@ -63,7 +63,7 @@ class Made(Struct, kw_only=True):
 
 
 class Heard(Struct, frozen=True, kw_only=True):
-    """One request as it came. `taken`: it changed what the ERP holds, or found it there."""
+    """Received request. `taken`: the ERP stored its order, or had it already."""
 
     key: str
     body: bytes
@@ -73,7 +73,7 @@ class Heard(Struct, frozen=True, kw_only=True):
 
 
 class ErpSimulator:
-    """An ERP that honours `Idempotency-Key`: the second request with a key changes nothing and is answered as the first.
+    """Simulator of an ERP with `Idempotency-Key`: the second request with a key changes nothing and is answered as the first.
 
     Args:
         honours_key: False: every request that is taken makes an order; `made` has them all.
@@ -127,7 +127,7 @@ class ErpSimulator:
 
     @property
     def url(self) -> str:
-        """Where orders go."""
+        """Address for orders."""
         return f"{self.address}/orders"
 
     def arm(self, fault: Fault, **more: Any) -> None:
@@ -139,12 +139,12 @@ class ErpSimulator:
         self._armed.clear()
 
     def forget(self) -> None:
-        """As if nothing had ever come, and be kind."""
+        """Forget all requests, orders and faults."""
         self.disarm()
         self.heard, self.orders, self.sequence = [], {}, []
 
     def messages(self) -> list[dict[str, Any]]:
-        """What the ERP holds, decoded, in the order in which it was first taken."""
+        """Return the ERP's orders, decoded, in the order of their arrival."""
         return [msgspec.json.decode(self.orders[key]) for key in self.sequence]
 
     async def wait_for(self, count: int, timeout_s: float = 10.0) -> None:
@@ -159,7 +159,7 @@ class ErpSimulator:
 
     @web.middleware
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Nobody without the token, whatever he asks of orders: who looks whether his credentials are right must hear it."""
+        """Refuse requests about orders without the token, whatever their method, so that a test of the credentials fails."""
         if (
             self._is_stranger(request)
             and request.path.startswith("/orders")
@@ -274,7 +274,7 @@ class ErpSimulator:
         return self._cut(request)
 
     async def _followed(self, request: web.Request, change: Callable[[Made], None]) -> web.StreamResponse:
-        """One more request for an order: it is done, also where its answer is lost."""
+        """Carry out a further step of an order, even if its answer is lost."""
         loses = any(armed.on == "step" and armed.fault in ("lose_answer", "reset") for armed in self._armed[:1])
         if (broken := await self._broken(request, "step")) is not None:
             return broken

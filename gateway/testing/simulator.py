@@ -1,4 +1,4 @@
-"""What a vendor's simulator offers the demo and the tests: the vendor's side of the contract, on loopback.
+"""Interface of a vendor's simulator for the demo and the tests: the vendor's side of the contract, on loopback.
 
 A plugin registers its simulator's class under the entry point group `gateway.simulators`, by the connector's name. The
 class is built without arguments. It follows the vendor's documents, refuses what the vendor would refuse, and knows what
@@ -20,16 +20,16 @@ GROUP = "gateway.simulators"
 
 
 class Sent(Struct, frozen=True, kw_only=True):
-    """One order as the vendor sees it.
+    """Order as the vendor sees it.
 
     Attributes:
-        door: Through which door it is meant to come.
-        answer: What became of it in the vendor's eyes: `taken`, `refused` (the gateway said no, for a reason) or `failed`
-            (no answer, or a 5xx: a person at the vendor's customer would send it again).
-        expected: What the ERP should hold in the end: one `order.placed`; nothing; or nothing until a person decides.
+        door: The door that it should come through.
+        answer: Its end as the vendor sees it: `taken`, `refused` (the gateway gave a reason) or `failed` (no answer, or a 5xx:
+            a person at the vendor's customer would send it again).
+        expected: The ERP's state in the end: one `order.placed`; nothing; or nothing until a person decides.
         total: As the vendor wrote it.
-        status: Where the vendor reports how an order goes on: its status in the end, and `lines` are those of then.
-        note: What this one shows, in a few words.
+        status: Its last status, if the vendor reports changes; `lines` are then the last ones.
+        note: The purpose of this order, in a few words.
     """
 
     order_ref: str
@@ -67,7 +67,7 @@ class Simulator(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it listens, as `http://127.0.0.1:PORT`."""
+        """Address of its server, as `http://127.0.0.1:PORT`."""
 
     def source(self, secrets: Path) -> dict[str, Any]:
         """The `[sources.NAME]` table that makes a gateway work with this simulator, every door open.
@@ -77,10 +77,10 @@ class Simulator(Protocol):
         """
 
     async def place(self, gateway_url: str, source: str, door: Door | None = None) -> Sent:
-        """Let a customer place one more order; a live demo calls this again and again, and doors take turns.
+        """Place another order as a customer does; a live demo calls this again and again, and the doors take turns.
 
         Args:
-            door: Only through this one.
+            door: The door to use.
             gateway_url: The vendors' side of the gateway, as `http://127.0.0.1:8080`.
             source: The gateway's name for this source.
         """

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def to_toml(table: dict[str, Any], above: str = "") -> str:
-    """As much TOML as a configuration needs: tables, texts, numbers, truths, lists, inline tables."""
+    """Write a configuration as TOML: tables, texts, numbers, booleans, lists, inline tables."""
     lines = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not _is_table(key, value, above)]
     text = "\n".join(lines) + "\n" if lines else ""
     for key, value in table.items():

@@ -1,4 +1,4 @@
-"""What an ERP says to a vendor's simulator through the gateway, for the demo: orders that it creates, and what comes back of them."""
+"""Orders that the demo's ERP creates at a vendor's simulator through the gateway, and their return."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PAUSE_S = 0.5
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """One order that the ERP creates.
+    """Order that the ERP creates.
 
     Attributes:
-        sent: The order as the vendor will have it in the end, and as it should be in the ERP then.
+        sent: The order as the vendor and the ERP should have it in the end.
     """
 
     command: str

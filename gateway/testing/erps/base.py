@@ -1,4 +1,4 @@
-"""What every ERP simulator shares: it listens, knows customers and articles, counts what it made, and can be unkind.
+"""Base of the ERP simulators: listener, customers and articles, orders made, and faults on demand.
 
 An ERP is one class with one method per route. What it makes of an order stands in `made`, one entry per create that it carried
 out, so an order that came twice stands there twice, as it would in the real one. `held()` says the same in words that are
@@ -23,7 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Article(Struct, frozen=True, kw_only=True):
-    """What an ERP knows of an article; `decimals` is how finely its unit can be divided."""
+    """Article of an ERP; its quantities have at most `decimals` decimals."""
 
     id: int
     code: str
@@ -69,7 +69,7 @@ class Armed(Struct, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """One request as it came; status 0 is one that got no whole answer. `at_s` counts from the simulator's start."""
+    """Received request; status 0 means that it got no complete answer. `at_s` counts from the simulator's start."""
 
     operation: str
     method: str
@@ -119,11 +119,11 @@ class ErpServer:
         raise NotImplementedError
 
     def held(self) -> list[Held]:
-        """What it made, in words that every ERP shares."""
+        """Return the orders that it made, in a form common to all ERPs."""
         raise NotImplementedError
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:
-        """An answer that is a no, in this ERP's own shape."""
+        """Return an error in this ERP's own form."""
         return said(status, {"message": message})
 
     def operation(self, named: str, request: web.Request, body: bytes) -> str:
@@ -166,7 +166,7 @@ class ErpServer:
         self._armed.clear()
 
     def count(self, operation: str) -> int:
-        """How many requests of one kind came."""
+        """Return the number of requests for this operation."""
         return sum(asked.operation == operation for asked in self.asked)
 
     # --- what simulators use

@@ -61,7 +61,7 @@ class BusinessOne(ErpServer):
         ]
 
     def expire_sessions(self) -> None:
-        """As after 30 minutes, or a restart."""
+        """End all sessions, as 30 minutes or a restart do."""
         self._sessions.clear()
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:

@@ -149,5 +149,5 @@ class Dolibarr(ErpServer):
 
 
 def _shown(order: dict[str, Any]) -> dict[str, Any]:
-    """As PHP shows it: numbers are texts, but for the id's."""
+    """Return an order with its id and status as texts, as PHP shows them."""
     return order | {"id": str(order["id"]), "statut": str(order["statut"])}

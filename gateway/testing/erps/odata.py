@@ -1,4 +1,4 @@
-"""As much of OData as the simulators need: `$filter` with `eq` and `and`, quoted texts in which an apostrophe stands twice."""
+"""Subset of OData for the simulators: `$filter` with `eq` and `and`; an apostrophe in a quoted text is doubled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def conditions(written: str) -> list[tuple[str, str]]:
 
 
 def matches(row: Mapping[str, Any], wanted: list[tuple[str, str]]) -> bool:
-    """Whether all of them hold. Raises BadFilter for a field that a row does not have."""
+    """Return True if the row meets all conditions. Raises BadFilter for a field that the row does not have."""
     for field, _ in wanted:
         if field not in row:
             raise BadFilter(f"Could not find a property named '{field}'.")

@@ -30,7 +30,7 @@ class Odoo18(OdooModels):
         return kind_of(*_called(body))
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:
-        """What the application refuses is a 200; what the web server in front of it refuses is a status of its own and HTML."""
+        """Return an error: the application's is a 200, that of the web server in front of it has its own status and HTML."""
         if status in _NAME or code:
             return _error(None, OdooError(code or _NAME[status], message))
         return web.Response(status=status, text=f"<html><body><h1>{status}</h1></body></html>", content_type="text/html")

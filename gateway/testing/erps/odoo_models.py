@@ -1,4 +1,4 @@
-"""What Odoo's models do, whichever protocol they are asked through: sale orders, partners, products."""
+"""Odoo's models, for every protocol: sale orders, partners, products."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class OdooModels(ErpServer):
         return HeldLine(article=article.code, quantity=line["product_uom_qty"], price=line["price_unit"])
 
     def run(self, model: str, method: str, arguments: dict[str, Any]) -> Any:
-        """One call, one transaction. Raises OdooError."""
+        """Call a model's method in one transaction. Raises OdooError."""
         if model == "sale.order" and method == "create":
             given = arguments.get("vals_list", [])
             made = [self._checked(values) for values in (given if isinstance(given, list) else [given])]
@@ -140,7 +140,7 @@ def _rounded(value: Decimal, digits: int) -> Decimal:
 
 
 def _matches(row: dict[str, Any], domain: Any, model: str) -> bool:
-    """A domain that is a list of conditions, all of which must hold."""
+    """Return True if a row meets all conditions of a domain."""
     for condition in domain:
         if not (isinstance(condition, list) and len(condition) == 3):
             raise OdooError(VALUE_ERROR, f"Invalid domain term {condition!r}")

@@ -54,7 +54,7 @@ class S4Hana(ErpServer):
         ]
 
     def expire_tokens(self) -> None:
-        """As when the session behind the cookies ends."""
+        """End all sessions, and with them their tokens."""
         self._tokens.clear()
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:

@@ -12,12 +12,12 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def accept_key(key: str) -> str:
-    """What `Sec-WebSocket-Accept` must say."""
+    """Return the value of `Sec-WebSocket-Accept`."""
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
 
 
 def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
-    """One frame as a server writes it, unmasked."""
+    """Encode a server's frame, unmasked."""
     length = len(payload)
     head = bytes([opcode | (0x80 if fin else 0)])
     if length < 126:

@@ -31,7 +31,7 @@ Mute = Literal["connect", "negotiate", "upgrade", "handshake", "half_header", "h
 
 
 def record(message: object) -> bytes:
-    """One hub message, with its separator."""
+    """Encode a hub message with its separator."""
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + END
 
 
@@ -41,7 +41,7 @@ def invocation(target: str, *arguments: object) -> bytes:
 
 
 class Heard(Struct, frozen=True):
-    """One request as it came; header names in lower case."""
+    """Received request; header names in lower case."""
 
     where: Where
     method: str
@@ -61,7 +61,7 @@ class Refusal(Struct, kw_only=True):
 
 
 class Line:
-    """One upgraded connection, and everything the client said on it."""
+    """Upgraded connection, with all that the client sent on it."""
 
     def __init__(self, heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heard = heard
@@ -156,7 +156,7 @@ class FaultHub:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """As when the process ends: no Close message, no close frame, TCP ends."""
+        """Stop as a killed process does: TCP ends without a Close message and without a close frame."""
         self._stopped = True
         if self._server is None:
             return
@@ -187,7 +187,7 @@ class FaultHub:
         self._refusals.clear()
 
     async def send(self, target: str, *arguments: object) -> None:
-        """One call of every connected client."""
+        """Invoke a method of every connected client."""
         await self.write(frame(invocation(target, *arguments)))
 
     async def burst(self, count: int, per_frame: int, target: str, make: Callable[[int], Sequence[object]]) -> None:
@@ -278,7 +278,7 @@ class FaultHub:
         return True
 
     async def control(self, heard: Heard, body: bytes) -> tuple[int, bytes]:
-        """What to answer to a request under `/control/`; see `hub.control`."""
+        """Answer a request under `/control/`; see `hub.control`."""
         return 404, b""
 
     def _answer(self, heard: Heard) -> tuple[int, bytes, dict[str, str]]:
