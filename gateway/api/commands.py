@@ -16,7 +16,7 @@ from gateway.api.messages import Event
 
 
 class Submission(Struct, frozen=True, kw_only=True):
-    """A command that a caller has submitted.
+    """Submitted command, as a connector sends it.
 
     Attributes:
         id: The gateway's id, the same for every attempt; usable as an idempotency key at the vendor.
@@ -58,7 +58,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
 
 
 class Command(Struct, frozen=True, kw_only=True):
-    """A command that a vendor takes: `POST /out/{source}/{command}`.
+    """Command of a vendor, submitted by `POST /out/{source}/{command}`.
 
     Attributes:
         title: One sentence for people and for the OpenAPI document.

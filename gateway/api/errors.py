@@ -54,7 +54,7 @@ class ConfigError(GatewayError):
 
 
 class TransientError(GatewayError):
-    """A failure that may pass; the core tries again later.
+    """Temporary failure; the core tries again later.
 
     Attributes:
         retry_after_s: Seconds that the other side asked to wait at least, else None.
@@ -79,7 +79,7 @@ class TimedOut(TransientError):
 
 
 class PermanentError(GatewayError):
-    """A failure that another attempt cannot mend; the row becomes a dead letter until an operator replays it."""
+    """Failure that no retry can mend; the row becomes a dead letter until an operator replays it."""
 
 
 class Rejected(PermanentError):

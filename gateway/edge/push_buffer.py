@@ -90,7 +90,7 @@ class PushBuffer:
         await run_together(tasks)
 
     async def _reading(self) -> None:
-        """Let the connector read the pushes, a slice at a time: a burst is milliseconds of work."""
+        """Pass the pushes to the connector, one slice at a time: a burst is milliseconds of work."""
         while True:
             await self._some.wait()
             for _ in range(min(_SLICE, len(self._waiting))):

@@ -217,7 +217,7 @@ def _address(transport: asyncio.Transport) -> client_address.Address | None:
 
 
 def _drop_unsent_after(transport: asyncio.Transport, timeout_s: float) -> None:
-    """Let the kernel drop data that the other end does not take, even after we have closed."""
+    """Set the time after which the kernel drops data that the other end does not take, even once the connection is closed."""
     with suppress(OSError):  # a Unix socket has no such thing
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000))
 

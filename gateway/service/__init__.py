@@ -1,1 +1,1 @@
-"""One running gateway: start, stop, reload and maintenance."""
+"""Life of a running gateway: start, stop, reload and maintenance."""

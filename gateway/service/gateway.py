@@ -48,7 +48,7 @@ _RESTART = "[gateway], [store], [http], [admin] and the addresses and limits of 
 
 
 class Gateway:
-    """One running gateway, from start to stop in `run()`."""
+    """Running gateway, from start to stop in `run()`."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ _MOST_DAYS = 36500
 
 
 class Operation(Struct, forbid_unknown_fields=True):
-    """One request of an operator, as the control socket takes it; the fields from `status` on are those of `Choice`."""
+    """Operator's request, as the control socket takes it; the fields from `status` on are those of `Choice`."""
 
     action: str
     who: Annotated[str, Meta(pattern=r"\S", max_length=200)]

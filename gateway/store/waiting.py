@@ -1,4 +1,4 @@
-"""Why a row does not move, and when it will be looked at next: one function for `show`, the lists, `status` and the page. Pure.
+"""Reason why a row waits, and the time of the next attempt: one function for `show`, the lists, `status` and the page. Pure.
 
 The texts are the gateway's own: only `gateway show` has what a target said of an order, and what an operator wrote.
 """
