@@ -13,7 +13,7 @@ import pytest
 from gateway_apicbase.settings import Settings
 from gateway_apicbase.simulator import ApicbaseSimulator
 
-from gateway import Event, Secret, TextList, Unreadable, Url, VendorClient
+from gateway import Envelope, Event, Order, Secret, TextList, Unreadable, Url, VendorClient
 from gateway.plugin.connector import Connector
 from gateway.testing import Bench, ManualClock, source_bench, vendor_client
 
@@ -138,3 +138,25 @@ def settings() -> Callable[..., Settings]:
 @pytest.fixture
 def connector() -> Callable[[Settings], Connector]:
     return make_connector
+
+
+def encoded(body: bytes | dict[str, Any]) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+@pytest.fixture
+def ingest(clock: ManualClock) -> Callable[..., Event]:
+    def call(body: bytes | dict[str, Any], **changes: Any) -> Event:
+        envelope = Envelope(source="apicbase", body=encoded(body), headers=[], received_at=clock.now())
+        (event,) = gateway_apicbase.ingest(envelope, make_settings(**changes))
+        return event
+
+    return call
+
+
+@pytest.fixture
+def normalize() -> Callable[..., Order]:
+    def call(body: bytes | dict[str, Any], **changes: Any) -> Order:
+        return gateway_apicbase.normalize(Event(key="k", order_ref="k"), encoded(body), make_settings(**changes))
+
+    return call
