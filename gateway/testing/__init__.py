@@ -5,6 +5,7 @@ from gateway.testing.clock import ManualClock
 from gateway.testing.conformance import Sample, check_connector, load_samples
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.hub import FaultHub
+from gateway.testing.loopback import LoopbackServer
 from gateway.testing.simulator import Sent, Simulator
 from gateway.testing.vendor import vendor_client
 from gateway.testing.whole import running_gateway
@@ -14,6 +15,7 @@ __all__ = [
     "Bench",
     "ErpSimulator",
     "FaultHub",
+    "LoopbackServer",
     "ManualClock",
     "Orderable",
     "Sample",

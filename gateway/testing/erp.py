@@ -26,6 +26,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from gateway.testing.loopback import LoopbackServer, cut, half_answer
+
 Fault = Literal["slow", "lose_answer", "reset", "half_answer", "status", "drop_before"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -72,7 +74,7 @@ class Heard(Struct, frozen=True, kw_only=True):
     status: int
 
 
-class ErpSimulator:
+class ErpSimulator(LoopbackServer):
     """Simulator of an ERP with `Idempotency-Key`: the second request with a key changes nothing and is answered as the first.
 
     Args:
@@ -96,12 +98,9 @@ class ErpSimulator:
         self.sequence: list[str] = []
         self._armed: list[Armed] = []
         self._log = log.open("ab", buffering=0) if log else None
-        self._runner: web.AppRunner | None = None
-        self._port = 0
         self._more = asyncio.Event()
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; the same port again after a `stop`, where none is given."""
+    def application(self) -> web.Application:
         application = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[self._let_in])
         application.router.add_post("/orders", self._take)
         application.router.add_post("/faults", self._arm)
@@ -109,21 +108,7 @@ class ErpSimulator:
         application.router.add_get("/orders", self._orders)
         application.router.add_post("/orders/{id}/lines", self._add_line)
         application.router.add_post("/orders/{id}/confirm", self._confirm)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port or self._port, reuse_address=True)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Close; what it holds stays."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return application
 
     @property
     def url(self) -> str:
@@ -181,7 +166,7 @@ class ErpSimulator:
             await asyncio.sleep(armed.delay_s)
         if armed is not None and armed.fault == "drop_before":
             self._note(request, key, body, 0, taken=False)
-            return self._cut(request)
+            return cut(request)
         if armed is not None and armed.fault == "status":
             return self._note(request, key, body, armed.status, taken=False, text=armed.body, headers=armed.headers)
         known = key in self.orders and self.honours_key
@@ -189,11 +174,11 @@ class ErpSimulator:
             self.made.append(Made(id=len(self.made) + 1, name=str(msgspec.json.decode(body)["order"]["order_ref"]), key=key))
         answer = self._note(request, key, body, self.duplicate_status if known else 201, taken=True)
         if self.lost_share and self.dice() < self.lost_share:
-            return self._cut(request)
+            return cut(request)
         if armed is not None and armed.fault in ("lose_answer", "reset"):
-            return self._cut(request, reset=armed.fault == "reset")
+            return cut(request, reset=armed.fault == "reset")
         if armed is not None and armed.fault == "half_answer":
-            return await self._half(request)
+            return await half_answer(request, 201)
         return answer
 
     def doubled(self) -> list[str]:
@@ -236,21 +221,6 @@ class ErpSimulator:
             said = msgspec.json.encode({"id": self.made[-1].id, "number": number})
         return web.Response(status=status or 500, body=said, content_type="application/json", headers=headers)
 
-    def _cut(self, request: web.Request, *, reset: bool = False) -> web.StreamResponse:
-        if request.transport is not None:
-            if reset:
-                request.transport.abort()
-            else:
-                request.transport.close()
-        return web.Response(status=500)
-
-    async def _half(self, request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse(status=201, headers={"Content-Length": "1000", "Content-Type": "application/json"})
-        await answer.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            await answer.write(b'{"id": "SO-')
-        return self._cut(request)
-
     async def _arm(self, request: web.Request) -> web.Response:
         try:
             self._armed = msgspec.json.decode(await request.read(), type=list[Armed])
@@ -271,7 +241,7 @@ class ErpSimulator:
             return None
         if armed.fault == "status":
             return web.Response(status=armed.status, text=armed.body, headers=armed.headers)
-        return self._cut(request)
+        return cut(request)
 
     async def _followed(self, request: web.Request, change: Callable[[Made], None]) -> web.StreamResponse:
         """Carry out a further step of an order, even if its answer is lost."""
@@ -282,7 +252,7 @@ class ErpSimulator:
         if not found:
             return web.json_response({"error": "no such order"}, status=404)
         change(found[0])
-        return self._cut(request) if loses else web.json_response({"id": found[0].id})
+        return cut(request) if loses else web.json_response({"id": found[0].id})
 
     async def _add_line(self, request: web.Request) -> web.StreamResponse:
         body = msgspec.json.decode(await request.read())

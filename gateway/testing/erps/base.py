@@ -8,7 +8,6 @@ the same for every ERP, for tests to compare.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +16,8 @@ from typing import Any, ClassVar, Literal
 
 from aiohttp import web
 from msgspec import Struct
+
+from gateway.testing.loopback import LoopbackServer, cut, half_answer
 
 Fault = Literal["slow", "lose_answer", "reset", "half_answer", "status", "drop_before"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -69,7 +70,7 @@ class Armed(Struct, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """Received request; status 0 means that it got no complete answer. `at_s` counts from the simulator's start."""
+    """Received request; status 0 means that it got no complete answer. `at_s` counts from the simulator's creation."""
 
     operation: str
     method: str
@@ -89,7 +90,7 @@ ARTICLES = (
 CURRENCIES = {"EUR": 1, "USD": 2}
 
 
-class ErpServer:
+class ErpServer(LoopbackServer):
     """The base of the simulators: `await start()`, a port of its own on loopback, `await stop()`.
 
     Attributes:
@@ -108,9 +109,7 @@ class ErpServer:
         self.asked: list[Asked] = []
         self._armed: list[Armed] = []
         self._ids = iter(range(41, 10**9))
-        self._runner: web.AppRunner | None = None
-        self._port = 0
-        self._started_s = 0.0
+        self._started_s = time.monotonic()
 
     # --- what a simulator says of itself
 
@@ -136,26 +135,11 @@ class ErpServer:
 
     # --- what a test does to it
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; after a `stop` on the same port again, where none is given."""
+    def application(self) -> web.Application:
         application = web.Application(client_max_size=8 * 1024 * 1024, middlewares=[self._gate])
         for method, path, operation, handler in self.routes():
             application.router.add_route(method, path, self._watched(operation, handler))
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port or self._port, reuse_address=True).start()
-        self._port = self._runner.addresses[0][1]
-        self._started_s = self._started_s or time.monotonic()
-
-    async def stop(self) -> None:
-        """Close, as if it were down; what it holds stays."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return application
 
     def arm(self, fault: Fault, **more: Any) -> None:
         """Make the next requests fail; see `Armed`."""
@@ -217,7 +201,7 @@ class ErpServer:
         if armed is None:
             return await handler(request)
         if armed.fault == "drop_before":
-            return _cut(request)
+            return cut(request)
         if armed.fault == "status":
             answer = self.refusal(armed.status, "an error on demand")
             answer.headers.update(armed.headers)
@@ -226,9 +210,9 @@ class ErpServer:
             await asyncio.sleep(armed.delay_s)
         answered = await handler(request)
         if armed.fault == "half_answer":
-            return await _half(request, answered.status)
+            return await half_answer(request, answered.status)
         if armed.fault in ("lose_answer", "reset"):
-            return _cut(request, reset=armed.fault == "reset")
+            return cut(request, reset=armed.fault == "reset")
         return answered
 
     def _next(self, operation: str) -> Armed | None:
@@ -265,20 +249,3 @@ def read(body: bytes) -> Any:
 def is_number(value: Any) -> bool:
     """A JSON number, and no text or boolean."""
     return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
-
-
-def _cut(request: web.Request, *, reset: bool = False) -> web.StreamResponse:
-    if request.transport is not None:
-        if reset:
-            request.transport.abort()
-        else:
-            request.transport.close()
-    return web.Response(status=500)
-
-
-async def _half(request: web.Request, status: int) -> web.StreamResponse:
-    answer = web.StreamResponse(status=status, headers={"Content-Length": "1000", "Content-Type": "application/json"})
-    await answer.prepare(request)
-    with contextlib.suppress(ConnectionError):
-        await answer.write(b'{"id": "')
-    return _cut(request)

@@ -29,7 +29,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door
-from gateway.testing import Sent
+from gateway.testing import LoopbackServer, Sent
 from gateway_apicbase.constructed import CUSTOMERS, SANDBOX, line, purchase_order, written
 from gateway_apicbase.settings import LIST_PATH
 
@@ -56,7 +56,7 @@ class Listed(Struct):
         return self.raw if self.raw is not None else json.dumps(self.order | marks).encode()
 
 
-class ApicbaseSimulator:
+class ApicbaseSimulator(LoopbackServer):
     """`gateway.testing.Simulator` for Apicbase, with controls for tests.
 
     Attributes:
@@ -95,31 +95,24 @@ class ApicbaseSimulator:
         self._tokens: dict[str, float] = {}
         self._calls: deque[float] = deque()
         self._faults: deque[tuple[int, dict[str, str]]] = deque()
-        self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    def application(self) -> web.Application:
         application = web.Application()
         application.router.add_post("/oauth/token/", self._token)
         application.router.add_get(f"/{LIST_PATH}", self._list)
         application.router.add_patch(f"/{LIST_PATH}", self._mark)
         application.router.add_patch(f"/{LIST_PATH}{{id}}/", self._mark)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        return application
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        await super().start(host, port)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
 
     async def stop(self) -> None:
         if self._session is not None:
             await self._session.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    @property
-    def address(self) -> str:
-        assert self._runner is not None
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        await super().stop()
 
     def source(self, secrets: Path) -> dict[str, Any]:
         (secrets / "apicbase-webhook").write_text(self.webhook_secret + "\n")

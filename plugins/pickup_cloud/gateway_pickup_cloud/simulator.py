@@ -25,7 +25,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door, Status
-from gateway.testing import Sent, Wish
+from gateway.testing import LoopbackServer, Sent, Wish
 from gateway.testing.hub import FaultHub
 from gateway_pickup_cloud.constructed import CATALOGUE, article, midnight, response, ticks
 from gateway_pickup_cloud.simulator_creations import ON_BEHALF, Creations
@@ -48,7 +48,7 @@ class Cloud(Struct):
     raw: bytes | None = None
 
 
-class PickupCloudSimulator:
+class PickupCloudSimulator(LoopbackServer):
     """`gateway.testing.Simulator` for Pickup Cloud, with controls for tests.
 
     Attributes:
@@ -75,16 +75,16 @@ class PickupCloudSimulator:
         self._prefix = random.token_hex(3) if prefix is None else prefix
         self._count = itertools.count(1)
         self._lives: set[asyncio.Task[None]] = set()
-        self._runner: web.AppRunner | None = None
         self.creations = Creations(self, now)
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0, hub_port: int = 0) -> None:
+    def application(self) -> web.Application:
         application = web.Application()
         application.router.add_get("/api/v2/orders/by-ordernumber/{number}", self._status)
         self.creations.open(application)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        return application
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0, hub_port: int = 0) -> None:
+        await super().start(host, port)
         self.hub.key = self.api_key
         await self.hub.start(hub_port)
 
@@ -94,14 +94,7 @@ class PickupCloudSimulator:
             life.cancel()
         await asyncio.gather(*self._lives, return_exceptions=True)
         await self.hub.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    @property
-    def address(self) -> str:
-        assert self._runner is not None
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        await super().stop()
 
     def source(self, secrets: Path) -> dict[str, Any]:
         (secrets / "pickup-cloud").write_text(self.api_key + "\n")

@@ -28,7 +28,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door
-from gateway.testing import Sent
+from gateway.testing import LoopbackServer, Sent
 from gateway_scalepoint.constructed import event, foreign, order
 from gateway_scalepoint.identity import Identity, utc_now
 from gateway_scalepoint.simulator_publishing import TYPE_HEADER, Publishing
@@ -62,7 +62,7 @@ class Placed(Struct):
         return _exact.encode(shapes[self.shape])
 
 
-class ScalepointSimulator:
+class ScalepointSimulator(LoopbackServer):
     """Simulator of Scalepoint (`gateway.testing.Simulator`), with controls for tests.
 
     Attributes:
@@ -79,6 +79,7 @@ class ScalepointSimulator:
     doors: Sequence[Door] = ("webhook", "poll")
     acknowledged = None
     acknowledging = True
+    shutdown_s = 0.1  # long polls would wait until their end
 
     def __init__(self, *, now: Callable[[], datetime] = utc_now, prefix: str | None = None) -> None:
         self.now = now
@@ -94,33 +95,26 @@ class ScalepointSimulator:
         self._events: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._faults: deque[tuple[int, bytes]] = deque()
-        self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    def application(self) -> web.Application:
         application = web.Application()
         application.router.add_post("/connect/token", self._token)
         application.router.add_get("/jwks", self._keys)
         application.router.add_get("/api/Orders", self._order)
         application.router.add_get(f"/api/events/v1/dk/external/{TENANT}/receive", self._receive)
         self.publishing.open(application)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        return application
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        await super().start(host, port)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
         self.identity.audience = f"{self.address}/connect/token"
 
     async def stop(self) -> None:
         if self._session is not None:
             await self._session.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    @property
-    def address(self) -> str:
-        assert self._runner is not None
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        await super().stop()
 
     def source(self, secrets: Path) -> dict[str, Any]:
         pair = self.identity.register()

@@ -25,7 +25,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door
-from gateway.testing import Sent
+from gateway.testing import LoopbackServer, Sent
 from gateway_supercat.constructed import EXAMPLE, PROMOTION, line, record
 
 Fault = Literal["failure", "error", "page", "sign_in", "redirect", "truncated", "broken_off", "no_data", "bare", "unavailable"]
@@ -47,7 +47,7 @@ class Submitted(Struct):
         return self.raw if self.raw is not None else json.dumps(self.record, ensure_ascii=False).encode()
 
 
-class SupercatSimulator:
+class SupercatSimulator(LoopbackServer):
     """Simulator of SuperCat (`gateway.testing.Simulator`), with controls for tests.
 
     Attributes:
@@ -79,28 +79,15 @@ class SupercatSimulator:
         self._next_id = _FIRST_ID - history
         self._faults: dict[str, deque[Fault]] = {"GET": deque(), "POST": deque()}
         self._news = asyncio.Event()
-        self._runner: web.AppRunner | None = None
         self.history = [self.submit() for _ in range(history)]
         self.after_id = self._next_id - 1
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    def application(self) -> web.Application:
         application = web.Application()
         application.router.add_get("/{org}/ext/v2/orders/new_orders", self._list)
         application.router.add_post("/{org}/ext/v2/orders/new_orders", self._mark)
         application.router.add_get("/{org}/ext/v2/orders/{id}.json", self._single)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    @property
-    def address(self) -> str:
-        assert self._runner is not None
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        return application
 
     def source(self, secrets: Path) -> dict[str, Any]:
         (secrets / "supercat").write_text(self.password + "\n")
