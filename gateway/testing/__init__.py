@@ -6,7 +6,7 @@ from gateway.testing.conformance import Sample, check_connector, load_samples
 from gateway.testing.erp import ErpSimulator
 from gateway.testing.hub import FaultHub
 from gateway.testing.loopback import LoopbackServer
-from gateway.testing.simulator import Sent, Simulator
+from gateway.testing.simulator import Sent, Simulator, demonstrate
 from gateway.testing.vendor import vendor_client
 from gateway.testing.whole import running_gateway
 from gateway.testing.wishes import Orderable, Wish
@@ -23,6 +23,7 @@ __all__ = [
     "Simulator",
     "Wish",
     "check_connector",
+    "demonstrate",
     "load_samples",
     "running_gateway",
     "source_bench",

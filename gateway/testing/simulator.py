@@ -7,6 +7,7 @@ it has sent, so that what arrived can be compared with it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from gateway.api.messages import Door
 from gateway.api.order import Status
+from gateway.testing.toml import to_toml
 
 GROUP = "gateway.simulators"
 
@@ -87,3 +89,17 @@ class Simulator(Protocol):
 
     async def script(self, gateway_url: str, source: str) -> Sequence[Sent]:
         """A fixed set of orders through every door: plain ones, and each special case that the vendor's documents name."""
+
+
+async def demonstrate(
+    simulator: Simulator, settings: dict[str, Any], *, script: bool, every_s: float, gateway_url: str = "", source: str = ""
+) -> None:
+    """Print the settings of its source, the orders of the script if wanted, and then an order every `every_s` seconds."""
+    print(to_toml(settings, "sources.NAME.settings"), end="", flush=True)
+    if script:
+        for sent in await simulator.script(gateway_url, source):
+            print(f"{sent.order_number[:40]} by {sent.door}: {sent.answer}, {sent.status or sent.expected} ({sent.note})", flush=True)
+    while True:
+        sent = await simulator.place(gateway_url, source)
+        print(f"{sent.order_number} by {sent.door}: {sent.answer}", flush=True)
+        await asyncio.sleep(every_s)

@@ -29,7 +29,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door
-from gateway.testing import LoopbackServer, Sent
+from gateway.testing import LoopbackServer, Sent, demonstrate
 from gateway_apicbase.constructed import CUSTOMERS, SANDBOX, line, purchase_order, written
 from gateway_apicbase.settings import LIST_PATH
 
@@ -348,14 +348,7 @@ async def _serve(options: argparse.Namespace) -> None:
     await simulator.start(host, int(port))
     gateway_url, _, source = options.gateway.rpartition("/in/")
     print(f"simulated Apicbase at {simulator.address}; settings of the source, beside the two secrets:")
-    print("\n".join(f"{key} = {json.dumps(value)}" for key, value in simulator.settings().items()), flush=True)
-    if options.script:
-        for sent in await simulator.script(gateway_url, source):
-            print(f"{sent.order_number} by {sent.door}: {sent.answer} ({sent.note})", flush=True)
-    while True:
-        sent = await simulator.place(gateway_url, source)
-        print(f"{sent.order_number} by {sent.door}: {sent.answer}", flush=True)
-        await asyncio.sleep(options.every)
+    await demonstrate(simulator, simulator.settings(), script=options.script, every_s=options.every, gateway_url=gateway_url, source=source)
 
 
 def main() -> None:

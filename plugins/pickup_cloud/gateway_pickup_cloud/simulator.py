@@ -25,7 +25,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door, Status
-from gateway.testing import LoopbackServer, Sent, Wish
+from gateway.testing import LoopbackServer, Sent, Wish, demonstrate
 from gateway.testing.hub import FaultHub
 from gateway_pickup_cloud.constructed import CATALOGUE, article, midnight, response, ticks
 from gateway_pickup_cloud.simulator_creations import ON_BEHALF, Creations
@@ -359,20 +359,7 @@ async def _serve(options: argparse.Namespace) -> None:
     host, _, port = options.listen.rpartition(":")
     await simulator.start(host, int(port), options.hub_port)
     print(f"simulated Pickup Cloud at {simulator.address}; settings of the source, beside the key:")
-    print("\n".join(f"{key} = {_toml(value)}" for key, value in simulator.settings().items()), flush=True)
-    if options.script:
-        for sent in await simulator.script("", ""):
-            print(f"{sent.order_number[:40]} by {sent.door}: {sent.status or sent.expected} ({sent.note})", flush=True)
-    while True:
-        sent = await simulator.place("", "")
-        print(f"{sent.order_number} by {sent.door}: {sent.answer}", flush=True)
-        await asyncio.sleep(options.every)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
-    return json.dumps(value)
+    await demonstrate(simulator, simulator.settings(), script=options.script, every_s=options.every)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door
-from gateway.testing import LoopbackServer, Sent
+from gateway.testing import LoopbackServer, Sent, demonstrate
 from gateway_scalepoint.constructed import event, foreign, order
 from gateway_scalepoint.identity import Identity, utc_now
 from gateway_scalepoint.simulator_publishing import TYPE_HEADER, Publishing
@@ -349,20 +349,14 @@ async def _serve(options: argparse.Namespace, folder: Path) -> None:
     await simulator.start(host, int(port))
     gateway_url, _, source = options.gateway.rpartition("/in/")
     print(f"simulated Scalepoint at {simulator.address}; keys and the example mapping are in {folder}; settings of the source:")
-    print("\n".join(f"{key} = {_toml(value)}" for key, value in simulator.source(folder)["settings"].items()), flush=True)
-    if options.script:
-        for sent in await simulator.script(gateway_url, source):
-            print(f"{sent.order_number} by {sent.door}: {sent.answer} ({sent.note})", flush=True)
-    while True:
-        sent = await simulator.place(gateway_url, source)
-        print(f"{sent.order_number} by {sent.door}: {sent.answer}", flush=True)
-        await asyncio.sleep(options.every)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)
+    await demonstrate(
+        simulator,
+        simulator.source(folder)["settings"],
+        script=options.script,
+        every_s=options.every,
+        gateway_url=gateway_url,
+        source=source,
+    )
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import Door
-from gateway.testing import LoopbackServer, Sent
+from gateway.testing import LoopbackServer, Sent, demonstrate
 from gateway_supercat.constructed import EXAMPLE, PROMOTION, line, record
 
 Fault = Literal["failure", "error", "page", "sign_in", "redirect", "truncated", "broken_off", "no_data", "bare", "unavailable"]
@@ -299,26 +299,13 @@ def _answer(data: Any, *, status: str = "success", error: str | None = None) -> 
     return {"status": status, "error": error, "data": data}
 
 
-def _toml(value: Any) -> str:
-    return f"{{ {', '.join(f'{k} = {_toml(v)}' for k, v in value.items())} }}" if isinstance(value, dict) else json.dumps(value)
-
-
 async def _serve(options: argparse.Namespace) -> None:
     simulator = SupercatSimulator(org=options.org)
     simulator.password = os.environ.get(options.password_env, simulator.password)
     host, _, port = options.listen.rpartition(":")
     await simulator.start(host, int(port))
     print(f"simulated SuperCat at {simulator.address}; settings of the source, beside password and mapping:")
-    for key, value in simulator.settings().items():
-        print(f"{key} = {_toml(value)}")
-    print(f"mapping: {EXAMPLE}", flush=True)
-    if options.script:
-        for sent in await simulator.script("", ""):
-            print(f"{sent.order_number}: {sent.expected} ({sent.note})", flush=True)
-    while True:
-        sent = await simulator.place("", "")
-        print(f"{sent.order_number}: submitted {sent.note}", flush=True)
-        await asyncio.sleep(options.every)
+    await demonstrate(simulator, simulator.settings() | {"mapping": str(EXAMPLE)}, script=options.script, every_s=options.every)
 
 
 def main() -> None:

@@ -130,4 +130,4 @@ async def test_it_runs_by_itself(session: aiohttp.ClientSession) -> None:
         await child.communicate()
     assert said[1] == f'base_url = "{address}"\n'
     assert "start = { after_id = 999999 }\n" in said
-    assert said[8].startswith("mapping: ")
+    assert said[8].startswith("mapping = ")
