@@ -43,10 +43,8 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 async def erp() -> AsyncIterator[ErpSimulator]:
     """An ERP that takes what it gets, until told otherwise."""
-    erp = ErpSimulator()
-    await erp.start()
-    yield erp
-    await erp.stop()
+    async with ErpSimulator() as erp:
+        yield erp
 
 
 @pytest.fixture

@@ -21,16 +21,9 @@ SECRET = "constructed-secret-do-not-use"
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def simulator(clock: ManualClock) -> AsyncIterator[ApicbaseSimulator]:
-    simulator = ApicbaseSimulator(now=clock.now, prefix="c")
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with ApicbaseSimulator(now=clock.now, prefix="c") as simulator:
+        yield simulator
 
 
 def secret(text: str) -> Secret:

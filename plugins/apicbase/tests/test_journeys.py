@@ -202,20 +202,10 @@ async def test_case_8_a_429_of_the_poll_does_not_touch_the_webhook(bench: Any, s
 
 
 @pytest.fixture
-async def erp() -> AsyncIterator[ErpSimulator]:
-    erp = ErpSimulator()
-    await erp.start()
-    yield erp
-    await erp.stop()
-
-
-@pytest.fixture
 async def live() -> AsyncIterator[ApicbaseSimulator]:
     """A simulator whose clock is the machine's, as the gateway's is."""
-    simulator = ApicbaseSimulator()
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with ApicbaseSimulator() as simulator:
+        yield simulator
 
 
 @pytest.fixture

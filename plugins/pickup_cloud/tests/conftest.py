@@ -29,16 +29,9 @@ CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands"
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def simulator(clock: ManualClock) -> AsyncIterator[PickupCloudSimulator]:
-    simulator = PickupCloudSimulator(now=clock.now, prefix="c")
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with PickupCloudSimulator(now=clock.now, prefix="c") as simulator:
+        yield simulator
 
 
 def make_settings(simulator: PickupCloudSimulator | None = None, **changes: Any) -> Settings:
@@ -166,11 +159,8 @@ async def whole_gateway(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     async with AsyncExitStack() as stack:
 
         async def begin(cloud: PickupCloudSimulator, **settings: Any) -> Running:
-            erp = ErpSimulator()
-            await erp.start()
-            stack.push_async_callback(erp.stop)
-            await cloud.start()
-            stack.push_async_callback(cloud.stop)
+            erp = await stack.enter_async_context(ErpSimulator())
+            await stack.enter_async_context(cloud)
             source = cloud.source(tmp_path)
             source["settings"] |= settings
             submit = {"listen": "127.0.0.1:0", "callers": {"erp": CALLER}}

@@ -26,17 +26,11 @@ EXAMPLES = Path(str(files("gateway_scalepoint").joinpath("examples")))
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def simulator(clock: ManualClock) -> AsyncIterator[ScalepointSimulator]:
     simulator = ScalepointSimulator(now=clock.now, prefix="0A1B2C3D")
     simulator.hold_s = 0.05
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with simulator:
+        yield simulator
 
 
 def secret(text: str) -> Secret:

@@ -30,20 +30,10 @@ CALLER = {"token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "commands"
 
 
 @pytest.fixture
-async def erp() -> AsyncIterator[ErpSimulator]:
-    erp = ErpSimulator()
-    await erp.start()
-    yield erp
-    await erp.stop()
-
-
-@pytest.fixture
 async def live() -> AsyncIterator[ScalepointSimulator]:
     """A simulator whose clock is the machine's, as the gateway's is."""
-    simulator = ScalepointSimulator()
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with ScalepointSimulator() as simulator:
+        yield simulator
 
 
 @pytest.fixture

@@ -19,16 +19,9 @@ from gateway.testing import Bench, ManualClock, source_bench, vendor_client
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def simulator(clock: ManualClock) -> AsyncIterator[SupercatSimulator]:
-    simulator = SupercatSimulator(now=clock.now, history=0)
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with SupercatSimulator(now=clock.now, history=0) as simulator:
+        yield simulator
 
 
 def secret(text: str) -> Secret:

@@ -18,20 +18,10 @@ from gateway.testing import ErpSimulator, running_gateway
 
 
 @pytest.fixture
-async def erp() -> AsyncIterator[ErpSimulator]:
-    erp = ErpSimulator()
-    await erp.start()
-    yield erp
-    await erp.stop()
-
-
-@pytest.fixture
 async def live() -> AsyncIterator[SupercatSimulator]:
     """A simulator whose clock is the machine's, as the gateway's is."""
-    simulator = SupercatSimulator()
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
+    async with SupercatSimulator() as simulator:
+        yield simulator
 
 
 @pytest.fixture
