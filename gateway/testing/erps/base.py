@@ -130,7 +130,7 @@ class ErpServer(LoopbackServer):
         return named
 
     def stranger(self, request: web.Request) -> web.Response | None:
-        """The answer to whoever may not ask; None for whoever may. Not asked where it signs in."""
+        """Return the error for a request without valid credentials, else None. Routes of the kind `token` check their own."""
         return None
 
     # --- what a test does to it
@@ -166,7 +166,7 @@ class ErpServer(LoopbackServer):
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A stranger hears that he is one also where there is nothing, or not by this method."""
+        """Refuse a request without valid credentials also where there is no route, or none for its method."""
         try:
             return await handler(request)
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
@@ -175,11 +175,15 @@ class ErpServer(LoopbackServer):
             raise
 
     def _watched(self, named: str, handler: Handler) -> Handler:
+        async def admitted(request: web.Request) -> web.StreamResponse:
+            refusal = None if named == "token" else self.stranger(request)
+            return await handler(request) if refusal is None else refusal
+
         async def watched(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             operation = self.operation(named, request, body)
             armed = self._next(operation)
-            answer = await self._answered(request, handler, armed)
+            answer = await self._answered(request, admitted, armed)
             cut = armed is not None and armed.fault in ("drop_before", "lose_answer", "reset", "half_answer")
             headers = {name.lower(): value for name, value in request.headers.items()}
             self.asked.append(

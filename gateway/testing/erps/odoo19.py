@@ -55,8 +55,6 @@ class Odoo19(OdooModels):
         return None if kind.lower() == "bearer" and key == self.key else self.refusal(401, "Invalid apikey")
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        if (no := self.stranger(request)) is not None:
-            return no
         try:
             arguments = read(await request.read())
         except ValueError:
