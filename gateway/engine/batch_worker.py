@@ -86,11 +86,23 @@ class BatchWorker(Worker):
                 return await self._step.run_once()
             except (StoreBusy, StoreFailed):
                 raise
-            except Exception as error:  # a mistake of ours may not stop the others, nor go round at full speed
-                log.error("batch.failed", exc_info=error, extra={"queue": self._queue, "worker": self._name})
-                await self._take_back(error)
-                await self._clock.sleep(_AFTER_MISTAKE_S)
+            except Exception as error:
+                await self._survive(error)
                 return True
+
+    async def _wait(self) -> None:
+        try:
+            await super()._wait()
+        except (StoreBusy, StoreFailed):
+            raise
+        except Exception as error:
+            await self._survive(error)
+
+    async def _survive(self, error: Exception) -> None:
+        """Log it, release the leases and pause: a mistake of ours may not stop the others, nor go round at full speed."""
+        log.error("batch.failed", exc_info=error, extra={"queue": self._queue, "worker": self._name})
+        await self._take_back(error)
+        await self._clock.sleep(_AFTER_MISTAKE_S)
 
     async def drain(self, timeout_s: float) -> None:
         """Start no further batch; wait at most `timeout_s` for the current one."""

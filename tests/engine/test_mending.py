@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway.api.errors import StoreBusy
+from gateway.api.errors import StoreBusy, StoreError
 from gateway.api.secrets import Secret
 from gateway.engine import deliver as deliver_module
+from gateway.engine.batch_worker import BatchWorker
 from gateway.engine.breaker import Breaker
 from gateway.health import Condition
 from gateway.retry import capped_retry_after_s
@@ -448,6 +449,35 @@ async def test_giving_a_row_back_waits_for_room_as_a_settlement_does(tmp_path: P
             made.clock.advance(1)
             await asyncio.sleep(0.01)
         assert (await made.row())["status"] == "ready"
+
+
+class NothingDue:
+    """Step that finds nothing to do."""
+
+    async def run_once(self) -> bool:
+        return False
+
+
+async def test_a_worker_survives_an_error_of_the_store_while_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(tmp_path, KEYED) as made:
+        asked = []
+
+        async def next_due_s(*_: Any) -> float | None:
+            asked.append(made.clock.monotonic())
+            raise StoreError("out of memory (SQLITE_NOMEM)")
+
+        monkeypatch.setattr(made.store, "next_due_s", next_due_s)
+        worker = BatchWorker("inbox", "acme", NothingDue(), made.store, made.clock)
+        task = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            while len(asked) < 3 and not task.done():
+                made.clock.advance(1)
+                await asyncio.sleep(0.01)
+        assert not task.done()
+        assert asked[1] - asked[0] >= 5, "not at full speed"
+        await worker.drain(1)
+        made.clock.advance(5)
+        await task
 
 
 def test_the_words_of_a_settlement_are_the_erps_as_far_as_they_can_be_stored() -> None:
