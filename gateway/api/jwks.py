@@ -15,8 +15,10 @@ MAX_KEYS = 50
 _BITS = range(2048, 8193)
 
 # Never HS256, whose "secret" would be the public key, and never `none`.
-_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-_ALGORITHMS = {*_RSA, "ES256", "ES384", "ES512", "EdDSA"}
+_ALGORITHMS = {
+    "RS256": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),  # an RSA key serves them all
+    **{name: (name,) for name in ("ES256", "ES384", "ES512", "EdDSA")},
+}
 
 
 class PublicKey(Struct, frozen=True, kw_only=True):
@@ -60,9 +62,12 @@ def _read_key(entry: dict[str, Any]) -> PublicKey | None:
     if entry.get("use", "sig") != "sig" or "d" in entry:
         return None
     try:
-        found = jwt.PyJWK(entry)
+        # Without `alg`, the library names the algorithm of the type and the curve; with it, it takes any curve.
+        found = jwt.PyJWK({name: value for name, value in entry.items() if name != "alg"})
     except Exception:  # malformed keys make the library raise errors of many kinds
         return None
-    if found.algorithm_name not in _ALGORITHMS or (isinstance(found.key, RSAPublicKey) and found.key.key_size not in _BITS):
+    alg, served = entry.get("alg"), _ALGORITHMS.get(found.algorithm_name, ())
+    algorithms = served if alg is None else tuple(one for one in served if one == alg)
+    if not algorithms or (isinstance(found.key, RSAPublicKey) and found.key.key_size not in _BITS):
         return None
-    return PublicKey(algorithms=_RSA if found.key_type == "RSA" and not entry.get("alg") else (found.algorithm_name,), key=found.key)
+    return PublicKey(algorithms=algorithms, key=found.key)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from msgspec import Struct
@@ -364,6 +364,25 @@ def test_keys_that_are_not_for_checking_signatures_are_left_out() -> None:
         "one": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
         "ps": ("PS256",),
     }
+
+
+@pytest.mark.parametrize(
+    ("curve", "alg"),
+    [
+        (ec.SECP384R1(), "ES256"),
+        (ec.SECP256R1(), "ES512"),
+        (ec.SECP256K1(), "ES256"),
+        (ec.SECP256R1(), ""),
+        (ed448.Ed448PrivateKey, "EdDSA"),
+    ],
+)
+def test_a_key_whose_algorithm_is_not_that_of_its_curve_is_left_out(curve: Any, alg: str) -> None:
+    if isinstance(curve, ec.EllipticCurve):
+        entry = ECAlgorithm.to_jwk(ec.generate_private_key(curve).public_key(), as_dict=True)
+    else:
+        entry = OKPAlgorithm.to_jwk(curve.generate().public_key(), as_dict=True)
+    with pytest.raises(ValueError, match="no key"):
+        read_keys(json.dumps({"keys": [entry | {"alg": alg}]}).encode())
 
 
 @pytest.mark.parametrize(
