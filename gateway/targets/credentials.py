@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from oauthlib import oauth1
 
@@ -111,7 +111,7 @@ class _Signatures(_Constant):
             resource_owner_key=self._keys.token.reveal(),
             resource_owner_secret=self._keys.token_secret.reveal(),
             signature_method=oauth1.SIGNATURE_HMAC_SHA256,
-            realm=self._keys.realm,
+            realm=quote(self._keys.realm, safe="~"),  # the library escapes every value but this one
             nonce=secrets.token_hex(16),
             timestamp=str(self._clock.now_ms() // 1000),
         )

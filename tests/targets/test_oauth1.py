@@ -57,3 +57,10 @@ def test_no_two_requests_have_the_same_nonce() -> None:
     signer = signer_for(auth, ask=None, variables={}, clock=ManualClock())  # type: ignore[arg-type]
     made = {signer.headers(Proof(1), Request(method="GET", url="https://erp.example/"))["Authorization"] for _ in range(20)}
     assert len(made) == 20
+
+
+def test_the_realm_is_escaped_as_the_other_values_are() -> None:
+    keys = {name: secret("c") for name in ("consumer_key", "consumer_secret", "token", "token_secret")}
+    signer = signer_for(OAuth1(**keys, realm="123 Ö"), ask=None, variables={}, clock=ManualClock())  # type: ignore[arg-type]
+    header = signer.headers(Proof(1), Request(method="GET", url="https://erp.example/"))["Authorization"]
+    assert header.startswith('OAuth realm="123%20%C3%96", ')
