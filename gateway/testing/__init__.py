@@ -1,4 +1,4 @@
-"""For connector authors and for people who try things: a clock to move, an ERP to break, a suite, a gateway to put a connector into."""
+"""Tools for connector authors and for trials: clock, ERP, conformance suite, and a gateway for one connector."""
 
 from gateway.testing.bench import Bench, source_bench
 from gateway.testing.clock import ManualClock

@@ -51,7 +51,7 @@ class Bench:
         self._session: aiohttp.ClientSession
 
     async def post(self, body: bytes, **headers: str) -> tuple[int, Any]:
-        """A webhook; the status and the answer. `X_Signature="..."` is the header `X-Signature`."""
+        """Send a webhook; return status and answer. `X_Signature="..."` is the header `X-Signature`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.post(self.url, data=body, headers=named) as answer:
             return answer.status, await answer.json()
@@ -62,12 +62,12 @@ class Bench:
             pass
 
     async def acknowledged(self) -> None:
-        """Tell the vendor all that is due."""
+        """Acknowledge all that is due."""
         while await self.acknowledge.run_once():
             pass
 
     async def sent(self) -> list[dict[str, Any]]:
-        """Prepare what is due, and let the ERP take what leaves; the messages."""
+        """Prepare what is due and mark it delivered; return the messages."""
         messages = []
         await self.prepared()
         while rows := await self.store.lease_outbox("erp", 100):
@@ -78,23 +78,23 @@ class Bench:
         return messages
 
     async def round(self) -> list[dict[str, Any]]:
-        """Poll once, and what `sent` does."""
+        """Poll once, then do what `sent` does."""
         await self.poller.round()
         return await self.sent()
 
     async def inbox(self, *columns: str) -> list[Any]:
-        """The rows of the inbox, oldest first: dicts, or tuples of some columns."""
+        """Return the rows of the inbox, oldest first: dicts, or tuples of some columns."""
         rows = list(reversed(await self.reader.rows("inbox")))
         return [tuple(row[column] for column in columns) for row in rows] if columns else rows
 
     async def outcome(self, key: str) -> tuple[str, str, str]:
-        """Status and reason of an event, and what a clerk is shown of its last attempt."""
+        """Return status and reason of an event, and its last attempt as an operator sees it."""
         (row,) = [row for row in await self.inbox() if row["key"] == f"{self.source.name}/{key}"]
         shown = await self.reader.show(key)
         return row["status"], row["reason"] or "", json.dumps(shown, default=str)
 
     def door(self, door: str = "poll") -> tuple[str, str]:
-        """The state of a door and the reason for it, as in `gateway status`."""
+        """Return the state of a door and the reason for it, as in `gateway status`."""
         condition = self.metrics.health.doors[self.source.name, door]
         return condition.state, condition.reason or ""
 
@@ -114,7 +114,7 @@ async def source_bench(
     keys: Keys | None = None,
     kind: Callable[[Source, SqliteStore, SqliteReader, Metrics, Clock], B] = Bench,  # type: ignore[assignment]
 ) -> AsyncIterator[B]:
-    """A bench for a source of a connector, with every door that it has; the store is a new file in `folder`.
+    """Build a bench for a source of a connector, with all its doors; the store is a new file in `folder`.
 
     Args:
         module: The plugin's module or object with the hooks.

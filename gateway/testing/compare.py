@@ -24,7 +24,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 def torn_keys(erp: ErpSimulator) -> set[str]:
-    """The keys under which the ERP heard different bodies; there must be none."""
+    """Return the keys that came with different bodies; there must be none."""
     seen: dict[str, set[bytes]] = {}
     for heard in erp.heard:
         seen.setdefault(heard.key, set()).add(heard.body)
@@ -78,7 +78,7 @@ def _row(source: str, sent: Sent, got: Sequence[dict[str, Any]], torn: set[str])
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """The comparison, for people."""
+    """Print the comparison as a table."""
     cells = [("source", "door", "order", "vendor heard", "expected", "in the ERP", "verdict", "")]
     for row in rows:
         sent = row.sent

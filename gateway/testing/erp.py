@@ -120,7 +120,7 @@ class ErpSimulator(LoopbackServer):
         self._armed.append(Armed(fault=fault, **more))
 
     def disarm(self) -> None:
-        """Be kind again."""
+        """Remove all faults."""
         self._armed.clear()
 
     def forget(self) -> None:
@@ -133,7 +133,7 @@ class ErpSimulator(LoopbackServer):
         return [msgspec.json.decode(self.orders[key]) for key in self.sequence]
 
     async def wait_for(self, count: int, timeout_s: float = 10.0) -> None:
-        """Until the ERP holds this many messages. Raises TimeoutError, with what it holds."""
+        """Wait until the ERP holds this many messages. Raises TimeoutError, with what it holds."""
         try:
             async with asyncio.timeout(timeout_s):
                 while len(self.orders) < count:
@@ -182,7 +182,7 @@ class ErpSimulator(LoopbackServer):
         return answer
 
     def doubled(self) -> list[str]:
-        """The keys of messages of which more than one order was made."""
+        """Return the keys of messages that became more than one order."""
         keys = [made.key for made in self.made]
         return sorted({key for key in keys if keys.count(key) > 1})
 
@@ -232,7 +232,7 @@ class ErpSimulator(LoopbackServer):
         return web.json_response([{"key": h.key, "status": h.status, "taken": h.taken} for h in self.heard])
 
     async def _broken(self, request: web.Request, on: str) -> web.StreamResponse | None:
-        """The armed fault of a request beside orders, where it keeps the request from doing anything."""
+        """Carry out the next fault for a look-up or a step; return its answer if the request must do nothing."""
         armed = self._next("", on)
         if armed is None or armed.fault in ("lose_answer", "reset"):
             return None
@@ -286,7 +286,7 @@ async def _serve(host: str, port: int, log: Path | None, token: str | None, hono
 
 
 def main() -> None:
-    """Run it by itself."""
+    """Run the simulator from the command line."""
     parser = argparse.ArgumentParser(description="A simulated ERP that takes order-gateway messages.")
     parser.add_argument("--listen", default="127.0.0.1:9090", metavar="ADDRESS:PORT")
     parser.add_argument("--log", type=Path, help="append one JSON line per request")

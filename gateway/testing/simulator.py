@@ -72,7 +72,7 @@ class Simulator(Protocol):
         """Address of its server, as `http://127.0.0.1:PORT`."""
 
     def source(self, secrets: Path) -> dict[str, Any]:
-        """The `[sources.NAME]` table that makes a gateway work with this simulator, every door open.
+        """Return the `[sources.NAME]` table for this simulator, with every door open.
 
         Args:
             secrets: A folder to write secret files into; the table refers to them as `{ file = "..." }`.
@@ -88,7 +88,7 @@ class Simulator(Protocol):
         """
 
     async def script(self, gateway_url: str, source: str) -> Sequence[Sent]:
-        """A fixed set of orders through every door: plain ones, and each special case that the vendor's documents name."""
+        """Place a fixed set of orders through every door: plain ones, and each special case of the vendor's documents."""
 
 
 async def demonstrate(

@@ -13,7 +13,7 @@ from gateway.outbound.vendor import HttpVendorClient
 
 @asynccontextmanager
 async def vendor_client(api: Api, clock: Clock | None = None) -> AsyncIterator[HttpVendorClient]:
-    """The client that a source with this API would get; it closes itself."""
+    """Open the client that a source with this API gets."""
     session = open_session(allowed=any_unicast, connections=4, connect_timeout_s=5)
     try:
         yield HttpVendorClient(api, session, clock or SystemClock())

@@ -40,7 +40,7 @@ class Orderable(Protocol):
         """
 
     def doubled(self) -> Sequence[str]:
-        """The numbers of orders that were created twice; there must be none."""
+        """Return the numbers of orders that were created twice; there must be none."""
 
 
 async def submit_command(gateway_url: str, token: str, source: str, wish: Wish) -> int:

@@ -114,7 +114,7 @@ class ErpServer(LoopbackServer):
     # --- what a simulator says of itself
 
     def routes(self) -> Sequence[tuple[str, str, str, Handler]]:
-        """Method, path, the kind of request (see `Armed.on`), handler."""
+        """Return method, path, kind (see `Armed.on`) and handler of each route."""
         raise NotImplementedError
 
     def held(self) -> list[Held]:
@@ -126,7 +126,7 @@ class ErpServer(LoopbackServer):
         return said(status, {"message": message})
 
     def operation(self, named: str, request: web.Request, body: bytes) -> str:
-        """The kind of a request where one route serves several."""
+        """Return the kind of a request, if one route serves several."""
         return named
 
     def stranger(self, request: web.Request) -> web.Response | None:
@@ -146,7 +146,7 @@ class ErpServer(LoopbackServer):
         self._armed.append(Armed(fault=fault, **more))
 
     def disarm(self) -> None:
-        """Be kind again."""
+        """Remove all faults."""
         self._armed.clear()
 
     def count(self, operation: str) -> int:
@@ -230,12 +230,12 @@ class ErpServer(LoopbackServer):
 
 
 def said(status: int, value: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A JSON answer; a Decimal becomes a number with all its digits."""
+    """Answer JSON; a Decimal becomes a number with all its digits."""
     return web.Response(status=status, body=written(value).encode(), content_type="application/json", headers=headers)
 
 
 def written(value: Any) -> str:
-    """JSON with exact numbers, which the standard library writes only of whole ones."""
+    """Write JSON with exact numbers; the standard library has them for integers only."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, Mapping):
@@ -246,10 +246,10 @@ def written(value: Any) -> str:
 
 
 def read(body: bytes) -> Any:
-    """JSON with exact numbers. Raises ValueError."""
+    """Read JSON with exact numbers. Raises ValueError."""
     return json.loads(body, parse_float=Decimal)
 
 
 def is_number(value: Any) -> bool:
-    """A JSON number, and no text or boolean."""
+    """Return True for a JSON number, not for a text or a boolean."""
     return isinstance(value, (int, Decimal)) and not isinstance(value, bool)

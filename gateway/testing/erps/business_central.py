@@ -66,7 +66,7 @@ class BusinessCentral(ErpServer):
         ]
 
     def expire_tokens(self) -> None:
-        """Every token that was given is refused from now on."""
+        """End all tokens."""
         self._tokens.clear()
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:

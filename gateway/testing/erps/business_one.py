@@ -124,7 +124,7 @@ class BusinessOne(ErpServer):
         return said(200, {"CompanyName": "Example"})
 
     def stranger(self, request: web.Request) -> web.Response | None:
-        """Without its ROUTEID a session lands on another node of the balancer, which does not know it."""
+        """Check session and ROUTEID: without it, the balancer chooses another node, which does not know the session."""
         node = self._sessions.get(request.cookies.get("B1SESSION", ""))
         if node is not None and request.cookies.get("ROUTEID") == node:
             return None

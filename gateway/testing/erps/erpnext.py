@@ -107,7 +107,7 @@ class ErpNext(ErpServer):
         return said(200, {"data": [{field: order.get(field) for field in fields} for order in found], "has_next_page": False})
 
     def stranger(self, request: web.Request) -> web.Response | None:
-        """The word before the key is `token`; `Bearer` means OAuth to it."""
+        """Check the key, which follows the word `token`; `Bearer` means OAuth."""
         if request.headers.get("Authorization") != f"token {self.key}:{self.secret}":
             return self.refusal(401, "Authentication failed" if "Authorization" in request.headers else "Login to access")
         doctype = request.match_info.get("doctype", "Sales Order")

@@ -73,7 +73,7 @@ class NetSuite(ErpServer):
         return HeldLine(article=article.code, quantity=Decimal(line["quantity"]), price=Decimal(line["rate"]))
 
     def expire_tokens(self) -> None:
-        """Every token that was given is refused from now on."""
+        """End all tokens."""
         self._tokens.clear()
 
     def refusal(self, status: int, message: str, *, code: str = "") -> web.Response:
@@ -174,7 +174,7 @@ def _escaped(text: str) -> str:
 
 
 def _texts(written: str) -> list[str] | None:
-    """The texts of an SQL list; None where it is no list of texts, as when an apostrophe ended one too early."""
+    """Return the texts of an SQL list, or None if it is malformed, as after an apostrophe that is not doubled."""
     found, at = [], 0
     while at < len(written):
         text = _TEXT.match(written, at)

@@ -129,7 +129,7 @@ class OdooModels(ErpServer):
 
 
 def kind_of(model: str, method: str) -> str:
-    """The kind of a call, as `Armed.on` names them."""
+    """Return the kind of a call (see `Armed.on`)."""
     if method == "search_read":
         return "find" if model == "sale.order" else "codes"
     return {"create": "create", "authenticate": "token"}.get(method, "step")

@@ -113,7 +113,7 @@ class S4Hana(ErpServer):
 
 
 def _price(item: dict[str, Any]) -> Decimal:
-    """The price condition of an item; the quantity is not part of it."""
+    """Return an item's price condition, which is for one unit."""
     try:
         return Decimal(item["to_PricingElement"][0]["ConditionRateValue"])
     except (KeyError, IndexError, InvalidOperation):

@@ -36,7 +36,7 @@ def record(message: object) -> bytes:
 
 
 def invocation(target: str, *arguments: object) -> bytes:
-    """A call of the client."""
+    """Encode the invocation of a client's method."""
     return record({"type": 1, "target": target, "arguments": list(arguments)})
 
 
@@ -77,7 +77,7 @@ class Line:
         self.over = asyncio.Event()
 
     async def write(self, raw: bytes) -> None:
-        """Any bytes; nothing where the connection is gone."""
+        """Send any bytes, unless the connection is gone."""
         with suppress(ConnectionError):
             self.writer.write(raw)
             await self.writer.drain()
@@ -191,7 +191,7 @@ class FaultHub:
         await self.write(frame(invocation(target, *arguments)))
 
     async def burst(self, count: int, per_frame: int, target: str, make: Callable[[int], Sequence[object]]) -> None:
-        """Many calls, encoded before the first byte is written."""
+        """Send many invocations, encoded before the first byte is written."""
         frames = []
         for n in range(0, count, per_frame):
             frames.append(frame(b"".join(invocation(target, *make(one)) for one in range(n, min(n + per_frame, count)))))
@@ -201,11 +201,11 @@ class FaultHub:
             await self.write(b"".join(frames[n : n + _FRAMES_AT_ONCE]))
 
     async def write(self, raw: bytes) -> None:
-        """Any bytes to every connected client."""
+        """Send any bytes to every connected client."""
         await asyncio.gather(*(line.write(raw) for line in self.live))
 
     async def close(self, error: str | None = None, allow_reconnect: bool | None = None, code: int | None = 1000) -> None:
-        """A Close message, as a hub sends it; `code` None leaves the WebSocket's close frame and the end of TCP out."""
+        """Send a Close message; with `code` None, neither the WebSocket's close frame nor the end of TCP follows."""
         said: dict[str, object] = {"type": 7}
         if error is not None:
             said["error"] = error

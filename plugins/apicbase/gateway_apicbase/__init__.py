@@ -48,7 +48,7 @@ def describe() -> Description:
 
 @hookimpl
 def verify(envelope: Envelope, settings: Settings) -> bool:
-    """The signature header, once, over the raw body or its ASCII form."""
+    """Check the signature header, which must occur once, over the raw body or its ASCII form."""
     secrets = [secret.reveal() for secret in settings.webhook_secrets]
     given = envelope.header(settings.signature_header)
     return is_genuine(envelope.body, given, secrets, ascii_fallback=settings.ascii_fallback)
@@ -78,7 +78,7 @@ async def poll(cursor: str | None, since: datetime, now: datetime, client: Vendo
 
 @hookimpl
 def normalize(event: Event, document: bytes, settings: Settings) -> Order:
-    """The canonical order. One that would have been refused at the webhook can only have come by poll: a person's task."""
+    """Make the canonical order. Hold one that the webhook would refuse: it came by poll, so a person must tell the customer."""
     wire = read(document)
     order = mapping.to_order(wire, settings)
     if mapping.is_unknown_state(wire):
@@ -91,7 +91,7 @@ def normalize(event: Event, document: bytes, settings: Settings) -> Order:
 
 @hookimpl
 async def acknowledge(receipts: Sequence[Receipt], client: VendorClient, settings: Settings) -> Collection[int]:
-    """`stored` becomes `fetched_by_supplier`, `delivered` becomes `viewed_by_supplier`, where the settings want it."""
+    """Mark `stored` as `fetched_by_supplier` and `delivered` as `viewed_by_supplier`, as the settings say."""
     return await marks.mark(receipts, client, settings)
 
 

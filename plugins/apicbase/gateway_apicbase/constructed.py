@@ -33,7 +33,7 @@ def line(article: int, quantity: int) -> dict[str, Any]:
 def purchase_order(
     id: str, *, number: str, ordered_on: datetime, lines: Sequence[tuple[int, int]] = ((0, 4),), customer: str = CUSTOMERS[0], **fields: Any
 ) -> dict[str, Any]:
-    """A purchase order as the vendor's page gives it.
+    """Make a purchase order as the vendor's page shows it.
 
     Args:
         lines: Place in the catalogue and quantity.
@@ -55,5 +55,5 @@ def purchase_order(
 
 
 def written(instant: datetime) -> str:
-    """An instant as the samples have it: UTC with `Z`."""
+    """Write an instant as the samples do: UTC with `Z`."""
     return instant.isoformat().replace("+00:00", "Z")

@@ -39,7 +39,7 @@ class _Content(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def event(order: PurchaseOrder, document: bytes, zone: tzinfo) -> Event:
-    """The same key through both doors. `document` is kept exactly as it came.
+    """Make the event, with the same key for both doors. `document` is kept exactly as it came.
 
     `ordered_on` says how new a version is, in whole seconds, since the list may show it less exactly than the webhook, and only
     with a zone: without one, two versions may change places where the clocks go back.
@@ -100,7 +100,7 @@ def _line(package: Package) -> _Line:
 
 
 def _spelt(value: Any, read: Callable[[Any], object]) -> object:
-    """A value as it reads, or as it stands where it cannot be read."""
+    """Normalize a value; return it unchanged if it is unreadable."""
     if value is None or value == "":
         return None
     try:

@@ -25,7 +25,7 @@ class _Notes:
         self.flags[name] = None
 
     def price(self, field: str, value: Any) -> Decimal | None:
-        """A price, or None with a flag; its raw text goes into `extra.unreadable_prices`, if there was one."""
+        """Read a price, or return None and flag it; its raw text, if any, goes into `extra.unreadable_prices`."""
         try:
             return amount(value)
         except ValueError:
@@ -35,7 +35,7 @@ class _Notes:
             return None
 
     def instant(self, field: str, text: str | None, settings: Settings) -> datetime | None:
-        """An instant, or None; with a flag and the raw text where there was something else."""
+        """Read an instant, or return None; an unreadable one is flagged, and its raw text kept."""
         try:
             return instant(text, settings.zone())
         except ValueError:
@@ -45,7 +45,7 @@ class _Notes:
 
 
 def to_order(order: PurchaseOrder, settings: Settings) -> Order:
-    """The canonical order.
+    """Make the canonical order.
 
     Flags: `test`, `delivered_unseen`, `unknown_status`, `unknown_customer`, `unknown_article`, `empty_order`,
     `zero_quantity`, `missing_customer_number`, `missing_article_number`, `unreadable_price`, `price_mismatch`,

@@ -61,7 +61,7 @@ def _body(receipt: Receipt) -> dict[str, Any]:
 
 
 def _named(answer: Response, field: str) -> frozenset[str] | None:
-    """The orders that an answer names as marked; None where it names none, and its 2xx has to do for all."""
+    """Return the orders that an answer names as marked; None if it names none, so that its 2xx is for all."""
     try:
         rows = msgspec.json.decode(answer.body)
     except (msgspec.MsgspecError, ValueError, RecursionError):

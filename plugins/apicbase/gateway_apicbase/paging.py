@@ -81,7 +81,7 @@ class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def resume(cursor: str | None, since: datetime, now: datetime, settings: Settings) -> tuple[datetime, Round]:
-    """The watermark and the round to go on with; a new one where none is under way.
+    """Return the watermark and the unfinished round, or a new one.
 
     A cursor that cannot be read, from another version of this plugin, starts again at the beginning: what comes again is
     a repeat.
@@ -102,7 +102,7 @@ def resume(cursor: str | None, since: datetime, now: datetime, settings: Setting
 
 
 def parameters(sweep: Sweep, settings: Settings) -> Mapping[str, str]:
-    """The query of the next request.
+    """Return the query of the next request.
 
     Source: https://developers.apicbase.com/reference/get-supplier-purchase-orders (`status`, `ordered_on__gt`) and
     /reference/pagination (`ordering`, `page_size`). The page selector has two names there; the `next` link knows better.
@@ -136,7 +136,7 @@ def after_page(watermark: datetime, round_: Round, listing: Listing, settings: S
 
 
 def advance(sweep: Sweep, listing: Listing, settings: Settings) -> Sweep:
-    """The same sweep after one more page."""
+    """Return the sweep after another page."""
     if sweep.page > 1 and listing.rows and listing.fingerprint == sweep.before:
         raise PermanentError("the list gives the same page again; check page_parameter")
     if sweep.page > _MAX_PAGES:

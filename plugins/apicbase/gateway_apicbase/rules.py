@@ -25,7 +25,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 def broken(order: PurchaseOrder, settings: Settings) -> dict[Rule, Why]:
-    """The rules that an order breaks."""
+    """Return the rules that an order breaks."""
     found: dict[Rule, Why] = {}
     number = order.customer_number
     if _is_unknown(number, settings.known_customers):

@@ -97,5 +97,5 @@ class Settings(_Table, frozen=True, kw_only=True):
                 yield key, "calls Apicbase, and needs client_id and client_secret for that"
 
     def zone(self) -> tzinfo:
-        """The zone of dates and times that come without one. `UTC` needs no time zone database."""
+        """Return the zone of dates and times that have none. `UTC` needs no time zone database."""
         return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)

@@ -107,7 +107,7 @@ def _spaced(plain: bytes, mark: bytes) -> bytes:
 
 
 def ascii_form(body: bytes) -> bytes | None:
-    """`json.dumps(json.loads(body))`; None where there is no such thing.
+    """Return `json.dumps(json.loads(body))`, or None if that fails.
 
     A key that stands twice is such a case: `json.dumps` writes none, and which of the two was signed would be a guess.
     """
@@ -118,7 +118,7 @@ def ascii_form(body: bytes) -> bytes | None:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand once. Raises ValueError."""
+    """Build a JSON object. Raises ValueError for a repeated key."""
     made = dict(pairs)
     if len(made) != len(pairs):
         raise ValueError("a key stands twice in one object")

@@ -185,7 +185,7 @@ class ApicbaseSimulator(LoopbackServer):
         return done
 
     def new(self, **fields: Any) -> dict[str, Any]:
-        """A cart of its own, ready to be sent; see `constructed.purchase_order`."""
+        """Make an order that is not sent yet; see `constructed.purchase_order`."""
         self._placed += 1
         fields = {"ordered_on": self._now()} | fields
         return purchase_order(f"{self._prefix}{self._placed:04x}", number=f"PO-{self._prefix}-{self._placed:05}", **fields)
@@ -197,11 +197,11 @@ class ApicbaseSimulator(LoopbackServer):
         return str(order["id"])
 
     def deliver(self, id: str) -> None:
-        """The customer marks an order as delivered."""
+        """Mark an order as delivered, as the customer does."""
         self.listed[id].order["status"] = "DELIVERED"
 
     async def press_send(self, url: str, order: dict[str, Any], *, as_utf8: bool = False) -> Answer:
-        """The customer presses send, and again while there is an error that is not about the order."""
+        """Send an order as the customer does, and again while there is an error that is not about the order."""
         for _ in range(_PATIENCE):
             status = await self.post(url, order, as_utf8=as_utf8)
             if 200 <= status < 300:
@@ -231,7 +231,7 @@ class ApicbaseSimulator(LoopbackServer):
     # --- the API
 
     def expire_tokens(self) -> None:
-        """Every token that was given is refused from now on."""
+        """End all tokens."""
         self._tokens.clear()
 
     def answer_next(self, status: int, times: int = 1, **headers: str) -> None:
@@ -352,7 +352,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run it by itself."""
+    """Run the simulator from the command line."""
     parser = argparse.ArgumentParser(prog="python -m gateway_apicbase.simulator", description="A simulated Apicbase.")
     parser.add_argument("--gateway", default="http://127.0.0.1:8080/in/apicbase", metavar="URL", help="where webhooks go")
     parser.add_argument("--listen", default="127.0.0.1:9101", metavar="ADDRESS:PORT", help="where its API listens")

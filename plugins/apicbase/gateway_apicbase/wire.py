@@ -149,19 +149,19 @@ def _says_all_once(document: bytes) -> None:
 
 
 def amount(value: Any) -> Decimal:
-    """A price or quantity, exact. Raises ValueError where there is none: a bool, a list, nothing, `12,50`."""
+    """Read an exact price or quantity. Raises ValueError for anything else: a bool, a list, nothing, `12,50`."""
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise ValueError("not a number")
     return decimal(value)
 
 
 def filled(text: str | None) -> str | None:
-    """The text without outer whitespace; None where nothing is left."""
+    """Return the text without outer whitespace, or None if it is empty."""
     return (text or "").strip() or None
 
 
 def instant(text: str | None, zone: tzinfo) -> datetime | None:
-    """A date or time in UTC; one without an offset is in `zone`, a pure date its midnight; None for nothing.
+    """Read a date or time as UTC; without an offset it is in `zone`, a pure date its midnight; None for nothing.
 
     The vendor's page says "datetime" and no more.
 

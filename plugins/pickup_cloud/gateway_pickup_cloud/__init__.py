@@ -54,7 +54,7 @@ def describe() -> Description:
 
 @hookimpl
 def subscribe(settings: Settings) -> Subscription:
-    """The hub; where it is and how it takes the key is not published, so both are settings."""
+    """Describe the hub; its address and its place for the key are not published, so both are settings."""
     assert settings.hub_url is not None
     return Subscription(
         url=settings.hub_url,
@@ -81,13 +81,13 @@ async def poll(open_orders: Sequence[OpenOrder], client: VendorClient, settings:
 
 @hookimpl
 async def fetch(event: Event, client: VendorClient, settings: Settings) -> bytes:
-    """The order by its number."""
+    """Fetch the order by its number."""
     return await rest.order(event.order_ref, client, settings)
 
 
 @hookimpl
 def normalize(event: Event, document: bytes, previous: Order | None, settings: Settings) -> Order:
-    """The order as the notification changed it, or, in an event of the resync or of a creation, as the answer itself shows it."""
+    """Make the order from a notification and the fetched order, or from the answer of a resync or a creation."""
     if (created := read_created(document)) is not None:
         return to_created_order(*created, previous, settings)
     zone, order, before = settings.zone(), read_order(document), recall(previous)

@@ -131,7 +131,7 @@ def check_recurrent(body: NewRecurrentOrder, settings: Settings, now: datetime) 
 
 
 def local_day(text: str) -> date | str:
-    """The day of a local date, or what is wrong with it."""
+    """Return the day of a local date, or what is wrong with it."""
     if _OFFSET.fullmatch(text):
         return "must be a local date and time, without Z or an offset, as in 2022-01-23T00:00:00"
     if _LOCAL.fullmatch(text):

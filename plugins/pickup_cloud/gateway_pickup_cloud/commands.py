@@ -29,7 +29,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 def commands() -> dict[str, Command]:
-    """By name."""
+    """Return the commands by name."""
     creating: dict[str, Any] = {"subject": lambda body: body.order_number, "unique": True, "look_up": look_up}
     return {
         CREATE: Command(

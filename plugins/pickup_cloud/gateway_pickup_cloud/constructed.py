@@ -35,7 +35,7 @@ def article(place: int, quantity: int = 1, *, interval: int | None = None) -> di
 def response(
     number: str, *, state: str, created: datetime, articles: Sequence[dict[str, Any]] = (), code: int = 0xA42, **fields: Any
 ) -> dict[str, Any]:
-    """An order as creation and status answer (5.3); the articles of recurrent orders do not come back.
+    """Make an order as creation and status answer it (5.3), for recurrent orders without articles.
 
     Args:
         fields: In place of what would stand there.
@@ -60,10 +60,10 @@ def response(
 
 
 def ticks(instant: datetime, tenths: int = 7) -> str:
-    """An instant as .NET writes it: seven digits of a second, and an offset."""
+    """Write an instant as .NET does: seven digits of a second, and an offset."""
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{instant.microsecond:06}{tenths}+00:00"
 
 
 def midnight(day: datetime, after_days: int = 0) -> str:
-    """A due date: a day, and neither a time nor an offset."""
+    """Write a due date: a day without a time and an offset."""
     return f"{day + timedelta(days=after_days):%Y-%m-%d}T00:00:00"

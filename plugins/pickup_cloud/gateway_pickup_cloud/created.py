@@ -25,7 +25,7 @@ _replace = msgspec.structs.replace
 
 
 def submitted(submission: Submission, shown: OrderResponse, answer: bytes, settings: Settings) -> Submitted:
-    """A creation's end: the answer, its codes, and the event that makes the order known here. Raises ValueError."""
+    """Return a creation's result: the answer, its codes, and the order's first event. Raises ValueError."""
     event = Event(
         key=f"created-{submission.id}",
         order_ref=shown.order_number,
@@ -51,7 +51,7 @@ def read_created(document: bytes) -> tuple[OrderResponse, OrderResponse] | None:
 
 
 def to_created_order(asked: OrderResponse, answer: OrderResponse, previous: Order | None, settings: Settings) -> Order:
-    """The order that was created. Flag: `demo_trigger`, where its note begins with `$`, which the demo instance obeys.
+    """Make the order that was created. Flag: `demo_trigger`, if its note begins with `$`, which the demo instance obeys.
 
     Raises:
         Ignore: All of it is known already.
@@ -75,7 +75,7 @@ def to_created_order(asked: OrderResponse, answer: OrderResponse, previous: Orde
 
 
 def _whole(asked: OrderResponse, answer: OrderResponse) -> OrderResponse:
-    """The answer, and what it leaves out of what was asked for."""
+    """Complete the answer with what only the request has."""
     return _replace(
         answer,
         articles=answer.articles or asked.articles,

@@ -22,7 +22,7 @@ UNKNOWN = "a state that is not known here; `gateway show KEY --body` has it"
 
 
 def pushed(body: bytes, received_at: datetime, zone: tzinfo) -> Event:
-    """A notification of the hub. Its order is fetched beside it; what nobody can read any further is kept and flagged.
+    """Make the event of a notification, whose order is then fetched; unreadable ones are kept and flagged.
 
     Raises:
         ValueError: It does not have what belongs to it.
@@ -100,14 +100,14 @@ def _key(order_ref: str, change: Change, *, since: object) -> str:
 
 
 def _digest_of_order(order_ref: str, status: str, when: object) -> str:
-    """`_digest(order_ref, None, None, status, when)`, written in one piece: a burst is made of these."""
+    """Return `_digest(order_ref, None, None, status, when)`, but faster: bursts consist of these."""
     ref, state, at = order_ref.encode(), status.encode(), _written(when)
     whole = b"%d:%b4:None4:None%d:%b%d:%b" % (len(ref), ref, len(state), state, len(at), at)
     return hashlib.sha256(whole).hexdigest()[:32]
 
 
 def _written(when: object) -> bytes:
-    """`str(when)`, which of a datetime takes longer than reading the notification did."""
+    """Return `str(when)`, but faster: for a datetime, `str` takes longer than reading the notification."""
     if isinstance(when, datetime) and when.tzinfo is UTC:
         made = msgspec.json.encode(when)
         return b"%b %b+00:00" % (made[1:11], made[12:-2])

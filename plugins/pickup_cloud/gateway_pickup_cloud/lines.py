@@ -50,7 +50,7 @@ class Lines:
         return tuple(self._lines.values())
 
     def placed(self, occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
-        """The same, each with the number of its line, whose state and due date are its own from now on."""
+        """Return the occurrences with the number of their line, whose state and due date they now own."""
         made = []
         taken = {one.line_number for one in occurrences}
         for one in occurrences:

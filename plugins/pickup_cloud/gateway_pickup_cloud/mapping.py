@@ -19,7 +19,7 @@ from gateway_pickup_cloud.wire import CustomerDetails, OrderResponse, filled, in
 
 
 def to_order(order: OrderResponse, previous: Order | None, before: Standing, now: Standing, settings: Settings) -> Order:
-    """The canonical order. Flags: `unmatched_article`, `unknown_state`.
+    """Make the canonical order. Flags: `unmatched_article`, `unknown_state`.
 
     Args:
         previous: What was made of it last.

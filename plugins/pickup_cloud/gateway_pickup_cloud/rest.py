@@ -21,7 +21,7 @@ _FAILURES_IN_A_ROW = 10
 
 
 def api(settings: Settings) -> Api:
-    """The API; the same key as for the hub."""
+    """Describe the API; its key is the hub's."""
     return Api(
         base_url=settings.base_url,
         auth=HeaderAuth(name=KEY_HEADER, value=settings.api_key),
@@ -30,7 +30,7 @@ def api(settings: Settings) -> Api:
 
 
 async def order(number: str, client: VendorClient, settings: Settings) -> bytes:
-    """The answer that shows the order.
+    """Request the order; return the answer that shows it.
 
     Raises:
         TransientError: It is not known, or not yet; or something else was answered.
@@ -43,7 +43,7 @@ async def order(number: str, client: VendorClient, settings: Settings) -> bytes:
 
 
 async def find(number: str, client: VendorClient, settings: Settings) -> tuple[bytes, OrderResponse] | None:
-    """The answer that shows the order, without a byte order mark, and read; None where there is no such order.
+    """Request the order; return the answer without a byte order mark, and read, or None if there is no such order.
 
     Raises:
         TransientError: Something else was answered. A 404 that is a page for people is the word of something on the way.
@@ -105,7 +105,7 @@ async def resync(open_orders: Sequence[OpenOrder], client: VendorClient, setting
 
 
 def _path(number: str, settings: Settings) -> str:
-    """Every character of the number percent-encoded: it may hold `/`, `#`, `?`, `%` and spaces (section 4, case 10)."""
+    """Percent-encode every character of the number: it may hold `/`, `#`, `?`, `%` and spaces (section 4, case 10)."""
     if number in (".", ".."):
         raise PermanentError("an order whose number means a folder in an address, so that it cannot be asked for")
     encoded = "".join(f"%{byte:02X}" for byte in number.encode())
@@ -113,5 +113,5 @@ def _path(number: str, settings: Settings) -> str:
 
 
 def path(template: str, settings: Settings) -> str:
-    """A path of the settings, for this version of the API."""
+    """Return a path of the settings, for this version of the API."""
     return template.replace("{api_version}", settings.api_version)

@@ -69,7 +69,7 @@ class Targets(_Table, frozen=True, kw_only=True):
         return {ORDER: {ORDER, *self.order}, ARTICLE: {ARTICLE, *self.article}, PACK: {PACK, *self.pack}}
 
     def check(self) -> Iterable[tuple[str, str]]:
-        """A name means one thing."""
+        """Check that a name means one notification only."""
         if len(self.names()) < sum(len(names) for names in self._all().values()):
             yield "", "must not give one name to two notifications"
         if not all(name.strip() for name in self.names()):
@@ -124,5 +124,5 @@ class Settings(_Table, frozen=True, kw_only=True):
             yield "time_zone", 'is no time zone of this machine; write one as in "Europe/Berlin" (Debian package tzdata)'
 
     def zone(self) -> tzinfo:
-        """The zone of dates that come without one."""
+        """Return the zone of dates that have none."""
         return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)

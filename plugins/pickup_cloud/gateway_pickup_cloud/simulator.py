@@ -116,7 +116,7 @@ class PickupCloudSimulator(LoopbackServer):
     # --- the cloud
 
     def create(self, *articles: dict[str, Any], number: str | None = None, state: str = "READYFORINPUT", **fields: Any) -> str:
-        """A new order, which nobody is told of yet; its number. One that begins SCHEDULED is recurrent."""
+        """Create an order without a push; return its number. An order that begins SCHEDULED is recurrent."""
         n = next(self._count)
         number = f"{self._prefix}-{n:04}" if number is None else number
         listed = [] if state == "SCHEDULED" else articles or [article(n % 4, 1 + n % 3)]
@@ -129,7 +129,7 @@ class PickupCloudSimulator(LoopbackServer):
         return self.orders[number].shown if number in self.orders else None
 
     async def move(self, number: str, state: str, *, at: datetime | None = None, target: str = "OrderStateChanged") -> None:
-        """The order changes, and whoever listens is told."""
+        """Change the order and push its state."""
         at = at or self._now()
         shown = self.orders[number].shown
         if shown is not None:
@@ -188,7 +188,7 @@ class PickupCloudSimulator(LoopbackServer):
     # --- what the ERP does
 
     def wishes(self, *, unkind: bool = False) -> Sequence[Wish]:
-        """A one-time order, which the demo instance's trigger moves on, and a recurrent one, which staff do."""
+        """Return a one-time order, which the demo instance's trigger moves on, and a recurrent one, which staff do."""
         return self.creations.wishes(f"{self._prefix}-erp-{next(self._count):04}", unkind=unkind)
 
     def doubled(self) -> Sequence[str]:
@@ -197,7 +197,7 @@ class PickupCloudSimulator(LoopbackServer):
     # --- what people do
 
     async def place(self, gateway_url: str, source: str, door: Door | None = None) -> Sent:
-        """A customer orders, and the order lives on by itself."""
+        """Place an order, which then changes by itself."""
         self.layout = ("positional", "object", "camel")[next(self._count) % 3]
         number = self.create()
         known = await self._begin(number)
@@ -229,8 +229,8 @@ class PickupCloudSimulator(LoopbackServer):
         return [*done, self._sent(last, "picked_up", note="the last one")]
 
     async def _begin(self, number: str, state: str = "READYFORINPUT") -> bool:
-        """The first that is heard of an order. The hub repeats nothing: where it went to somebody who had just died, the order
-        is not known until it changes again."""
+        """Push an order's first state until the gateway asks for it: the hub repeats nothing, so a push to a client that has
+        just died is lost."""
         for _ in range(_CHANGES):
             await self.listened()
             await self.move(number, state)
@@ -239,7 +239,7 @@ class PickupCloudSimulator(LoopbackServer):
         return False
 
     async def _a_whole_life(self) -> Sent:
-        """With a number that is awkward in an address, each article by itself, and one object in place of arguments."""
+        """Place an order with a number that is awkward in an address, pushes for each article, and an object in place of arguments."""
         self.layout = "camel"
         number = self.create(article(0, 2), article(1), number=f"WEB/{self._prefix} {next(self._count):04}#ä%?")
         await self._begin(number)
@@ -260,7 +260,7 @@ class PickupCloudSimulator(LoopbackServer):
         return self._sent(number, "picked_up", note="first seen when picked up; then late, again, unknown")
 
     async def _again_and_again(self) -> Sent:
-        """A recurrent order, whose articles do not come back over REST, and its second interval (5.6, 4)."""
+        """Place a recurrent order, whose articles do not come back over REST, and begin its second interval (5.6, 4)."""
         number, code, today = self.create(state="SCHEDULED"), CATALOGUE[2][0], self._now()
         first, second = midnight(today, 1), midnight(today, 29)
         await self._begin(number, "SCHEDULED")
@@ -363,7 +363,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run it by itself."""
+    """Run the simulator from the command line."""
     parser = argparse.ArgumentParser(prog="python -m gateway_pickup_cloud.simulator", description="A simulated Pickup Cloud.")
     parser.add_argument("--listen", default="127.0.0.1:9104", metavar="ADDRESS:PORT", help="where its REST API listens")
     parser.add_argument("--hub-port", type=int, default=9105, metavar="PORT", help="where its hub listens, on loopback")

@@ -119,7 +119,7 @@ class Creations:
         self._armed.append(Armed(fault=fault, **more))
 
     def doubles(self) -> list[str]:
-        """The numbers of which more than one order was made."""
+        """Return the numbers of which more than one order was made."""
         numbers = [one.number for one in self.made]
         return sorted({number for number in numbers if numbers.count(number) > 1})
 
@@ -139,7 +139,7 @@ class Creations:
                 await self._cloud.move(number, state, at=at)
 
     def wishes(self, number: str, *, unkind: bool) -> list[Wish]:
-        """Two orders that an ERP creates, and what becomes of them: numbers that begin with this one."""
+        """Plan two orders that an ERP creates; their numbers begin with this one."""
         if unkind:
             self.arm("lose_answer")
         today = self._now().astimezone(self.zone)
@@ -190,7 +190,7 @@ class Creations:
         return web.Response(status=500)
 
     async def _answer(self, request: web.Request, body: bytes) -> tuple[str | None, web.Response]:
-        """The number of the order that was made, and the answer."""
+        """Return the number of the order that was made, and the answer."""
         path = next(name for name, path in PATHS.items() if path == request.path)
         if request.headers.get("x-api-key") != self._cloud.api_key:
             return None, web.Response(status=401)
@@ -236,7 +236,7 @@ class Creations:
             await self._announce(number)
 
     async def told(self) -> None:
-        """Until the hub has been given to tell what it tells after answers."""
+        """Wait until the hub has pushed what follows the answers."""
         await asyncio.gather(*self._telling)
 
     async def _announce(self, number: str, later_s: float = 0.0) -> None:

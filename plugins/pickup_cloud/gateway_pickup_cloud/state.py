@@ -157,7 +157,7 @@ def _is_past(standing: Standing, change: Change) -> str | None:
 
 
 def _with(standing: Standing, change: Change) -> Standing:
-    """With the occurrence as the change says."""
+    """Return the state with the occurrence changed."""
     assert change.article_id is not None
     found = standing.occurrence(change)
     occurrence = Occurrence(
@@ -176,7 +176,7 @@ def _with(standing: Standing, change: Change) -> Standing:
 
 
 def _kept(articles: Sequence[Occurrence]) -> Iterator[Occurrence]:
-    """All that are under way, and of each article's that are over the one that was due last: a daily order has hundreds."""
+    """Yield the open occurrences, and of each article's closed ones only the one due last: a daily order has hundreds."""
     last: dict[str, Occurrence] = {}
     for one in articles:
         before = last.get(one.article_id)

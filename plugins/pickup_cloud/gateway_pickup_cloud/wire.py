@@ -108,7 +108,7 @@ def read_order(document: bytes) -> OrderResponse:
 
 
 def fold(value: Any) -> Any:
-    """The same with every key in lower case. Raises ValueError where two keys of an object differ in their letter case only."""
+    """Return a copy with every key in lower case. Raises ValueError if two keys of an object differ only in letter case."""
     if isinstance(value, list):
         return [fold(item) for item in value]
     if not isinstance(value, dict):
@@ -125,17 +125,17 @@ def status(state: str | None) -> Status | None:
 
 
 def filled(text: str | None) -> str | None:
-    """The text; None where there is nothing in it."""
+    """Return the text, or None if it is empty."""
     return text if text and text.strip() else None
 
 
 def number(text: str | None) -> Decimal | None:
-    """An exact number, or nothing. Raises ValueError."""
+    """Read an exact number, or None. Raises ValueError."""
     return None if filled(text) is None else decimal(text or "")
 
 
 def instant(text: str | None, zone: tzinfo) -> datetime | None:
-    """A date in UTC, to the microsecond (.NET writes a tenth of that as well); one without an offset is in `zone`.
+    """Read a date as UTC, to the microsecond (.NET writes a tenth of that as well); without an offset it is in `zone`.
 
     Year 1 is .NET's way of writing that there is none.
 
