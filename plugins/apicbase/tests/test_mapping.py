@@ -15,7 +15,9 @@ from gateway_apicbase.constructed import line, purchase_order
 from gateway import Hold, Order
 from gateway.testing import load_samples
 
-order = partial(purchase_order, "5f0c2b7e9d1a", number="PO-2024-00317", ordered_on=datetime(2024, 3, 31, 1, 58, tzinfo=UTC))
+order: Callable[..., dict[str, Any]] = partial(
+    purchase_order, "5f0c2b7e9d1a", number="PO-2024-00317", ordered_on=datetime(2024, 3, 31, 1, 58, tzinfo=UTC)
+)
 
 
 def test_case_9_nulls_and_missing_keys_are_no_obstacle(normalize: Callable[..., Order]) -> None:

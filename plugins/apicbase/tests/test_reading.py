@@ -25,7 +25,9 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 AT = datetime(2024, 3, 31, 12, tzinfo=UTC)
 ASCII, COMPACT = (sample.body for sample in load_samples(SAMPLES)[:2])
 
-order = partial(purchase_order, "5f0c2b7e9d1a", number="PO-2024-00317", ordered_on=datetime(2024, 3, 31, 1, 58, tzinfo=UTC))
+order: Callable[..., dict[str, Any]] = partial(
+    purchase_order, "5f0c2b7e9d1a", number="PO-2024-00317", ordered_on=datetime(2024, 3, 31, 1, 58, tzinfo=UTC)
+)
 
 
 def sign(body: bytes) -> str:

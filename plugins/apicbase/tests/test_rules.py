@@ -12,7 +12,9 @@ from gateway_apicbase.constructed import line, purchase_order
 
 from gateway import Hold, Order, Rejected
 
-order = partial(purchase_order, "5f0c2b7e9d1a", number="PO-2024-00317", ordered_on=datetime(2024, 3, 31, 1, 58, tzinfo=UTC))
+order: Callable[..., dict[str, Any]] = partial(
+    purchase_order, "5f0c2b7e9d1a", number="PO-2024-00317", ordered_on=datetime(2024, 3, 31, 1, 58, tzinfo=UTC)
+)
 
 REFUSED: Sequence[tuple[dict[str, Any], str]] = [
     ({"customer": "UNKNOWN-9"}, "The supplier does not know the customer number UNKNOWN-9."),
