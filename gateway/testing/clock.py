@@ -9,7 +9,7 @@ from gateway.clock import to_ms
 
 
 class ManualClock:
-    """`gateway.clock.Clock` for tests. Whoever sleeps wakes when `advance` passes their time.
+    """`gateway.clock.Clock` for tests. A sleeper wakes when `advance` passes its time.
 
     Args:
         at: Where the wall clock starts; UTC.

@@ -1,4 +1,4 @@
-"""Simulated ERPs, each answering as that ERP's documents say, for whoever writes a target and has no ERP to try it on.
+"""Simulators of ERPs, which answer as the ERPs' documents say, for authors of targets without an ERP to try them on.
 
     python -m gateway.testing.erps odoo19 --listen 127.0.0.1:9090
 

@@ -30,7 +30,7 @@ class NetSuite(ErpServer):
     """Account `1234567`, token endpoint, records and SuiteQL on one address.
 
     Attributes:
-        public_key: PEM of the certificate that was uploaded; None: nobody can have a token, OAuth 1 works all the same.
+        public_key: PEM of the certificate that was uploaded; None: no tokens are given, OAuth 1 still works.
     """
 
     title = "NetSuite"

@@ -3,7 +3,7 @@ reads as "will be processed". Both are one-way (vendors/apicbase.md section 2, f
 https://developers.apicbase.com/reference/mark-purchase-order-as-fetched-or-viewed-1).
 
 The URL and the two fields are the vendor's; the shape of the body was not seen, so it is a setting, and the marks are off
-until somebody has confirmed one with Apicbase.
+until Apicbase has confirmed one.
 """
 
 from __future__ import annotations

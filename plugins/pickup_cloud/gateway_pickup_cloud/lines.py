@@ -1,6 +1,6 @@
 """Which lines an order has, and which of them an article's notification is about (vendors/pickup_cloud.md section 4, cases 6 and 11).
 
-A line keeps its number from message to message. `ArticleId` is matched with `scanCode`, which nobody states to be the same;
+A line keeps its number from message to message. `ArticleId` is matched with `scanCode`, which no document states to be the same;
 where that names no single line (the article stands on two of them, or a substitute was dispensed), the state stays with the
 order. Another due date of an article is another line.
 """

@@ -2,7 +2,7 @@
 
     PICKUP_CLOUD_API_KEY=constructed python -m gateway_pickup_cloud.simulator --script
 
-A webshop with the same API key creates orders in it, staff and patients move them; the hub tells whoever listens, once, and
+A webshop with the same API key creates orders in it, staff and patients move them; the hub tells each connected client, once, and
 REST shows how they stand. Where the documents are silent it does what vendors/pickup_cloud.md assumes. `hub` can break in any
 way (`gateway.testing.hub`): drop, stall, refuse, restart.
 """

@@ -120,7 +120,7 @@ def fold(value: Any) -> Any:
 
 
 def status(state: str | None) -> Status | None:
-    """Our word for a state; None for one that nobody knows."""
+    """Return our word for a state, or None if it is unknown."""
     return STATES.get((state or "").strip().upper())
 
 
