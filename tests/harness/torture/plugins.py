@@ -144,7 +144,7 @@ class House:
         try:
             async with asyncio.timeout(POISONED * _WITHIN_S):
                 await self._send(session, POISON)
-                while not any(f"the process ended {POISONED} times" in str(row["reason"]) for row in await self._dead()):
+                while not any(f"ended the process {POISONED} times" in str(row["reason"]) for row in await self._dead()):
                     await asyncio.sleep(0.05)
                 after = self._number
                 while self._number < after + 10 or len(self.erp.orders) < after:
