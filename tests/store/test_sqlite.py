@@ -319,6 +319,24 @@ async def test_the_reader_cannot_write_and_sees_commits(store: SqliteStore, tmp_
     await reader.close()
 
 
+async def test_a_store_that_an_earlier_version_wrote_is_read_or_refused_in_words(tmp_path: Path) -> None:
+    """An upgrade is installed, and the service has not been started since: the columns have their names from before."""
+    path = tmp_path / "gateway.db"
+    await reopened(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("ALTER TABLE submit RENAME COLUMN unique_subject TO sole")
+        db.execute("DROP INDEX submit_by_subject")
+    store = SqliteReader(path)
+    await store.open()
+    assert (await store.summary())["submit"]["ready"] == 0
+    for read in (lambda: store._rows("SELECT unique_subject FROM submit"), lambda: store._tuples("SELECT unique_subject FROM submit")):
+        with pytest.raises(StoreError, match=r"written by an earlier version \(no such column: unique_subject\); .* `gateway migrate`"):
+            await read()
+    with pytest.raises(StoreError, match="no such index: submit_by_subject"):
+        await store._aside(lambda db: db.execute("SELECT 1 FROM submit INDEXED BY submit_by_subject").fetchall())
+    await store.close()
+
+
 async def test_the_reader_works_without_a_gateway(tmp_path: Path) -> None:
     await reopened(tmp_path / "gateway.db")
     for leftover in ("gateway.db-wal", "gateway.db-shm"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -282,7 +282,7 @@ class SqliteReader:
         """Read by several statements at one moment, in a thread."""
 
         def work() -> T:
-            with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
+            with self._of_this_version(), closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as db:
                 db.execute("BEGIN")
                 return read(db)
 
@@ -290,14 +290,27 @@ class SqliteReader:
 
     async def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         assert self._db is not None
-        async with self._db.execute(sql, values) as cursor:
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+        with self._of_this_version():
+            async with self._db.execute(sql, values) as cursor:
+                names = [column[0] for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
 
     async def _tuples(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         assert self._db is not None
-        async with self._db.execute(sql, values) as cursor:
-            return list(await cursor.fetchall())
+        with self._of_this_version():
+            async with self._db.execute(sql, values) as cursor:
+                return list(await cursor.fetchall())
+
+    @contextmanager
+    def _of_this_version(self) -> Iterator[None]:
+        """Raise StoreError if a table, column or index is missing: the file has not had the migrations of this version."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "no such" not in str(error):
+                raise
+            reason = f"{self._path} was written by an earlier version ({error})"
+            raise StoreError(f"{reason}; start the gateway, or run `gateway migrate`, and try again") from error
 
 
 def _shown(row: Row, waits: Why | None) -> Row:
