@@ -144,16 +144,16 @@ async def test_trouble_is_named_and_nothing_of_it_is_executed(start, erp, tmp_pa
         assert "Jane Doe" not in await page.content()
 
 
-async def test_the_page_is_readable_in_every_light_and_width(start, erp, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_the_page_is_readable_in_every_light_and_width(start, erp, tmp_path: Path, width: int) -> None:
     running = await in_trouble(start, erp)
     async with browser() as chromium:
-        for width in (1280, 390):
-            for scheme in ("light", "dark"):
-                async with opened(chromium, running.admin_url, width=width, scheme=scheme, until="load") as page:
-                    assert await page.evaluate("document.documentElement.scrollWidth") <= width
-                    assert await page.evaluate(CONTRAST) == []
-                    await page.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)
-    assert len({picture.read_bytes() for picture in tmp_path.glob("*.png")}) == 4
+        for scheme in ("light", "dark"):
+            async with opened(chromium, running.admin_url, width=width, scheme=scheme, until="load") as page:
+                assert await page.evaluate("document.documentElement.scrollWidth") <= width
+                assert await page.evaluate(CONTRAST) == []
+                await page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+    assert (tmp_path / "light.png").read_bytes() != (tmp_path / "dark.png").read_bytes()
 
 
 async def test_a_long_list_says_how_much_more_there_is(start, erp) -> None:
