@@ -137,7 +137,7 @@ async def test_they_do_share_their_statements(tmp_path: Path, monkeypatch: pytes
     [
         (accept, "_NEW_EVENTS", lambda sql: sql.replace("content, sha256", "sha256, content")),
         (accept, "_NOT_THESE_ORDERS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
-        (accept, "_NOT_THESE_EVENTS", lambda sql: sql.replace("id > ?", "id > ? + 1000000")),
+        pytest.param(accept, "_NOT_THESE_EVENTS", lambda sql: sql.replace("id > ?", "id > ? + 1000000"), marks=pytest.mark.long),
         (
             bulk_insert,
             "_OUTBOX",
