@@ -167,7 +167,10 @@ def _quiet(command: Sequence[str]) -> None:
 
 def _unfuse(volume: Path) -> None:
     end = time.monotonic() + _WAIT_S
-    while subprocess.run(["fusermount3", "-u", str(volume)], capture_output=True, check=False).returncode and time.monotonic() < end:
+    while subprocess.run(["fusermount3", "-u", str(volume)], capture_output=True, check=False).returncode:
+        if time.monotonic() > end:  # a loop device that lets go of it later must not leave a mount in the way of the next run
+            _quiet(["umount", "-l", str(volume)])
+            return
         time.sleep(0.05)
 
 
