@@ -146,7 +146,7 @@ class TargetHealth:
             self.show()
 
     def refuse(self, outcome: Outcome, row_id: int, began: float) -> Outcome:
-        """Hold a target that is set up wrongly: single orders probe, soon and then seldom."""
+        """Pause a target that is set up wrongly: single orders probe, soon and then seldom."""
         if not self.breaker.record_refusal(self._clock.monotonic(), row_id, self._pauses(outcome), began=began):
             return replace(outcome, meaning="held", reason=f"{outcome.reason}; it says so of this order alone, and takes others")
         never = self.breaker.next_probe_s(self._clock.monotonic()) == math.inf
